@@ -1,0 +1,206 @@
+"""`minigen generate`: what follows a prompt, streamed as it comes."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+import time
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .model_arguments import add_model_arguments, load_model
+from .prompts import add_prompt_arguments, read_prompts
+from .report import as_json, logprob_table, statistics
+
+if TYPE_CHECKING:
+    from minigen.model import Model
+    from minigen.options import Options
+    from minigen.text import TextRun
+
+# flag -> (setting, type, help); a flag that is not given leaves the library's default
+SETTINGS: dict[str, tuple[str, Any, str]] = {
+    "--temp": ("temperature", float, "0 is greedy (default 0.8)"),
+    "--top-k": ("top_k", int, "draw from the K best tokens"),
+    "--top-p": ("top_p", float, "draw from the best tokens that hold this much probability (default 0.95)"),
+    "--min-p": ("min_p", float, "drop tokens below this share of the best one's probability"),
+    "--typical-p": ("typical_p", float, "locally typical sampling"),
+    "--epsilon-cutoff": ("epsilon_cutoff", float, "drop tokens below this probability"),
+    "--eta-cutoff": ("eta_cutoff", float, "the same, lowered where the entropy is high"),
+    "--repetition-penalty": (
+        "repetition_penalty",
+        float,
+        "above 1: make tokens of the text so far less likely",
+    ),
+    "--presence-penalty": ("presence_penalty", float, "subtracted from the logit of each generated token"),
+    "--frequency-penalty": ("frequency_penalty", float, "the same, once for each time it was generated"),
+    "--no-repeat-ngram": ("no_repeat_ngram_size", int, "never repeat an n-gram of this many tokens"),
+}
+
+
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but tab and line feed
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_model_arguments(parser)
+    add_prompt_arguments(parser)
+    parser.add_argument("--cache", metavar="FILE", help="go on from a prompt that `minigen cache build` has read")
+    group = parser.add_argument_group("what to write")
+    group.add_argument(
+        "-n",
+        "--max-tokens",
+        type=int,
+        help="new tokens at most (default: 256, or what the context has room for)",
+    )
+    group.add_argument(
+        "--stop", action="append", default=[], metavar="TEXT", help="end before this text; may be repeated"
+    )
+    group.add_argument("--num-samples", type=int, default=1, metavar="N", help="continuations of each prompt")
+    group.add_argument("--ignore-eos", action="store_true", help="go on after an end-of-text token")
+    group = parser.add_argument_group("how to choose tokens")
+    group.add_argument("-s", "--seed", type=int, metavar="N", help="the same seed gives the same text on every backend")
+    for flag, (setting, kind, text) in SETTINGS.items():
+        group.add_argument(flag, dest=setting, type=kind, metavar="N" if kind is int else "X", help=text)
+    group.add_argument(
+        "--logit-bias",
+        action="append",
+        default=[],
+        type=bias,
+        metavar="ID=BIAS",
+        help="add to a token's logit; may be repeated",
+    )
+    group.add_argument(
+        "--beams", type=int, default=1, metavar="N", help="beam search of this width instead of sampling"
+    )
+    group.add_argument(
+        "--length-penalty", type=float, default=0.6, metavar="ALPHA", help="of beam search (default 0.6)"
+    )
+    group = parser.add_argument_group("what to show")
+    group.add_argument("--echo", action="store_true", help="write the prompt in front of its continuation")
+    group.add_argument(
+        "--logprobs",
+        type=int,
+        nargs="?",
+        const=0,
+        metavar="K",
+        help="each token's log-probability, and the K best",
+    )
+    group.add_argument("--json", action="store_true", help="one JSON object instead of text")
+    group.add_argument("-v", "--verbose", action="store_true", help="backend, speed and memory, on stderr")
+
+
+def bias(text: str) -> tuple[int, float]:
+    token, _, value = text.partition("=")
+    try:
+        return int(token), float(value)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not ID=BIAS, as in 42=-5") from None
+
+
+def options_of(args: argparse.Namespace) -> Options:
+    """The run that the flags ask for."""
+    from minigen.options import Options
+
+    given = {name: getattr(args, name) for name, _, _ in SETTINGS.values() if getattr(args, name) is not None}
+    if args.logit_bias:
+        given["logit_bias"] = dict(args.logit_bias)
+    if args.seed is not None:
+        given["seed"] = args.seed
+    return Options.of(**given, **{f.name: getattr(args, f.name) for f in fields(Options) if f.name != "sampling"})
+
+
+def run(args: argparse.Namespace) -> int:
+    began = time.perf_counter()
+    options = options_of(args)  # what is wrong with the flags is said before anything is loaded
+    prompts = read_prompts(args)
+    model = load_model(args)
+    loaded = time.perf_counter()
+    if args.verbose:
+        print(
+            f"minigen: {args.model or model.folder.name} on {model.backend} ({model.device}, {model.dtype}), "
+            f"loaded in {loaded - began:.2f} s, seed {options.sampling.seed}",
+            file=sys.stderr,
+        )
+    text_run = cached(model, args, prompts, options) if args.cache else model.run(prompts, options)
+    interrupted = write_texts(text_run, args)
+    if args.json:
+        print(json.dumps(as_json(model, text_run, options, loaded - began), ensure_ascii=False), flush=True)
+    elif args.logprobs is not None:
+        print(logprob_table(model, text_run))
+    if args.verbose:
+        print(statistics(model, text_run), file=sys.stderr)
+    return 130 if interrupted else 0
+
+
+def cached(model: Model, args: argparse.Namespace, prompts: list[str], options: Options) -> TextRun:
+    """The run that goes on from the state in a file."""
+    from minigen.prompt_cache import cached_run
+
+    found = cached_run(model, Path(args.cache), prompts, options)
+    if args.verbose:
+        print(f"minigen: {len(found.shared.ids)} prompt tokens from {args.cache}", file=sys.stderr)
+    return found.run
+
+
+def write_texts(run: TextRun, args: argparse.Namespace) -> bool:
+    """Runs it to its end or to Ctrl-C, and writes the texts in order, the first unfinished one as it comes.
+
+    Returns whether it was interrupted; what was said until then has been written.
+    """
+    shown = Shown(run, quiet=args.json, echo=args.echo)
+    try:
+        shown.start()
+        for _ in run:
+            shown.update()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        shown.finish()
+    return False
+
+
+class Shown:
+    """What of a run is on the screen: the row that is being written, and how much of it."""
+
+    def __init__(self, run: TextRun, *, quiet: bool, echo: bool) -> None:
+        self.run, self.quiet, self.echo = run, quiet, echo
+        self.row, self.written = -1, 0
+        self.terminal, self.wrote = sys.stdout.isatty(), False
+
+    def write(self, text: str) -> None:
+        if text and not self.quiet:
+            self.wrote = True
+            # A model may write escape codes; a terminal must not obey them. A pipe gets the text as it is.
+            sys.stdout.write(CONTROL.sub("\ufffd", text) if self.terminal else text)
+            sys.stdout.flush()
+
+    def start(self) -> None:
+        """Begins the next row, under a heading where there are several."""
+        self.row, self.written = self.row + 1, 0
+        if len(self.run.rows) > 1:
+            self.write(f"{'' if self.row == 0 else chr(10)}==> {self.run.label(self.row)} <==\n")
+        if self.echo:
+            self.write(self.run.prompts[self.row])
+
+    def update(self) -> None:
+        """Writes what is new of the current row, and goes on to the next ones that are complete."""
+        while True:
+            text = self.run.texts[self.row].text
+            self.write(text[self.written :])
+            self.written = len(text)
+            if not self.run.texts[self.row].done or self.row + 1 == len(self.run.rows):
+                return
+            self.write("\n")
+            self.start()
+
+    def finish(self) -> None:
+        """Writes what there is of the rows that have not been shown, and ends the last line if anything was written."""
+        self.update()
+        while self.row + 1 < len(self.run.rows):
+            self.write("\n")
+            self.start()
+            self.update()
+        if self.wrote:
+            self.write("\n")

@@ -1,0 +1,104 @@
+"""The `minigen` command. Subcommands are imported when called, so that `--help` stays fast.
+
+Exit codes: 0, 1 for an error, 2 for bad usage, 130 after Ctrl-C, 141 where the reader of its output left.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import NoReturn
+
+from minigen import __version__
+from minigen.errors import MinigenError
+
+COMMANDS = {
+    "generate": "write text that follows a prompt",
+    "prompt": "answer the items of prompt files after no, one or a few examples, and score the answers",
+    "score": "perplexity and bits per byte of text files",
+    "cache": "the state of a prompt on disk, for generate --cache",
+}
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, with errors as one line."""
+
+    def error(self, message: str) -> NoReturn:
+        say(f"{message} (see {self.prog} --help)")
+        self.exit(2)
+
+
+def build_parser(command: str | None) -> Parser:
+    """The parser, with the arguments of one command alone: the others are only named."""
+    parser = Parser(
+        prog="minigen",
+        description="Text generation with one GPT-style decoder, and an LSTM baseline, on PyTorch and MLX.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"minigen {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=Parser)
+    for name, summary in COMMANDS.items():
+        sub = commands.add_parser(name, help=summary, description=summary, allow_abbrev=False)
+        if name == command:
+            module = import_module(f".{name}", __package__)
+            module.add_arguments(sub)
+            sub.set_defaults(run=module.run)
+    return parser
+
+
+def warn_on_stderr() -> None:
+    """The library's warnings, one line each, on what is stderr now."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("minigen: warning: %(message)s"))
+    logging.getLogger("minigen").handlers[:] = [handler]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command and returns its exit code."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # closed by whoever started us
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a character that the terminal's encoding lacks ends no run
+    warn_on_stderr()
+    try:
+        return dispatch(sys.argv[1:] if argv is None else list(argv))
+    except MinigenError as error:
+        say(str(error))
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # the reader left, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except OSError as error:  # standard output on a full disk, say
+        say(str(error))
+        return 1
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "memory" not in str(error):  # torch's own has no class on a CPU
+            raise
+        say("out of memory: use a smaller model, a shorter prompt or fewer samples")
+        return 1
+
+
+def dispatch(argv: list[str]) -> int:
+    """Parses the words and runs the command that they name."""
+    command = next((word for word in argv if not word.startswith("-")), None)
+    args, unknown = build_parser(command).parse_known_args(argv)
+    if unknown:
+        say(f"unrecognized arguments: {' '.join(unknown)} (see minigen {args.command} --help)")
+        return 2
+    code: int = args.run(args)
+    return code
+
+
+def say(message: str) -> None:
+    """An error, as one line whatever a user's file or flag is called."""
+    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)
+    print(f"minigen: {line}", file=sys.stderr)

@@ -1,0 +1,36 @@
+"""The arguments that every command with a model shares."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from minigen.backends.base import DTYPES
+
+if TYPE_CHECKING:
+    from minigen.model import Model
+
+
+def add_model_arguments(parser: argparse.ArgumentParser, *, positional: bool = True) -> None:
+    """The model, as the first word or, where that is something else, as -m; and where it runs."""
+    text = "a folder, or a hub id org/name[@revision] (default: the model that ships)"
+    if positional:
+        parser.add_argument("model", nargs="?", metavar="MODEL", help=text)
+    else:
+        parser.add_argument("-m", "--model", metavar="MODEL", help=text)
+    group = parser.add_argument_group("where it runs")
+    group.add_argument(
+        "--backend",
+        default="auto",
+        choices=("auto", "torch", "mlx"),
+        help="auto: mlx on Apple silicon, else torch, else whichever is installed",
+    )
+    group.add_argument("--device", help="cuda, cuda:1, mps, cpu (torch); gpu, cpu (mlx)")
+    group.add_argument("--dtype", choices=DTYPES, help="default: float32 on a CPU, the checkpoint's own on a GPU")
+    group.add_argument("--offline", action="store_true", help="never open a socket")
+
+
+def load_model(args: argparse.Namespace) -> Model:
+    from minigen.model import load
+
+    return load(args.model, args.backend, args.device, args.dtype, offline=args.offline)

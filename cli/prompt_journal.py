@@ -1,0 +1,141 @@
+"""The JSONL of finished items: written as they finish, read to go on after an interruption."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from minigen.errors import MinigenError
+
+if TYPE_CHECKING:
+    from minigen.fewshot import PromptFile
+    from minigen.fewshot.result import ItemResult
+
+Key = tuple[int, int, int]  # shots, seed, index of the item
+HEAD = b'{"file": '  # how each line of ours begins
+OTHER = "give another --jsonl file, or remove this one"
+
+
+@dataclass(frozen=True)
+class ModelKey:
+    """Which model answered."""
+
+    name: str
+    fingerprint: str  # of the folder's content, so the folder may move; "" where nothing is written
+    dtype: str
+
+
+def content_hash(file: PromptFile) -> str:
+    """A hash of all that decides an item's result; which numbers of shots, seeds and items are run does not."""
+    content = asdict(file)
+    for name in ("path", "shots"):
+        del content[name]
+    content["pick"] = file.shots.pick
+    for entry in (*content["examples"], *content["items"]):
+        del entry["where"]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+class Journal:
+    """The items that are finished, in memory and, where a path is given, in a file.
+
+    `done` has them by the content hash of their file. Raises MinigenError for a path that cannot be used, is in use,
+    or holds items of another file or model.
+    """
+
+    def __init__(self, path: Path | None, files: Mapping[str, Sequence[str]], model: ModelKey) -> None:
+        """`files`: content hash -> the names of the files that have it."""
+        self.path, self.files, self.model = path, files, model
+        self.done: dict[str, dict[Key, ItemResult]] = {found: {} for found in files}
+        self.stream: BinaryIO | None = None
+        if path is not None:
+            try:
+                with ExitStack() as stack:
+                    self.stream = stack.enter_context(path.open("a+b"))
+                    self._lock()
+                    self._read()
+                    stack.pop_all()  # all is well: it stays open
+            except OSError as error:
+                raise MinigenError(f"cannot use {path}: {error.strerror or error}; give a file for --jsonl") from error
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self.stream is not None:
+            self.stream.close()
+
+    def __len__(self) -> int:
+        return sum(map(len, self.done.values()))
+
+    def add(self, file: str, found: str, shots: int, seed: int, item: ItemResult) -> None:
+        """Takes a finished item, and has it written before it returns."""
+        self.done[found][shots, seed, item.index] = item
+        if self.stream is not None:
+            line: dict[str, Any] = {
+                "file": file,
+                "file_hash": found,
+                "model": self.model.name,
+                "fingerprint": self.model.fingerprint,
+            }
+            line |= {"dtype": self.model.dtype, "shots": shots, "seed": seed, **asdict(item)}
+            self.stream.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
+            self.stream.flush()
+
+    def _lock(self) -> None:
+        assert self.stream is not None
+        try:
+            fcntl.flock(self.stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise MinigenError(f"{self.path} is being written by another run; wait for it, or {OTHER}") from None
+        except OSError:
+            pass  # a file system without locks
+
+    def _read(self) -> None:
+        """Takes in what is there. A last line without its end was cut short by a kill, and is cut off."""
+        assert self.stream is not None
+        self.stream.seek(0)
+        *lines, rest = self.stream.read().split(b"\n")
+        for number, line in enumerate(lines, 1):
+            self._take(line, f"{self.path}:{number}")
+        if rest:
+            if rest[: len(HEAD)] != HEAD[: len(rest)]:  # nothing that we wrote may be lost, nor what others wrote
+                raise MinigenError(f"{self.path}:{len(lines) + 1}: is no finished item; {OTHER}")
+            self.stream.truncate(sum(len(line) + 1 for line in lines))
+            print(
+                f"minigen: warning: {self.path}:{len(lines) + 1}: was cut short and is dropped; its item runs again",
+                file=sys.stderr,
+            )
+
+    def _take(self, line: bytes, where: str) -> None:
+        from minigen.fewshot.result import ItemResult
+
+        try:
+            entry: dict[str, Any] = json.loads(line)
+            file, found, model = entry["file"], entry["file_hash"], entry["model"]
+            key = (int(entry["shots"]), int(entry["seed"]), int(entry["index"]))
+            values: dict[str, Any] = {
+                field.name: entry[field.name] for field in fields(ItemResult) if field.name in entry
+            }
+            values |= {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
+            item = ItemResult(**values)
+            made_by = (entry["fingerprint"], entry["dtype"])
+        except (ValueError, KeyError, TypeError):
+            raise MinigenError(f"{where}: is no finished item; {OTHER}") from None
+        if found not in self.files:
+            if any(file in names for names in self.files.values()):
+                raise MinigenError(f"{where}: is of {file} before it or its data changed; {OTHER}")
+            raise MinigenError(f"{where}: is of {file}, which is not among the files; {OTHER}")
+        if made_by != (self.model.fingerprint, self.model.dtype):
+            this, that = f"{self.model.name} in {self.model.dtype}", f"{model} in {entry['dtype']}"
+            what = f"was made by {that}, and this is {this}" if this != that else f"was made by {model} as it was"
+            raise MinigenError(f"{where}: {what}; {OTHER}")
+        self.done[found][key] = item

@@ -1,0 +1,44 @@
+"""Where a command's prompts come from: -p, -f, or standard input."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from minigen.errors import UsageError
+
+from .texts import read_text
+
+
+def add_prompt_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("the prompt (default: standard input)")
+    group.add_argument("-p", "--prompt", action="append", default=[], metavar="TEXT", help="may be repeated: one batch")
+    group.add_argument(
+        "-f",
+        "--file",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="a file that holds a prompt, - for standard input; may be repeated",
+    )
+    group.add_argument("--special", action="store_true", help="let special tokens written in the prompt count as such")
+
+
+def read_prompts(args: argparse.Namespace) -> list[str]:
+    """The prompts in the order -p, -f. A final line break of a file or of stdin is not part of the prompt.
+
+    Raises UsageError where there is none or one is empty, MinigenError for a file that cannot be read as UTF-8.
+    """
+    prompts = [*args.prompt, *map(read_prompt, args.file)]
+    if not prompts:
+        if sys.stdin is None or sys.stdin.isatty():
+            raise UsageError("no prompt: give -p TEXT, -f FILE, or text on standard input")
+        prompts = [read_prompt("-")]
+    if "" in prompts:
+        raise UsageError("the prompt is empty: give some text")
+    return prompts
+
+
+def read_prompt(name: str) -> str:
+    text = read_text(name)
+    return text.removesuffix("\r\n") if text.endswith("\r\n") else text.removesuffix("\n")

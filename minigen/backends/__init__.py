@@ -1,0 +1,100 @@
+"""Choosing a backend. Frameworks are imported here and nowhere above, and only when one is asked for."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from importlib.util import find_spec
+
+from minigen.backends.base import DTYPES, Array, Backend, Tree
+from minigen.errors import BackendError, UsageError
+
+__all__ = [
+    "BACKENDS",
+    "DTYPES",
+    "Array",
+    "Backend",
+    "Tree",
+    "check_memory",
+    "choose_backend",
+    "get_backend",
+    "peak_rss",
+    "physical_memory",
+]
+
+BACKENDS = ("torch", "mlx")
+
+
+def choose_backend(name: str = "auto") -> str:
+    """The backend that `name` means here: "auto" is MLX on Apple silicon, else torch, else whichever is installed.
+
+    Raises UsageError for an unknown name and BackendError when the framework is not installed.
+    """
+    if name not in ("auto", *BACKENDS):
+        raise UsageError(f"unknown backend {name!r}: choose auto, torch or mlx")
+    installed = [backend for backend in BACKENDS if find_spec(backend) is not None]
+    if name == "auto":
+        apple = sys.platform == "darwin" and platform.machine() == "arm64"
+        for backend in ("mlx", "torch") if apple else ("torch", "mlx"):
+            if backend in installed:
+                return backend
+        raise BackendError(
+            'no array framework is installed: pip install "minigen[torch]" (CUDA, CPU) '
+            'or "minigen[mlx]" (Apple silicon, CPU)'
+        )
+    if name not in installed:
+        raise BackendError(f'{name} is not installed: pip install "minigen[{name}]"')
+    return name
+
+
+def get_backend(
+    name: str = "auto", device: str | None = None, dtype: str | None = None, stored: str = "float32"
+) -> Backend:
+    """A backend on a device, computing in `dtype`.
+
+    Without `dtype`: float32 on a CPU, the checkpoint's own (`stored`) on a GPU. Raises UsageError for an unknown
+    backend or dtype and BackendError when the framework or the device is not available.
+    """
+    if dtype is not None and dtype not in DTYPES:
+        raise UsageError(f"unknown dtype {dtype!r}: choose {', '.join(DTYPES)}")
+    name = choose_backend(name)
+    backend: Backend
+    try:
+        if name == "torch":
+            from minigen.backends.torch import TorchBackend
+
+            backend = TorchBackend(device)
+        else:
+            from minigen.backends.mlx import MLXBackend
+
+            backend = MLXBackend(device)
+    except ImportError as error:
+        raise BackendError(
+            f'{name} is installed but does not import ({error}): pip install "minigen[{name}]"'
+        ) from error
+    backend.dtype = dtype or (stored if backend.accelerated else "float32")
+    return backend
+
+
+def check_memory(wanted: int, memory: int) -> None:
+    """Raises BackendError, before anything is allocated, for more bytes than the device has."""
+    if wanted > memory:
+        raise BackendError(
+            f"this needs {wanted / 2**30:.1f} GiB at once, and the device has {memory / 2**30:.1f} GiB: "
+            "ask for fewer tokens, samples or prompts"
+        )
+
+
+def physical_memory() -> int:
+    """This machine's memory in bytes."""
+    import os
+
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def peak_rss() -> int:
+    """Peak resident memory of this process in bytes: what a backend on the CPU reports as its memory."""
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # macOS counts bytes, Linux KiB

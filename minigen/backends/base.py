@@ -1,0 +1,136 @@
+"""What a framework must offer, and nothing more: the model is written once over these operations.
+
+What PyTorch and MLX spell alike stays Python (`+ - * / @ []`, `.reshape`, `.shape`); an operation is here because
+they spell it differently. Letters in shapes: B batch, T new steps, S keys, H heads, G key/value heads, D head width,
+C width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:  # the command line asks this file for DTYPES, and need not wait for NumPy
+    import numpy.typing as npt
+
+Array = Any  # a torch.Tensor or an mlx.core.array
+Tree = Any  # nested dicts and lists of arrays
+
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+class Backend(Protocol):
+    """One framework on one device, computing in one dtype. Passed as the first argument and called `ops`."""
+
+    name: str
+    device: str
+    dtype: str
+    accelerated: bool  # a GPU: the checkpoint's own dtype is then the default
+
+    # -- in and out ---------------------------------------------------------------------------------------------------
+    def asarray(self, x: npt.ArrayLike) -> Array:
+        """NumPy to device. Floats become `dtype`, integers the framework's index type, booleans stay."""
+        ...
+
+    def numpy(self, x: Array) -> npt.NDArray[Any]:
+        """Device to NumPy: 16-bit floats are widened to float32. It may be a view of `x`."""
+        ...
+
+    def zeros(self, shape: Sequence[int]) -> Array:
+        """Raises BackendError for more than the device's memory."""
+        ...
+
+    def astype(self, x: Array, dtype: str) -> Array: ...
+
+    def contiguous(self, x: Array) -> Array:
+        """The same values in memory order, so that a transposed weight is laid out once, at load."""
+        ...
+
+    def load(self, path: Path) -> Mapping[str, Array]:
+        """The tensors of a safetensors file whose header has been checked, read when first looked up."""
+        ...
+
+    def save(self, path: Path, arrays: Mapping[str, Array], metadata: Mapping[str, str]) -> None:
+        """Writes a safetensors file in place; the caller writes beside and renames."""
+        ...
+
+    # -- shape --------------------------------------------------------------------------------------------------------
+    def permute(self, x: Array, axes: Sequence[int]) -> Array: ...
+
+    def split(self, x: Array, sizes: Sequence[int], axis: int) -> list[Array]: ...
+
+    def concat(self, xs: Sequence[Array], axis: int) -> Array: ...
+
+    def stack(self, xs: Sequence[Array], axis: int) -> Array: ...
+
+    def take(self, x: Array, indices: Sequence[int], axis: int) -> Array:
+        """A copy of the chosen slices along `axis`, in the order given."""
+        ...
+
+    # -- layers -------------------------------------------------------------------------------------------------------
+    def embedding(self, ids: Array, weight: Array) -> Array:
+        """ids (B, T), weight (V, C) -> (B, T, C)."""
+        ...
+
+    def linear(self, x: Array, weight: Array, bias: Array | None = None) -> Array:
+        """x (..., in), weight (out, in), bias (out,) -> (..., out)."""
+        ...
+
+    def layer_norm(self, x: Array, weight: Array, bias: Array | None, eps: float) -> Array: ...
+
+    def rms_norm(self, x: Array, weight: Array, eps: float) -> Array: ...
+
+    def gelu(self, x: Array, approximate: bool) -> Array:
+        """With `approximate`, the tanh form that GPT-2 was trained with."""
+        ...
+
+    def relu(self, x: Array) -> Array: ...
+
+    def silu(self, x: Array) -> Array: ...
+
+    def sigmoid(self, x: Array) -> Array: ...
+
+    def tanh(self, x: Array) -> Array: ...
+
+    def where(self, condition: Array, x: Array, y: Array) -> Array: ...
+
+    def attention(self, q: Array, k: Array, v: Array, scale: float, mask: Array | str | None) -> Array:
+        """q (B, H, T, D), k and v (B, G, S, D) with G dividing H -> (B, H, T, D).
+
+        `mask` is None (every query sees every key), "causal" (query t sees keys up to t + S - T), or booleans
+        (B or 1, 1, T, S), true where a query may look.
+        """
+        ...
+
+    # -- state --------------------------------------------------------------------------------------------------------
+    def write(self, buffer: Array, new: Array, position: int) -> Array:
+        """`buffer` (B, G, S, D) with `new` (B, G, T, D) at `position` on axis 2. The given buffer is dead afterwards:
+        torch writes into it, MLX reuses its memory only where nobody else holds it."""
+        ...
+
+    # -- choice -------------------------------------------------------------------------------------------------------
+    def argmax(self, x: Array) -> Array:
+        """Over the last axis; the lowest index among equals."""
+        ...
+
+    def logsumexp(self, x: Array) -> Array:
+        """x (..., V) -> (...), in float32 whatever the dtype of `x`."""
+        ...
+
+    # -- running ------------------------------------------------------------------------------------------------------
+    def all_finite(self, xs: Sequence[Array]) -> list[bool]:
+        """For each array, whether it is free of NaN and infinity."""
+        ...
+
+    def sync(self, *trees: Tree) -> None:
+        """Waits until the arrays in these trees have been computed."""
+        ...
+
+    def memory(self) -> int:
+        """Peak memory of this process on the device so far, in bytes."""
+        ...
+
+    def total_memory(self) -> int:
+        """What the device has, in bytes."""
+        ...

@@ -1,0 +1,149 @@
+"""The backend on MLX: Apple silicon, and the CPU of any machine that has it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+import numpy.typing as npt
+
+from minigen.backends import check_memory, peak_rss, physical_memory
+from minigen.backends.base import Array, Tree
+from minigen.errors import BackendError
+from minigen.tree import leaves
+
+
+class MLXBackend:
+    name = "mlx"
+    used: str | None = None  # MLX computes on its default device, of which a process has one
+
+    def __init__(self, device: str | None = None) -> None:
+        self.device = device or str(mx.default_device().type).rsplit(".", 1)[-1]
+        if self.device not in ("cpu", "gpu"):
+            raise BackendError(f"mlx has no device {self.device!r}: choose cpu or gpu")
+        if not mx.is_available(mx.Device(getattr(mx, self.device))):
+            raise BackendError(f"mlx cannot use the device {self.device!r} on this machine: choose cpu")
+        if MLXBackend.used not in (None, self.device):
+            raise BackendError(
+                f"mlx already runs on {MLXBackend.used} here: a process has one device for all its models"
+            )
+        MLXBackend.used = self.device
+        mx.set_default_device(mx.Device(getattr(mx, self.device)))
+        self.accelerated = self.device == "gpu"
+        self.dtype = "float32"
+
+    # -- in and out ---------------------------------------------------------------------------------------------------
+    def asarray(self, x: npt.ArrayLike) -> Array:
+        x = np.asarray(x)
+        if x.dtype.kind in "iu":
+            return mx.array(x.astype(np.int32))
+        if x.dtype.kind == "b":
+            return mx.array(x.copy())  # it takes no negative strides
+        return mx.array(x.astype(np.float32)).astype(getattr(mx, self.dtype))
+
+    def numpy(self, x: Array) -> npt.NDArray[Any]:
+        return np.array(x.astype(mx.float32) if x.dtype in (mx.bfloat16, mx.float16) else x)
+
+    def zeros(self, shape: Sequence[int]) -> Array:
+        dtype = getattr(mx, self.dtype)
+        check_memory(math.prod(shape) * dtype.size, self.total_memory())
+        return mx.zeros(tuple(shape), dtype=dtype)
+
+    def astype(self, x: Array, dtype: str) -> Array:
+        return x.astype(getattr(mx, dtype))
+
+    def contiguous(self, x: Array) -> Array:
+        return mx.contiguous(x)
+
+    def load(self, path: Path) -> Mapping[str, Array]:
+        arrays = mx.load(str(path), format="safetensors")
+        assert isinstance(arrays, dict)
+        return arrays
+
+    def save(self, path: Path, arrays: Mapping[str, Array], metadata: Mapping[str, str]) -> None:
+        # An open file, because MLX appends ".safetensors" to a path that does not end so.
+        with open(path, "wb") as file:
+            mx.save_safetensors(file, dict(arrays), dict(metadata))
+
+    # -- shape --------------------------------------------------------------------------------------------------------
+    def permute(self, x: Array, axes: Sequence[int]) -> Array:
+        return mx.transpose(x, list(axes))
+
+    def split(self, x: Array, sizes: Sequence[int], axis: int) -> list[Array]:
+        return list(mx.split(x, np.cumsum(sizes[:-1]).tolist(), axis=axis))
+
+    def concat(self, xs: Sequence[Array], axis: int) -> Array:
+        return mx.concatenate(list(xs), axis=axis)
+
+    def stack(self, xs: Sequence[Array], axis: int) -> Array:
+        return mx.stack(list(xs), axis=axis)
+
+    def take(self, x: Array, indices: Sequence[int], axis: int) -> Array:
+        return mx.take(x, mx.array(list(indices)), axis=axis)
+
+    # -- layers -------------------------------------------------------------------------------------------------------
+    def embedding(self, ids: Array, weight: Array) -> Array:
+        return weight[ids]
+
+    def linear(self, x: Array, weight: Array, bias: Array | None = None) -> Array:
+        return x @ weight.T if bias is None else mx.addmm(bias, x, weight.T)
+
+    def layer_norm(self, x: Array, weight: Array, bias: Array | None, eps: float) -> Array:
+        return mx.fast.layer_norm(x, weight, bias, eps)
+
+    def rms_norm(self, x: Array, weight: Array, eps: float) -> Array:
+        return mx.fast.rms_norm(x, weight, eps)
+
+    def gelu(self, x: Array, approximate: bool) -> Array:
+        # mlx.nn's are compiled, which on a CPU calls the C++ compiler for a second when they are first used.
+        if approximate:
+            return 0.5 * x * (1 + mx.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+        return 0.5 * x * (1 + mx.erf(x / math.sqrt(2)))
+
+    def relu(self, x: Array) -> Array:
+        return mx.maximum(x, 0)
+
+    def silu(self, x: Array) -> Array:
+        return x * mx.sigmoid(x)
+
+    def sigmoid(self, x: Array) -> Array:
+        return mx.sigmoid(x)
+
+    def tanh(self, x: Array) -> Array:
+        return mx.tanh(x)
+
+    def where(self, condition: Array, x: Array, y: Array) -> Array:
+        return mx.where(condition, x, y)
+
+    def attention(self, q: Array, k: Array, v: Array, scale: float, mask: Array | str | None) -> Array:
+        return mx.fast.scaled_dot_product_attention(q, k, v, scale=scale, mask=mask)
+
+    # -- state --------------------------------------------------------------------------------------------------------
+    def write(self, buffer: Array, new: Array, position: int) -> Array:
+        buffer[:, :, position : position + new.shape[2]] = new
+        return buffer
+
+    # -- choice -------------------------------------------------------------------------------------------------------
+    def argmax(self, x: Array) -> Array:
+        return mx.argmax(x, axis=-1)
+
+    def logsumexp(self, x: Array) -> Array:
+        return mx.logsumexp(x.astype(mx.float32), axis=-1)
+
+    # -- running ------------------------------------------------------------------------------------------------------
+    def all_finite(self, xs: Sequence[Array]) -> list[bool]:
+        flags = mx.stack([mx.isfinite(x).all() for x in xs]).tolist()
+        return [bool(flag) for flag in flags] if isinstance(flags, list) else [bool(flags)]
+
+    def sync(self, *trees: Tree) -> None:
+        mx.eval(*leaves(trees))
+
+    def memory(self) -> int:
+        return int(mx.get_peak_memory()) if self.accelerated else peak_rss()
+
+    def total_memory(self) -> int:
+        return physical_memory()  # which the GPU of Apple silicon shares

@@ -1,0 +1,182 @@
+"""The backend on PyTorch: CUDA and CPU."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+
+from minigen.backends import check_memory, peak_rss, physical_memory
+from minigen.backends.base import Array, Tree
+from minigen.errors import BackendError
+from minigen.tree import leaves
+
+
+class LazyFile(Mapping[str, Array]):
+    """The tensors of a safetensors file, mapped into memory and moved to the device when looked up."""
+
+    def __init__(self, path: Path, device: str) -> None:
+        from safetensors import safe_open
+
+        self.file: Any = safe_open(path, framework="pt", device=device)
+
+    def __getitem__(self, name: str) -> Array:
+        if name not in self.file.keys():  # noqa: SIM118  (no mapping: it has no __contains__)
+            raise KeyError(name)
+        return self.file.get_tensor(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.file.keys())
+
+    def __len__(self) -> int:
+        return len(self.file.keys())
+
+
+class TorchBackend:
+    name = "torch"
+
+    def __init__(self, device: str | None = None) -> None:
+        wanted = ("cuda" if torch.cuda.is_available() else "cpu") if device is None else device
+        try:
+            kind = torch.device(wanted).type
+            torch.zeros(1, device=wanted).tolist()  # fails on "meta", which holds no numbers
+        except Exception as e:  # each kind of device fails in its own way
+            reason = (str(e).splitlines() or ["no reason given"])[0]
+            raise BackendError(f"torch cannot use the device {wanted!r}: {reason}") from e
+        self.device = "cpu" if kind == "cpu" else str(torch.device(wanted))
+        self.accelerated = kind != "cpu"
+        self.dtype = "float32"
+
+    # -- in and out ---------------------------------------------------------------------------------------------------
+    def asarray(self, x: npt.ArrayLike) -> Array:
+        x = np.asarray(x)
+        if x.dtype.kind in "iu":
+            return torch.from_numpy(x.astype(np.int64)).to(self.device)
+        if x.dtype.kind == "b":
+            return torch.from_numpy(x.copy()).to(self.device)
+        return torch.from_numpy(x.astype(np.float32)).to(self.device, getattr(torch, self.dtype))
+
+    def numpy(self, x: Array) -> npt.NDArray[Any]:
+        x = x.detach().cpu()
+        array: npt.NDArray[Any] = (x.float() if x.dtype in (torch.bfloat16, torch.float16) else x).numpy()
+        return array
+
+    def zeros(self, shape: Sequence[int]) -> Array:
+        dtype = getattr(torch, self.dtype)
+        check_memory(math.prod(shape) * dtype.itemsize, self.total_memory())
+        return torch.zeros(tuple(shape), dtype=dtype, device=self.device)
+
+    def astype(self, x: Array, dtype: str) -> Array:
+        return x.to(getattr(torch, dtype))
+
+    def contiguous(self, x: Array) -> Array:
+        return x.contiguous()
+
+    def load(self, path: Path) -> Mapping[str, Array]:
+        return LazyFile(path, self.device)
+
+    def save(self, path: Path, arrays: Mapping[str, Array], metadata: Mapping[str, str]) -> None:
+        from safetensors import SafetensorError
+        from safetensors.torch import save_file
+
+        try:
+            save_file({name: x.contiguous() for name, x in arrays.items()}, path, metadata=dict(metadata))
+        except SafetensorError as error:  # what the disk said, in the words of the library
+            raise OSError(str(error)) from error
+
+    # -- shape --------------------------------------------------------------------------------------------------------
+    def permute(self, x: Array, axes: Sequence[int]) -> Array:
+        return x.permute(*axes)
+
+    def split(self, x: Array, sizes: Sequence[int], axis: int) -> list[Array]:
+        return list(torch.split(x, list(sizes), dim=axis))
+
+    def concat(self, xs: Sequence[Array], axis: int) -> Array:
+        return torch.cat(list(xs), dim=axis)
+
+    def stack(self, xs: Sequence[Array], axis: int) -> Array:
+        return torch.stack(list(xs), dim=axis)
+
+    def take(self, x: Array, indices: Sequence[int], axis: int) -> Array:
+        return x.index_select(axis, torch.tensor(list(indices), device=x.device))
+
+    # -- layers -------------------------------------------------------------------------------------------------------
+    def embedding(self, ids: Array, weight: Array) -> Array:
+        return F.embedding(ids, weight)
+
+    def linear(self, x: Array, weight: Array, bias: Array | None = None) -> Array:
+        return F.linear(x, weight, bias)
+
+    def layer_norm(self, x: Array, weight: Array, bias: Array | None, eps: float) -> Array:
+        return F.layer_norm(x, weight.shape, weight, bias, eps)
+
+    def rms_norm(self, x: Array, weight: Array, eps: float) -> Array:
+        return F.rms_norm(x, weight.shape, weight, eps)
+
+    def gelu(self, x: Array, approximate: bool) -> Array:
+        return F.gelu(x, approximate="tanh" if approximate else "none")
+
+    def relu(self, x: Array) -> Array:
+        return F.relu(x)
+
+    def silu(self, x: Array) -> Array:
+        return F.silu(x)
+
+    def sigmoid(self, x: Array) -> Array:
+        return torch.sigmoid(x)
+
+    def tanh(self, x: Array) -> Array:
+        return torch.tanh(x)
+
+    def where(self, condition: Array, x: Array, y: Array) -> Array:
+        return torch.where(condition, x, y)
+
+    def attention(self, q: Array, k: Array, v: Array, scale: float, mask: Array | str | None) -> Array:
+        B, H, T, D = q.shape
+        G, S = k.shape[1], k.shape[2]
+        if isinstance(mask, str):  # "causal"
+            if T == S:
+                return F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale, enable_gqa=H != G)
+            # is_causal counts from the first key; a cache needs it counted from the last
+            mask = None if T == 1 else torch.ones(T, S, dtype=torch.bool, device=q.device).tril(S - T)
+        if T == 1 and H != G:
+            # The heads of a group become its queries, so that no copy of the cache is made for each head.
+            q = q.reshape(B, G, H // G, D)
+            return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale).reshape(B, H, T, D)
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale, enable_gqa=H != G)
+
+    # -- state --------------------------------------------------------------------------------------------------------
+    def write(self, buffer: Array, new: Array, position: int) -> Array:
+        buffer[:, :, position : position + new.shape[2]] = new
+        return buffer
+
+    # -- choice -------------------------------------------------------------------------------------------------------
+    def argmax(self, x: Array) -> Array:
+        return torch.argmax(x, dim=-1)
+
+    def logsumexp(self, x: Array) -> Array:
+        return torch.logsumexp(x.float(), dim=-1)
+
+    # -- running ------------------------------------------------------------------------------------------------------
+    def all_finite(self, xs: Sequence[Array]) -> list[bool]:
+        # A sum is one pass without a temporary; only a suspicious one is looked at element by element.
+        sums = torch.stack([x.sum(dtype=torch.float32) for x in xs]).isfinite().tolist()
+        return [ok or bool(x.isfinite().all()) for ok, x in zip(sums, xs, strict=True)]
+
+    def sync(self, *trees: Tree) -> None:
+        if any(x.is_cuda for x in leaves(trees)):
+            torch.cuda.synchronize()
+
+    def memory(self) -> int:
+        return int(torch.cuda.max_memory_allocated()) if self.device.startswith("cuda") else peak_rss()
+
+    def total_memory(self) -> int:
+        if self.device.startswith("cuda"):
+            return int(torch.cuda.get_device_properties(self.device).total_memory)
+        return physical_memory()

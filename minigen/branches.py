@@ -1,0 +1,243 @@
+"""Many continuations of one text: the text is read once, held once, and seen by all of them.
+
+A branch is a chain of nodes; a node is one token, and its parent the node before it, or -1 for the end of the shared
+text. Continuations that begin alike share nodes. A decoder packs all new nodes into one row of its cache, and a mask
+lets each see the shared text and its own ancestors: nothing is copied, padded or computed twice. A recurrent model
+steps all nodes of a depth as one batch, forked from their parents.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from minigen.backends.base import Array, Backend
+from minigen.decoder import Decoder
+from minigen.generate import Runner
+from minigen.layers.step import BranchStep
+from minigen.recurrent import Recurrent, RecurrentState
+from minigen.state import KVCache
+
+
+class Branches(Protocol):
+    """Nodes that grow on a state of one row, which is theirs until `close`."""
+
+    def append(self, tokens: Sequence[int], parents: Sequence[int], at: Sequence[int]) -> Array:
+        """Adds nodes, numbered on from those there are; a parent stands before its children.
+
+        Returns the logits (len(at), V) after those of the new nodes that `at` picks, counted from the first new one.
+        """
+        ...
+
+    def close(self) -> None:
+        """Takes all nodes away: the state is what it was."""
+        ...
+
+
+def branches(runner: Runner, state: Any) -> Branches:
+    """Branches on a state of one row, for either architecture."""
+    if isinstance(runner.architecture, Recurrent):
+        return ForkedBranches(runner, state)
+    assert isinstance(runner.architecture, Decoder)
+    return PackedBranches(runner, state)
+
+
+class PackedBranches:
+    """All nodes in one row of the cache, after the shared text."""
+
+    def __init__(self, runner: Runner, state: KVCache) -> None:
+        assert state.batch == 1
+        assert state.starts is None
+        self.runner, self.state, self.shared = runner, state, state.length
+        self.count = 0
+        self.ancestors = np.zeros((64, 64), dtype=np.bool_)  # row i has its ancestors and itself; grown by doubling
+        self.positions = np.arange(self.shared)  # of the shared text, then of each node
+
+    def append(self, tokens: Sequence[int], parents: Sequence[int], at: Sequence[int]) -> Array:
+        old, new = self.count, len(tokens)
+        self.count += new
+        if self.count > len(self.ancestors):
+            room = max(self.count, 2 * len(self.ancestors)) - len(self.ancestors)
+            self.ancestors = np.pad(self.ancestors, (0, room))
+        ancestors = self.ancestors
+        positions = np.concatenate([self.positions, np.zeros(new, dtype=self.positions.dtype)])
+        for node, parent in enumerate(parents, start=old):
+            assert -1 <= parent < node
+            if parent >= 0:
+                ancestors[node] = ancestors[parent]
+            ancestors[node, node] = True
+            positions[self.shared + node] = self.shared if parent < 0 else positions[self.shared + parent] + 1
+        self.positions = positions
+        everyone = np.ones((new, self.shared), dtype=np.bool_)
+        step = BranchStep(positions, np.concatenate([everyone, ancestors[old : self.count, : self.count]], axis=1))
+        runner, state = self.runner, self.state
+        assert isinstance(runner.architecture, Decoder)
+        if len(positions) > state.capacity:
+            state.reserve(runner.ops, max(len(positions), state.capacity * 5 // 4))
+        ids = runner.ops.asarray(np.asarray(tokens)[None])
+        return runner.architecture.forward(runner.ops, runner.params, ids, state, at, step)[0]
+
+    def close(self) -> None:
+        self.state.rewind(self.shared)
+
+
+class ForkedBranches:
+    """Every node's state as one row of a batch that grows; the shared text's is its first row."""
+
+    def __init__(self, runner: Runner, state: RecurrentState) -> None:
+        assert state.batch == 1
+        self.runner = runner
+        self.nodes = RecurrentState(state.layers, state.length)  # row 1 + i is node i
+
+    def append(self, tokens: Sequence[int], parents: Sequence[int], at: Sequence[int]) -> Array:
+        ops, old = self.runner.ops, self.nodes.batch - 1
+        rows = {node: node + 1 for node in range(-1, old)}  # node -> its row
+        logits: list[Array] = []
+        where: dict[int, int] = {}  # new node -> its row in the logits
+        waiting = list(range(len(tokens)))
+        while waiting:
+            ready = [i for i in waiting if parents[i] in rows]
+            step = self.nodes.fork(ops, [rows[parents[i]] for i in ready])
+            logits.append(self.runner.decode([tokens[i] for i in ready], step)[:, 0])
+            for i in ready:
+                where[i] = len(where)
+                rows[old + i] = self.nodes.batch + ready.index(i)
+            self.nodes = join(ops, self.nodes, step)
+            waiting = [i for i in waiting if old + i not in rows]
+        # Rows came level by level; put them in the order of the nodes, which later calls count on.
+        order = [0, *(rows[node] for node in range(old + len(tokens)))]
+        self.nodes = self.nodes.fork(ops, order)
+        return ops.take(ops.concat(logits, axis=0), [where[i] for i in at], axis=0)
+
+    def close(self) -> None:
+        """The state was never touched."""
+
+
+def join(ops: Any, a: RecurrentState, b: RecurrentState) -> RecurrentState:
+    """The rows of two states as one batch."""
+    layers = [
+        tuple(ops.concat([x, y], axis=0) for x, y in zip(one, other, strict=True))
+        for one, other in zip(a.layers, b.layers, strict=True)
+    ]
+    return RecurrentState(layers, a.length)
+
+
+BLOCK = 512  # tokens read in one forward pass, in a line or packed
+
+
+class SharedText:
+    """A text that is read once and many continuations of it: one state, taken from text to text by what differs.
+
+    `tokens_read` counts what went through the model; `tokens_asked` what its users would have read one by one.
+    """
+
+    def __init__(self, runner: Runner, capacity: int = BLOCK) -> None:
+        self.runner = runner
+        self.state: Any = runner.architecture.new_state(runner.ops, 1, capacity)
+        self.ids: list[int] = []  # what the state has read, branches aside
+        self.grown: Branches | None = None
+        self.tokens_read = self.tokens_asked = 0
+
+    @property
+    def tokens_saved(self) -> int:
+        return self.tokens_asked - self.tokens_read
+
+    def seek(self, ids: Sequence[int], at: Sequence[int] = ()) -> Array | None:
+        """Makes the state that of `ids`, without branches.
+
+        Returns the logits (len(at), V) after the tokens `at`, which are increasing and counted from 0.
+        """
+        if self.grown is not None:
+            self.grown.close()
+            self.grown = None
+        start = self.state.rewind(min([common_length(ids, self.ids), *at[:1]]))
+        self.state.reserve(self.runner.ops, len(ids))
+        self.ids = list(ids[:start])  # true also if a pass fails half-way
+
+        def read(begin: int, end: int, wanted: Sequence[int]) -> Array:
+            return self.runner.read([list(ids[begin:end])], self.state, wanted)[0]
+
+        logits = self._in_blocks(start, len(ids), at, read)
+        self.ids = list(ids)
+        return logits
+
+    def branch(self, tokens: Sequence[int], parents: Sequence[int], at: Sequence[int]) -> Array:
+        """Adds nodes to the branches on the text, as `Branches.append` does; `seek` takes them away."""
+        grown = self.grown = self.grown or branches(self.runner, self.state)
+
+        def read(begin: int, end: int, wanted: Sequence[int]) -> Array:
+            return grown.append(tokens[begin:end], parents[begin:end], wanted)
+
+        increasing = sorted(set(at))
+        logits = self._in_blocks(0, len(tokens), increasing, read)
+        if increasing == list(at):
+            return logits
+        rows = {node: row for row, node in enumerate(increasing)}
+        return self.runner.ops.take(logits, [rows[node] for node in at], axis=0)
+
+    def _in_blocks(
+        self, begin: int, end: int, at: Sequence[int], read: Callable[[int, int, Sequence[int]], Array]
+    ) -> Array | None:
+        """Reads tokens `begin` to `end` by BLOCK, so that no pass takes more memory than one; the logits after `at`.
+
+        `at` is increasing. `read` takes a block and what is wanted of it, counted from its first token.
+        """
+        ops, found = self.runner.ops, []
+        for first in range(begin, end, BLOCK):
+            last = min(first + BLOCK, end)
+            wanted = [i - first for i in at if first <= i < last]
+            logits = read(first, last, wanted or (last - first - 1,))
+            ops.sync(logits)
+            found += [logits] if wanted else []
+            self.tokens_read += last - first
+        return None if not found else found[0] if len(found) == 1 else ops.concat(found, axis=0)
+
+
+def common_length(a: Sequence[int], b: Sequence[int]) -> int:
+    """How many tokens two texts share at their beginning."""
+    most = min(len(a), len(b))
+    return next((i for i in range(most) if a[i] != b[i]), most)
+
+
+class SharedRunner(Runner):
+    """A Runner whose batches share the text that all their prompts begin with: `generate` runs on it unchanged."""
+
+    def __init__(self, shared: SharedText) -> None:
+        super().__init__(shared.runner.ops, shared.runner.architecture, shared.runner.params)
+        object.__setattr__(self, "shared", shared)  # Runner is frozen
+
+    shared: SharedText
+
+    def prefill(self, prompts: Sequence[Sequence[int]], capacity: int) -> tuple[Array, BranchedState]:
+        first = prompts[0]
+        length = min([len(first) - 1, *(min(common_length(first, other), len(other) - 1) for other in prompts)])
+        self.shared.tokens_asked += sum(map(len, prompts))
+        self.shared.seek(first[:length])
+        nodes: dict[tuple[int, int], int] = {}  # (parent, token) -> node, in the order of the nodes
+        leaves: list[int] = []
+        for prompt in prompts:
+            node = -1
+            for token in prompt[length:]:
+                node = nodes.setdefault((node, token), len(nodes))
+            leaves.append(node)
+        logits = self.shared.branch([token for _, token in nodes], [parent for parent, _ in nodes], leaves)
+        return logits[:, None], BranchedState(leaves, [len(nodes)])
+
+    def decode(self, ids: Sequence[int], state: Any) -> Array:
+        self.shared.tokens_asked += len(ids)
+        logits = self.shared.branch(ids, state.leaves, range(len(ids)))
+        state.leaves = [state.count[0] + i for i in range(len(ids))]
+        state.count[0] += len(ids)
+        return logits[:, None]
+
+
+class BranchedState:
+    """The newest node of each row; rows that leave are simply not continued. `count`: all nodes, in a shared cell."""
+
+    def __init__(self, leaves: list[int], count: list[int]) -> None:
+        self.leaves, self.count = leaves, count
+
+    def fork(self, ops: Backend, rows: Sequence[int]) -> BranchedState:
+        return BranchedState([self.leaves[row] for row in rows], self.count)

@@ -1,0 +1,40 @@
+"""Checkpoint families: one short module each, found by config.json's model_type."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
+
+from minigen.errors import CheckpointError
+from minigen.families.family import Architecture, Family, HubConfig, Source
+
+__all__ = ["FAMILIES", "Architecture", "Family", "HubConfig", "Source", "find_family"]
+
+# model_type -> the module that has its FAMILY
+FAMILIES = {
+    "gpt2": "gpt2",
+    "gru_lm": "gru_lm",
+    "llama": "llama",
+    "lstm_lm": "lstm_lm",
+    "mistral": "mistral",
+    "qwen2": "qwen2",
+    "qwen3": "qwen3",
+    "rnn_lm": "rnn_lm",
+}
+
+
+def find_family(config: Mapping[str, Any]) -> Family:
+    """The family of a config.json. Raises CheckpointError, naming what is known, for any other."""
+    kind = config.get("model_type")
+    if not isinstance(kind, str) or kind not in FAMILIES:
+        what = "names no model_type" if kind is None else f"has the unknown architecture {kind!r}"
+        raise CheckpointError(f"config.json {what}: minigen knows {', '.join(FAMILIES)}")
+    for key in ("quantization", "quantization_config"):
+        if config.get(key) is not None:
+            raise CheckpointError(
+                f"config.json has {key}: quantized weights are not supported, take the float checkpoint"
+            )
+    family = import_module(f"minigen.families.{FAMILIES[kind]}").FAMILY
+    assert isinstance(family, Family)
+    return family

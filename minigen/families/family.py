@@ -1,0 +1,57 @@
+"""What a checkpoint family is: how its config.json becomes an architecture, and its names a parameter tree."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from minigen.backends.base import Array, Backend, Tree
+from minigen.families.config import HubConfig
+from minigen.state import Starts
+
+
+class Architecture(Protocol):
+    """What `generate`, training and benchmarks need of a model: they never ask which one runs."""
+
+    @property
+    def vocab_size(self) -> int: ...
+
+    @property
+    def context(self) -> int | None: ...
+
+    def shapes(self) -> Tree: ...
+
+    def new_state(self, ops: Backend, batch: int, length: int, starts: Starts | None = None) -> Any: ...
+
+    def forward(
+        self, ops: Backend, params: Tree, ids: Array, state: Any = None, at: Sequence[int] | None = None
+    ) -> Array: ...
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where an array of the tree lies in a checkpoint: one tensor, or several that are joined along axis 0.
+
+    `transposed`: the checkpoint stores it (in, out), as GPT-2's Conv1D does.
+    """
+
+    names: tuple[str, ...]
+    transposed: bool = False
+
+
+@dataclass(frozen=True)
+class Family:
+    """`names` maps a path of the parameter tree to its Source, with `*` for the layer's index on both sides.
+
+    `prefix` is what the names begin with; a checkpoint saved without it loads all the same. Tensors that match
+    `ignored` (regular expressions, without the prefix) are buffers or copies that the model does not need.
+    """
+
+    build: Callable[[HubConfig], Architecture]
+    names: Mapping[str, Source]
+    prefix: str = ""
+    ignored: tuple[str, ...] = ()
+
+
+__all__ = ["Architecture", "Family", "HubConfig", "Source"]

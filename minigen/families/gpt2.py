@@ -1,0 +1,70 @@
+"""GPT-2 (Radford et al. 2019): learned positions, layer norm, plain feed-forward, Conv1D weights stored (in, out)."""
+
+from __future__ import annotations
+
+import math
+
+from minigen.decoder import Decoder
+from minigen.families.family import Family, HubConfig, Source
+from minigen.layers.attention import Attention
+from minigen.layers.block import PreNormBlock
+from minigen.layers.feed_forward import PlainFeedForward
+from minigen.layers.norm import LayerNorm
+from minigen.layers.positions import LearnedPositions
+
+
+def build(c: HubConfig) -> Decoder:
+    width, heads, layers = c.integer("n_embd"), c.integer("n_head"), c.layers("n_layer")
+    head_dim, context = (
+        c.head_dim(width, heads),
+        c.integer("n_positions" if c.get("n_positions") is not None else "n_ctx", 1024),
+    )
+    norm = LayerNorm(c.number("layer_norm_epsilon", 1e-5))
+    feed_forward = PlainFeedForward(c.integer("n_inner", 4 * width), c.activation("activation_function", "gelu_new"))
+
+    def block(layer: int) -> PreNormBlock:
+        scale = 1 / math.sqrt(head_dim) if c.flag("scale_attn_weights", True) else 1.0
+        if c.flag("scale_attn_by_inverse_layer_idx", False):
+            scale /= layer + 1
+        attention = Attention(heads, heads, head_dim, qkv_bias=True, out_bias=True, scale=scale)
+        return PreNormBlock(attention, feed_forward, norm)
+
+    return Decoder(
+        vocab_size=c.integer("vocab_size"),
+        width=width,
+        context=context,
+        blocks=tuple(block(i) for i in range(layers)),
+        norm=norm,
+        positions=LearnedPositions(context),
+        tied=c.flag("tie_word_embeddings", True),
+    )
+
+
+def conv1d(path: str, name: str) -> dict[str, Source]:
+    return {
+        f"blocks.*.{path}.weight": Source((f"transformer.h.*.{name}.weight",), transposed=True),
+        f"blocks.*.{path}.bias": Source((f"transformer.h.*.{name}.bias",)),
+    }
+
+
+def norm(path: str, name: str) -> dict[str, Source]:
+    return {f"{path}.{part}": Source((f"transformer.{name}.{part}",)) for part in ("weight", "bias")}
+
+
+FAMILY = Family(
+    build=build,
+    prefix="transformer.",
+    names={
+        "embedding.weight": Source(("transformer.wte.weight",)),
+        "positions.weight": Source(("transformer.wpe.weight",)),
+        **norm("blocks.*.norm1", "h.*.ln_1"),
+        **conv1d("attention.qkv", "attn.c_attn"),
+        **conv1d("attention.out", "attn.c_proj"),
+        **norm("blocks.*.norm2", "h.*.ln_2"),
+        **conv1d("feed_forward.up", "mlp.c_fc"),
+        **conv1d("feed_forward.down", "mlp.c_proj"),
+        **norm("norm", "ln_f"),
+        "head.weight": Source(("lm_head.weight",)),
+    },
+    ignored=(r"h\.\d+\.attn\.(bias|masked_bias)",),
+)

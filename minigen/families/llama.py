@@ -1,0 +1,94 @@
+"""Llama (Touvron et al. 2023; Llama 3) and the names that its many relatives share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from minigen.decoder import Decoder
+from minigen.families.family import Family, HubConfig, Source
+from minigen.layers.attention import Attention
+from minigen.layers.block import PreNormBlock
+from minigen.layers.feed_forward import GatedFeedForward
+from minigen.layers.norm import RMSNorm
+
+
+def decoder(
+    c: HubConfig,
+    *,
+    qkv_bias: bool = False,
+    out_bias: bool = False,
+    mlp_bias: bool = False,
+    head_dim: int | None = None,
+    qk_norm: bool = False,
+    window: Callable[[int], int | None] = lambda layer: None,
+) -> Decoder:
+    """A decoder in Llama's layout. `window(layer)` is a layer's sliding window, None for full attention."""
+    width, heads, layers = (
+        c.integer("hidden_size"),
+        c.integer("num_attention_heads"),
+        c.layers("num_hidden_layers"),
+    )
+    kv_heads = c.integer("num_key_value_heads", heads)
+    if heads % kv_heads:
+        raise c.fail("num_key_value_heads", f"it must divide the {heads} attention heads")
+    head_dim = head_dim or c.head_dim(width, heads)
+    norm = RMSNorm(c.number("rms_norm_eps", 1e-6))
+    rotary = c.rotary(head_dim)
+    feed_forward = GatedFeedForward(c.integer("intermediate_size"), c.activation("hidden_act", "silu"), mlp_bias)
+
+    def block(layer: int) -> PreNormBlock:
+        attention = Attention(
+            heads,
+            kv_heads,
+            head_dim,
+            qkv_bias=qkv_bias,
+            out_bias=out_bias,
+            rotary=rotary,
+            qk_norm=norm if qk_norm else None,
+            window=window(layer),
+        )
+        return PreNormBlock(attention, feed_forward, norm)
+
+    return Decoder(
+        vocab_size=c.integer("vocab_size"),
+        width=width,
+        context=c.integer("max_position_embeddings", 2048),
+        blocks=tuple(block(i) for i in range(layers)),
+        norm=norm,
+        tied=c.flag("tie_word_embeddings", False),
+    )
+
+
+def build(c: HubConfig) -> Decoder:
+    attention_bias = c.flag("attention_bias", False)
+    return decoder(c, qkv_bias=attention_bias, out_bias=attention_bias, mlp_bias=c.flag("mlp_bias", False))
+
+
+def linear(path: str, *names: str) -> dict[str, Source]:
+    return {
+        f"blocks.*.{path}.{part}": Source(tuple(f"model.layers.*.{name}.{part}" for name in names))
+        for part in ("weight", "bias")
+    }
+
+
+NAMES = {
+    "embedding.weight": Source(("model.embed_tokens.weight",)),
+    "blocks.*.norm1.weight": Source(("model.layers.*.input_layernorm.weight",)),
+    **linear("attention.qkv", "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
+    **linear("attention.q_norm", "self_attn.q_norm"),
+    **linear("attention.k_norm", "self_attn.k_norm"),
+    **linear("attention.out", "self_attn.o_proj"),
+    "blocks.*.norm2.weight": Source(("model.layers.*.post_attention_layernorm.weight",)),
+    **linear("feed_forward.gate_up", "mlp.gate_proj", "mlp.up_proj"),
+    **linear("feed_forward.down", "mlp.down_proj"),
+    "norm.weight": Source(("model.norm.weight",)),
+    "head.weight": Source(("lm_head.weight",)),
+}
+
+
+def family(build: Callable[[HubConfig], Decoder]) -> Family:
+    """A family with Llama's names."""
+    return Family(build, NAMES, prefix="model.", ignored=(r"(layers\.\d+\.self_attn\.)?rotary_emb\.inv_freq",))
+
+
+FAMILY = family(build)

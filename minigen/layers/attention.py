@@ -1,0 +1,76 @@
+"""Self-attention: multi-head, grouped (Ainslie et al. 2023) and multi-query, with a cache of keys and values."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from minigen.backends.base import Array, Backend
+from minigen.layers.norm import Norm
+from minigen.layers.param import Param, linear_shapes, scale_down
+from minigen.layers.positions import Rotary
+from minigen.layers.step import Step
+
+
+class LayerCache(Protocol):
+    """One layer's keys and values."""
+
+    def append(self, ops: Backend, k: Array, v: Array) -> tuple[Array, Array]:
+        """k and v (B, G, T, D) of the new tokens -> those of all tokens so far (B, G, S, D)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Attention:
+    """`window`: a token sees itself and the window - 1 tokens before it. `scale` is 1/sqrt(head_dim) if not given.
+
+    The query, key and value projections are one matrix, so that a decode step reads its weights in one go.
+    """
+
+    heads: int
+    kv_heads: int
+    head_dim: int
+    qkv_bias: bool = False
+    out_bias: bool = False
+    rotary: Rotary | None = None
+    qk_norm: Norm | None = None
+    window: int | None = None
+    scale: float | None = None
+
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        """Rows of the query, key and value projections."""
+        return self.heads * self.head_dim, self.kv_heads * self.head_dim, self.kv_heads * self.head_dim
+
+    def shapes(self, width: int, layers: int) -> dict[str, Any]:
+        shapes: dict[str, dict[str, Param]] = {
+            "qkv": linear_shapes(width, sum(self.sizes), self.qkv_bias, parts=self.sizes)
+        }
+        if self.qk_norm is not None:
+            shapes["q_norm"] = self.qk_norm.shapes(self.head_dim)
+            shapes["k_norm"] = self.qk_norm.shapes(self.head_dim)
+        shapes["out"] = scale_down(linear_shapes(self.sizes[0], width, self.out_bias), layers)
+        return shapes
+
+    def apply(self, ops: Backend, p: Any, x: Array, step: Step, cache: LayerCache | None) -> Array:
+        """x (B, T, C) -> (B, T, C)."""
+        B, T, _ = x.shape
+        q, k, v = ops.split(ops.linear(x, **p["qkv"]), self.sizes, axis=-1)
+        q = q.reshape(B, T, self.heads, self.head_dim)
+        k = k.reshape(B, T, self.kv_heads, self.head_dim)
+        v = v.reshape(B, T, self.kv_heads, self.head_dim)
+        if self.qk_norm is not None:
+            q, k = self.qk_norm.apply(ops, p["q_norm"], q), self.qk_norm.apply(ops, p["k_norm"], k)
+        q, k, v = (ops.permute(t, (0, 2, 1, 3)) for t in (q, k, v))  # (B, heads, T, D)
+        if self.rotary is not None:
+            q, k = self.rotary.apply(ops, q, step), self.rotary.apply(ops, k, step)
+        if cache is not None:
+            k, v = cache.append(ops, k, v)
+        first = k.shape[2] - step.keys_needed(self.window)
+        if first > 0:
+            k, v = k[:, :, first:], v[:, :, first:]
+        scale = 1 / math.sqrt(self.head_dim) if self.scale is None else self.scale
+        y = ops.attention(q, k, v, scale, step.mask(ops, self.window))
+        y = ops.permute(y, (0, 2, 1, 3)).reshape(B, T, self.heads * self.head_dim)
+        return ops.linear(y, **p["out"])

@@ -1,0 +1,99 @@
+"""Where a token stands: learned position vectors added to the embedding, or rotations of queries and keys."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from minigen.backends.base import Array, Backend
+from minigen.layers.param import Param
+from minigen.layers.step import Step
+
+
+@dataclass(frozen=True)
+class LearnedPositions:
+    """One trained vector a position (GPT, GPT-2)."""
+
+    length: int
+
+    def shapes(self, width: int) -> dict[str, Param]:
+        return {"weight": Param((self.length, width), scale=0.01)}
+
+    def apply(self, ops: Backend, p: Any, x: Array, step: Step) -> Array:
+        """x (B, T, C) -> (B, T, C)."""
+        return x + ops.embedding(ops.asarray(step.positions), p["weight"])
+
+
+class RopeScaling(Protocol):
+    def apply(self, frequencies: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """The frequencies (D/2,) that a model stretched to a longer context uses."""
+        ...
+
+
+@dataclass(frozen=True)
+class LinearScaling:
+    """Position interpolation (Chen et al. 2023): every position divided by `factor`."""
+
+    factor: float
+
+    def apply(self, frequencies: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        return frequencies / np.float32(self.factor)
+
+
+@dataclass(frozen=True)
+class Llama3Scaling:
+    """Llama 3.1's scaling by wavelength: short waves stay, long ones are stretched, those between are blended."""
+
+    factor: float
+    low_freq_factor: float
+    high_freq_factor: float
+    original_context: int
+
+    def apply(self, frequencies: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        waves = 2 * math.pi / frequencies  # in tokens
+        turns = self.original_context / waves  # how often a wave turns within the original context
+        blend = (turns - self.low_freq_factor) / (self.high_freq_factor - self.low_freq_factor)
+        blend = np.clip(blend, 0, 1)  # 0: stretch it, 1: leave it
+        return (frequencies * (blend + (1 - blend) / self.factor)).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Rotary:
+    """Rotary position embedding (Su et al. 2021) in the half-split layout of the hub's Llama.
+
+    The first `dims` of a head are rotated, dimension i together with i + dims/2; the rest pass through.
+    """
+
+    dims: int
+    theta: float = 10000.0
+    scaling: RopeScaling | None = None
+
+    @lru_cache  # noqa: B019  (a frozen dataclass: the cache holds a few small ones)
+    def frequencies(self) -> npt.NDArray[np.float32]:
+        """(dims/2,) radians a position."""
+        exponents = np.arange(0, self.dims, 2, dtype=np.float32) / np.float32(self.dims)
+        frequencies = (1.0 / np.float32(self.theta) ** exponents).astype(np.float32)
+        return frequencies if self.scaling is None else self.scaling.apply(frequencies)
+
+    def rotations(self, ops: Backend, step: Step) -> tuple[Array, Array]:
+        """Cosines and sines (B or 1, 1, T, dims/2) for the new tokens, made once a pass."""
+
+        def make() -> tuple[Array, Array]:
+            angles = step.positions[:, None, :, None].astype(np.float32) * self.frequencies()
+            return ops.asarray(np.cos(angles)), ops.asarray(np.sin(angles))
+
+        cos, sin = step.share(self, make)
+        return cos, sin
+
+    def apply(self, ops: Backend, x: Array, step: Step) -> Array:
+        """x (B, H, T, D) -> (B, H, T, D)."""
+        cos, sin = self.rotations(ops, step)
+        half = self.dims // 2
+        a, b, rest = x[..., :half], x[..., half : self.dims], x[..., self.dims :]
+        turned = [a * cos - b * sin, b * cos + a * sin]
+        return ops.concat(turned if rest.shape[-1] == 0 else [*turned, rest], axis=-1)

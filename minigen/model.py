@@ -1,0 +1,193 @@
+"""A loaded model, as a user of the library holds it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from minigen.backends import choose_backend, get_backend
+from minigen.beam import steps
+from minigen.checkpoint import read_config, read_headers
+from minigen.errors import CheckpointError, ContextError, TokenizerError, UsageError
+from minigen.families import Architecture, HubConfig, find_family
+from minigen.families.loading import load_params, stored_dtype
+from minigen.generate import Row, Runner, check_ids
+from minigen.hub import resolve
+from minigen.options import Options
+from minigen.text import Completion, TextRun
+from minigen.tokenizer import Tokenizer, load_tokenizer
+from minigen.weight_files import read_object
+
+
+def load(
+    source: str | os.PathLike[str] | None = None,
+    backend: str = "auto",
+    device: str | None = None,
+    dtype: str | None = None,
+    *,
+    offline: bool = False,
+) -> Model:
+    """Loads a model from a folder, a hub id (`org/name[@revision]`), or, with None, the one that ships.
+
+    `backend` is "auto", "torch" or "mlx"; `device` what the framework calls it; `dtype` float32, bfloat16 or float16
+    (without it: float32 on a CPU, the checkpoint's own on a GPU). `offline` never opens a socket. Raises MinigenError:
+    SourceError, CheckpointError, BackendError or UsageError, each one line.
+    """
+    backend = choose_backend(backend)
+    folder = resolve(source, offline=offline)
+    values = read_config(folder)
+    family = find_family(values)
+    architecture = family.build(HubConfig(values, str(folder / "config.json")))
+    tensors = read_headers(folder)
+    ops = get_backend(backend, device, dtype, stored=stored_dtype(tensors))
+    params = load_params(ops, architecture, family, tensors, folder)
+    return Model(Runner(ops, architecture, params), folder, values)
+
+
+class Model:
+    """A decoder or recurrent model on one backend; `load` makes it.
+
+    `config` says what it is made of; `tokenizer` is None for a folder without one.
+    """
+
+    def __init__(self, runner: Runner, folder: Path, hub_config: Mapping[str, Any]) -> None:
+        self.runner, self.folder, self.hub_config = runner, folder, hub_config
+
+    def __repr__(self) -> str:
+        return f"Model({str(self.folder)!r}, backend={self.backend!r}, device={self.device!r}, dtype={self.dtype!r})"
+
+    @property
+    def config(self) -> Architecture:
+        return self.runner.architecture
+
+    @property
+    def backend(self) -> str:
+        return self.runner.ops.name
+
+    @property
+    def device(self) -> str:
+        return self.runner.ops.device
+
+    @property
+    def dtype(self) -> str:
+        return self.runner.ops.dtype
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer | None:
+        """Read when first needed. Raises TokenizerError where its files are broken."""
+        return load_tokenizer(self.folder, self.hub_config)
+
+    @cached_property
+    def stop_ids(self) -> frozenset[int]:
+        """The ids that end a text: eos_token_id of generation_config.json and config.json, and the tokenizer's."""
+        try:
+            tokenizer = self.tokenizer
+        except TokenizerError:  # those who bring ids need none; whoever brings text is told
+            tokenizer = None
+        return frozenset(stop_ids(self.folder, self.hub_config, tokenizer))
+
+    @property
+    def needed_tokenizer(self) -> Tokenizer:
+        """The tokenizer. Raises TokenizerError where the folder has none."""
+        if self.tokenizer is None:
+            raise TokenizerError(
+                f"{self.folder} has no tokenizer (tokenizer.json, vocab.json, ...), so it takes no text: "
+                "add one, or use generate_ids"
+            )
+        return self.tokenizer
+
+    # -- text ---------------------------------------------------------------------------------------------------------
+    @overload
+    def generate(self, text: str, **settings: Any) -> str: ...
+
+    @overload
+    def generate(self, text: Sequence[str], **settings: Any) -> list[str]: ...
+
+    def generate(self, text: str | Sequence[str], **settings: Any) -> str | list[str]:
+        """The text that follows a prompt; for a list of prompts, run as one batch, a list.
+
+        `settings` are those of `Options.of` (max_tokens, temperature, seed, stop, ...) but for num_samples, which
+        `complete` takes. Raises UsageError for a setting that is unknown or out of range or an empty prompt,
+        ContextError for one that does not fit.
+        """
+        if settings.get("num_samples", 1) != 1:
+            raise UsageError("generate gives one text a prompt: call complete for num_samples")
+        completions = self.complete([text] if isinstance(text, str) else text, **settings)
+        return completions[0].text if isinstance(text, str) else [c.text for c in completions]
+
+    def stream(self, text: str, **settings: Any) -> Iterator[str]:
+        """The same text in pieces, as they come: never half a character, never a part of a stop string."""
+        if settings.get("num_samples", 1) != 1:
+            raise UsageError("stream gives one text: call complete for num_samples")
+        run = self.run([text], Options.of(**settings))
+        return (piece for _, piece in run)
+
+    def complete(self, texts: Sequence[str], **settings: Any) -> list[Completion]:
+        """Text, ids, how it ended and log-probabilities for each prompt, `num_samples` of each side by side."""
+        run = self.run(texts, Options.of(**settings))
+        for _ in run:
+            pass
+        return run.completions()
+
+    def run(self, texts: Sequence[str], options: Options) -> TextRun:
+        """A run that is ready to be iterated; what is wrong with the prompts is raised here."""
+        return TextRun(self.runner, self.needed_tokenizer, texts, options, self.stop_ids)
+
+    # -- ids ----------------------------------------------------------------------------------------------------------
+    def logits(self, ids: npt.ArrayLike) -> npt.NDArray[np.float32]:
+        """Logits (B, T, V) float32 for ids (B, T): row t is the prediction after token t.
+
+        Raises UsageError for ids that are no such array or outside the vocabulary, ContextError for too many.
+        """
+        try:
+            array = np.asarray(ids)
+        except ValueError:
+            raise UsageError("ids must have the shape (batch, tokens); these rows are of unequal lengths") from None
+        if array.ndim != 2 or array.size == 0:
+            raise UsageError(f"ids must have the shape (batch, tokens) and not be empty; they have {array.shape}")
+        check_ids(array.reshape(-1), self.config.vocab_size)
+        if self.config.context is not None and array.shape[1] > self.config.context:
+            raise ContextError(f"{array.shape[1]} tokens exceed the model's context of {self.config.context}")
+        ops = self.runner.ops
+        logits = ops.numpy(self.config.forward(ops, self.runner.params, ops.asarray(array)))
+        return logits.astype(np.float32, copy=False)
+
+    def generate_ids(self, rows: Sequence[Sequence[int]], **settings: Any) -> list[list[int]]:
+        """The new ids of each row of ids, run as one batch of any lengths; a row that ends early has its stop id last.
+
+        Nothing is added to the rows. Settings and errors are those of `generate`, less what concerns text.
+        """
+        for name in ("stop", "special", "num_samples", "logprobs"):
+            if name in settings:
+                raise UsageError(f"{name} is no setting of generate_ids: call complete with text")
+        options = Options.of(**settings)
+        batch = [Row([int(i) for i in check_ids(row, self.config.vocab_size)]) for row in rows]
+        for _ in steps(self.runner, batch, options, () if options.ignore_eos else self.stop_ids):
+            pass
+        return [row.ids for row in batch]
+
+
+def stop_ids(folder: Path, hub_config: Mapping[str, Any], tokenizer: Tokenizer | None) -> set[int]:
+    """eos_token_id of generation_config.json and of config.json, each a number or a list, and the tokenizer's own."""
+    path = folder / "generation_config.json"
+    found: set[int] = set()
+    for where, values in (
+        (path, read_object(path) if path.is_file() else {}),
+        (folder / "config.json", hub_config),
+    ):
+        ids = values.get("eos_token_id")
+        ids = ids if isinstance(ids, list) else [] if ids is None else [ids]
+        if not all(type(i) is int for i in ids):
+            raise CheckpointError(
+                f"{where}: eos_token_id is {values['eos_token_id']!r}: it must be an id or a list of ids"
+            )
+        found.update(ids)
+    if tokenizer is not None and tokenizer.eos_id is not None:
+        found.add(tokenizer.eos_id)
+    return found

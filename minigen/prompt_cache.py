@@ -1,0 +1,184 @@
+"""The state of a prompt on disk: read once, then every prompt that begins with it reads only what follows.
+
+A file is a saved state (state_file.py) with metadata: the model by its fingerprint, the dtype and the token ids. The
+state is the one before the last of the ids, so that the logits after it can be computed whatever the architecture: a
+recurrent state cannot go back a token.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from minigen import __version__
+from minigen.backends.base import Array
+from minigen.branches import BranchedState, SharedRunner, SharedText, common_length
+from minigen.checkpoint import read_file, read_metadata
+from minigen.errors import CheckpointError, ContextError, MinigenError, UsageError
+from minigen.fingerprint import fingerprint
+from minigen.generate import Runner, check_ids
+from minigen.model import Model
+from minigen.options import Options
+from minigen.state_file import load_state, save_state
+from minigen.text import TextRun
+from minigen.tokenizer import Tokenizer
+
+KEY = "minigen_prompt"  # of the file's metadata: what was read by which model, as JSON
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class PromptInfo:
+    """What a file says of itself. `model` is for people; `fingerprint` is what counts."""
+
+    format: int
+    model: str
+    fingerprint: str
+    dtype: str
+    ids: list[int]
+    made_with: str
+
+    def check(self) -> None:
+        """Raises ValueError for values of the wrong kind."""
+        texts = (self.model, self.fingerprint, self.dtype, self.made_with)
+        if not all(isinstance(text, str) and text.isprintable() for text in texts):
+            raise ValueError
+        if not isinstance(self.ids, list) or len(self.ids) < 2 or any(type(i) is not int or i < 0 for i in self.ids):
+            raise ValueError
+
+
+def save_prompt(model: Model, ids: Sequence[int], path: Path, name: str | None = None) -> PromptInfo:
+    """Reads the tokens and saves the state; `name` is what to call the model, its folder's name if not given.
+
+    Raises UsageError for fewer than two tokens or one outside the vocabulary, ContextError where they leave no room
+    for an answer, MinigenError where the file cannot be written.
+    """
+    ids, context = [int(i) for i in check_ids(ids, model.config.vocab_size)], model.config.context
+    if len(ids) < 2:
+        raise UsageError("the prompt is a single token: a cache of it saves nothing")
+    if context is not None and len(ids) >= context:
+        raise ContextError(
+            f"the prompt has {len(ids)} tokens and the model's context is {context}: shorten it to leave room for an "
+            "answer"
+        )
+    if not path.parent.is_dir():  # said before the work, not after it
+        raise MinigenError(f"cannot write {path}: there is no folder {path.parent}")
+    shared = SharedText(model.runner, len(ids))
+    shared.seek(ids[:-1])
+    name = name or model.folder.name
+    info = PromptInfo(FORMAT, name, fingerprint(model.folder), model.dtype, ids, f"minigen {__version__}")
+    save_state(model.runner.ops, shared.state, path, {KEY: json.dumps(asdict(info))})
+    return info
+
+
+def read_prompt_info(path: Path) -> PromptInfo:
+    """What a file says of itself; no model is needed. Raises CheckpointError where it is damaged or no such file."""
+    try:
+        read_file(path)
+        metadata = read_metadata(path)
+    except CheckpointError as error:
+        # What a broken model file is told to do does not help here.
+        raise CheckpointError(str(error).replace("download it again", "build it again")) from error
+    try:
+        about = json.loads(metadata[KEY])
+        if about["format"] == FORMAT:
+            info = PromptInfo(**{field.name: about[field.name] for field in fields(PromptInfo)})
+            info.check()
+            return info
+        found = int(about["format"])
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} is no prompt cache: make one with minigen cache build") from error
+    raise CheckpointError(f"{path} is a prompt cache of format {found}, this minigen reads {FORMAT}: build it again")
+
+
+def load_prompt(model: Model, path: Path) -> tuple[Any, list[int]]:
+    """The state of all tokens of a file but the last, and all its tokens.
+
+    Raises CheckpointError, naming what the file has and what is wanted, for one of another model or dtype.
+    """
+    info = read_prompt_info(path)
+    own = fingerprint(model.folder)
+    if info.fingerprint != own:
+        raise CheckpointError(
+            f"{path} was built by the model {info.model} ({info.fingerprint[:12]}), this one is {model.folder.name} "
+            f"({own[:12]}): build it again with this model"
+        )
+    if info.dtype != model.dtype:
+        raise CheckpointError(
+            f"{path} was built in {info.dtype} and the model runs in {model.dtype}: run it in {info.dtype}, or build "
+            f"it again in {model.dtype}"
+        )
+    check_ids(info.ids, model.config.vocab_size)
+    state, _ = load_state(model.runner.ops, model.config, path)
+    if state.length != len(info.ids) - 1 or state.batch != 1 or state.starts is not None:
+        raise CheckpointError(
+            f"{path} holds a state of {state.length} tokens for a prompt of {len(info.ids)}: build it again"
+        )
+    return state, info.ids
+
+
+def shared_text(model: Model, path: Path) -> SharedText:
+    """The prompt of a file as a shared text that has been read, but for its last token."""
+    state, ids = load_prompt(model, path)
+    shared = SharedText(model.runner, 1)
+    shared.state, shared.ids = state, ids[:-1]
+    return shared
+
+
+class CachedRunner(SharedRunner):
+    """A SharedRunner whose lone prompt goes on in the shared text's own state, without branches."""
+
+    def prefill(self, prompts: Sequence[Sequence[int]], capacity: int) -> tuple[Array, Any]:
+        if len(prompts) > 1:
+            return super().prefill(prompts, capacity)
+        (prompt,) = prompts
+        self.shared.tokens_asked += len(prompt)
+        self.shared.state.reserve(self.ops, capacity)
+        logits = self.shared.seek(prompt, [len(prompt) - 1])
+        assert logits is not None
+        return logits[:, None], self.shared.state
+
+    def decode(self, ids: Sequence[int], state: Any) -> Array:
+        return super().decode(ids, state) if isinstance(state, BranchedState) else Runner.decode(self, ids, state)
+
+
+@dataclass(frozen=True)
+class CachedRun:
+    """A run over prompts that begin with a cached one, and the text they share, which counts what was read."""
+
+    run: TextRun
+    shared: SharedText
+
+
+def cached_run(model: Model, path: Path, texts: Sequence[str], options: Options) -> CachedRun:
+    """`Model.run` from the prompt in a file on. Raises UsageError for a text that does not begin with its tokens."""
+    info = read_prompt_info(path)
+    shared = shared_text(model, path)
+    run = TextRun(CachedRunner(shared), model.needed_tokenizer, texts, options, model.stop_ids)
+    for row in run.rows:
+        check_beginning(model.needed_tokenizer, row.prompt, info.ids, path)
+    reads = len(run.rows) if options.beams > 1 else len({tuple(row.prompt) for row in run.rows})
+    run.timing.prompt_tokens = -reads * len(shared.ids)  # they are counted with each prompt, but not read
+    return CachedRun(run, shared)
+
+
+def check_beginning(tokenizer: Tokenizer, prompt: Sequence[int], cached: Sequence[int], path: Path) -> None:
+    """Raises UsageError, naming the first difference, unless a prompt begins with the cached tokens."""
+    same = common_length(prompt, cached)
+    if same == len(cached):
+        return
+    if same == len(prompt):
+        raise UsageError(f"the prompt ends after {same} of the {len(cached)} tokens of {path}: it must begin with all")
+
+    def shown(token: int) -> str:
+        return repr(tokenizer.token_bytes(token).decode("utf-8", "replace"))
+
+    # A text's last token is often another one when something follows it.
+    hint = "build the cache from less of the text" if same == len(cached) - 1 else "give a prompt that begins with it"
+    raise UsageError(
+        f"the prompt does not begin with the {len(cached)} tokens of {path}: token {same + 1} is "
+        f"{shown(cached[same])} there and {shown(prompt[same])} in the prompt; {hint}"
+    )

@@ -1,0 +1,143 @@
+"""Fixtures that every test may use: the backends, the data beside the repository, and tiny checkpoints made here."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from minigen.backends import BACKENDS, Backend, get_backend
+from minigen.families import HubConfig, find_family
+from minigen.families.loading import plan
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # nothing here may reach for a real hub; its own tests lift it
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+if find_spec("torch"):
+    import torch
+
+    torch.set_num_threads(1)
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / "shared"
+# To run the torch half of the suite on a GPU: MINIGEN_TEST_TORCH_DEVICE=cuda pytest
+DEVICES = {"torch": os.environ.get("MINIGEN_TEST_TORCH_DEVICE", "cpu"), "mlx": "cpu"}
+
+TINY_LLAMA = {
+    "model_type": "llama",
+    "vocab_size": 256,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 64,
+    "tie_word_embeddings": True,
+    "tokenizer": "bytes",
+}
+TINY_GPT2 = {
+    "model_type": "gpt2",
+    "vocab_size": 256,
+    "n_embd": 32,
+    "n_head": 4,
+    "n_layer": 2,
+    "n_positions": 64,
+    "tokenizer": "bytes",
+}
+TINY_LSTM = {
+    "model_type": "lstm_lm",
+    "vocab_size": 256,
+    "embedding_size": 16,
+    "hidden_size": 24,
+    "num_layers": 2,
+    "tokenizer": "bytes",
+}
+TINY = {"gpt2": TINY_GPT2, "llama": TINY_LLAMA, "lstm": TINY_LSTM}
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request: pytest.FixtureRequest) -> str:
+    """Each backend's name in turn."""
+    if find_spec(request.param) is None:
+        pytest.skip(f"{request.param} is not installed")
+    return str(request.param)
+
+
+@pytest.fixture
+def device(backend: str) -> str:
+    return DEVICES[backend]
+
+
+@pytest.fixture
+def ops(backend: str, device: str) -> Backend:
+    """Each backend in float32 in turn."""
+    return get_backend(backend, device, "float32")
+
+
+@pytest.fixture
+def shared() -> Path:
+    """The folder of reference models and texts beside the repository."""
+    if not SHARED.is_dir():
+        pytest.skip("the folder shared/ with reference data is not beside the repository")
+    return SHARED
+
+
+def write_checkpoint(folder: Path, config: dict[str, Any], seed: int = 0) -> Path:
+    """A model folder with random float32 weights, of a size that gives text no obvious pattern."""
+    rng = np.random.default_rng(seed)
+    family = find_family(config)
+    entries = plan(family.build(HubConfig(config)), family, [family.prefix])
+    spread = 1.0 if config["model_type"].endswith("_lm") else 0.3
+    tensors: dict[str, Any] = {}
+    for entry in entries:
+        for piece in entry.pieces:
+            mean = 1.0 if "norm" in entry.path and entry.path.endswith("weight") else 0.0
+            tensors[piece.name] = (mean + spread * rng.standard_normal(piece.shape)).astype(np.float32)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(config))
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """tiny("gpt2" | "llama" | "lstm"): a folder with a random model over bytes, made once."""
+    root = tmp_path_factory.mktemp("tiny")
+    return lambda name: root / name if (root / name).is_dir() else write_checkpoint(root / name, TINY[name])
+
+
+@pytest.fixture
+def make_model(tmp_path: Path) -> Callable[..., Path]:
+    """make_model("llama", vocab_size=5, seed=3): a folder with a random model, its config changed as given."""
+
+    def make(name: str, seed: int = 0, **changes: Any) -> Path:
+        return write_checkpoint(tmp_path / f"{name}-{len(os.listdir(tmp_path))}", TINY[name] | changes, seed)
+
+    return make
+
+
+@pytest.fixture
+def run_cli(capfdbinary: pytest.CaptureFixture[bytes]) -> Callable[..., tuple[int, str, str]]:
+    """run_cli("generate", ...) -> (exit code, stdout, stderr) of the command in this process."""
+    from importlib import import_module
+
+    main = import_module("minigen.cli.main").main
+
+    def run(*argv: str) -> tuple[int, str, str]:
+        capfdbinary.readouterr()
+        try:
+            code = main([str(word) for word in argv])
+        except SystemExit as stop:
+            code = stop.code if isinstance(stop.code, int) else 1
+        sys.stdout.flush()
+        out, err = capfdbinary.readouterr()
+        return code, out.decode(), err.decode()
+
+    return run

@@ -1,0 +1,129 @@
+"""Rules of the house that a machine can hold: who imports what, what is packaged, and that README tells the truth."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text()
+SOURCES = sorted(path for folder in ("minigen", "cli", "weights") for path in (ROOT / folder).rglob("*.py"))
+
+# Each layer may import those before it, and its own.
+LAYERS = (
+    {"__init__", "errors", "tree", "files"},
+    {"backends"},
+    {"layers", "state"},
+    {"decoder", "recurrent"},
+    {"weight_files", "checkpoint", "families", "hub", "tokenizer", "sampling", "stopping", "state_file"},
+    {"options", "generate", "beam", "text", "branches", "scoring"},
+    {"model"},
+    {"fingerprint", "perplexity", "prompt_cache", "fewshot"},
+    {"cli", "weights", "__main__"},
+)
+
+
+def imported(path: Path) -> Iterator[str]:
+    """Every module that a file imports anywhere in it, relative imports spelled out."""
+    package = ["minigen", *path.relative_to(ROOT).parent.parts[1 if path.is_relative_to(ROOT / "minigen") else 0 :]]
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            yield ".".join([*base, *([node.module] if node.module else [])])
+
+
+def layer_of(name: str) -> int:
+    return next(i for i, layer in enumerate(LAYERS) if name in layer)
+
+
+def test_only_backends_import_a_framework() -> None:
+    found = {
+        str(path.relative_to(ROOT))
+        for path in SOURCES
+        for name in imported(path)
+        if name.split(".")[0] in ("torch", "mlx", "transformers")
+    }
+    assert found == {"minigen/backends/torch.py", "minigen/backends/mlx.py"}
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_go_one_way(path: Path) -> None:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    own = parts[1] if parts[0] == "minigen" else parts[0]
+    for name in imported(path):
+        if name == "minigen" or name.startswith("minigen."):
+            other = name.split(".")[1] if "." in name else "__init__"
+            if own == "__init__":
+                continue  # the public names, imported when used
+            assert layer_of(other) <= layer_of(own), f"{name} is above {own}"
+
+
+def test_packages_are_the_folders() -> None:
+    text = (ROOT / "pyproject.toml").read_text()
+    match = re.search(r"^packages = \[(.*?)\]", text, re.DOTALL | re.MULTILINE)
+    assert match is not None
+    listed = set(re.findall(r'"([\w.]+)"', match[1]))
+    folders = {"minigen." + str(path.parent.relative_to(ROOT)).replace("/", ".") for path in SOURCES}
+    assert listed == {name.replace("minigen.minigen", "minigen") for name in folders}
+
+
+def test_files_stay_short() -> None:
+    assert {p.name: n for p in SOURCES if (n := len(p.read_text().splitlines())) > 260} == {}
+
+
+def test_importing_minigen_is_light() -> None:
+    code = "import sys, minigen; print(sorted(sys.modules))"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert not [name for name in ("torch", "mlx", "numpy", "safetensors", "tokenizers") if f"'{name}'" in out]
+
+
+def test_public_names() -> None:
+    import minigen
+
+    for name in minigen.__all__:
+        assert getattr(minigen, name) is not None
+    with pytest.raises(AttributeError, match="module 'minigen' has no attribute 'nothing'"):
+        _ = minigen.nothing
+
+
+# -- README --
+def commands() -> list[list[str]]:
+    """Every `minigen ...` command line in README, split as a shell does."""
+    found = re.findall(r"^    (?:\$ )?(?:.*(?:&&|\|) )?minigen (\w.*)$", README, re.MULTILINE)
+    return [shlex.split(line) for line in found]
+
+
+def test_readme_commands_parse() -> None:
+    assert len(commands()) >= 6
+    main = import_module("minigen.cli.main")
+    for words in commands():
+        main.build_parser(words[0]).parse_args(words)
+
+
+def test_readme_output_is_what_the_command_says(
+    shared: Path, backend: str, run_cli: Callable[..., tuple[int, str, str]]
+) -> None:
+    match = re.search(r"^    \$ minigen (generate stories260K .*)\n((?:    .+\n)+)", README, re.MULTILINE)
+    assert match is not None
+    words = shlex.split(match[1])
+    words[1] = str(shared / "models" / "stories260K")
+    code, out, err = run_cli(*words, "--backend", backend)
+    assert (code, err) == (0, "")
+    assert out == re.sub(r"^    ", "", match[2], flags=re.MULTILINE)
+
+
+def test_readme_library_example_runs(shared: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    match = re.search(r"```python\n(.*?)```", README, re.DOTALL)
+    assert match is not None
+    exec(match[1].replace('"stories260K"', repr(str(shared / "models" / "stories260K"))), {})
+    assert len(capsys.readouterr().out) > 50

@@ -1,0 +1,1 @@
+"""The model that ships with minigen, as data: one folder a model, read through importlib.resources."""
