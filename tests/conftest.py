@@ -124,6 +124,24 @@ def make_model(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture
+def read_all() -> Callable[[int], bytes]:
+    """read_all(fd): what was written to a terminal whose other end is closed; one read may return only a part of it."""
+
+    def read(terminal: int) -> bytes:
+        seen = b""
+        while True:
+            try:
+                piece = os.read(terminal, 65536)
+            except OSError:  # Linux says so at the end; macOS returns nothing
+                return seen
+            if not piece:
+                return seen
+            seen += piece
+
+    return read
+
+
+@pytest.fixture
 def run_cli(capfdbinary: pytest.CaptureFixture[bytes]) -> Callable[..., tuple[int, str, str]]:
     """run_cli("generate", ...) -> (exit code, stdout, stderr) of the command in this process."""
     from importlib import import_module

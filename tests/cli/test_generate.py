@@ -328,7 +328,9 @@ def test_bad_sources_and_commands(run_cli: Run, tmp_path: Path) -> None:
 
 
 # -- a real terminal and real signals --
-def test_ctrl_c_ends_the_text_without_a_traceback(make_model: Callable[..., Path], backend: str) -> None:
+def test_ctrl_c_ends_the_text_without_a_traceback(
+    make_model: Callable[..., Path], backend: str, read_all: Callable[[int], bytes]
+) -> None:
     folder = make_model("llama", max_position_embeddings=2_000_000)
     words = ["generate", str(folder), "-p", "x", "-n", "1000000", "--backend", backend, "--temp", "1", "-s", "1"]
     parent, child = pty.openpty()
@@ -344,14 +346,7 @@ def test_ctrl_c_ends_the_text_without_a_traceback(make_model: Callable[..., Path
     assert ready
     seen = os.read(parent, 100)
     process.send_signal(signal.SIGINT)
-    while True:
-        try:
-            piece = os.read(parent, 65536)
-        except OSError:  # the terminal is closed
-            break
-        if not piece:
-            break
-        seen = piece
+    seen += read_all(parent)
     assert process.stderr is not None
     assert process.stderr.read() == b""
     assert process.wait(timeout=30) == 130

@@ -566,7 +566,7 @@ def test_environment_is_honoured_and_a_pipe_sees_no_bars(hub, tmp_path):
     assert not hub.asked
 
 
-def test_a_terminal_sees_bars(hub, tmp_path):
+def test_a_terminal_sees_bars(hub, tmp_path, read_all):
     hub.add("org/name", FILES)
     terminal, stderr = pty.openpty()
     fcntl.ioctl(stderr, termios.TIOCSWINSZ, struct.pack("4H", 24, 120, 0, 0))
@@ -583,7 +583,7 @@ def test_a_terminal_sees_bars(hub, tmp_path):
         check=True,
     )
     os.close(stderr)
-    shown = os.read(terminal, 100_000).decode()
+    shown = read_all(terminal).decode()
     os.close(terminal)
     assert re.search(r"model\.safetensors: 100%", shown)
 
