@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from minigen.backends.base import Array, Backend, Tree
+from minigen.errors import ContextError, UsageError
 from minigen.layers.block import Block
 from minigen.layers.norm import Norm
 from minigen.layers.param import Param, linear_shapes
 from minigen.layers.positions import LearnedPositions
+from minigen.layers.sinks import Sinks, SinkStep
 from minigen.layers.step import Step, pick_steps
 from minigen.state import KVCache
 
@@ -22,16 +24,34 @@ from minigen.state import KVCache
 class Decoder:
     """What a decoder is made of. `blocks` has one entry a layer; `tied`: the head is the embedding.
 
+    `context` is how many tokens a text may have: with `sinks` there is no bound (None), and their window is the limit
+    that the model was trained with.
+
     Letters: B batch, T new tokens, C width, V vocabulary.
     """
 
     vocab_size: int
     width: int
-    context: int
+    context: int | None
     blocks: tuple[Block, ...]
     norm: Norm
     positions: LearnedPositions | None = None
     tied: bool = True
+    sinks: Sinks | None = None
+
+    def with_sinks(self, count: int = 4) -> Decoder:
+        """The same decoder for texts without end, by attention sinks (Xiao et al. 2023); the weights stay.
+
+        Up to its context it is the same function. Raises ContextError where positions are learned, UsageError for a
+        count that leaves no room for other tokens.
+        """
+        window = self.sinks.window if self.sinks else self.context
+        assert window is not None
+        if self.positions is not None:
+            raise ContextError(f"attention sinks need rotary positions: this model's learned positions end at {window}")
+        if not 1 <= count < window:
+            raise UsageError(f"{count} attention sinks do not fit the context of {window}: take 1 to {window - 1}")
+        return replace(self, context=None, sinks=Sinks(count, window))
 
     def shapes(self) -> Tree:
         """The parameter tree, with a Param at each leaf."""
@@ -50,6 +70,20 @@ class Decoder:
         sizes = [(block.attention.kv_heads, block.attention.head_dim) for block in self.blocks]
         return KVCache.empty(ops, sizes, batch, length, starts)
 
+    def place(self, T: int, state: KVCache | None, step: Step | None) -> Step:
+        """The pass of T new tokens: `step`, or after those of the state, with sinks where it goes past their window.
+
+        Raises ContextError for a `step` of another kind that does.
+        """
+        length, starts = (0, None) if state is None else (state.length, state.starts)
+        plain = step or Step(length, T, starts)
+        if self.sinks is None or plain.positions.max() < self.sinks.window:
+            return plain
+        if step is not None:
+            raise ContextError(f"with attention sinks, branches of a text end at {self.sinks.window} tokens")
+        assert starts is None, "rows padded on the left do not go past the window of attention sinks"
+        return SinkStep(length, T, self.sinks)
+
     def forward(
         self,
         ops: Backend,
@@ -65,8 +99,7 @@ class Decoder:
         otherwise where they do.
         """
         T = ids.shape[1]
-        if step is None:
-            step = Step(0, T) if state is None else Step(state.length, T, state.starts)
+        step = self.place(T, state, step)
         if state is not None:
             state.check_room(T)
         x = ops.embedding(ids, params["embedding"]["weight"])

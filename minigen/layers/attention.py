@@ -63,14 +63,14 @@ class Attention:
         if self.qk_norm is not None:
             q, k = self.qk_norm.apply(ops, p["q_norm"], q), self.qk_norm.apply(ops, p["k_norm"], k)
         q, k, v = (ops.permute(t, (0, 2, 1, 3)) for t in (q, k, v))  # (B, heads, T, D)
-        if self.rotary is not None:
-            q, k = self.rotary.apply(ops, q, step), self.rotary.apply(ops, k, step)
+
+        def turn(x: Array, step: Step) -> Array:
+            return x if self.rotary is None else self.rotary.apply(ops, x, step)
+
+        k = turn(k, step)
         if cache is not None:
             k, v = cache.append(ops, k, v)
-        first = k.shape[2] - step.keys_needed(self.window)
-        if first > 0:
-            k, v = k[:, :, first:], v[:, :, first:]
         scale = 1 / math.sqrt(self.head_dim) if self.scale is None else self.scale
-        y = ops.attention(q, k, v, scale, step.mask(ops, self.window))
+        y = step.attend(ops, q, k, v, turn, self.window, scale)
         y = ops.permute(y, (0, 2, 1, 3)).reshape(B, T, self.heads * self.head_dim)
         return ops.linear(y, **p["out"])

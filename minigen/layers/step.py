@@ -10,6 +10,8 @@ import numpy.typing as npt
 
 from minigen.backends.base import Array, Backend
 
+Turn = Callable[[Array, "Step"], Array]  # rotates queries or keys (B, heads, T, D) to where a step says they stand
+
 
 def pick_steps(ops: Backend, x: Array, at: Sequence[int]) -> Array:
     """x (B, T, C) -> (B, len(at), C): the tokens whose logits are wanted; (-1,) is the last, and costs no copy."""
@@ -51,6 +53,16 @@ class Step:
         """How many of the newest keys any new token can see."""
         total = self.length + self.T
         return total if window is None else min(total, window + self.T - 1)
+
+    def attend(self, ops: Backend, q: Array, k: Array, v: Array, turn: Turn, window: int | None, scale: float) -> Array:
+        """What the new tokens find: q (B, H, T, D), k and v (B, G, S, D) of all tokens so far -> (B, H, T, D).
+
+        The keys have been turned to where they stand, the queries not yet.
+        """
+        first = k.shape[2] - self.keys_needed(window)
+        if first > 0:
+            k, v = k[:, :, first:], v[:, :, first:]
+        return ops.attention(turn(q, self), k, v, scale, self.mask(ops, window))
 
     def mask(self, ops: Backend, window: int | None) -> Array | str | None:
         """The attention mask over the newest `keys_needed(window)` keys, as `Backend.attention` takes it."""
