@@ -139,6 +139,7 @@ class SharedText:
         self.ids: list[int] = []  # what the state has read, branches aside
         self.grown: Branches | None = None
         self.tokens_read = self.tokens_asked = 0
+        self.on_read: Callable[[int, int], None] | None = None  # told of (tokens read, tokens to read) of each seek
 
     @property
     def tokens_saved(self) -> int:
@@ -153,15 +154,31 @@ class SharedText:
             self.grown.close()
             self.grown = None
         start = self.state.rewind(min([common_length(ids, self.ids), *at[:1]]))
-        self.state.reserve(self.runner.ops, len(ids))
+        self.reserve(len(ids))
         self.ids = list(ids[:start])  # true also if a pass fails half-way
 
         def read(begin: int, end: int, wanted: Sequence[int]) -> Array:
+            if self.on_read is not None:
+                self.on_read(begin - start, len(ids) - start)
             return self.runner.read([list(ids[begin:end])], self.state, wanted)[0]
 
         logits = self._in_blocks(start, len(ids), at, read)
         self.ids = list(ids)
         return logits
+
+    def push(self, token: int) -> Array:
+        """One more token of the text itself; the logits (1, V) after it."""
+        assert self.grown is None
+        self.reserve(len(self.ids) + 1)
+        logits = self.runner.decode([token], self.state)[0]
+        self.ids.append(token)
+        return logits
+
+    def reserve(self, length: int) -> None:
+        """Room for a text of `length` tokens; more than that where it grows, as each time everything is copied."""
+        capacity = self.state.capacity
+        if capacity is not None and length > capacity:
+            self.state.reserve(self.runner.ops, max(length, capacity * 5 // 4))
 
     def branch(self, tokens: Sequence[int], parents: Sequence[int], at: Sequence[int]) -> Array:
         """Adds nodes to the branches on the text, as `Branches.append` does; `seek` takes them away."""

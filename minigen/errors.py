@@ -28,6 +28,10 @@ class TokenizerError(MinigenError):
     """A tokenizer is missing or broken, or a text cannot be encoded with it."""
 
 
+class ChatError(MinigenError):
+    """A conversation that a chat template refuses, or that does not fit."""
+
+
 class ContextError(MinigenError):
     """More tokens than the model's context, or than a state has room for."""
 

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,87 @@ def make_model(tmp_path: Path) -> Callable[..., Path]:
 
     def make(name: str, seed: int = 0, **changes: Any) -> Path:
         return write_checkpoint(tmp_path / f"{name}-{len(os.listdir(tmp_path))}", TINY[name] | changes, seed)
+
+    return make
+
+
+# What the mock model below has read: short answers with Markdown, emoji and other scripts in them.
+TALK = """Hello! I am a small model, and I like rain.
+Rain is **good** for the garden. The garden has three trees:
+
+- an apple tree
+- a plum tree
+
+Well, the `rain` falls on the roof. 日本語 is fine 🙂 too.
+I like the garden. The roof is old, and the rain is soft. Hello again!
+"""
+CHAT_TEMPLATE = """{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}\
+{% if add_generation_prompt %}<|assistant|>{% endif %}"""
+
+
+def write_bigram(folder: Path, template: str | None = None, context: int = 512) -> Path:
+    """A mock chat model that is a real checkpoint: a bigram model of TALK in the Llama layout, whose one layer adds
+    nothing. What it says depends on the last token, the seed and the position alone, and is the same on any backend.
+    """
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    special = ["<|end|>", "<|system|>", "<|user|>", "<|assistant|>"]
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=400, special_tokens=special, initial_alphabet=alphabet, show_progress=False
+    )
+    tokenizer.train_from_iterator([TALK] * 3, trainer)
+    V = tokenizer.get_vocab_size()
+    counts = np.full((V, V), 1e-3)
+    begin = [tokenizer.token_to_id("<|assistant|>"), *tokenizer.encode("Assistant:").ids[-1:]]
+    for sentence in [f" {line}" if i % 2 else line for line in TALK.split("\n\n") for i in range(2)]:
+        ids = [*tokenizer.encode(sentence).ids, 0]
+        for start in begin:
+            counts[start, ids[0]] += 1
+        for a, b in pairwise(ids):
+            counts[a, b] += 1
+    logits = np.log(counts / counts.sum(axis=1, keepdims=True))
+    config = TINY["llama"] | {
+        "vocab_size": V,
+        "hidden_size": V,
+        "intermediate_size": 8,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 1,
+        "num_key_value_heads": 1,
+        "head_dim": 8,
+        "tie_word_embeddings": False,
+        "eos_token_id": 0,
+        "max_position_embeddings": context,
+    }
+    del config["tokenizer"]
+    family = find_family(config)
+    tensors = {
+        piece.name: np.zeros(piece.shape, np.float32)
+        for entry in plan(family.build(HubConfig(config)), family, [family.prefix])
+        for piece in entry.pieces
+    }
+    tensors["model.embed_tokens.weight"] = np.eye(V, dtype=np.float32)
+    tensors["model.norm.weight"] = np.full(V, 1 / np.sqrt(V), np.float32)  # undoes what the norm does to a one-hot
+    tensors["lm_head.weight"] = logits.T.astype(np.float32).copy()
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps(config))
+    tokenizer.save(str(folder / "tokenizer.json"))
+    (folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": "<|end|>"}))
+    if template is not None:
+        (folder / "chat_template.jinja").write_text(template)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+@pytest.fixture
+def make_bigram(tmp_path: Path) -> Callable[..., Path]:
+    """make_bigram(): a mock model with a chat template; make_bigram(None): a base model, which has none."""
+
+    def make(template: str | None = CHAT_TEMPLATE, context: int = 512) -> Path:
+        return write_bigram(tmp_path / f"bigram-{len(os.listdir(tmp_path))}", template, context)
 
     return make
 

@@ -26,7 +26,7 @@ LAYERS = (
     {"weight_files", "checkpoint", "families", "hub", "tokenizer", "sampling", "stopping", "state_file"},
     {"options", "generate", "beam", "text", "branches", "scoring"},
     {"model"},
-    {"fingerprint", "perplexity", "prompt_cache", "fewshot"},
+    {"fingerprint", "perplexity", "prompt_cache", "fewshot", "chat"},
     {"cli", "weights", "__main__"},
 )
 

@@ -1,0 +1,249 @@
+"""A conversation with a model: each answer reads only what the state has not read yet.
+
+An answer is a function of the conversation, the settings and the seed; what the state happens to hold changes the
+time it takes and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from minigen.backends.base import Array
+from minigen.branches import SharedText
+from minigen.chat.conversation import Conversation, Message, Run
+from minigen.chat.format import ChatFormat
+from minigen.chat.template import find_template
+from minigen.chat.window import SINKS, Window
+from minigen.decoder import Decoder
+from minigen.errors import UsageError
+from minigen.generate import Row, Runner, Timing, generate, set_limits
+from minigen.model import Model
+from minigen.options import Options
+from minigen.sampling import SETTINGS
+from minigen.text import RowText
+from minigen.tokenizer import Tokenizer
+
+CHAT_SETTINGS = ("max_tokens", "stop", *SETTINGS)
+
+
+OnRead = Callable[[int, int], None] | None
+
+
+class KeptRunner(Runner):
+    """A Runner for one text after another, on a state that is kept: what it has read already is not read again."""
+
+    def __init__(self, shared: SharedText) -> None:
+        super().__init__(shared.runner.ops, shared.runner.architecture, shared.runner.params)
+        object.__setattr__(self, "shared", shared)  # Runner is frozen
+
+    shared: SharedText
+
+    def prefill(self, prompts: Sequence[Sequence[int]], capacity: int) -> tuple[Array, Any]:
+        (prompt,) = prompts
+        self.shared.reserve(capacity)
+        logits = self.shared.seek(prompt, [len(prompt) - 1])
+        assert logits is not None
+        return logits[None], None
+
+    def decode(self, ids: Sequence[int], state: Any) -> Array:
+        (token,) = ids
+        return self.shared.push(token)[None]
+
+
+@dataclass
+class Reading:
+    """What one answer cost. Seconds as in Timing."""
+
+    tokens_read: int = 0  # of the prompt
+    tokens_reused: int = 0
+    timing: Timing = field(default_factory=Timing)
+
+
+class Chat:
+    """A model, a conversation, and the settings of the next answer; `reply` and `go_on` give one.
+
+    `settings` are those of `Options.of` named in CHAT_SETTINGS; without a seed one is drawn, and all answers use it.
+    `context` makes the window smaller than the model's. `plain` asks for the transcript where the model has a chat
+    template. Raises UsageError for a setting that is unknown or out of range.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        conversation: Conversation | None = None,
+        *,
+        settings: Mapping[str, Any] | None = None,
+        overflow: str = "stop",
+        context: int | None = None,
+        plain: bool = False,
+    ) -> None:
+        self.model = model
+        self.conversation = conversation or Conversation()
+        self.tokenizer: Tokenizer = model.needed_tokenizer
+        template = None if plain else find_template(model.folder)
+        self.format = ChatFormat(template, self.tokenizer) if template else ChatFormat.transcript(self.tokenizer)
+        self.settings: dict[str, Any] = {}
+        self.configure(**(settings or {}))
+        self.settings.setdefault("seed", self.options.sampling.seed)
+        self.readings: list[Reading] = []
+        self.runner = KeptRunner(SharedText(model.runner))
+        self.set_window(overflow, context)
+
+    # -- settings -----------------------------------------------------------------------------------------------------
+    def configure(self, **settings: Any) -> None:
+        """Changes settings; None takes one back to its default. Raises UsageError and changes nothing for a bad one."""
+        for name in settings:
+            if name not in CHAT_SETTINGS:
+                raise UsageError(f"{name} is no setting of a chat: there are {', '.join(CHAT_SETTINGS)}")
+        merged = {name: value for name, value in (self.settings | settings).items() if value is not None}
+        self.options = Options.of(**merged)
+        self.settings = merged
+
+    def set_window(self, overflow: str, context: int | None = None) -> None:
+        """The policy for a conversation that is longer than the window. Raises UsageError or ContextError."""
+        architecture = self.model.config
+        if context is not None:
+            if architecture.context is None:
+                raise UsageError("this model has no context to make smaller: drop --context")
+            if not 8 <= context <= architecture.context:
+                raise UsageError(f"context is {context}: it must be from 8 to the model's {architecture.context}")
+            architecture = replace(architecture, context=context)  # type: ignore[type-var]
+        window = Window(architecture.context, overflow)
+        if overflow == "sinks" and isinstance(architecture, Decoder):
+            architecture = architecture.with_sinks(SINKS)
+        self.window, self.context = window, context
+        if self.runner.architecture != architecture:  # what has been read may stay
+            self.runner = KeptRunner(SharedText(replace(self.model.runner, architecture=architecture)))
+
+    @property
+    def used(self) -> int:
+        """The tokens of the conversation that are in the window, where nothing has left it."""
+        talk = self.conversation
+        used = len(self.format.ids(talk, talk.first, generate=False)) if talk.spoken else 0
+        return used if self.window.bound is None else min(used, self.window.bound)  # how the last turn ends may not fit
+
+    @property
+    def warning(self) -> str | None:
+        """What to say before the window overflows; None where it has room."""
+        return self.window.warning(self.used, self.window.answer(self.options.max_tokens))
+
+    # -- answers ------------------------------------------------------------------------------------------------------
+    # A message or a request that is refused leaves the conversation as it was. `on_read(done, all)` is called while
+    # the prompt is read. Raised are ChatError where the template refuses, ContextError where the window has no room,
+    # TokenizerError for a text without tokens, UsageError where there is nothing to answer, regenerate or continue.
+    def say(self, text: str, seed: int | None = None, on_read: OnRead = None) -> Answer:
+        """The user's next message, and the answer to it."""
+        with self._unchanged_on_error():
+            self.conversation.say(text)
+            return self._reply(seed, on_read)
+
+    def again(self, seed: int | None = None, on_read: OnRead = None) -> Answer:
+        """Another answer in the place of the last one; without a seed, with the one after the last one's."""
+        with self._unchanged_on_error():
+            old = self.conversation.take_answer()
+            if seed is None:
+                seed = (old.runs[-1].settings if old.runs else self.settings)["seed"] + 1
+            return self._reply(seed, on_read)
+
+    def edit(self, text: str, seed: int | None = None, on_read: OnRead = None) -> Answer:
+        """The last message of the user in other words, and the answer to it."""
+        with self._unchanged_on_error():
+            self.conversation.take_turn()
+            return self.say(text, seed, on_read)
+
+    def go_on(self, seed: int | None = None, on_read: OnRead = None) -> Answer:
+        """The last answer, continued from where it ended."""
+        talk = self.conversation
+        last = talk.last_answer()
+        return self._answer(last, len(talk.spoken) - 2, seed, on_read)
+
+    def _reply(self, seed: int | None, on_read: OnRead) -> Answer:
+        return self._answer(Message("assistant", "", ()), len(self.conversation.spoken) - 1, seed, on_read)
+
+    def _answer(self, begun: Message, turn: int, seed: int | None, on_read: OnRead) -> Answer:
+        """An answer to the spoken message `turn`, from what is there of it."""
+        talk, window = self.conversation, self.window
+        going_on = turn < len(talk.spoken) - 1
+        limit = window.answer(self.options.max_tokens)
+        ids, first = window.fit(lambda i: self.format.ids(talk, i, going_on=going_on), talk.first, turn, limit)
+        if window.bound is not None:
+            limit = min(limit, window.bound - len(ids))
+        settings = self.settings | {"max_tokens": limit} | ({} if seed is None else {"seed": seed})
+        sinks = window.size if window.policy == "sinks" else None
+        run = Run(len(begun.ids or ()), 0, "interrupted", first, settings, talk.system, sinks)
+        answer = Answer(self, begun, ids, run, on_read)
+        answer.left_out = first - talk.first
+        return answer
+
+    @contextmanager
+    def _unchanged_on_error(self) -> Iterator[None]:
+        before = list(self.conversation.spoken)
+        try:
+            yield
+        except BaseException:
+            self.conversation.spoken = before
+            raise
+
+
+class Answer:
+    """One answer while it is made: iterate for its text as it comes, stop whenever you like, then `finish`."""
+
+    def __init__(self, chat: Chat, begun: Message, ids: list[int], run: Run, on_read: OnRead = None) -> None:
+        self.chat, self.begun, self.run, self.on_read = chat, begun, run, on_read
+        self.left_out = 0  # spoken messages that the answer before had in its window, and this one has not
+        self.reading = Reading()
+        options = Options.of(**run.settings)
+        self.stop_ids = chat.model.stop_ids | chat.format.stop_ids
+        self.row = Row(list(ids))
+        set_limits([self.row], options, chat.runner.architecture)  # now, not when the first piece is asked for
+        self.text = RowText(chat.tokenizer, self.row, (*options.stop, *chat.format.stops))
+        self.steps = generate(chat.runner, [self.row], options, self.stop_ids, self.reading.timing)
+
+    def __iter__(self) -> Iterator[str]:
+        shared = self.chat.runner.shared
+        before, shared.on_read = shared.tokens_read, self.on_read
+        for _ in self.steps:
+            if len(self.row.ids) == 1:
+                self.reading.tokens_read = shared.tokens_read - before
+                self.reading.tokens_reused = len(self.row.prompt) - self.reading.tokens_read
+            piece = self.text.push(self.row, self.stop_ids)
+            if piece:
+                yield piece
+
+    def finish(self) -> Message:
+        """Puts what was said into the conversation, whether the answer is over or not, and returns it."""
+        row, begun, talk = self.row, self.begun, self.chat.conversation
+        run = replace(self.run, tokens=len(row.ids), finish=row.finish or "interrupted")
+        new = row.ids[:-1] if row.ids and row.ids[-1] in self.stop_ids else row.ids
+        ids = kept_ids(self.chat.tokenizer, row.prompt, new, self.text.text)
+        whole = None if ids is None or begun.ids is None else (*begun.ids, *ids)
+        message = Message("assistant", begun.content + self.text.text, whole, (*begun.runs, run))
+        if len(talk.spoken) % 2 == 0:
+            talk.take_answer()
+        talk.answer(message)
+        self.chat.readings.append(self.reading)
+        return message
+
+
+def kept_ids(tokenizer: Tokenizer, prompt: Sequence[int], ids: Sequence[int], text: str) -> list[int] | None:
+    """The tokens for `text`, the beginning of what `ids` say after `prompt`: as they are, as far as they go.
+
+    A stop string may begin within a token; what stands before it there is encoded anew. None where that gives another
+    text.
+    """
+
+    def said(ids: Sequence[int]) -> str:
+        decoder = tokenizer.stream(prompt)
+        return "".join(map(decoder.push, ids)) + decoder.finish()
+
+    count = len(ids)
+    while not text.startswith(said(ids[:count])):
+        count -= 1
+    kept = list(ids[:count])
+    rest = text[len(said(kept)) :]
+    if rest:
+        kept += tokenizer.encode(rest, bos=False)
+    return kept if not rest or said(kept) == text else None

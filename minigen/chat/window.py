@@ -1,0 +1,76 @@
+"""What a model sees of a long conversation: all of it or nothing, the newest turns, or sinks and the newest tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from minigen.errors import ContextError, UsageError
+
+POLICIES = {
+    "stop": "nothing is left out: a message that does not fit is refused",
+    "roll": "the oldest turns are left out, the system prompt stays",
+    "sinks": "the first tokens and the newest ones are seen (attention sinks), whatever turn they are of",
+}
+SINKS = 4  # first tokens that stay visible, as in Xiao et al. 2023
+ANSWER = 512  # new tokens where the user names no number; in a small window a quarter of it
+FULL = 0.8  # share of the window from which on the user is warned
+
+
+@dataclass(frozen=True)
+class Window:
+    """`size` tokens with the answer, or None where there is no bound (a recurrent model)."""
+
+    size: int | None
+    policy: str = "stop"
+
+    def __post_init__(self) -> None:
+        if self.policy not in POLICIES:
+            raise UsageError(f"overflow is {self.policy!r}: it must be one of {', '.join(POLICIES)}")
+
+    @property
+    def bound(self) -> int | None:
+        """The tokens that the model may be given in one text."""
+        return None if self.policy == "sinks" else self.size
+
+    def answer(self, wanted: int | None) -> int:
+        """New tokens at most in an answer, where there is room for them."""
+        return wanted or (ANSWER if self.size is None else max(1, min(ANSWER, self.size // 4)))
+
+    def fit(self, ids: Callable[[int], list[int]], first: int, last: int, wanted: int) -> tuple[list[int], int]:
+        """The tokens to read, and the first spoken message among them, so that an answer has room.
+
+        `ids(i)` are the tokens without the spoken messages before i; the window began with `first` until now, and
+        `last` is the message to be answered. When turns are left out, more go than must, to a window three quarters
+        full with the answer: it begins elsewhere then and is read again, which should not be so each turn. Raises
+        ContextError where the message does not fit.
+        """
+        found = ids(first)
+        if self.bound is None:
+            return found, first
+        if self.policy == "roll" and len(found) + min(wanted, self.bound // 2) > self.bound:
+            while first < last and len(found) + wanted > self.bound * 3 // 4:
+                first += 2
+                found = ids(first)
+        if len(found) >= self.bound:
+            alone = len(ids(last)) >= self.bound
+            whose = "this turn alone" if alone else "the conversation up to here"
+            way = "shorten it" if alone else "shorten it, /undo, /clear, or choose --overflow roll or sinks"
+            raise ContextError(f"{whose} has {len(found)} tokens, and the window is {self.bound}: {way}")
+        return found, first
+
+    def warning(self, used: int, wanted: int) -> str | None:
+        """What to say before anything is left out, where `used` tokens are in the window; None where all is well."""
+        if self.size is None or (used < FULL * self.size and used + wanted <= self.size):
+            return None
+        if used > self.size:
+            newest = self.size - SINKS
+            return (
+                f"the window is {self.size} tokens: of {used} the model sees the first {SINKS} and the newest {newest}"
+            )
+        share = f"the window is {100 * used // self.size} % full ({used} of {self.size} tokens)"
+        if self.policy == "roll":
+            return f"{share}: the oldest turns will be left out of what the model sees (the session keeps them)"
+        if self.policy == "sinks":
+            return f"{share}: the model will no longer see what lies between the first {SINKS} tokens and the newest"
+        return f"{share}: a message that does not fit will be refused (/set overflow roll or sinks goes on)"

@@ -1,0 +1,293 @@
+"""A conversation with a kept state says, token for token, what one says that is read from its beginning."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from minigen.branches import common_length
+from minigen.chat.conversation import Conversation, Message
+from minigen.chat.engine import Answer, Chat, kept_ids
+from minigen.errors import ChatError, ContextError, MinigenError, UsageError
+from minigen.generate import Row, Runner, generate
+from minigen.model import Model, load
+from minigen.options import Options
+
+Load = Callable[..., Model]
+
+
+@pytest.fixture
+def loaded(backend: str, device: str, make_model: Callable[..., Path], make_bigram: Callable[..., Path]) -> Load:
+    """loaded("llama" | "gpt2" | "lstm" | "bigram" | "bigram-base", context): the model on each backend in turn."""
+
+    def get(name: str, context: int = 200) -> Model:
+        if name.startswith("bigram"):
+            folder = make_bigram(None, context) if name.endswith("base") else make_bigram(context=context)
+        else:
+            limit = {"llama": "max_position_embeddings", "gpt2": "n_positions"}
+            folder = make_model(name, **({limit[name]: context} if name in limit else {}))
+        return load(folder, backend, device, "float32")
+
+    return get
+
+
+def finished(answer: Answer, stop_after: int | None = None) -> Message:
+    """Runs an answer to its end, or until it has said so many pieces."""
+    for count, _ in enumerate(answer, 1):
+        if count == stop_after:
+            break
+    return answer.finish()
+
+
+def from_scratch(chat: Chat, answer: Answer) -> list[int]:
+    """The tokens that the plain loop gives after the same prompt, read from its beginning by a state of its own."""
+    runner = Runner(chat.runner.ops, chat.runner.architecture, chat.runner.params)
+    row = Row(list(answer.row.prompt))
+    options = Options.of(**(dict(answer.run.settings) | {"max_tokens": max(1, len(answer.row.ids))}))
+    for _ in generate(runner, [row], options, answer.stop_ids):
+        pass
+    return row.ids
+
+
+OPERATIONS = st.one_of(
+    st.tuples(st.just("say"), st.text(min_size=1, max_size=12).filter(lambda text: text.strip() != "")),
+    st.tuples(st.just("edit"), st.sampled_from(["Hi", "What is rain?", "日本語 🙂", "User: me\nAssistant: you"])),
+    st.tuples(st.just("again"), st.one_of(st.none(), st.integers(0, 5))),
+    st.tuples(st.just("go_on"), st.none()),
+    st.tuples(st.just("undo"), st.none()),
+    st.tuples(st.just("clear"), st.none()),
+    st.tuples(st.just("system"), st.sampled_from([None, "Be kind.", "x"])),
+    st.tuples(st.just("set"), st.sampled_from([{"temperature": 0}, {"temperature": 1.3}, {"repetition_penalty": 1.3}])),
+    st.tuples(st.just("interrupted"), st.integers(1, 4)),
+)
+CASES = [
+    ("llama", "stop"), ("llama", "roll"), ("llama", "sinks"), ("gpt2", "roll"), ("lstm", "stop"),
+    ("bigram", "roll"), ("bigram-base", "sinks"),
+]  # fmt: skip
+
+
+def do(chat: Chat, name: str, value: Any) -> Answer | None:
+    """One operation; the answer that it began, if it did."""
+    match name:
+        case "say":
+            return chat.say(value)
+        case "edit":
+            return chat.edit(value)
+        case "again":
+            return chat.again(value)
+        case "go_on":
+            return chat.go_on()
+        case "undo":
+            chat.conversation.take_turn()
+        case "clear":
+            chat.conversation.clear()
+        case "system":
+            chat.conversation.system = value
+        case "set":
+            chat.configure(**value)
+        case "interrupted":
+            return chat.say("Go on and on.")
+    return None
+
+
+@pytest.mark.parametrize(("name", "policy"), CASES)
+def test_any_conversation_is_what_it_is_from_scratch(loaded: Load, name: str, policy: str) -> None:
+    model = loaded(name, 120 if name in ("llama", "gpt2", "lstm") else 40)
+    seen = {"answers": 0, "reused": 0, "left out": 0}
+
+    @settings(deadline=None, derandomize=True, max_examples=12, database=None)
+    @given(st.lists(OPERATIONS, min_size=4, max_size=12))
+    def check(operations: list[tuple[str, Any]]) -> None:
+        chat = Chat(model, settings={"seed": 7, "max_tokens": 9}, overflow=policy)
+        for operation, value in operations:
+            before = list(chat.conversation.spoken)
+            try:
+                answer = do(chat, operation, value)
+            except (UsageError, ContextError):
+                assert chat.conversation.spoken == before  # what is refused changes nothing
+                continue
+            if answer is None:
+                continue
+            known = list(chat.runner.shared.ids)
+            message = finished(answer, value if operation == "interrupted" else None)
+            assert chat.conversation.spoken[-1] is message
+            assert from_scratch(chat, answer) == answer.row.ids
+            reading = answer.reading
+            assert reading.tokens_read + reading.tokens_reused == len(answer.row.prompt)
+            missed = min(common_length(known, answer.row.prompt), len(answer.row.prompt) - 1) - reading.tokens_reused
+            # A recurrent state goes back to the copy before, which is at most so far away.
+            assert 0 <= missed <= (64 if name == "lstm" else 0)
+            if message.ids is not None:
+                said = chat.tokenizer.stream([0, *answer.row.prompt])
+                text = "".join(map(said.push, message.ids[answer.run.start :])) + said.finish()
+                assert message.content.endswith(text)
+            seen["answers"] += 1
+            seen["reused"] += reading.tokens_reused
+            seen["left out"] += answer.left_out
+
+    check()
+    assert seen["answers"] > 20
+    assert seen["reused"] > 100
+    assert bool(seen["left out"]) == (policy == "roll")
+
+
+def test_a_turn_reads_what_is_new(loaded: Load) -> None:
+    chat = Chat(loaded("bigram", 512), settings={"seed": 1, "max_tokens": 12})
+    finished(chat.say("Hello there."))
+    first = chat.readings[-1]
+    assert first.tokens_reused == 0
+    answer = chat.say("More.")
+    finished(answer)
+    # What the state has not seen: the last token of the answer, where the first turn ends, and the new message.
+    new = len(chat.tokenizer.encode("<|end|><|user|>More.<|end|><|assistant|>", special=True))
+    assert new <= chat.readings[-1].tokens_read <= new + 1
+    finished(chat.again())
+    assert chat.readings[-1].tokens_read == 1
+    finished(chat.edit("More!"))
+    assert chat.readings[-1].tokens_read <= 4
+
+
+def test_going_on_is_one_text(loaded: Load) -> None:
+    """An answer in two parts is what it is in one, where nothing but its length was bounded."""
+    model = loaded("bigram")
+    whole = finished(Chat(model, settings={"seed": 3, "max_tokens": 20, "temperature": 1.5}).say("Hi"))
+    chat = Chat(model, settings={"seed": 3, "max_tokens": 10, "temperature": 1.5})
+    finished(chat.say("Hi"))
+    assert finished(chat.go_on()).content == whole.content
+    assert chat.conversation.spoken[-1].ids == whole.ids
+    assert [(run.start, run.tokens, run.finish) for run in chat.conversation.spoken[-1].runs] == [
+        (0, 10, "length"), (10, 10, "length"),
+    ]  # fmt: skip
+    assert len(chat.conversation.spoken) == 2
+
+
+def test_again_takes_the_next_seed(loaded: Load) -> None:
+    chat = Chat(loaded("bigram"), settings={"seed": 3, "max_tokens": 10})
+    texts = [finished(chat.say("Hi")).content, finished(chat.again()).content, finished(chat.again()).content]
+    assert [
+        finished(Chat(chat.model, settings={"seed": s, "max_tokens": 10}).say("Hi")).content for s in (3, 4, 5)
+    ] == texts
+    assert finished(chat.again(3)).content == texts[0]
+    assert len(set(texts)) == 3
+
+
+def test_roll_leaves_the_oldest_turns_out(loaded: Load) -> None:
+    chat = Chat(loaded("bigram", 100), settings={"seed": 1, "max_tokens": 12}, overflow="roll")
+    chat.conversation.system = "Be kind."
+    firsts, warned = [], None
+    for number in range(12):
+        if chat.conversation.first == 0:
+            warned = chat.warning if number else None
+        answer = chat.say(f"Message number {number}, please.")
+        finished(answer)
+        firsts.append(chat.conversation.first)
+        assert len(answer.row.prompt) + 12 <= 100
+        assert chat.tokenizer.decode(answer.row.prompt, skip_special=False).startswith(
+            "<|system|>Be kind.<|end|><|user|>"
+        )
+        assert answer.left_out == firsts[-1] - (firsts[-2] if number else 0)
+    assert warned is not None  # before anything was left out
+    assert "the oldest turns will be left out" in warned
+    assert len(chat.conversation.spoken) == 24  # nothing is lost
+    assert firsts == sorted(firsts)
+    assert 3 < len(set(firsts)) < 12  # not at every turn
+    chat.conversation.take_turn()
+    assert chat.conversation.first == firsts[-2]
+
+
+def test_sinks_go_on_past_the_window(loaded: Load) -> None:
+    chat = Chat(loaded("llama", 64), settings={"seed": 1, "max_tokens": 30}, overflow="sinks")
+    for _ in range(4):
+        finished(chat.say("And then?"))
+    assert chat.used > 150
+    assert chat.conversation.first == 0
+    with pytest.raises(ContextError, match="attention sinks need rotary positions"):
+        Chat(loaded("gpt2", 64), overflow="sinks")
+
+
+def test_stop_refuses_what_does_not_fit(loaded: Load) -> None:
+    chat = Chat(loaded("llama", 64), settings={"seed": 1, "max_tokens": 10})
+    with pytest.raises(ContextError) as error:
+        chat.say("x" * 80)
+    assert str(error.value) == "this turn alone has 97 tokens, and the window is 64: shorten it"
+    finished(chat.say("x" * 20))
+    with pytest.raises(ContextError, match="shorten it, /undo, /clear, or choose --overflow roll or sinks"):
+        chat.say("y" * 20)
+    assert len(chat.conversation.spoken) == 2
+    assert chat.warning is None
+    finished(chat.edit("x" * 30))
+    warning = chat.warning
+    assert warning is not None
+    assert "a message that does not fit will be refused" in warning
+    # The answer ends with the window, whatever was asked for.
+    chat = Chat(chat.model, settings={"seed": 1, "max_tokens": 60})
+    answer = chat.say("x" * 20)
+    assert finished(answer).runs[0].tokens == 64 - len(answer.row.prompt)
+
+
+def test_the_window_may_be_smaller(loaded: Load) -> None:
+    chat = Chat(loaded("llama", 64), context=40)
+    assert chat.window.size == 40
+    assert chat.window.answer(None) == 10
+    for context in (7, 65):
+        with pytest.raises(UsageError, match=f"context is {context}: it must be from 8 to the model's 64"):
+            chat.set_window("stop", context)
+    with pytest.raises(UsageError, match="this model has no context to make smaller"):
+        Chat(loaded("lstm"), context=40)
+    assert Chat(loaded("lstm")).window.answer(None) == 512
+
+
+def test_settings(loaded: Load) -> None:
+    chat = Chat(loaded("llama"), settings={"seed": 5})
+    with pytest.raises(UsageError, match="beams is no setting of a chat: there are max_tokens, stop, "):
+        chat.configure(beams=2)
+    with pytest.raises(UsageError, match="top_p is 2: it must be a number > 0 and <= 1"):
+        chat.configure(temperature=0.5, top_p=2)
+    assert chat.settings == {"seed": 5}  # nothing of a bad change is taken
+    chat.configure(temperature=0.5)
+    chat.configure(temperature=None)
+    assert chat.options.sampling.temperature == 0.8
+    chat.configure(logit_bias={999: 1})
+    with pytest.raises(UsageError, match="logit_bias names token 999"):
+        chat.say("Hi")
+    assert chat.conversation.spoken == []
+
+
+def test_a_stop_string_within_a_token(loaded: Load) -> None:
+    tokenizer = loaded("bigram").tokenizer
+    assert tokenizer is not None
+    ids = tokenizer.encode(" The garden has three trees")
+    assert kept_ids(tokenizer, [5], ids, " The garden") == tokenizer.encode(" The garden")
+    kept = kept_ids(tokenizer, [5], ids, " The gar")
+    assert kept is not None
+    assert tokenizer.decode(kept) == " The gar"
+    assert kept_ids(tokenizer, [5], ids, "") == []
+    half = [*tokenizer.encode("a"), *tokenizer.encode("é")[:1]]
+    assert kept_ids(tokenizer, [5], half, "a") == half[:1]  # half a character is not kept
+
+
+def test_a_template_that_refuses(backend: str, device: str, make_bigram: Callable[..., Path]) -> None:
+    refusing = (
+        "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}{{ messages[-1].content }}"
+    )
+    chat = Chat(load(make_bigram(refusing), backend, device, "float32"))
+    chat.conversation.system = "Be kind."
+    with pytest.raises(ChatError, match=r"the chat template refuses this conversation: no system .*drop it"):
+        chat.say("Hi")
+    assert chat.conversation.spoken == []
+
+
+def test_errors_of_a_conversation() -> None:
+    talk = Conversation()
+    for call in (talk.last_answer, talk.take_answer, talk.take_turn):
+        with pytest.raises(MinigenError):
+            call()
+    with pytest.raises(UsageError, match="the message is empty"):
+        talk.say(" \n ")
+    with pytest.raises(ChatError, match="message 2 is the user's: user and assistant must alternate"):
+        Conversation([Message("user", "a"), Message("user", "b")])
