@@ -9,36 +9,17 @@ import sys
 import time
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .model_arguments import add_model_arguments, load_model
 from .prompts import add_prompt_arguments, read_prompts
 from .report import as_json, logprob_table, statistics
+from .sampling_arguments import add_sampling_arguments, sampling_settings
 
 if TYPE_CHECKING:
     from minigen.model import Model
     from minigen.options import Options
     from minigen.text import TextRun
-
-# flag -> (setting, type, help); a flag that is not given leaves the library's default
-SETTINGS: dict[str, tuple[str, Any, str]] = {
-    "--temp": ("temperature", float, "0 is greedy (default 0.8)"),
-    "--top-k": ("top_k", int, "draw from the K best tokens"),
-    "--top-p": ("top_p", float, "draw from the best tokens that hold this much probability (default 0.95)"),
-    "--min-p": ("min_p", float, "drop tokens below this share of the best one's probability"),
-    "--typical-p": ("typical_p", float, "locally typical sampling"),
-    "--epsilon-cutoff": ("epsilon_cutoff", float, "drop tokens below this probability"),
-    "--eta-cutoff": ("eta_cutoff", float, "the same, lowered where the entropy is high"),
-    "--repetition-penalty": (
-        "repetition_penalty",
-        float,
-        "above 1: make tokens of the text so far less likely",
-    ),
-    "--presence-penalty": ("presence_penalty", float, "subtracted from the logit of each generated token"),
-    "--frequency-penalty": ("frequency_penalty", float, "the same, once for each time it was generated"),
-    "--no-repeat-ngram": ("no_repeat_ngram_size", int, "never repeat an n-gram of this many tokens"),
-}
-
 
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but tab and line feed
 
@@ -59,18 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--num-samples", type=int, default=1, metavar="N", help="continuations of each prompt")
     group.add_argument("--ignore-eos", action="store_true", help="go on after an end-of-text token")
-    group = parser.add_argument_group("how to choose tokens")
-    group.add_argument("-s", "--seed", type=int, metavar="N", help="the same seed gives the same text on every backend")
-    for flag, (setting, kind, text) in SETTINGS.items():
-        group.add_argument(flag, dest=setting, type=kind, metavar="N" if kind is int else "X", help=text)
-    group.add_argument(
-        "--logit-bias",
-        action="append",
-        default=[],
-        type=bias,
-        metavar="ID=BIAS",
-        help="add to a token's logit; may be repeated",
-    )
+    group = add_sampling_arguments(parser)
     group.add_argument(
         "--beams", type=int, default=1, metavar="N", help="beam search of this width instead of sampling"
     )
@@ -91,24 +61,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("-v", "--verbose", action="store_true", help="backend, speed and memory, on stderr")
 
 
-def bias(text: str) -> tuple[int, float]:
-    token, _, value = text.partition("=")
-    try:
-        return int(token), float(value)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not ID=BIAS, as in 42=-5") from None
-
-
 def options_of(args: argparse.Namespace) -> Options:
     """The run that the flags ask for."""
     from minigen.options import Options
 
-    given = {name: getattr(args, name) for name, _, _ in SETTINGS.values() if getattr(args, name) is not None}
-    if args.logit_bias:
-        given["logit_bias"] = dict(args.logit_bias)
-    if args.seed is not None:
-        given["seed"] = args.seed
-    return Options.of(**given, **{f.name: getattr(args, f.name) for f in fields(Options) if f.name != "sampling"})
+    own = {f.name: getattr(args, f.name) for f in fields(Options) if f.name != "sampling"}
+    return Options.of(**sampling_settings(args), **own)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -18,6 +18,7 @@ from minigen import __version__
 from minigen.errors import MinigenError
 
 COMMANDS = {
+    "chat": "talk with a model",
     "generate": "write text that follows a prompt",
     "prompt": "answer the items of prompt files after no, one or a few examples, and score the answers",
     "score": "perplexity and bits per byte of text files",

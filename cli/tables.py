@@ -56,6 +56,16 @@ def render(
     return "".join(line.rstrip() + "\n" for line in stream.getvalue().split("\n")[:-1])
 
 
+def wrapped(text: str, width: int) -> str:
+    """The text in lines of at most so many columns, broken between words where there are any."""
+    from rich.console import Console
+    from rich.text import Text
+
+    stream = StringIO()
+    Console(file=stream, width=width, highlight=False).print(Text(text))
+    return "\n".join(line.rstrip() for line in stream.getvalue().split("\n")[:-1])
+
+
 def screen() -> tuple[int, bool]:
     """(columns, whether stdout is a terminal)."""
     if not sys.stdout.isatty():

@@ -1,0 +1,207 @@
+"""`minigen chat`: a conversation with a model, on a terminal or through a pipe."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from minigen.errors import ChatError, MinigenError, UsageError
+
+from .model_arguments import add_model_arguments, load_model
+from .sampling_arguments import add_sampling_arguments, sampling_settings
+from .texts import read_text
+
+if TYPE_CHECKING:
+    from minigen.chat.session import Session
+
+    from .chat_app import ChatApp
+
+NEWEST = "the newest"  # --resume without a name
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_model_arguments(parser)
+    group = parser.add_argument_group("the conversation")
+    group.add_argument("--system", metavar="TEXT", help="system prompt")
+    group.add_argument(
+        "--plain", action="store_true", help='talk through a transcript ("User: ... Assistant: ...") in any case'
+    )
+    group.add_argument(
+        "--overflow",
+        choices=("stop", "roll", "sinks"),
+        help="a conversation longer than the window: stop (default), leave the oldest turns out, or attention sinks",
+    )
+    group.add_argument("--context", type=int, metavar="N", help="a smaller window than the model's")
+    group.add_argument(
+        "-n",
+        "--max-tokens",
+        type=int,
+        help="new tokens in an answer at most (default: 512, or a quarter of the window)",
+    )
+    group.add_argument(
+        "--stop", action="append", metavar="TEXT", help="end an answer before this text; may be repeated"
+    )
+    group.add_argument("--lines", action="store_true", help="standard input is lines, each a message or a command")
+    group.add_argument(
+        "--no-markdown", dest="markdown", action="store_false", help="on a terminal: the text as the model writes it"
+    )
+    group = parser.add_argument_group("sessions")
+    group.add_argument(
+        "--resume", nargs="?", const=NEWEST, metavar="FILE", help="go on with a session; the newest without a name"
+    )
+    group.add_argument("--session", metavar="FILE", help="save to this file instead of a new one of minigen's")
+    group.add_argument("--no-save", action="store_true", help="do not save the session")
+    group.add_argument("--replay", metavar="FILE", help="give a session's answers again, and compare them")
+    add_sampling_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    if args.replay is not None:
+        return run_replay(args)
+    from .chat_app import ChatApp
+
+    session, path = begin(args)
+    app = ChatApp(args, session, path)
+    if args.system is not None:
+        app.chat.conversation.system = args.system
+    if sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty():
+        talk(app, resumed=args.resume is not None)
+    else:
+        answer_input(app, lines=args.lines)
+    return 0
+
+
+def begin(args: argparse.Namespace) -> tuple[Session, Path | None]:
+    """The session to go on with or a new one, as the flags change it, and where it is to be saved."""
+    from minigen.chat.session import Session, load_session
+
+    from .chat_app import data_folder, new_session_path
+
+    session, path = Session(), new_session_path()
+    if args.resume is not None:
+        path = newest(data_folder() / "sessions") if args.resume == NEWEST else Path(args.resume)
+        session = load_session(path)
+    if args.session is not None:
+        path = Path(args.session)
+        if path.exists() and args.resume is None:
+            raise UsageError(f"{path} exists: go on with it by --resume {path}, or choose another name")
+    given = sampling_settings(args) | {"max_tokens": args.max_tokens, "stop": args.stop}
+    session.settings |= {name: value for name, value in given.items() if value is not None}
+    session.model = args.model or session.model
+    session.overflow = args.overflow or session.overflow
+    session.context = args.context or session.context
+    return session, None if args.no_save else path
+
+
+def newest(folder: Path) -> Path:
+    """The session that was written to last."""
+    found = sorted(folder.glob("*.jsonl"), key=lambda path: path.stat().st_mtime)
+    if not found:
+        raise UsageError(f"there is no session in {folder} to resume")
+    return found[-1]
+
+
+def talk(app: ChatApp, resumed: bool) -> None:
+    """The loop on a terminal, until the user leaves."""
+    from .chat_app import data_folder
+    from .chat_commands import Leave, handle
+    from .chat_prompt import LinePrompt
+    from .main import say
+
+    prompt = LinePrompt(app, data_folder())
+    app.ask = prompt.ask
+    greet(app, resumed)
+    while True:
+        try:
+            line = prompt.ask()
+        except KeyboardInterrupt:  # a line that was begun is dropped, as in a shell
+            continue
+        except EOFError:
+            break
+        try:
+            handle(app, line)
+        except Leave:
+            break
+        except KeyboardInterrupt:
+            print()
+        except EOFError:  # out of an edit
+            continue
+        except MinigenError as error:
+            say(str(error))
+        print()
+    if app.path is not None and app.chat.conversation.spoken:
+        own = app.path.parent == data_folder() / "sessions"
+        app.note(f"saved: minigen chat --resume{'' if own else f' {app.path}'} goes on with it")
+
+
+def greet(app: ChatApp, resumed: bool) -> None:
+    chat, model = app.chat, app.chat.model
+    size = f"a window of {chat.window.size} tokens" if chat.window.size else "no bound on its context"
+    app.note(f"{app.source or model.folder.name} on {model.backend} ({model.device}, {model.dtype}), {size}")
+    tell_plain(app)
+    if resumed:
+        spoken = chat.conversation.spoken
+        app.note(f"{len(spoken)} messages so far, of which these are the last")
+        for message in spoken[-2:]:
+            print(f"> {message.content}" if message.role == "user" else message.content.strip())
+    app.note("/help lists the commands, Ctrl-D leaves")
+
+
+def tell_plain(app: ChatApp) -> None:
+    if app.chat.format.plain and not app.args.plain:
+        app.note('this model has no chat template: it goes on with a plain transcript, "User: ... Assistant: ..."')
+
+
+def answer_input(app: ChatApp, lines: bool) -> None:
+    """Standard input through a pipe: one message, or lines that are messages and commands; errors end it."""
+    from .chat_commands import Leave, handle
+    from .chat_words import is_open
+
+    text = read_text("-")
+    if not lines:
+        if not text.strip():
+            raise UsageError("standard input is empty: write a message")
+        tell_plain(app)
+        app.show(app.chat.say(text.rstrip("\n")))
+        return
+    tell_plain(app)
+    waiting = ""
+    for line in text.splitlines():
+        waiting = f"{waiting}\n{line}" if waiting else line
+        if is_open(waiting):
+            continue
+        try:
+            handle(app, waiting)
+        except Leave:
+            return
+        waiting = ""
+    if waiting:
+        raise UsageError('a triple quote is open at the end of standard input: close it with """')
+
+
+def run_replay(args: argparse.Namespace) -> int:
+    """Exit code 0 where every answer came out the same, 1 where one did not."""
+    from minigen.chat.engine import Chat
+    from minigen.chat.replay import replay
+    from minigen.chat.session import load_session, tokenizer_key
+
+    session = load_session(Path(args.replay))
+    args.model = args.model or session.model
+    model = load_model(args)
+    if session.tokenizer != tokenizer_key(model):
+        raise ChatError(f"{args.replay} was made with a model that reads other tokens: name that one")
+    results = list(replay(Chat(model, plain=args.plain), session.conversation))
+    for found in results:
+        if found.skipped:
+            print(f"message {found.message + 1}: skipped, {found.skipped}")
+    compared = [found for found in results if not found.skipped]
+    differ = [found for found in compared if found.at is not None]
+    tokens, same = sum(found.tokens for found in compared), len(compared) - len(differ)
+    print(f"{len(compared)} answers, {tokens} tokens, on {model.backend}: {same} the same, {len(differ)} not")
+    for found in differ[:1]:
+        print(f"first difference: message {found.message + 1}, token {(found.at or 0) + 1}")
+        print(f"  recorded: {found.expected[:60]!r}")
+        print(f"  now:      {found.got[:60]!r}")
+    return 1 if differ else 0

@@ -1,0 +1,158 @@
+"""The slash commands of a chat."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from minigen.errors import UsageError
+
+from .chat_app import ChatApp
+from .chat_settings import markdown, model, set_, system
+from .chat_views import context_view, help_view, stats_view, why_view
+from .chat_words import expect_free, one_path, seed_of, unquoted, words_of
+from .texts import read_text
+
+
+class Leave(Exception):  # noqa: N818  (no error)
+    """The user wants to go."""
+
+
+def handle(app: ChatApp, line: str) -> None:
+    """One line of the user's: a command, or a message to answer. Raises MinigenError, or Leave at the end."""
+    quoted = unquoted(line)
+    if quoted is not None or not line.startswith("/"):
+        text = line.removeprefix(" ") if quoted is None else quoted
+        if text.strip():
+            app.show(app.chat.say(text))
+        return
+    name, _, rest = line[1:].partition(" ")
+    if name not in COMMANDS:
+        raise UsageError(f"there is no command /{name}: /help lists them, and a space before it makes it a message")
+    COMMANDS[name][2](app, rest.strip())
+
+
+# -- the conversation --
+def clear(app: ChatApp, rest: str) -> None:
+    app.begin_anew()
+    app.chat.conversation.clear()
+    app.note("a new conversation" + (", with the same system prompt" if app.chat.conversation.system else ""))
+
+
+def regen(app: ChatApp, rest: str) -> None:
+    answer = app.chat.again(seed_of(rest))
+    if app.chat.options.sampling.temperature == 0:
+        app.note("at temperature 0 the answer does not depend on the seed: /set temperature 0.8 gives others")
+    app.show(answer)
+
+
+def undo(app: ChatApp, rest: str) -> None:
+    said = app.chat.conversation.take_turn()
+    app.save()
+    first = said.strip().split("\n")[0]
+    app.note(f"taken back: {first[:60]}{'…' if len(first) > 60 or chr(10) in said.strip() else ''}")
+
+
+def edit(app: ChatApp, rest: str) -> None:
+    spoken = app.chat.conversation.spoken
+    if not spoken:
+        raise UsageError("nothing has been said yet")
+    if not rest:
+        if app.ask is None:
+            raise UsageError("/edit takes the new text where there is no terminal")
+        rest = app.ask(spoken[-2].content if len(spoken) % 2 == 0 else spoken[-1].content)
+        if not rest.strip():
+            app.note("nothing was changed")
+            return
+    app.show(app.chat.edit(rest))
+
+
+def go_on(app: ChatApp, rest: str) -> None:
+    app.show(app.chat.go_on())
+
+
+def read(app: ChatApp, rest: str) -> None:
+    words = words_of(rest)
+    if not words:
+        raise UsageError("/read takes a file, and words to say before its text")
+    text = read_text(str(Path(words[0]).expanduser()))
+    said = " ".join(words[1:])
+    answer = app.chat.say(f"{said}\n\n{text.strip()}" if said else text.strip())
+    app.note(f"{len(text):,} characters of {words[0]}")
+    app.show(answer)
+
+
+# -- files --
+def save(app: ChatApp, rest: str) -> None:
+    from minigen.chat.session import save_session
+
+    path = expect_free(one_path(rest, "/save"))
+    save_session(app.session(), path)
+    app.note(f"saved to {path}")
+
+
+def load(app: ChatApp, rest: str) -> None:
+    from minigen.chat.session import load_session
+
+    found = load_session(one_path(rest, "/load"))
+    talk = found.conversation if found.tokenizer == app.tokenizer else found.conversation.without_ids()
+    app.begin_anew()
+    app.chat.conversation = talk
+    app.save()
+    app.note(f"{len(talk.spoken)} messages; the settings are those of before")
+
+
+def export(app: ChatApp, rest: str) -> None:
+    words = words_of(rest)
+    if not words or words[0] not in ("md", "jsonl") or len(words) > 2:
+        raise UsageError("/export takes md or jsonl, and a file (without one, it is shown)")
+    messages = app.chat.conversation.plain()
+    if words[0] == "jsonl":
+        text = json.dumps({"messages": messages}, ensure_ascii=False) + "\n"
+    else:
+        text = "\n".join(f"**{m['role'].capitalize()}**\n\n{m['content']}\n" for m in messages)
+    if len(words) == 1:
+        print(text, end="")
+        return
+    from minigen.files import replacing
+
+    path = expect_free(Path(words[1]).expanduser())
+    with replacing(path) as beside:
+        beside.write_text(text, encoding="utf-8")
+    app.note(f"written to {path}")
+
+
+# -- views --
+def shown(view: Callable[[ChatApp, str], str]) -> Callable[[ChatApp, str], None]:
+    def show(app: ChatApp, rest: str) -> None:
+        print(view(app, rest), end="", flush=True)
+
+    return show
+
+
+def leave(app: ChatApp, rest: str) -> None:
+    raise Leave
+
+
+# name -> (arguments, what it does, function), in the order of /help
+COMMANDS: dict[str, tuple[str, str, Callable[[ChatApp, str], None]]] = {
+    "help": ("", "this list", shown(lambda app, rest: help_view(COMMANDS))),
+    "regen": ("[seed]", "another answer to the last message", regen),
+    "continue": ("", "let the last answer go on", go_on),
+    "edit": ("[text]", "change the last message, and answer it again", edit),
+    "undo": ("", "take the last message and its answer back", undo),
+    "clear": ("", "begin anew; the session so far stays in its file", clear),
+    "system": ("[text | off]", "the system prompt", system),
+    "read": ("FILE [words]", "say the words and a file's text", read),
+    "set": ("[name value]", "settings of the next answers; /set alone lists them", set_),
+    "markdown": ("on | off", "render finished blocks of an answer", markdown),
+    "why": ("[from]", "the tokens of the last answer, and what else they might have been", shown(why_view)),
+    "context": ("", "what is in the window, by message", shown(lambda app, rest: context_view(app.chat))),
+    "stats": ("", "tokens read and reused, and speed", shown(lambda app, rest: stats_view(app.chat))),
+    "save": ("FILE", "save the session", save),
+    "load": ("FILE", "go on with a conversation from a file", load),
+    "export": ("md | jsonl [FILE]", "the conversation as text, or as training data", export),
+    "model": ("[MODEL]", "go on with another model", model),
+    "exit": ("", "leave, as Ctrl-D does", leave),
+}

@@ -1,0 +1,92 @@
+"""The commands of a chat that change how the next answers come: /set, /system, /markdown, /model."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+from minigen.errors import MinigenError, UsageError
+
+from .chat_app import ChatApp
+from .chat_views import settings_shown, settings_view
+from .chat_words import unquoted, words_of
+
+ALIASES = {"temp": "temperature", "no_repeat_ngram": "no_repeat_ngram_size", "n": "max_tokens"}
+
+
+def system(app: ChatApp, rest: str) -> None:
+    talk = app.chat.conversation
+    if rest:
+        before, talk.system = (
+            talk.system,
+            None if rest == "off" else rest if (quoted := unquoted(rest)) is None else quoted,
+        )
+        try:
+            from minigen.chat.conversation import Conversation, Message
+
+            app.chat.format.ids(Conversation([Message("user", "Hello")], talk.system))
+        except MinigenError:
+            talk.system = before
+            raise
+        app.save()
+    app.note(f"system prompt: {talk.system}" if talk.system else "no system prompt")
+
+
+def set_(app: ChatApp, rest: str) -> None:
+    name, _, value = rest.partition(" ")
+    name = name.lstrip("-").replace("-", "_")
+    name, value = ALIASES.get(name, name), value.strip()
+    if not name:
+        print(settings_view(app.chat), end="")
+        return
+    if not value:
+        raise UsageError(f"/set {name} takes a value, or the word default")
+    if name == "overflow":
+        app.chat.set_window(value, app.chat.context)
+    elif name == "context":
+        app.chat.set_window(app.chat.window.policy, None if value == "default" else whole(name, value))
+    else:
+        app.chat.configure(**{name: None if value == "default" else setting_value(name, value)})
+    if app.chat.conversation.spoken:
+        app.save()
+    app.note(f"{name} is {settings_shown(app.chat)[name]}")
+
+
+def whole(name: str, value: str) -> int:
+    if not value.isdecimal():
+        raise UsageError(f"{name} is {value!r}: it must be a whole number")
+    return int(value)
+
+
+def setting_value(name: str, text: str) -> Any:
+    """JSON where it is JSON, else the text itself; one stop string stands for a list of one."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = text
+    if name == "stop" and isinstance(value, str):
+        return [value]
+    if name == "logit_bias" and isinstance(value, dict):
+        return {int(key) if key.isdecimal() else key: number for key, number in value.items()}
+    return value
+
+
+def markdown(app: ChatApp, rest: str) -> None:
+    if rest not in ("on", "off", ""):
+        raise UsageError(f"markdown is {rest!r}: it must be on or off")
+    app.markdown = rest == "on" if rest else app.markdown
+    app.note(f"markdown is {'on' if app.markdown else 'off'}")
+
+
+def model(app: ChatApp, rest: str) -> None:
+    if rest:
+        words = words_of(rest)
+        if len(words) != 1:
+            raise UsageError("/model takes a folder, or a hub id org/name[@revision]")
+        before = app.session()
+        app.chat = app.load(replace(before, model=words[0], context=None))
+        app.source = words[0]
+        if app.chat.conversation.spoken:
+            app.save()
+    app.note(f"{app.source or app.chat.model.folder.name} on {app.chat.model.backend}")

@@ -1,0 +1,50 @@
+"""What a line of a chat holds: quoted messages, words, files, numbers."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from minigen.errors import UsageError
+
+
+def is_open(text: str) -> bool:
+    """Whether a triple quote has been opened and not closed."""
+    return text.lstrip().startswith('"""') and (len(text.strip()) < 6 or not text.rstrip().endswith('"""'))
+
+
+def unquoted(text: str) -> str | None:
+    """The text between triple quotes, where it is all there is; else None."""
+    stripped = text.strip()
+    if stripped.startswith('"""') and stripped.endswith('"""') and len(stripped) >= 6:
+        return stripped[3:-3].removeprefix("\n").removesuffix("\n")
+    return None
+
+
+def words_of(rest: str) -> list[str]:
+    try:
+        return shlex.split(rest)
+    except ValueError as error:
+        raise UsageError(f"{rest!r}: {str(error).lower()}") from None
+
+
+def one_path(rest: str, usage: str) -> Path:
+    words = words_of(rest)
+    if len(words) != 1:
+        raise UsageError(f"{usage} takes one file")
+    return Path(words[0]).expanduser()
+
+
+def seed_of(rest: str) -> int | None:
+    if not rest:
+        return None
+    if not rest.isdecimal():
+        raise UsageError(f"seed is {rest!r}: it must be a whole number")
+    return int(rest)
+
+
+def expect_free(path: Path) -> Path:
+    """Raises UsageError for a file that exists: nothing is written over."""
+    if path.exists():
+        raise UsageError(f"{path} exists: choose another name")
+    return path
