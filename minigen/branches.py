@@ -218,14 +218,18 @@ def common_length(a: Sequence[int], b: Sequence[int]) -> int:
     return next((i for i in range(most) if a[i] != b[i]), most)
 
 
-class SharedRunner(Runner):
-    """A Runner whose batches share the text that all their prompts begin with: `generate` runs on it unchanged."""
+class OnSharedText(Runner):
+    """A Runner whose state is that of a shared text."""
 
     def __init__(self, shared: SharedText) -> None:
         super().__init__(shared.runner.ops, shared.runner.architecture, shared.runner.params)
         object.__setattr__(self, "shared", shared)  # Runner is frozen
 
     shared: SharedText
+
+
+class SharedRunner(OnSharedText):
+    """A Runner whose batches share the text that all their prompts begin with: `generate` runs on it unchanged."""
 
     def prefill(self, prompts: Sequence[Sequence[int]], capacity: int) -> tuple[Array, BranchedState]:
         first = prompts[0]

@@ -12,14 +12,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from minigen.backends.base import Array
-from minigen.branches import SharedText
+from minigen.branches import OnSharedText, SharedText
 from minigen.chat.conversation import Conversation, Message, Run
 from minigen.chat.format import ChatFormat
 from minigen.chat.template import find_template
 from minigen.chat.window import SINKS, Window
 from minigen.decoder import Decoder
 from minigen.errors import UsageError
-from minigen.generate import Row, Runner, Timing, generate, set_limits
+from minigen.generate import Row, Timing, generate, set_limits
 from minigen.model import Model
 from minigen.options import Options
 from minigen.sampling import SETTINGS
@@ -32,14 +32,8 @@ CHAT_SETTINGS = ("max_tokens", "stop", *SETTINGS)
 OnRead = Callable[[int, int], None] | None
 
 
-class KeptRunner(Runner):
+class KeptRunner(OnSharedText):
     """A Runner for one text after another, on a state that is kept: what it has read already is not read again."""
-
-    def __init__(self, shared: SharedText) -> None:
-        super().__init__(shared.runner.ops, shared.runner.architecture, shared.runner.params)
-        object.__setattr__(self, "shared", shared)  # Runner is frozen
-
-    shared: SharedText
 
     def prefill(self, prompts: Sequence[Sequence[int]], capacity: int) -> tuple[Array, Any]:
         (prompt,) = prompts
@@ -89,6 +83,7 @@ class Chat:
         self.configure(**(settings or {}))
         self.settings.setdefault("seed", self.options.sampling.seed)
         self.readings: list[Reading] = []
+        self._counted: tuple[Any, int] = (None, 0)  # a conversation, and its tokens
         self.runner = KeptRunner(SharedText(model.runner))
         self.set_window(overflow, context)
 
@@ -122,7 +117,10 @@ class Chat:
     def used(self) -> int:
         """The tokens of the conversation that are in the window, where nothing has left it."""
         talk = self.conversation
-        used = len(self.format.ids(talk, talk.first, generate=False)) if talk.spoken else 0
+        of = (list(talk.spoken), talk.system)
+        if of != self._counted[0]:  # asked for at every key that is pressed
+            self._counted = of, len(self.format.ids(talk, talk.first, generate=False)) if talk.spoken else 0
+        used = self._counted[1]
         return used if self.window.bound is None else min(used, self.window.bound)  # how the last turn ends may not fit
 
     @property
