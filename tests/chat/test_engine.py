@@ -152,6 +152,16 @@ def test_a_turn_reads_what_is_new(loaded: Load) -> None:
     assert chat.readings[-1].tokens_read <= 4
 
 
+def test_a_recurrent_state_goes_back_to_the_prompt(loaded: Load) -> None:
+    chat = Chat(loaded("lstm"), settings={"seed": 1, "max_tokens": 9})
+    for _ in range(2):
+        finished(chat.say("Hello there."))
+        before = chat.readings[-1]
+        finished(chat.again())
+        assert chat.readings[-1].tokens_read == 1
+        assert chat.readings[-1].tokens_reused == before.tokens_read + before.tokens_reused - 1
+
+
 def test_going_on_is_one_text(loaded: Load) -> None:
     """An answer in two parts is what it is in one, where nothing but its length was bounded."""
     model = loaded("bigram")
