@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +13,7 @@ from minigen.errors import ChatError, MinigenError, UsageError
 
 from .model_arguments import add_model_arguments, load_model
 from .sampling_arguments import add_sampling_arguments, sampling_settings
+from .terminal import harmless
 from .texts import read_text
 
 if TYPE_CHECKING:
@@ -63,11 +66,14 @@ def run(args: argparse.Namespace) -> int:
     from .chat_app import ChatApp
 
     session, path = begin(args)
-    app = ChatApp(args, session, path)
+    app = ChatApp(args, session, path, args.model or session.model)
     if args.system is not None:
-        app.chat.conversation.system = args.system
+        app.chat.set_system(args.system or None)
     if sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty():
-        talk(app, resumed=args.resume is not None)
+        from .chat_answer import terminal_without
+
+        with terminal_without("ECHOCTL"):
+            talk(app, resumed=args.resume is not None)
     else:
         answer_input(app, lines=args.lines)
     return 0
@@ -77,21 +83,21 @@ def begin(args: argparse.Namespace) -> tuple[Session, Path | None]:
     """The session to go on with or a new one, as the flags change it, and where it is to be saved."""
     from minigen.chat.session import Session, load_session
 
-    from .chat_app import data_folder, new_session_path
+    from .chat_app import data_folder, free_session_path
 
-    session, path = Session(), new_session_path()
+    session, path = Session(), free_session_path()
     if args.resume is not None:
-        path = newest(data_folder() / "sessions") if args.resume == NEWEST else Path(args.resume)
-        session = load_session(path)
-    if args.session is not None:
+        resumed = newest(data_folder() / "sessions") if args.resume == NEWEST else Path(args.resume)
+        session = load_session(resumed)
+        path = path if session.imported else resumed
+    if args.session is not None and Path(args.session).absolute() != path.absolute():
         path = Path(args.session)
-        if path.exists() and args.resume is None:
+        if path.exists():
             raise UsageError(f"{path} exists: go on with it by --resume {path}, or choose another name")
     given = sampling_settings(args) | {"max_tokens": args.max_tokens, "stop": args.stop}
     session.settings |= {name: value for name, value in given.items() if value is not None}
-    session.model = args.model or session.model
     session.overflow = args.overflow or session.overflow
-    session.context = args.context or session.context
+    session.context = session.context if args.context is None else args.context
     return session, None if args.no_save else path
 
 
@@ -110,33 +116,29 @@ def talk(app: ChatApp, resumed: bool) -> None:
     from .chat_prompt import LinePrompt
     from .main import say
 
+    signal.signal(signal.SIGINT, lambda signum, frame: None)  # outside of an answer it is a key; see LinePrompt.ask
     prompt = LinePrompt(app, data_folder())
     app.ask = prompt.ask
     greet(app, resumed)
     while True:
         try:
-            line = prompt.ask()
+            handle(app, prompt.ask())
+            print()
+        except (Leave, EOFError):
+            break
         except KeyboardInterrupt:  # a line that was begun is dropped, as in a shell
             continue
-        except EOFError:
-            break
-        try:
-            handle(app, line)
-        except Leave:
-            break
-        except KeyboardInterrupt:
-            print()
-        except EOFError:  # out of an edit
-            continue
-        except MinigenError as error:
+        except (MinigenError, OSError) as error:
             say(str(error))
-        print()
+            print()
     if app.path is not None and app.chat.conversation.spoken:
         own = app.path.parent == data_folder() / "sessions"
         app.note(f"saved: minigen chat --resume{'' if own else f' {app.path}'} goes on with it")
 
 
 def greet(app: ChatApp, resumed: bool) -> None:
+    from .chat_app import tell_plain
+
     chat, model = app.chat, app.chat.model
     size = f"a window of {chat.window.size} tokens" if chat.window.size else "no bound on its context"
     app.note(f"{app.source or model.folder.name} on {model.backend} ({model.device}, {model.dtype}), {size}")
@@ -145,30 +147,26 @@ def greet(app: ChatApp, resumed: bool) -> None:
         spoken = chat.conversation.spoken
         app.note(f"{len(spoken)} messages so far, of which these are the last")
         for message in spoken[-2:]:
-            print(f"> {message.content}" if message.role == "user" else message.content.strip())
+            print(harmless(f"> {message.content}" if message.role == "user" else message.content.strip()))
     app.note("/help lists the commands, Ctrl-D leaves")
-
-
-def tell_plain(app: ChatApp) -> None:
-    if app.chat.format.plain and not app.args.plain:
-        app.note('this model has no chat template: it goes on with a plain transcript, "User: ... Assistant: ..."')
 
 
 def answer_input(app: ChatApp, lines: bool) -> None:
     """Standard input through a pipe: one message, or lines that are messages and commands; errors end it."""
+    from .chat_answer import show
+    from .chat_app import tell_plain
     from .chat_commands import Leave, handle
     from .chat_words import is_open
 
-    text = read_text("-")
+    tell_plain(app)
     if not lines:
+        text = read_text("-")
         if not text.strip():
             raise UsageError("standard input is empty: write a message")
-        tell_plain(app)
-        app.show(app.chat.say(text.rstrip("\n")))
+        show(app, lambda: app.chat.say(text.rstrip("\n")))
         return
-    tell_plain(app)
     waiting = ""
-    for line in text.splitlines():
+    for line in input_lines():
         waiting = f"{waiting}\n{line}" if waiting else line
         if is_open(waiting):
             continue
@@ -181,8 +179,20 @@ def answer_input(app: ChatApp, lines: bool) -> None:
         raise UsageError('a triple quote is open at the end of standard input: close it with """')
 
 
+def input_lines() -> Iterator[str]:
+    """The lines of standard input as they come, so that another program may talk with this one."""
+    if sys.stdin is None:
+        raise UsageError("standard input is closed: name a file")
+    for number, line in enumerate(sys.stdin.buffer, 1):
+        try:
+            yield line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
+        except UnicodeDecodeError as error:
+            byte = error.object[error.start]
+            raise MinigenError(f"line {number} of standard input is not UTF-8: byte {byte:#04x}") from None
+
+
 def run_replay(args: argparse.Namespace) -> int:
-    """Exit code 0 where every answer came out the same, 1 where one did not."""
+    """Exit code 0 where every answer came out the same, 1 where one did not, or none could be compared."""
     from minigen.chat.engine import Chat
     from minigen.chat.replay import replay
     from minigen.chat.session import load_session, tokenizer_key
@@ -192,7 +202,7 @@ def run_replay(args: argparse.Namespace) -> int:
     model = load_model(args)
     if session.tokenizer != tokenizer_key(model):
         raise ChatError(f"{args.replay} was made with a model that reads other tokens: name that one")
-    results = list(replay(Chat(model, plain=args.plain), session.conversation))
+    results = list(replay(Chat(model, plain=args.plain or session.plain), session.conversation))
     for found in results:
         if found.skipped:
             print(f"message {found.message + 1}: skipped, {found.skipped}")
@@ -204,4 +214,4 @@ def run_replay(args: argparse.Namespace) -> int:
         print(f"first difference: message {found.message + 1}, token {(found.at or 0) + 1}")
         print(f"  recorded: {found.expected[:60]!r}")
         print(f"  now:      {found.got[:60]!r}")
-    return 1 if differ else 0
+    return 1 if differ or not compared else 0

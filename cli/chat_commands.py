@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from pathlib import Path
+from contextlib import suppress
 
-from minigen.errors import UsageError
+from minigen.errors import MinigenError, UsageError
 
+from .chat_answer import show
 from .chat_app import ChatApp
 from .chat_settings import markdown, model, set_, system
 from .chat_views import context_view, help_view, stats_view, why_view
-from .chat_words import expect_free, one_path, seed_of, unquoted, words_of
+from .chat_words import expect_free, one_path, path_of, seed_of, unquoted, words_of
+from .terminal import harmless
 from .texts import read_text
 
 
@@ -25,7 +27,7 @@ def handle(app: ChatApp, line: str) -> None:
     if quoted is not None or not line.startswith("/"):
         text = line.removeprefix(" ") if quoted is None else quoted
         if text.strip():
-            app.show(app.chat.say(text))
+            show(app, lambda: app.chat.say(text))
         return
     name, _, rest = line[1:].partition(" ")
     if name not in COMMANDS:
@@ -41,10 +43,10 @@ def clear(app: ChatApp, rest: str) -> None:
 
 
 def regen(app: ChatApp, rest: str) -> None:
-    answer = app.chat.again(seed_of(rest))
+    seed = seed_of(rest)
     if app.chat.options.sampling.temperature == 0:
         app.note("at temperature 0 the answer does not depend on the seed: /set temperature 0.8 gives others")
-    app.show(answer)
+    show(app, lambda: app.chat.again(seed))
 
 
 def undo(app: ChatApp, rest: str) -> None:
@@ -61,26 +63,27 @@ def edit(app: ChatApp, rest: str) -> None:
     if not rest:
         if app.ask is None:
             raise UsageError("/edit takes the new text where there is no terminal")
-        rest = app.ask(spoken[-2].content if len(spoken) % 2 == 0 else spoken[-1].content)
-        if not rest.strip():
-            app.note("nothing was changed")
-            return
-    app.show(app.chat.edit(rest))
+        with suppress(EOFError):  # Ctrl-D leaves the edit, not the chat
+            rest = app.ask(spoken[-2].content if len(spoken) % 2 == 0 else spoken[-1].content)
+    text = unquoted(rest) or rest
+    if not text.strip():
+        app.note("nothing was changed")
+        return
+    show(app, lambda: app.chat.edit(text))
 
 
 def go_on(app: ChatApp, rest: str) -> None:
-    app.show(app.chat.go_on())
+    show(app, app.chat.go_on)
 
 
 def read(app: ChatApp, rest: str) -> None:
     words = words_of(rest)
     if not words:
         raise UsageError("/read takes a file, and words to say before its text")
-    text = read_text(str(Path(words[0]).expanduser()))
+    text = read_text(str(path_of(words[0])))
     said = " ".join(words[1:])
-    answer = app.chat.say(f"{said}\n\n{text.strip()}" if said else text.strip())
     app.note(f"{len(text):,} characters of {words[0]}")
-    app.show(answer)
+    show(app, lambda: app.chat.say(f"{said}\n\n{text.strip()}" if said else text.strip()))
 
 
 # -- files --
@@ -97,8 +100,13 @@ def load(app: ChatApp, rest: str) -> None:
 
     found = load_session(one_path(rest, "/load"))
     talk = found.conversation if found.tokenizer == app.tokenizer else found.conversation.without_ids()
+    before, app.chat.conversation = app.chat.conversation, talk
+    try:
+        _ = app.chat.used  # whether the template takes it, and the tokenizer its text
+    except MinigenError:
+        app.chat.conversation = before
+        raise
     app.begin_anew()
-    app.chat.conversation = talk
     app.save()
     app.note(f"{len(talk.spoken)} messages; the settings are those of before")
 
@@ -113,11 +121,11 @@ def export(app: ChatApp, rest: str) -> None:
     else:
         text = "\n".join(f"**{m['role'].capitalize()}**\n\n{m['content']}\n" for m in messages)
     if len(words) == 1:
-        print(text, end="")
+        print(harmless(text) if app.terminal else text, end="")
         return
     from minigen.files import replacing
 
-    path = expect_free(Path(words[1]).expanduser())
+    path = expect_free(path_of(words[1]))
     with replacing(path) as beside:
         beside.write_text(text, encoding="utf-8")
     app.note(f"written to {path}")

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from html import escape
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from prompt_toolkit import PromptSession
 from prompt_toolkit.application import get_app
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion, PathCompleter
 from prompt_toolkit.document import Document
-from prompt_toolkit.formatted_text import HTML
 from prompt_toolkit.history import FileHistory, InMemoryHistory
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.styles import Style
 
 from minigen.chat.engine import CHAT_SETTINGS
 from minigen.chat.window import POLICIES
+from minigen.errors import MinigenError
 
 from .chat_commands import COMMANDS
 from .chat_words import is_open
@@ -76,49 +76,75 @@ def bindings() -> KeyBindings:
     def _(event: KeyPressEvent) -> None:
         event.current_buffer.insert_text("\n")
 
+    @keys.add("c-c")
+    @keys.add("<sigint>")
+    def _(event: KeyPressEvent) -> None:
+        if event.app.is_running and not event.app.is_done:  # a second one may come while the line is given up
+            event.app.exit(exception=KeyboardInterrupt(), style="class:aborting")
+
     return keys
 
 
+class History(FileHistory):
+    """Lines of earlier chats; where the disk refuses, those of this chat are kept in memory alone."""
+
+    def store_string(self, string: str) -> None:
+        with suppress(OSError):
+            super().store_string(string)
+
+
 def history(path: Path) -> FileHistory | InMemoryHistory:
-    """Lines of earlier chats, for nobody else to read; of this one alone where the file cannot be had."""
+    """For nobody else to read; of this chat alone where the file cannot be had."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_APPEND, 0o600))
     except OSError:
         return InMemoryHistory()
-    return FileHistory(str(path))
+    return History(str(path))
 
 
 class LinePrompt:
     """Asks for lines until the user leaves: EOFError at Ctrl-D, KeyboardInterrupt at Ctrl-C."""
 
     def __init__(self, app: ChatApp, folder: Path) -> None:
-        self.app = app
-        self.session: PromptSession[str] = PromptSession(
-            history=history(folder / "history"),
+        self.app, self.history, self.keys = app, history(folder / "history"), bindings()
+
+    def ask(self, text: str = "") -> str:
+        """A line that begins as given, for the user to change."""
+        # A new session each time: one that is used again stumbles over keys that came while it ended. Ctrl-C is a key
+        # here, and what comes as a signal before or after is nothing to end a chat for.
+        session: PromptSession[str] = PromptSession(
+            history=self.history,
             completer=Commands(),
             complete_while_typing=True,
-            key_bindings=bindings(),
+            key_bindings=self.keys,
             multiline=True,
             prompt_continuation=lambda width, number, soft: "" if soft else "… "[:width],
             bottom_toolbar=self.toolbar,
-            enable_history_search=False,
             reserve_space_for_menu=4,
             style=Style.from_dict({"bottom-toolbar": "noreverse dim"}),
         )
+        return session.prompt("> ", default=text, handle_sigint=False)
 
-    def ask(self, text: str = "") -> str:
-        return self.session.prompt("> ", default=text)
-
-    def toolbar(self) -> Any:
+    def toolbar(self) -> str:
         """Model, backend, what of the window is used, and the speed of the last answer; cut where it is too long."""
         chat = self.app.chat
+        try:
+            used, size = chat.used, chat.window.size
+        except MinigenError as error:  # the next message will say it too
+            return f"{error}"[: max(1, get_app().output.get_size().columns - 1)]
+        past = size is not None and used > size
+        window = (
+            f"{used} tokens"
+            if size is None
+            else f"{used} tokens, window {size}"
+            if past
+            else f"{used} of {size} tokens"
+        )
         name = Path(self.app.source).name if self.app.source else chat.model.folder.name
-        used = f"{chat.used} of {chat.window.size} tokens" if chat.window.size else f"{chat.used} tokens"
-        parts = [name, chat.model.backend, used]
+        parts = [name, chat.model.backend, window]
         if chat.readings:
             timing = chat.readings[-1].timing
             speed = rate(timing.decode_tokens, timing.decode_s)
             parts += [] if speed is None else [f"{speed:,.0f} tokens/s"]
-        line = " · ".join(parts)
-        return HTML(escape(line[: max(1, get_app().output.get_size().columns - 1)]))
+        return " · ".join(parts)[: max(1, get_app().output.get_size().columns - 1)]

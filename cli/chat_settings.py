@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import Any
 
-from minigen.errors import MinigenError, UsageError
+from minigen.errors import UsageError
 
-from .chat_app import ChatApp
+from .chat_app import ChatApp, tell_plain
 from .chat_views import settings_shown, settings_view
 from .chat_words import unquoted, words_of
 
@@ -16,21 +15,12 @@ ALIASES = {"temp": "temperature", "no_repeat_ngram": "no_repeat_ngram_size", "n"
 
 
 def system(app: ChatApp, rest: str) -> None:
-    talk = app.chat.conversation
     if rest:
-        before, talk.system = (
-            talk.system,
-            None if rest == "off" else rest if (quoted := unquoted(rest)) is None else quoted,
-        )
-        try:
-            from minigen.chat.conversation import Conversation, Message
-
-            app.chat.format.ids(Conversation([Message("user", "Hello")], talk.system))
-        except MinigenError:
-            talk.system = before
-            raise
+        quoted = unquoted(rest)
+        app.chat.set_system(None if rest == "off" else rest if quoted is None else quoted)
         app.save()
-    app.note(f"system prompt: {talk.system}" if talk.system else "no system prompt")
+    text = app.chat.conversation.system
+    app.note(f"system prompt: {text}" if text else "no system prompt")
 
 
 def set_(app: ChatApp, rest: str) -> None:
@@ -48,8 +38,7 @@ def set_(app: ChatApp, rest: str) -> None:
         app.chat.set_window(app.chat.window.policy, None if value == "default" else whole(name, value))
     else:
         app.chat.configure(**{name: None if value == "default" else setting_value(name, value)})
-    if app.chat.conversation.spoken:
-        app.save()
+    app.save()
     app.note(f"{name} is {settings_shown(app.chat)[name]}")
 
 
@@ -84,9 +73,7 @@ def model(app: ChatApp, rest: str) -> None:
         words = words_of(rest)
         if len(words) != 1:
             raise UsageError("/model takes a folder, or a hub id org/name[@revision]")
-        before = app.session()
-        app.chat = app.load(replace(before, model=words[0], context=None))
-        app.source = words[0]
-        if app.chat.conversation.spoken:
-            app.save()
+        app.chat = app.load(app.session(), words[0])
+        tell_plain(app)
+        app.save()
     app.note(f"{app.source or app.chat.model.folder.name} on {app.chat.model.backend}")

@@ -6,10 +6,9 @@ import os
 from collections.abc import Callable, Iterator
 from typing import TextIO
 
-from .generate import CONTROL
 from .markdown_blocks import Block, Blocks
 from .markdown_render import render
-from .terminal import rows_down
+from .terminal import harmless, rows_down
 
 # A terminal that knows this shows what is between the two at once; the others ignore it.
 BEGIN, END = "\x1b[?2026h", "\x1b[?2026l"
@@ -89,7 +88,7 @@ class AnswerView:
             piece, self.carriage_return = "\r" + piece, False
         if piece.endswith("\r"):
             piece, self.carriage_return = piece[:-1], True
-        piece = CONTROL.sub("\ufffd", piece.replace("\r\n", "\n"))
+        piece = harmless(piece.replace("\r\n", "\n"))
         if self.markdown:
             yield from self.blocks.feed(piece)
         else:

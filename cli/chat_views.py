@@ -11,6 +11,7 @@ from minigen.errors import ChatError, UsageError
 
 from .report import piece, rate
 from .tables import render, screen, sizes_of, wrapped
+from .terminal import harmless
 
 if TYPE_CHECKING:
     from minigen.chat.engine import Chat
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 ROWS = 40  # tokens that /why shows at once
 LEAST = 16  # columns that a cut cell must keep
+SHOWN = 40  # messages that /context shows one by one, the newest
 BAR = 24  # cells of the bar of /context
 
 
@@ -66,10 +68,10 @@ def why_view(app: ChatApp, rest: str) -> str:
 
     if rest and (not rest.isdecimal() or int(rest) < 1):
         raise UsageError(f"/why takes the number of the token to begin with, not {rest!r}")
-    begin = int(rest or 1) - 1
+    begin = min(int(rest or 1), 10**9) - 1
     choices = list(islice(explain(app.chat), begin, begin + ROWS + 1))
     if not choices:
-        raise UsageError(f"the last answer has fewer than {rest} tokens")
+        raise UsageError(f"the last answer has fewer than {rest or 1} tokens")
     rows = []
     for number, choice in enumerate(choices[:ROWS], begin + 1):
         others = "  ".join(f"{shown(app.chat, i)} {p:.3f}" for i, p, _ in choice.candidates if i != choice.token)
@@ -88,6 +90,7 @@ def shown(chat: Chat, token: int) -> str:
 def context_view(chat: Chat) -> str:
     """A line a message: its tokens in the window, and their share of it as a bar."""
     from minigen.chat.conversation import Conversation
+    from minigen.chat.window import SINKS
 
     talk, first, size = chat.conversation, chat.conversation.first, chat.window.size
     counts: list[tuple[str, str, int | None]] = []
@@ -95,23 +98,30 @@ def context_view(chat: Chat) -> str:
     if talk.system:
         before = count(chat, Conversation([], talk.system), first) or 0
         counts.append(("system", talk.system, before))
-    for number, message in enumerate(talk.spoken):
-        if number < first:
-            counts.append((message.role, message.content, None))
-            continue
+    if first:
+        counts.append((f"{first} older", "left out", None))
+    begin = max(first, (len(talk.spoken) - SHOWN) // 2 * 2)
+    if begin > first:
+        older = count(chat, Conversation(talk.spoken[:begin], talk.system), first) or before
+        counts.append((f"{begin - first} more", "", older - before))
+        before = older
+    for number, message in enumerate(talk.spoken[begin:], begin):
         total = count(chat, Conversation(talk.spoken[: number + 1], talk.system), first)
         counts.append((message.role, message.content, None if total is None else total - before))
         before = before if total is None else total
-    whole = size or max(before, 1)
+    whole = max(size or 0, before, 1)
     rows = []
     for role, content, tokens in counts:
         filled = round(BAR * (tokens or 0) / whole)
         bar = "█" * filled if filled or not tokens else "▏"
-        words = " ".join(content.split())
-        rows.append([role, "left out" if tokens is None else str(tokens), bar, words[:60]])
-    used = f"{before} of {size} tokens" if size else f"{before} tokens, and no bound"
-    free = f", {size - before} free" if size and size >= before else ""
-    return table(["message", "tokens", "share", "text"], rows, ["message", "share", "text"]) + f"{used}{free}\n"
+        rows.append([role, "-" if tokens is None else str(tokens), bar, harmless(" ".join(content.split())[:60])])
+    if size is None:
+        used = f"{before} tokens, and no bound"
+    elif before > size:  # attention sinks
+        used = f"{before} tokens, of which the model sees the first {SINKS} and the newest {size - SINKS}"
+    else:
+        used = f"{before} of {size} tokens, {size - before} free"
+    return table(["message", "tokens", "share", "text"], rows, ["message", "share", "text"]) + f"{used}\n"
 
 
 def count(chat: Chat, conversation: Any, first: int) -> int | None:

@@ -9,7 +9,9 @@ from minigen.errors import UsageError
 
 
 def is_open(text: str) -> bool:
-    """Whether a triple quote has been opened and not closed."""
+    """Whether a triple quote has been opened and not closed, at the beginning of a message or in a command."""
+    if text.startswith("/"):
+        return text.count('"""') % 2 == 1
     return text.lstrip().startswith('"""') and (len(text.strip()) < 6 or not text.rstrip().endswith('"""'))
 
 
@@ -32,7 +34,15 @@ def one_path(rest: str, usage: str) -> Path:
     words = words_of(rest)
     if len(words) != 1:
         raise UsageError(f"{usage} takes one file")
-    return Path(words[0]).expanduser()
+    return path_of(words[0])
+
+
+def path_of(word: str) -> Path:
+    """Raises UsageError for a home that there is not."""
+    try:
+        return Path(word).expanduser()
+    except RuntimeError:
+        raise UsageError(f"{word}: there is no such home folder") from None
 
 
 def seed_of(rest: str) -> int | None:
@@ -45,6 +55,10 @@ def seed_of(rest: str) -> int | None:
 
 def expect_free(path: Path) -> Path:
     """Raises UsageError for a file that exists: nothing is written over."""
-    if path.exists():
+    try:
+        taken = path.exists()
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror}") from None
+    if taken:
         raise UsageError(f"{path} exists: choose another name")
     return path

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import sys
 import time
 from dataclasses import fields
@@ -15,13 +14,12 @@ from .model_arguments import add_model_arguments, load_model
 from .prompts import add_prompt_arguments, read_prompts
 from .report import as_json, logprob_table, statistics
 from .sampling_arguments import add_sampling_arguments, sampling_settings
+from .terminal import harmless
 
 if TYPE_CHECKING:
     from minigen.model import Model
     from minigen.options import Options
     from minigen.text import TextRun
-
-CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but tab and line feed
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -130,8 +128,8 @@ class Shown:
     def write(self, text: str) -> None:
         if text and not self.quiet:
             self.wrote = True
-            # A model may write escape codes; a terminal must not obey them. A pipe gets the text as it is.
-            sys.stdout.write(CONTROL.sub("\ufffd", text) if self.terminal else text)
+            # A pipe gets the text as it is.
+            sys.stdout.write(harmless(text) if self.terminal else text)
             sys.stdout.flush()
 
     def start(self) -> None:

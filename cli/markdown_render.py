@@ -9,8 +9,8 @@ from functools import lru_cache
 from io import StringIO
 from typing import TYPE_CHECKING, Any
 
-from .generate import CONTROL
 from .markdown_blocks import Block, dedent
+from .terminal import harmless
 
 if TYPE_CHECKING:
     from markdown_it import MarkdownIt
@@ -78,7 +78,7 @@ def parser() -> MarkdownIt:
     def keep_lines(state: StateCore) -> None:
         for child in (child for token in state.tokens for child in token.children or ()):
             child.type = "hardbreak" if child.type == "softbreak" else child.type
-            child.content = CONTROL.sub("\ufffd", child.content)  # &#13; is one
+            child.content = harmless(child.content)  # &#13; is one
 
     found = MarkdownIt("commonmark", {"html": False}).enable(["strikethrough", "table"])
     found.disable(["reference", "image", "autolink"])

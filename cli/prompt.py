@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 from minigen.errors import MinigenError, UsageError
 
-from .generate import CONTROL
 from .model_arguments import add_model_arguments
 from .prompt_check import check_files
 from .prompt_report import label, names
+from .terminal import harmless
 
 if TYPE_CHECKING:
     from minigen.fewshot import PromptFile
@@ -131,7 +131,7 @@ def prompts(files: list[PromptFile], wanted: int | None) -> Iterator[str]:
     for number, (heading, text) in enumerate(asked):
         if len(asked) > 1:
             yield f"{chr(10) if number else ''}==> {heading} <==\n"
-        yield (CONTROL.sub("\N{REPLACEMENT CHARACTER}", text) if terminal else text) + "\n"
+        yield (harmless(text) if terminal else text) + "\n"
 
 
 def prepare_plot(path: Path) -> None:

@@ -10,8 +10,8 @@ from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .generate import CONTROL
 from .tables import WIDE, natural_width, render, sizes_of
+from .terminal import harmless
 
 if TYPE_CHECKING:
     from minigen.fewshot.result import FileResult, ItemResult, RunResult
@@ -203,4 +203,4 @@ def label(name: str, shots: int, seed: int | None, item: int | None = None) -> s
 
 def _flat(text: str) -> str:
     """A text on one line, without what a terminal would obey."""
-    return CONTROL.sub("\ufffd", " ".join(text.split()))
+    return harmless(" ".join(text.split()))

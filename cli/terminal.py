@@ -1,14 +1,21 @@
-"""How far text moves the cursor of a terminal."""
+"""Text on a terminal: what it must not see, and how far a text moves its cursor."""
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from functools import lru_cache
 
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but tab and line feed
 TAB = 8  # columns between the stops of a tab
 # What neighbours change the width of, or what changes theirs, on some terminals and not on others: skin tones, regional
 # indicators (two make a flag), and the parts that a Hangul syllable is composed of.
 JOINING = ((0x1F3FB, 0x1F3FF), (0x1F1E6, 0x1F1FF), (0x1160, 0x11FF), (0xD7B0, 0xD7FF))
+
+
+def harmless(text: str) -> str:
+    """The text with U+FFFD for each control character: a terminal must not obey what a model or a file says."""
+    return CONTROL.sub("\ufffd", text)
 
 
 @lru_cache(maxsize=4096)

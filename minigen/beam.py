@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from minigen.branches import SharedRunner, SharedText
 from minigen.generate import Row, Runner, Timing, generate, set_limits
 from minigen.options import Options
 from minigen.sampling import log_softmax
+from minigen.shared_text import SharedRunner, SharedText
 
 
 @dataclass(frozen=True)

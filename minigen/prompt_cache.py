@@ -15,13 +15,13 @@ from typing import Any
 
 from minigen import __version__
 from minigen.backends.base import Array
-from minigen.branches import BranchedState, SharedRunner, SharedText, common_length
 from minigen.checkpoint import read_file, read_metadata
 from minigen.errors import CheckpointError, ContextError, MinigenError, UsageError
 from minigen.fingerprint import fingerprint
 from minigen.generate import Runner, check_ids
 from minigen.model import Model
 from minigen.options import Options
+from minigen.shared_text import BranchedState, SharedRunner, SharedText, common_length
 from minigen.state_file import load_state, save_state
 from minigen.text import TextRun
 from minigen.tokenizer import Tokenizer

@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from minigen.backends.base import Array, Backend
-from minigen.branches import BLOCK, SharedText
 from minigen.errors import ContextError
 from minigen.generate import check_ids
+from minigen.shared_text import BLOCK, SharedText
 
 
 @dataclass(frozen=True)

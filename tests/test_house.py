@@ -24,7 +24,7 @@ LAYERS = (
     {"layers", "state"},
     {"decoder", "recurrent"},
     {"weight_files", "checkpoint", "families", "hub", "tokenizer", "sampling", "stopping", "state_file"},
-    {"options", "generate", "beam", "text", "branches", "scoring"},
+    {"options", "generate", "beam", "text", "branches", "shared_text", "scoring"},
     {"model"},
     {"fingerprint", "perplexity", "prompt_cache", "fewshot", "chat"},
     {"cli", "weights", "__main__"},

@@ -12,12 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import minigen
-from minigen.branches import SharedRunner, SharedText, branches, common_length
+from minigen.branches import branches
 from minigen.errors import ContextError, UsageError
 from minigen.generate import Row, Runner, generate
 from minigen.model import Model
 from minigen.options import Options
 from minigen.scoring import Scorer, Text
+from minigen.shared_text import SharedRunner, SharedText, common_length
 
 MODELS = {
     "gpt2": {"vocab_size": 9},

@@ -53,16 +53,22 @@ class Conversation:
         runs = [run for message in self.spoken[-2:] for run in message.runs]
         return runs[-1].first if runs else 0
 
+    @property
+    def waits(self) -> bool:
+        """Whether the last message has no answer yet."""
+        return len(self.spoken) % 2 == 1
+
     def say(self, text: str) -> None:
-        """The user's next message. Raises UsageError for an empty one."""
+        """The user's next message. Raises UsageError for an empty one, and where the one before has no answer yet."""
         if not text.strip():
             raise UsageError("the message is empty: write something")
-        assert len(self.spoken) % 2 == 0
+        if self.waits:
+            raise UsageError("the last message has no answer yet: /regen gives one, /undo takes it back")
         self.spoken.append(Message("user", text))
 
     def answer(self, message: Message) -> None:
         """The assistant's, to the message that waits for one."""
-        assert len(self.spoken) % 2 == 1
+        assert self.waits
         assert message.role == "assistant"
         self.spoken.append(message)
 
@@ -88,6 +94,10 @@ class Conversation:
     def without_ids(self) -> Conversation:
         """The same for a model that reads other tokens: answers are text, and nothing is told of how they came."""
         return Conversation([replace(message, ids=None, runs=()) for message in self.spoken], self.system)
+
+    def without_runs(self) -> Conversation:
+        """The same for a model that reads the same tokens: its answers came about in another way."""
+        return Conversation([replace(message, runs=()) for message in self.spoken], self.system)
 
     def clear(self) -> None:
         """Forgets what was said; the system prompt stays."""

@@ -12,17 +12,18 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from minigen.backends.base import Array
-from minigen.branches import OnSharedText, SharedText
 from minigen.chat.conversation import Conversation, Message, Run
 from minigen.chat.format import ChatFormat
+from minigen.chat.kept import kept_ids, without_half
 from minigen.chat.template import find_template
 from minigen.chat.window import SINKS, Window
 from minigen.decoder import Decoder
-from minigen.errors import UsageError
+from minigen.errors import MinigenError, UsageError
 from minigen.generate import Row, Timing, generate, set_limits
 from minigen.model import Model
 from minigen.options import Options
 from minigen.sampling import SETTINGS
+from minigen.shared_text import OnSharedText, SharedText
 from minigen.text import RowText
 from minigen.tokenizer import Tokenizer
 
@@ -76,14 +77,13 @@ class Chat:
         context: int | None = None,
         plain: bool = False,
     ) -> None:
-        self.model = model
+        self.model, self.plain = model, plain
         self.conversation = conversation or Conversation()
         self.tokenizer: Tokenizer = model.needed_tokenizer
         template = None if plain else find_template(model.folder)
         self.format = ChatFormat(template, self.tokenizer) if template else ChatFormat.transcript(self.tokenizer)
         self.settings: dict[str, Any] = {}
         self.configure(**(settings or {}))
-        self.settings.setdefault("seed", self.options.sampling.seed)
         self.readings: list[Reading] = []
         self._counted: tuple[Any, int] = (None, 0)  # a conversation, and its tokens
         self.runner = KeptRunner(SharedText(model.runner))
@@ -97,7 +97,7 @@ class Chat:
                 raise UsageError(f"{name} is no setting of a chat: there are {', '.join(CHAT_SETTINGS)}")
         merged = {name: value for name, value in (self.settings | settings).items() if value is not None}
         self.options = Options.of(**merged)
-        self.settings = merged
+        self.settings = merged | {"seed": self.options.sampling.seed}
 
     def set_window(self, overflow: str, context: int | None = None) -> None:
         """The policy for a conversation that is longer than the window. Raises UsageError or ContextError."""
@@ -125,10 +125,18 @@ class Chat:
         used = self._counted[1]
         return used if self.window.bound is None else min(used, self.window.bound)  # how the last turn ends may not fit
 
-    @property
-    def warning(self) -> str | None:
-        """What to say before the window overflows; None where it has room."""
-        return self.window.warning(self.used, self.window.answer(self.options.max_tokens))
+    def warning(self, used: int | None = None) -> tuple[str, str] | None:
+        """What to say before the window overflows, with a name for its kind; None where it has room."""
+        return self.window.warning(self.used if used is None else used, self.window.answer(self.options.max_tokens))
+
+    def set_system(self, text: str | None) -> None:
+        """The system prompt. Raises ChatError, and leaves the old one, where the template does not take it."""
+        before, self.conversation.system = self.conversation.system, text
+        try:
+            self.format.ids(Conversation([Message("user", "Hello")], text))
+        except MinigenError:
+            self.conversation.system = before
+            raise
 
     # -- answers ------------------------------------------------------------------------------------------------------
     # A message or a request that is refused leaves the conversation as it was. `on_read(done, all)` is called while
@@ -141,11 +149,15 @@ class Chat:
             return self._reply(seed, on_read)
 
     def again(self, seed: int | None = None, on_read: OnRead = None) -> Answer:
-        """Another answer in the place of the last one; without a seed, with the one after the last one's."""
+        """Another answer in the place of the last one; without a seed, with the one after the last one's.
+
+        A message that has no answer yet gets its first.
+        """
         with self._unchanged_on_error():
-            old = self.conversation.take_answer()
-            if seed is None:
-                seed = (old.runs[-1].settings if old.runs else self.settings)["seed"] + 1
+            if not self.conversation.waits:
+                old = self.conversation.take_answer()
+                if seed is None:
+                    seed = ((old.runs[-1].settings if old.runs else self.settings)["seed"] + 1) % 2**64
             return self._reply(seed, on_read)
 
     def edit(self, text: str, seed: int | None = None, on_read: OnRead = None) -> Answer:
@@ -205,45 +217,28 @@ class Answer:
     def __iter__(self) -> Iterator[str]:
         shared = self.chat.runner.shared
         before, shared.on_read = shared.tokens_read, self.on_read
-        for _ in self.steps:
-            if len(self.row.ids) == 1:
-                self.reading.tokens_read = shared.tokens_read - before
-                self.reading.tokens_reused = len(self.row.prompt) - self.reading.tokens_read
-            piece = self.text.push(self.row, self.stop_ids)
-            if piece:
-                yield piece
+        try:
+            for _ in self.steps:
+                if len(self.row.ids) == 1:
+                    self.reading.tokens_read = shared.tokens_read - before
+                    self.reading.tokens_reused = len(self.row.prompt) - self.reading.tokens_read
+                piece = self.text.push(self.row, self.stop_ids)
+                if piece:
+                    yield piece
+        finally:
+            shared.on_read = None
 
     def finish(self) -> Message:
         """Puts what was said into the conversation, whether the answer is over or not, and returns it."""
         row, begun, talk = self.row, self.begun, self.chat.conversation
         run = replace(self.run, tokens=len(row.ids), finish=row.finish or "interrupted")
         new = row.ids[:-1] if row.ids and row.ids[-1] in self.stop_ids else row.ids
-        ids = kept_ids(self.chat.tokenizer, row.prompt, new, self.text.text)
+        text = without_half(self.chat.tokenizer, row.prompt, new, self.text.text)
+        ids = kept_ids(self.chat.tokenizer, row.prompt, new, text)
         whole = None if ids is None or begun.ids is None else (*begun.ids, *ids)
-        message = Message("assistant", begun.content + self.text.text, whole, (*begun.runs, run))
+        message = Message("assistant", begun.content + text, whole, (*begun.runs, run))
         if len(talk.spoken) % 2 == 0:
             talk.take_answer()
         talk.answer(message)
         self.chat.readings.append(self.reading)
         return message
-
-
-def kept_ids(tokenizer: Tokenizer, prompt: Sequence[int], ids: Sequence[int], text: str) -> list[int] | None:
-    """The tokens for `text`, the beginning of what `ids` say after `prompt`: as they are, as far as they go.
-
-    A stop string may begin within a token; what stands before it there is encoded anew. None where that gives another
-    text.
-    """
-
-    def said(ids: Sequence[int]) -> str:
-        decoder = tokenizer.stream(prompt)
-        return "".join(map(decoder.push, ids)) + decoder.finish()
-
-    count = len(ids)
-    while not text.startswith(said(ids[:count])):
-        count -= 1
-    kept = list(ids[:count])
-    rest = text[len(said(kept)) :]
-    if rest:
-        kept += tokenizer.encode(rest, bos=False)
-    return kept if not rest or said(kept) == text else None

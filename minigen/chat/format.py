@@ -134,6 +134,8 @@ class ChatFormat:
         pieces: list[Piece] = []
         text = parts[0]
         for number, after in zip(map(int, parts[1::2]), parts[2::2], strict=True):
+            if number not in apart:
+                return None  # a mark that the template wrote itself
             message = messages[number]
             lead, core, trail = around(message.content)
             whole = text.endswith(lead) and after.startswith(trail)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from minigen.branches import common_length
 from minigen.chat.conversation import Conversation, Message, Run
 from minigen.chat.engine import Answer, Chat
 from minigen.errors import ChatError, ContextError
+from minigen.shared_text import common_length
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,8 @@ class Session:
     overflow: str = "stop"
     context: int | None = None
     settings: dict[str, Any] = field(default_factory=dict)
+    plain: bool = False  # a transcript although the model has a chat template
+    imported: bool = False  # from training data: its file is not the session's
 
 
 def tokenizer_key(model: Model) -> str:
@@ -48,7 +50,7 @@ def tokenizer_key(model: Model) -> str:
 
 def save_session(session: Session, path: Path) -> None:
     """Raises MinigenError where the file cannot be written; the old one is whole then."""
-    about = {f.name: getattr(session, f.name) for f in fields(session) if f.name != "conversation"}
+    about = {f.name: getattr(session, f.name) for f in fields(session) if f.name not in ("conversation", "imported")}
     head = {KEY: VERSION, "made_with": f"minigen {__version__}", **about, "system": session.conversation.system}
     lines = [head]
     for message in session.conversation.spoken:
@@ -59,6 +61,7 @@ def save_session(session: Session, path: Path) -> None:
             line["runs"] = [asdict(run) for run in message.runs]
         lines.append(line)
     with replacing(path) as beside:
+        beside.touch(mode=0o600)  # what was said is nobody else's
         beside.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8")
 
 
@@ -87,6 +90,7 @@ def load_session(path: Path) -> Session:
         overflow=take(path, 1, head, "overflow", str),
         context=take(path, 1, head, "context", int, type(None)),
         settings=settings_of(path, 1, take(path, 1, head, "settings", dict)),
+        plain=head.get("plain") is True,
     )
     if session.overflow not in POLICIES:
         raise ChatError(f"{path}:1: overflow is {session.overflow!r}: it must be one of {', '.join(POLICIES)}")
@@ -110,7 +114,8 @@ def from_messages(path: Path, messages: Any) -> Session:
     system = None
     if messages and messages[0].get("role") == "system":
         system = take(path, 1, messages.pop(0), "content", str)
-    return Session(conversation_of(path, [read_message(path, 1, message) for message in messages], system))
+    spoken = [read_message(path, 1, message) for message in messages]
+    return Session(conversation_of(path, spoken, system), imported=True)
 
 
 def read_line(path: Path, number: int, line: str) -> dict[str, Any]:
@@ -147,6 +152,8 @@ def read_message(path: Path, number: int, row: dict[str, Any]) -> Message:
     role, content = take(path, number, row, "role", str), take(path, number, row, "content", str)
     if role not in ("user", "assistant"):
         raise ChatError(f"{path}:{number}: role is {role!r}: it must be user or assistant")
+    if any("\ud800" <= c <= "\udfff" for c in content):
+        raise ChatError(f"{path}:{number}: content is not valid Unicode: it has half of a surrogate pair")
     ids = take(path, number, row, "ids", list, type(None))
     if ids is not None and not all(type(i) is int and i >= 0 for i in ids):
         raise ChatError(f"{path}:{number}: ids must be a list of token ids")

@@ -40,13 +40,17 @@ class Choice:
 def explain(chat: Chat, candidates: int = 3) -> Iterator[Choice]:
     """The choices of the last run of the last answer, from the logits that the model gives again.
 
-    Raises UsageError where there is no answer, or its tokens are not known.
+    Raises UsageError where there is no answer, its tokens are not known, or the model would see other tokens now.
     """
     talk = chat.conversation
     message = talk.last_answer()
     if message.ids is None or not message.runs:
         raise UsageError("how this answer came about is not on record: it was loaded, or written by another model")
     run = message.runs[-1]
+    if run.sinks != (chat.window.size if chat.window.policy == "sinks" else None):
+        raise UsageError(
+            "the window has changed since that answer: /set overflow and /set context as they were show it"
+        )
     sampling = Options.of(**run.settings).sampling
     prompt = chat.format.ids(Conversation(talk.spoken[:-1], run.system), run.first)
     start = len(prompt) + run.start

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -49,9 +50,11 @@ class Window:
         if self.bound is None:
             return found, first
         if self.policy == "roll" and len(found) + min(wanted, self.bound // 2) > self.bound:
-            while first < last and len(found) + wanted > self.bound * 3 // 4:
-                first += 2
-                found = ids(first)
+            starts = range(first, last + 1, 2)
+            most = self.bound * 3 // 4 - wanted
+            # The tokens get fewer with every turn that is left out, so the first that fits is found by halving.
+            first = starts[min(bisect_left(starts, True, key=lambda i: len(ids(i)) <= most), len(starts) - 1)]
+            found = ids(first)
         if len(found) >= self.bound:
             alone = len(ids(last)) >= self.bound
             whose = "this turn alone" if alone else "the conversation up to here"
@@ -59,18 +62,17 @@ class Window:
             raise ContextError(f"{whose} has {len(found)} tokens, and the window is {self.bound}: {way}")
         return found, first
 
-    def warning(self, used: int, wanted: int) -> str | None:
-        """What to say before anything is left out, where `used` tokens are in the window; None where all is well."""
+    def warning(self, used: int, wanted: int) -> tuple[str, str] | None:
+        """What to say before anything is left out, where `used` tokens are in the window: (kind, text), or None."""
         if self.size is None or (used < FULL * self.size and used + wanted <= self.size):
             return None
-        if used > self.size:
-            newest = self.size - SINKS
-            return (
-                f"the window is {self.size} tokens: of {used} the model sees the first {SINKS} and the newest {newest}"
-            )
-        share = f"the window is {100 * used // self.size} % full ({used} of {self.size} tokens)"
+        newest = self.size - SINKS
+        if self.policy == "sinks" and used > self.size:
+            seen = f"of {used} tokens the model sees the first {SINKS} and the newest {newest}"
+            return "past", f"the window is {self.size} tokens: {seen}"
+        share = f"{used} of the window's {self.size} tokens are used"
         if self.policy == "roll":
-            return f"{share}: the oldest turns will be left out of what the model sees (the session keeps them)"
+            return "roll", f"{share}: the oldest turns will be left out of what the model sees (the session keeps them)"
         if self.policy == "sinks":
-            return f"{share}: the model will no longer see what lies between the first {SINKS} tokens and the newest"
-        return f"{share}: a message that does not fit will be refused (/set overflow roll or sinks goes on)"
+            return "sinks", f"{share}: past them the model sees the first {SINKS} tokens and the newest {newest}"
+        return "stop", f"{share}: a message that does not fit will be refused (/set overflow roll or sinks goes on)"

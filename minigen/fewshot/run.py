@@ -12,7 +12,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from minigen.branches import SharedRunner, SharedText, common_length
 from minigen.fewshot.file import Example, Item, PromptFile
 from minigen.fewshot.layout import Prompt, choose_examples, render, render_content_free, render_unconditional
 from minigen.fewshot.metrics import calibrate, judge, normalise, pick
@@ -21,6 +20,7 @@ from minigen.fewshot.template import fill
 from minigen.model import Model
 from minigen.options import Options
 from minigen.scoring import Scorer, Text
+from minigen.shared_text import SharedRunner, SharedText, common_length
 from minigen.text import TextRun
 
 GROUP = 32  # items that run together, and are finished together

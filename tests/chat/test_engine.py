@@ -10,13 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minigen.branches import common_length
 from minigen.chat.conversation import Conversation, Message
-from minigen.chat.engine import Answer, Chat, kept_ids
+from minigen.chat.engine import Answer, Chat
+from minigen.chat.kept import kept_ids
 from minigen.errors import ChatError, ContextError, MinigenError, UsageError
 from minigen.generate import Row, Runner, generate
 from minigen.model import Model, load
 from minigen.options import Options
+from minigen.shared_text import common_length
 
 Load = Callable[..., Model]
 
@@ -192,7 +193,7 @@ def test_roll_leaves_the_oldest_turns_out(loaded: Load) -> None:
     firsts, warned = [], None
     for number in range(12):
         if chat.conversation.first == 0:
-            warned = chat.warning if number else None
+            warned = chat.warning() if number else None
         answer = chat.say(f"Message number {number}, please.")
         finished(answer)
         firsts.append(chat.conversation.first)
@@ -202,7 +203,8 @@ def test_roll_leaves_the_oldest_turns_out(loaded: Load) -> None:
         )
         assert answer.left_out == firsts[-1] - (firsts[-2] if number else 0)
     assert warned is not None  # before anything was left out
-    assert "the oldest turns will be left out" in warned
+    assert warned[0] == "roll"
+    assert "the oldest turns will be left out" in warned[1]
     assert len(chat.conversation.spoken) == 24  # nothing is lost
     assert firsts == sorted(firsts)
     assert 3 < len(set(firsts)) < 12  # not at every turn
@@ -229,11 +231,11 @@ def test_stop_refuses_what_does_not_fit(loaded: Load) -> None:
     with pytest.raises(ContextError, match="shorten it, /undo, /clear, or choose --overflow roll or sinks"):
         chat.say("y" * 20)
     assert len(chat.conversation.spoken) == 2
-    assert chat.warning is None
+    assert chat.warning() is None
     finished(chat.edit("x" * 30))
-    warning = chat.warning
+    warning = chat.warning()
     assert warning is not None
-    assert "a message that does not fit will be refused" in warning
+    assert "a message that does not fit will be refused" in warning[1]
     # The answer ends with the window, whatever was asked for.
     chat = Chat(chat.model, settings={"seed": 1, "max_tokens": 60})
     answer = chat.say("x" * 20)
@@ -281,6 +283,25 @@ def test_a_stop_string_within_a_token(loaded: Load) -> None:
     assert kept_ids(tokenizer, [5], half, "a") == half[:1]  # half a character is not kept
 
 
+def test_half_a_character_is_completed(loaded: Load) -> None:
+    """One token at a time, continued: the text and its tokens say the same, whatever is cut."""
+    chat = Chat(loaded("llama", 400), settings={"seed": 2, "max_tokens": 1, "temperature": 1.5})
+    finished(chat.say("Hi"))
+    halves = 0
+    for _ in range(40):
+        message = finished(chat.go_on())
+        assert message.ids is not None
+        stream = chat.tokenizer.stream([0])
+        assert message.content == "".join(map(stream.push, message.ids)) + stream.finish()
+        halves += message.runs[-1].tokens > len(message.ids) - message.runs[-1].start
+    assert halves > 3
+
+
+def test_a_message_that_waits(loaded: Load) -> None:
+    chat = Chat(loaded("bigram"), Conversation([Message("user", "Hi")]), settings={"seed": 3, "max_tokens": 10})
+    assert finished(chat.again()).content == finished(Chat(chat.model, settings=chat.settings).say("Hi")).content
+
+
 def test_a_template_that_refuses(backend: str, device: str, make_bigram: Callable[..., Path]) -> None:
     refusing = (
         "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}{{ messages[-1].content }}"
@@ -299,5 +320,8 @@ def test_errors_of_a_conversation() -> None:
             call()
     with pytest.raises(UsageError, match="the message is empty"):
         talk.say(" \n ")
+    talk.say("Hi")
+    with pytest.raises(UsageError, match="the last message has no answer yet: /regen gives one, /undo takes it back"):
+        talk.say("Hello?")
     with pytest.raises(ChatError, match="message 2 is the user's: user and assistant must alternate"):
         Conversation([Message("user", "a"), Message("user", "b")])

@@ -10,7 +10,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -192,6 +194,96 @@ def test_resume_and_replay(
     )  # fmt: skip
 
 
+def test_files_of_others_are_not_written_over(
+    chat: Run, make_bigram: Callable[..., Path], tmp_path: Path, home: Path
+) -> None:
+    data, other, model = tmp_path / "train.jsonl", tmp_path / "other.jsonl", make_bigram()
+    data.write_text('{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}\n' * 3)
+    before = data.read_bytes()
+    assert chat(model, "Hello", "--resume", str(data), "-n", "3")[0] == 0
+    assert data.read_bytes() == before
+    (path,) = sessions(home)
+    assert [json.loads(line)["content"] for line in path.read_text().splitlines()[1:3]] == ["a", "b"]
+    other.write_text("precious")
+    assert chat("", "Hello", "--resume", str(path), "--session", str(other))[0] == 2
+    assert other.read_text() == "precious"
+    assert path.stat().st_mode & 0o077 == 0
+
+
+def test_a_session_that_two_use(chat: Run, make_bigram: Callable[..., Path], tmp_path: Path, home: Path) -> None:
+    path, copy = tmp_path / "s.jsonl", tmp_path / "copy.jsonl"
+    assert chat(make_bigram(), "One.", "--session", str(path), "-n", "3", "--seed", "1")[0] == 0
+    before = path.read_bytes()
+    copy.write_bytes(before)
+    text = f"/load {copy}\nMine.\n"  # a new session; then the first one changes while it is open
+    assert chat("", text, "--lines", "--resume", str(path), "-n", "3")[0] == 0
+    assert path.read_bytes() == before
+    app_module = import_module("minigen.cli.chat_app")
+    saved = app_module.ChatApp.save
+
+    def meddle(app: Any) -> None:
+        path.write_bytes(before + b"\n")  # another program
+        saved(app)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(app_module.ChatApp, "save", meddle)
+        code, _, err = chat("", "Two.", "--resume", str(path), "-n", "3")
+    assert (code, "was changed by another program: this chat goes on in" in err) == (0, True)
+    assert path.read_bytes() == before + b"\n"
+
+
+def test_a_message_without_an_answer(chat: Run, make_bigram: Callable[..., Path], tmp_path: Path) -> None:
+    (tmp_path / "open.jsonl").write_text('{"messages": [{"role": "user", "content": "Hi"}]}')
+    text = (
+        f"/load {tmp_path}/open.jsonl\n/regen\n/set seed default\nMore.\n/regen\n/set seed {2**64 - 1}\nNo.\n/regen\n"
+    )
+    code, out, err = chat(make_bigram(), text, "--lines", "-n", "3", "--seed", "1")
+    assert code == 0, err
+    assert out.count("\n") >= 5
+    code, _, err = chat(make_bigram(), f"/load {tmp_path}/open.jsonl\nHello\n", "--lines")
+    assert (code, err.splitlines()[-1]) == (
+        2, "minigen: the last message has no answer yet: /regen gives one, /undo takes it back",
+    )  # fmt: skip
+
+
+def test_lines_as_they_come(chat: Run, make_bigram: Callable[..., Path], home: Path) -> None:
+    text = 'a\u2028b\x0cc\n/system """\nBe\nkind.\n"""\n/edit """\nx\ny\n"""\n'
+    code, _, err = chat(make_bigram(), text, "--lines", "-n", "3", "--seed", "1")
+    assert code == 0, err
+    lines = [json.loads(line) for line in sessions(home)[0].read_text().splitlines()]
+    assert (lines[0]["system"], lines[1]["content"]) == ("Be\nkind.", "x\ny")
+    monkey = b"ok\n" + b"\xff\n"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(monkey)))
+        code = import_module("minigen.cli.main").main(["chat", str(make_bigram()), "--lines", "-n", "3"])
+    assert code == 1
+
+
+def test_the_format_of_a_session(
+    chat: Run, run_cli: Run, make_bigram: Callable[..., Path], home: Path, backend: str
+) -> None:
+    """A transcript stays one when it is resumed and replayed; answers of another model are not compared."""
+    model = make_bigram()
+    assert chat(model, "One.", "--plain", "--seed", "2", "-n", "9")[0] == 0
+    assert chat("", "Two.", "--resume")[0] == 0
+    (path,) = sessions(home)
+    code, out, _ = run_cli("chat", "--replay", path, "--backend", backend)
+    assert (code, out.endswith("2 the same, 0 not\n")) == (0, True)
+    assert chat("", f"/model {make_bigram(None)}\nThree.\n", "--lines", "--resume")[0] == 0
+    code, out, _ = run_cli("chat", "--replay", path, "--backend", backend)
+    assert (code, out.count("skipped"), out.endswith("1 the same, 0 not\n")) == (0, 2, True)
+
+
+def test_a_model_that_does_not_take_the_conversation(chat: Run, make_bigram: Callable[..., Path], home: Path) -> None:
+    refusing = "{% if messages[0].role == 'system' %}{{ raise_exception('no') }}{% endif %}{{ messages[-1].content }}"
+    text = f"Hello.\n/system Be kind.\nMore.\n/model {make_bigram(refusing)}\n"
+    code, _, err = chat(make_bigram(), text, "--lines", "-n", "3", "--seed", "1")
+    assert code == 1
+    assert err.splitlines()[-1].startswith("minigen: the chat template refuses this conversation: no")
+    assert chat("", "Go on.", "--resume", "-n", "3")[0] == 0  # the session is the old model's still
+    assert chat(make_bigram(refusing), "Hi", "--system", "x")[0] == 1
+
+
 def test_another_model_in_the_middle(
     chat: Run, make_bigram: Callable[..., Path], make_model: Callable[..., Path]
 ) -> None:
@@ -252,6 +344,9 @@ MISTAKES = {
     "two files": ("/save a b", 2, "/save takes one file"),
     "load no session": ("/load {model}/config.json", 1, "{model}/config.json:1: "),
     "model": ("/model /nowhere", 1, "/nowhere"),
+    "no home": ("/save ~nosuchuser/x", 2, "~nosuchuser/x: there is no such home folder"),
+    "long name": ("/save " + "x" * 300, 2, "cannot write xxx"),
+    "why far beyond": ("Hi\n/why 9223372036854775807", 2, "the last answer has fewer than 9223372036854775807 tokens"),
     "open quote": ('"""\nabc', 2, 'a triple quote is open at the end of standard input: close it with """'),
     "too long": ("x" * 3000, 1, "this turn alone has 3003 tokens, and the window is 512: shorten it"),
 }  # fmt: skip

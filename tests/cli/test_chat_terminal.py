@@ -217,6 +217,13 @@ def test_ctrl_c(start: Start, make_bigram: Callable[..., Path], tmp_path: Path, 
     assert len(second["runs"]) == 2
     assert second["content"].startswith(first["content"])
     assert second["ids"][: len(first["ids"])] == first["ids"]
+    assert since(terminal.say("/why"), "> /why").split()[2:5] == ["#", "token", "model"]  # the state is whole
+    for stops in range(3, 7):  # many, and at the worst moments: the turn is kept, and the chat goes on
+        terminal.keys(*"Go on", "Enter")
+        while "\n".join(terminal.screen()).count("[stopped") < stops:
+            terminal.keys(*["C-c"] * 3)
+        terminal.wait(rf"(?s)(\[stopped.*){{{stops}}}\n>\n+{TOOLBAR}\Z")
+    assert [line.get("role") for line in session(tmp_path)[1:]] == ["user", "assistant"] * 5
     terminal.keys("C-d")
     terminal.wait("^status 0")
 
@@ -374,7 +381,7 @@ def test_a_real_model(start: Start, shared: Path, tmp_path: Path, run_cli: Any, 
     terminal = start(f"{shared}/models/stories260K --seed 4 -n 40 --overflow sinks --no-markdown")
     for line in ("Once upon a time", "/regen", "What then?", "/undo", "Where was it?", "/continue", *["And then?"] * 7):
         lines = terminal.say(line)
-    used = int(re.findall(r"(\d+) of 512 tokens", "\n".join(terminal.screen()))[-1])
+    used = int(re.findall(r"(\d+) tokens, a window of 512", "\n".join(terminal.screen()))[-1])
     assert used > 512
     text = "".join("\n".join(lines).split())
     said = session(tmp_path)[1:]
