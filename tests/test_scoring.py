@@ -120,7 +120,7 @@ def test_any_texts(tiny: Callable[[str], Path], device: str, backend: str, name:
 def test_generating_on_a_shared_text_changes_nothing(
     model: Model, drawing: dict[str, float], block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("minigen.branches.BLOCK", block)  # a batch may need several passes, its leaves in any order
+    monkeypatch.setattr("minigen.shared_text.BLOCK", block)  # a batch may need several passes, its leaves in any order
     prompts = [PREFIX + [i] * k for i, k in ((1, 1), (2, 4), (3, 2), (1, 3), (1, 1))] + [PREFIX]
     wanted = model.generate_ids(prompts, max_tokens=20, ignore_eos=True, **drawing)
     shared = SharedText(model.runner)
@@ -146,7 +146,7 @@ def test_what_does_not_fit(model: Model) -> None:
 
 
 def test_a_pass_that_fails_leaves_nothing_wrong_behind(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("minigen.branches.BLOCK", 2)
+    monkeypatch.setattr("minigen.shared_text.BLOCK", 2)
     shared, wanted = SharedText(model.runner), Text(PREFIX, 6)
     shared.seek(PREFIX)
     read, calls = type(model.runner).read, []

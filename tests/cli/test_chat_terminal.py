@@ -378,7 +378,7 @@ den.
 
 def test_a_real_model(start: Start, shared: Path, tmp_path: Path, run_cli: Any, backend: str) -> None:
     """Turns with every kind of change: the screen says what the session has, and it is the same from the beginning."""
-    terminal = start(f"{shared}/models/stories260K --seed 4 -n 40 --overflow sinks --no-markdown")
+    terminal = start(f"{shared}/models/stories260K --seed 4 -n 50 --overflow sinks --no-markdown")
     for line in ("Once upon a time", "/regen", "What then?", "/undo", "Where was it?", "/continue", *["And then?"] * 7):
         lines = terminal.say(line)
     used = int(re.findall(r"(\d+) tokens, a window of 512", "\n".join(terminal.screen()))[-1])
