@@ -381,7 +381,7 @@ def test_a_real_model(start: Start, shared: Path, tmp_path: Path, run_cli: Any, 
     terminal = start(f"{shared}/models/stories260K --seed 4 -n 50 --overflow sinks --no-markdown")
     for line in ("Once upon a time", "/regen", "What then?", "/undo", "Where was it?", "/continue", *["And then?"] * 7):
         lines = terminal.say(line)
-    used = int(re.findall(r"(\d+) tokens, a window of 512", "\n".join(terminal.screen()))[-1])
+    used = int(re.findall(r"(\d+) tokens, window 512", "\n".join(terminal.screen()))[-1])
     assert used > 512
     text = "".join("\n".join(lines).split())
     said = session(tmp_path)[1:]
