@@ -23,6 +23,8 @@ COMMANDS = {
     "prompt": "answer the items of prompt files after no, one or a few examples, and score the answers",
     "score": "perplexity and bits per byte of text files",
     "cache": "the state of a prompt on disk, for generate --cache",
+    "train": "make a model from text files",
+    "tokenizer": "make a tokenizer from texts, for a model of one's own",
 }
 
 

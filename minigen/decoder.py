@@ -105,6 +105,7 @@ class Decoder:
         x = ops.embedding(ids, params["embedding"]["weight"])
         if self.positions is not None:
             x = self.positions.apply(ops, params["positions"], x, step)
+        x = ops.dropout(x)
         for i, (block, p) in enumerate(zip(self.blocks, params["blocks"], strict=True)):
             x = block.apply(ops, p, x, step, None if state is None else state.layer(i))
         if state is not None:

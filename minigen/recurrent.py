@@ -126,7 +126,7 @@ class Recurrent:
         x = ops.embedding(ids, params["embedding"]["weight"])
         after: list[Any] = []
         for p, before in zip(params["layers"], state.layers, strict=True):
-            x, new = run_layer(ops, self.cell, p, x, before, real)
+            x, new = run_layer(ops, self.cell, p, ops.dropout(x), before, real)
             after.append(new)
         state.advance(after, T)
         if at is not None:

@@ -103,6 +103,15 @@ class Backend(Protocol):
         """
         ...
 
+    def dropout(self, x: Array) -> Array:
+        """`x` itself. In training, what a `Training` computes with drops some of it instead."""
+        ...
+
+    def recurrence(self, cell: str, p: Any, x: Array, state: tuple[Array, ...]) -> Any:
+        """A layer of "lstm", "gru" or "rnn" over all steps by the framework's own kernel: x (B, T, I) -> (B, T, H) and
+        the state after them; None where it has none, and in generation: the caller then goes step by step."""
+        ...
+
     # -- state --------------------------------------------------------------------------------------------------------
     def write(self, buffer: Array, new: Array, position: int) -> Array:
         """`buffer` (B, G, S, D) with `new` (B, G, T, D) at `position` on axis 2. The given buffer is dead afterwards:

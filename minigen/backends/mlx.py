@@ -122,6 +122,12 @@ class MLXBackend:
     def attention(self, q: Array, k: Array, v: Array, scale: float, mask: Array | str | None) -> Array:
         return mx.fast.scaled_dot_product_attention(q, k, v, scale=scale, mask=mask)
 
+    def dropout(self, x: Array) -> Array:
+        return x
+
+    def recurrence(self, cell: str, p: Any, x: Array, state: tuple[Array, ...]) -> Any:
+        return None
+
     # -- state --------------------------------------------------------------------------------------------------------
     def write(self, buffer: Array, new: Array, position: int) -> Array:
         buffer[:, :, position : position + new.shape[2]] = new

@@ -151,6 +151,12 @@ class TorchBackend:
             return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale).reshape(B, H, T, D)
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale, enable_gqa=H != G)
 
+    def dropout(self, x: Array) -> Array:
+        return x
+
+    def recurrence(self, cell: str, p: Any, x: Array, state: tuple[Array, ...]) -> Any:
+        return None
+
     # -- state --------------------------------------------------------------------------------------------------------
     def write(self, buffer: Array, new: Array, position: int) -> Array:
         buffer[:, :, position : position + new.shape[2]] = new

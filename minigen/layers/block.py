@@ -39,5 +39,6 @@ class PreNormBlock:
 
     def apply(self, ops: Backend, p: Any, x: Array, step: Step, cache: LayerCache | None) -> Array:
         """x (B, T, C) -> (B, T, C)."""
-        x = x + self.attention.apply(ops, p["attention"], self.norm.apply(ops, p["norm1"], x), step, cache)
-        return x + self.feed_forward.apply(ops, p["feed_forward"], self.norm.apply(ops, p["norm2"], x))
+        y = self.attention.apply(ops, p["attention"], self.norm.apply(ops, p["norm1"], x), step, cache)
+        x = x + ops.dropout(y)
+        return x + ops.dropout(self.feed_forward.apply(ops, p["feed_forward"], self.norm.apply(ops, p["norm2"], x)))

@@ -17,6 +17,9 @@ CellState = tuple[Array, ...]  # (h,) or (h, c), each (B, H)
 
 class Cell(Protocol):
     @property
+    def name(self) -> str: ...
+
+    @property
     def gates(self) -> int: ...
 
     @property
@@ -31,6 +34,7 @@ class Cell(Protocol):
 class LSTMCell:
     """Hochreiter and Schmidhuber 1997, with the forget gate of Gers et al. 2000; gates in the order i, f, g, o."""
 
+    name: str = "lstm"
     gates: int = 4
     states: int = 2
 
@@ -45,6 +49,7 @@ class LSTMCell:
 class GRUCell:
     """Cho et al. 2014; gates in the order r, z, n, the reset applied after the product, as torch and cuDNN do."""
 
+    name: str = "gru"
     gates: int = 3
     states: int = 1
 
@@ -62,6 +67,7 @@ class GRUCell:
 class RNNCell:
     """Elman 1990, with tanh."""
 
+    name: str = "rnn"
     gates: int = 1
     states: int = 1
 
@@ -77,8 +83,8 @@ def cell_shapes(cell: Cell, inputs: int, hidden: int) -> dict[str, Param]:
     """torch.nn's names, shapes and start: uniform within 1/sqrt(hidden)."""
     rows, bound = cell.gates * hidden, 1 / math.sqrt(hidden)
     return {
-        "weight_ih": Param((rows, inputs), "uniform", bound),
-        "weight_hh": Param((rows, hidden), "uniform", bound),
+        "weight_ih": Param((rows, inputs), "uniform", bound, stacked=cell.gates),
+        "weight_hh": Param((rows, hidden), "uniform", bound, stacked=cell.gates),
         "bias_ih": Param((rows,), "uniform", bound),
         "bias_hh": Param((rows,), "uniform", bound),
     }
@@ -91,10 +97,16 @@ def run_layer(
 
     `real` (B, T, 1) is false where a step is padding; the state then stays as it was.
     """
-    gx = ops.linear(x, p["weight_ih"], p["bias_ih"])
+    fused = ops.recurrence(cell.name, p, x, state) if real is None else None
+    if fused is not None:
+        y, state = fused
+        return y, state
+    B, T, _ = x.shape
+    # Split, not indexed: the gradient of an index is an array of all steps, and T of those are quadratic in time.
+    gates = ops.split(ops.linear(x, p["weight_ih"], p["bias_ih"]), [1] * T, axis=1)
     outputs = []
-    for t in range(x.shape[1]):
-        new = cell.step(ops, p, gx[:, t], state)
+    for t, gx in enumerate(gates):
+        new = cell.step(ops, p, gx.reshape(B, -1), state)
         if real is not None:
             new = tuple(ops.where(real[:, t], after, before) for after, before in zip(new, state, strict=True))
         state = new

@@ -18,12 +18,14 @@ class Param:
 
     `init` is "normal" (mean 0, `scale` its standard deviation), "uniform" (in [-scale, scale)), "ones" or "zeros".
     `parts`: the rows of each projection fused here along axis 0, where there are several (query, key, value).
+    `stacked`: so many matrices of one height lie on top of each other (the gates of a cell), in checkpoints too.
     """
 
     shape: tuple[int, ...]
     init: str = "normal"
     scale: float = 0.02
     parts: tuple[int, ...] = ()
+    stacked: int = 1
 
     def draw(self, rng: np.random.Generator) -> npt.NDArray[np.float32]:
         if self.init == "normal":

@@ -67,6 +67,7 @@ IN_FLOAT32 = ("logsumexp",)  # whatever the backend's dtype
 
 REFERENCE: dict[str, Callable[..., Any]] = {
     "contiguous": lambda x: x,
+    "dropout": lambda x: x,
     "permute": np.transpose,
     "split": lambda x, sizes, axis: np.split(x, np.cumsum(sizes)[:-1], axis),
     "concat": np.concatenate,
@@ -110,6 +111,7 @@ def visible(*shape: int) -> Numbers:
 
 CASES: dict[str, list[tuple[Any, ...]]] = {
     "contiguous": [(X,), (X.transpose(2, 0, 1),)],
+    "dropout": [(X,)],
     "permute": [(X, (2, 0, 1)), (X, (1, 0, 2)), (BUFFER, (0, 2, 1, 3))],
     "split": [(X, (1, 4), -1), (X, [2, 1], 1), (draw(7, 2), (1, 4, 2), 0), (X, (5,), 2)],
     "concat": [([X, draw(2, 4, 5)], 1), ([X, draw(2, 3, 1), X], -1), ([X], 0)],
@@ -345,6 +347,11 @@ def test_load(backend: str, device: str, tmp_path: Path) -> None:
         assert np.array_equal(ops.numpy(loaded[name]), x)
     with pytest.raises(KeyError):
         loaded["c"]
+
+
+def test_recurrence(ops: Backend) -> None:
+    """Generation goes step by step; what training does is in test_training.py."""
+    assert ops.recurrence("lstm", {}, None, ()) is None
 
 
 # -- state ------------------------------------------------------------------------------------------------------------

@@ -1,0 +1,110 @@
+"""What training asks of a framework, beside the operations of the model: gradients, optimizers and their state.
+
+A `Training` holds one model's float32 weights, its optimizer and the gradients of the step under way. It computes with
+operations of its own, the backend's and more: dropout, and the fused kernels that only a gradient pays for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from minigen.backends.base import Array, Backend, Tree
+
+Ids = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float32]
+Forward = Callable[[Backend, Tree, Array], Array]  # (ops, params, ids (B, T)) -> logits (B, T, V)
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """`name`: "adamw" (Loshchilov and Hutter 2019), or "muon" (Jordan et al. 2024): the matrices of the layers by Muon,
+    with momentum 0.95 of Nesterov's form, five Newton-Schulz steps, and updates scaled by 0.2 sqrt(longer side) (Liu et
+    al. 2025), so that AdamW's learning rate and decay fit it too; embedding, head, norms and biases by AdamW.
+
+    `weight_decay` is decoupled, and on matrices only (the embedding is one). `clip` is the largest norm of all
+    gradients together; 0: off. `ema` averages the weights with this decay a step, or (1 + n) / (10 + n) after n steps
+    while that is less, so that the first weights are forgotten in short runs too; 0: off.
+    """
+
+    name: str = "adamw"
+    betas: tuple[float, float] = (0.9, 0.99)
+    eps: float = 1e-8
+    weight_decay: float = 0.1
+    clip: float = 1.0
+    ema: float = 0.0
+
+    def average_decay(self, updates: int) -> float:
+        """What the average keeps of itself at the update with this number, counted from 1."""
+        return min(self.ema, (1 + updates) / (10 + updates))
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """One weight: whether it decays, and for Muon the rows of each of its matrices (none: AdamW updates it)."""
+
+    path: str
+    shape: tuple[int, ...]
+    decayed: bool
+    muon: tuple[int, ...] = ()
+
+
+class Training(Protocol):
+    def add_gradients(self, ids: Ids, targets: Ids, weights: Floats, total: float, seed: int) -> Callable[[], float]:
+        """Adds the gradients of sum(weights * nats) / total over a batch (B, T) to those of the step, dropout drawn
+        from `seed`. Returns what waits for the device and says that loss."""
+        ...
+
+    def norm(self) -> float:
+        """Of all gradients of the step together."""
+        ...
+
+    def update(self, lr: float, norm: float) -> None:
+        """Clips the gradients, whose norm is given, updates the weights and the average, and begins a new step."""
+        ...
+
+    def discard(self) -> None:
+        """Begins a new step without an update."""
+        ...
+
+    def losses(self, ids: Ids, targets: Ids, averaged: bool) -> Floats:
+        """(B, T) nats of each target, without dropout."""
+        ...
+
+    def weights(self, averaged: bool) -> dict[str, Floats]:
+        """A copy of every weight by its path."""
+        ...
+
+    def state(self) -> dict[str, npt.NDArray[Any]]: ...
+
+    def restore(self, state: Mapping[str, npt.NDArray[Any]]) -> None: ...
+
+    def out_of_memory(self, error: Exception) -> bool:
+        """Whether this is what the framework says when memory is short."""
+        ...
+
+
+def get_training(
+    ops: Backend,
+    forward: Forward,
+    leaves: Sequence[Leaf],
+    params: Mapping[str, Floats],
+    optimizer: Optimizer,
+    dropout: float = 0.0,
+    compile: bool = False,  # noqa: A002  (what both frameworks call it)
+) -> Training:
+    """A Training on the device and in the dtype of `ops`, from float32 weights by path."""
+    training: Training
+    if ops.name == "torch":
+        from minigen.backends.torch_training import TorchTraining
+
+        training = TorchTraining(ops, forward, leaves, params, optimizer, dropout, compile)
+    else:
+        from minigen.backends.mlx_training import MLXTraining
+
+        training = MLXTraining(ops, forward, leaves, params, optimizer, dropout, compile)
+    return training

@@ -1,0 +1,72 @@
+"""From a parameter tree to the tensors of a checkpoint: what loading.py does, undone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from minigen.backends.base import Tree
+from minigen.families.family import Architecture, Family
+from minigen.families.loading import plan
+from minigen.tree import flatten
+
+Arrays = Mapping[str, npt.NDArray[Any]]
+
+DTYPES = ("float32", "bfloat16")
+NAMES = {  # NumPy's names of dtypes -> those of safetensors
+    "float32": "F32", "float64": "F64", "float16": "F16", "int64": "I64", "int32": "I32", "int8": "I8",
+    "uint64": "U64", "uint32": "U32", "uint16": "U16", "uint8": "U8", "bool": "BOOL",
+}  # fmt: skip
+
+
+def to_tensors(architecture: Architecture, family: Family, params: Tree) -> dict[str, npt.NDArray[np.float32]]:
+    """Weights in NumPy as the tensors of the family's checkpoints, cut apart and transposed as they are there."""
+    flat, tensors = flatten(params), dict[str, npt.NDArray[np.float32]]()
+    for entry in plan(architecture, family, [family.prefix]):
+        array = np.asarray(flat[entry.path], np.float32)
+        if entry.transposed and array.ndim == 2:
+            array = array.T
+            assert len(entry.pieces) == 1, "no family transposes and joins"
+        rows = np.cumsum([piece.shape[0] for piece in entry.pieces])[:-1]
+        for piece, part in zip(entry.pieces, np.split(array, rows), strict=True):
+            assert part.shape == piece.shape, entry.path
+            tensors[piece.name] = np.ascontiguousarray(part)
+    return tensors
+
+
+def bfloat16(x: npt.NDArray[np.float32]) -> npt.NDArray[np.uint16]:
+    """The bits of the nearest bfloat16, ties to even; NumPy has no such type."""
+    bits = np.ascontiguousarray(x, np.float32).view(np.uint32)
+    rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
+    return np.where(np.isnan(x), (bits >> 16) | 0x40, rounded).astype(np.uint16)
+
+
+def write_tensors(path: Path, tensors: Arrays, dtype: str = "float32") -> None:
+    """Writes a safetensors file in place; the same tensors are the same bytes. `dtype` is for floats.
+
+    Not by the library: what it takes for a dtype that NumPy has not differs from one version to the next. Raises
+    OSError where the disk refuses.
+    """
+    assert dtype in DTYPES
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    order = sorted(tensors, key=lambda name: (-tensors[name].dtype.itemsize, name))  # so that each is aligned
+    arrays, end = list[npt.NDArray[Any]](), 0
+    for name in order:
+        x = tensors[name]
+        small = dtype == "bfloat16" and x.dtype == np.float32
+        size = x.size * (2 if small else x.dtype.itemsize)
+        kind = "BF16" if small else NAMES[x.dtype.name]
+        header[name] = {"dtype": kind, "shape": list(x.shape), "data_offsets": [end, end + size]}
+        arrays.append(bfloat16(x) if small else x)
+        end += size
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for x in arrays:
+            file.write(np.ascontiguousarray(x).tobytes())

@@ -1,0 +1,1 @@
+"""Training: documents to token shards to batches, the trainer, and the loop around them."""

@@ -1,0 +1,199 @@
+"""The settings of a run: one list of frozen fields, of which flags, TOML and the saved train.toml are made."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from minigen.errors import UsageError
+
+MODELS = ("gpt", "llama", "lstm", "gru", "rnn")
+RECURRENT = ("lstm", "gru", "rnn")
+
+
+def setting(
+    default: Any,
+    text: str,
+    *,
+    choices: Sequence[str] = (),
+    least: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
+    most: float | None = None,
+    key: str = "",
+    free: bool = False,
+    shape: bool = False,
+) -> Any:
+    """A field: its default, its help, and what values it takes.
+
+    `key`: its name for users where Python has no such name. `free`: it may change on resume. `shape`: it is a part of
+    the model, which `--from` brings.
+    """
+    rules = {"least": least, "above": above, "below": below, "most": most}
+    about = {"help": text, "choices": tuple(choices), "rules": rules, "key": key, "free": free, "shape": shape}
+    return field(default=default, metadata=about)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    model: str = setting("llama", "what to train", choices=MODELS, shape=True)
+    layers: int = setting(4, "layers", least=1, shape=True)
+    heads: int = setting(4, "attention heads", least=1, shape=True)
+    kv_heads: int = setting(0, "heads of keys and values; 0: as many as heads", least=0, shape=True)
+    width: int = setting(128, "width of the residual stream, or of the embedding", least=1, shape=True)
+    hidden: int = setting(
+        0,
+        "width inside the feed-forward, or of the recurrent state; 0: 4 x width (gpt), 8/3 x width (llama), width",
+        least=0,
+        shape=True,
+    )
+    context: int = setting(0, "tokens that the model reads at once, in training too; 0: 128", least=0)
+    vocab: int = setting(0, "size of the vocabulary; 0: the tokenizer's", least=0, shape=True)
+    tied: bool = setting(True, "one matrix for embedding and head", shape=True)
+    dropout: float = setting(0.0, "share that is dropped while training", least=0, below=1)
+    from_model: str = setting("", "begin with the weights of a model: a folder or a hub id", key="from")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    data: tuple[str, ...] = setting((), "texts: files, folders, globs; .jsonl files hold rows of text or messages")
+    tokenizer: str = setting(
+        "bpe:1024", "char, bytes, bpe:N (learned from the data, N tokens), gpt2, or a folder; --from brings its own"
+    )
+    chat: str = setting("", "the format of conversations", choices=("", "phi3", "chatml"))
+    separator: str = setting("", "what stands between documents (default: a line that is <|endoftext|>)")
+    valid: float = setting(0.05, "share of the data that validates", above=0, below=1)
+    valid_data: tuple[str, ...] = setting((), "files, folders or globs that validate, instead of a share")
+    mode: str = setting(
+        "auto", "random windows, or documents in a new order each epoch", choices=("auto", "windows", "documents")
+    )
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    optimizer: str = setting(
+        "adamw", "muon: the layers' matrices by Muon, the rest by AdamW", choices=("adamw", "muon")
+    )
+    betas: tuple[float, float] = setting((0.9, 0.99), "AdamW's decay of its two averages", least=0, below=1)
+    eps: float = setting(1e-8, "AdamW's epsilon", above=0)
+    weight_decay: float = setting(0.1, "on matrices alone", least=0)
+    clip: float = setting(1.0, "largest norm of the gradient; 0: off", least=0)
+    ema: float = setting(
+        0.0, "average the weights with this decay a step, and keep the average; 0: off", least=0, below=1
+    )
+
+
+@dataclass(frozen=True)
+class ScheduleConfig:
+    steps: int = setting(1000, "updates of the weights", least=1)
+    batch: int = setting(16, "rows in a batch", least=1)
+    accumulate: int = setting(1, "batches to an update", least=1)
+    lr: float = setting(1e-3, "highest learning rate", above=0)
+    warmup: int = setting(100, "steps until the learning rate is reached", least=0)
+    schedule: str = setting("cosine", "cosine, or wsd: flat, then linear", choices=("cosine", "wsd"))
+    final: float = setting(0.1, "the last learning rate, as a share of the highest", least=0, most=1)
+    decay: float = setting(0.5, "share of the steps in which wsd falls", above=0, most=1)
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    seed: int = setting(1, "of initial weights, batches and dropout", least=0)
+    eval_every: int = setting(250, "steps between validations", least=1)
+    save_every: int = setting(0, "steps between checkpoints, a multiple of --eval-every; 0: the same", least=0)
+    keep: int = setting(2, "checkpoints to keep, beside the best", least=1, free=True)
+    log_every: int = setting(10, "steps between reports", least=1, free=True)
+    sample_tokens: int = setting(80, "tokens of the sample that each validation writes; 0: none", least=0, free=True)
+    prompt: str = setting("", "what the sample begins with (default: as a document does)", free=True)
+    backend: str = setting("auto", "as in generate", choices=("auto", "torch", "mlx"))
+    device: str = setting("", "cuda, cuda:1, mps, cpu (torch); gpu, cpu (mlx)")
+    dtype: str = setting("float32", "bfloat16: mixed precision with float32 weights", choices=("float32", "bfloat16"))
+    compile: bool = setting(False, "compile the step")
+    save_dtype: str = setting("float32", "of the saved weights", choices=("float32", "bfloat16"))
+    tensorboard: bool = setting(False, "write for TensorBoard too, into the run's folder", free=True)
+    wandb: str = setting("", "a Weights & Biases project to report to", free=True)
+
+
+@dataclass(frozen=True)
+class Config:
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+
+    def values(self) -> dict[str, Any]:
+        """Every setting by the name that users know."""
+        return {name: getattr(getattr(self, group), f.name) for name, (group, f) in SETTINGS.items()}
+
+    def replace(self, **values: Any) -> Config:
+        """With these settings, by the names that users know, checked. Raises UsageError."""
+        groups: dict[str, dict[str, Any]] = {}
+        for name, value in values.items():
+            group, found = SETTINGS[name]
+            groups.setdefault(group, {})[found.name] = checked(name, value)
+        changed = {group: dataclasses.replace(getattr(self, group), **new) for group, new in groups.items()}
+        return dataclasses.replace(self, **changed)
+
+
+def listed() -> dict[str, tuple[str, dataclasses.Field[Any]]]:
+    groups = {f.name: f.default_factory for f in dataclasses.fields(Config)}
+    found: dict[str, tuple[str, dataclasses.Field[Any]]] = {}
+    for group, kind in groups.items():
+        for f in dataclasses.fields(kind):  # type: ignore[arg-type]
+            name = f.metadata["key"] or f.name
+            assert name not in found
+            found[name] = (group, f)
+    return found
+
+
+SETTINGS = listed()  # name -> (group, field)
+SHAPE = tuple(name for name, (_, f) in SETTINGS.items() if f.metadata["shape"])
+FREE = tuple(name for name, (_, f) in SETTINGS.items() if f.metadata["free"])
+
+
+def checked(name: str, value: Any) -> Any:
+    """The value in its field's type. Raises UsageError, naming the setting, for one that it cannot have."""
+    about = SETTINGS[name][1]
+    default = about.default
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if isinstance(default, tuple):
+        rows = list(value) if isinstance(value, list | tuple) else [value]
+        kind = float if default else str
+        if any(not isinstance(x, int | float if kind is float else str) or isinstance(x, bool) for x in rows):
+            raise UsageError(f"{name} is {value!r}: it must be a list of {'numbers' if kind is float else 'names'}")
+        if default and len(rows) != len(default):
+            raise UsageError(f"{name} is {value!r}: it must be {len(default)} numbers")
+        for x in rows if default else []:
+            in_range(name, x, about.metadata["rules"])
+        return tuple(kind(x) for x in rows)
+    wanted = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}[type(default)]
+    fits = {
+        bool: isinstance(value, bool),
+        int: number and value == value and abs(value) < 2**62 and int(value) == value,
+        float: number and abs(value) < 1e300,
+        str: isinstance(value, str),
+    }[type(default)]
+    if not fits:
+        raise UsageError(f"{name} is {value!r}: it must be {wanted}")
+    if about.metadata["choices"] and value not in about.metadata["choices"]:
+        raise UsageError(f"{name} is {value!r}: choose {', '.join(filter(None, about.metadata['choices']))}")
+    if number:
+        in_range(name, value, about.metadata["rules"])
+    kind_of: Any = type(default)
+    return kind_of(value)
+
+
+def in_range(name: str, value: float, rules: Mapping[str, float | None]) -> None:
+    checks = {
+        "least": lambda limit: value >= limit,
+        "above": lambda limit: value > limit,
+        "below": lambda limit: value < limit,
+        "most": lambda limit: value <= limit,
+    }
+    said = {"least": "at least", "above": "above", "below": "below", "most": "at most"}
+    given = {rule: limit for rule, limit in rules.items() if limit is not None}
+    if not all(checks[rule](limit) for rule, limit in given.items()):
+        wanted = " and ".join(f"{said[rule]} {limit:g}" for rule, limit in given.items())
+        raise UsageError(f"{name} is {value:g}: it must be {wanted}")

@@ -1,0 +1,189 @@
+"""Tokens on disk as memory maps: all documents of some files in one folder, written once, whole or not at all."""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+import shutil
+import socket
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from minigen.errors import MinigenError
+from minigen.files import sync_folder
+
+FORMAT = 1  # of the folder, and of how documents become tokens: a change of either is a new number
+SMALL = 2**16  # vocabularies up to this size take two bytes a token
+
+TOKENS, MASK, INDEX, ABOUT = "tokens.bin", "mask.bin", "documents.npy", "about.json"
+DOCUMENT = np.dtype(
+    [
+        ("start", "<i8"),  # the place of its first token
+        ("tokens", "<i8"),
+        ("bytes", "<i8"),  # of UTF-8 text, what is trained on alone
+        ("first", "<i8"),  # so many of these are its first token's, which nothing may predict
+        ("hash", "<u8"),  # of its content
+    ]
+)
+
+Ids = npt.NDArray[Any]  # (N,) uint16 or uint32
+
+
+@dataclass(frozen=True)
+class About:
+    """What a shard says of itself."""
+
+    format: int
+    key: str
+    dtype: str
+    tokens: int
+    documents: int
+    largest_id: int
+    end_id: int | None
+    masked: bool
+    files: list[str]  # what they were called then
+
+    def sizes(self) -> dict[str, int]:
+        """The bytes of the files that only hold numbers."""
+        sizes = {TOKENS: self.tokens * np.dtype(self.dtype).itemsize}
+        return sizes | ({MASK: self.tokens} if self.masked else {})
+
+
+@dataclass(frozen=True)
+class Shard:
+    """The tokens of all documents, one document after another."""
+
+    about: About
+    ids: Ids
+    mask: npt.NDArray[np.uint8] | None  # (N,): 0 where a token is not trained on; None: all are
+    index: npt.NDArray[Any]  # (documents,) of DOCUMENT
+
+
+class Writer:
+    """Fills a folder with tokens, document by document."""
+
+    def __init__(self, folder: Path, vocab_size: int) -> None:
+        self.folder = folder
+        self.dtype = np.dtype("<u2" if vocab_size <= SMALL else "<u4")
+        self.tokens, self.largest, self.masked = 0, -1, False
+        self._begin = 0
+        self._index: list[tuple[int, int, int, int, int]] = []
+        self._files: dict[str, BinaryIO] = {}
+        for name in (TOKENS, MASK):
+            self._files[name] = (folder / name).open("wb")
+
+    @property
+    def document_tokens(self) -> int:
+        """How many tokens the document has so far."""
+        return self.tokens - self._begin
+
+    def add(self, ids: list[int], weights: npt.NDArray[np.uint8] | None = None) -> None:
+        if ids:
+            array = np.array(ids, np.int64)
+            self.largest = max(self.largest, int(array.max()))
+            assert array.min() >= 0, "a tokenizer has no negative ids"
+            assert self.largest <= np.iinfo(self.dtype).max, "every id is below vocab_size"
+            weights = np.ones(len(ids), np.uint8) if weights is None else weights
+            self.masked |= not weights.all()
+            self._files[TOKENS].write(array.astype(self.dtype).tobytes())
+            self._files[MASK].write(weights.tobytes())
+            self.tokens += len(ids)
+
+    def end_document(self, count: int, first: int, digest: bytes) -> None:
+        """`count` and `first` in bytes, as in DOCUMENT."""
+        self._index.append((self._begin, self.document_tokens, count, first, int.from_bytes(digest[:8], "little")))
+        self._begin = self.tokens
+
+    def finish(self, key: str, end_id: int | None, files: list[str]) -> None:
+        """Everything is on the disk after it."""
+        self.close()
+        if not self.masked:
+            (self.folder / MASK).unlink()
+        np.save(self.folder / INDEX, np.array(self._index, DOCUMENT))
+        about = About(
+            FORMAT,
+            key,
+            self.dtype.str,
+            self.tokens,
+            len(self._index),
+            self.largest,
+            end_id,
+            self.masked,
+            files,
+        )
+        (self.folder / ABOUT).write_text(json.dumps(asdict(about), indent=1, ensure_ascii=True) + "\n")
+        for path in self.folder.iterdir():
+            with path.open("rb+") as file:
+                os.fsync(file.fileno())
+        sync_folder(self.folder)
+
+    def close(self) -> None:
+        for file in self._files.values():
+            file.close()
+
+
+def open_shard(folder: Path, key: str) -> Shard | None:
+    """The shard of a folder; None where there is none, or one that is not whole."""
+    try:
+        content = json.loads((folder / ABOUT).read_text())
+        about = About(**{field.name: content[field.name] for field in fields(About)})
+        if about.format != FORMAT or about.key != key:
+            return None
+        if any((folder / name).stat().st_size != size for name, size in about.sizes().items()):
+            return None
+        index = np.load(folder / INDEX)
+        if index.dtype != DOCUMENT or index.shape != (about.documents,) or index["tokens"].sum() != about.tokens:
+            return None
+        # Still mapped, but without the class of its own, whose slices cost more than what they hold.
+        ids = np.asarray(np.memmap(folder / TOKENS, np.dtype(about.dtype), "r"))
+        mask = np.asarray(np.memmap(folder / MASK, np.uint8, "r")) if about.masked else None
+    except (OSError, ValueError, KeyError, TypeError, EOFError):
+        return None
+    return Shard(about, ids, mask, index)
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """A folder beside `folder` to fill; it takes that name when the block ends well, else it is removed.
+
+    A process that is killed leaves only its half-filled folder under another name, which the next one removes. Where
+    another process was faster its folder stays, for it holds the same. Raises MinigenError where the disk refuses.
+    """
+    prefix = f".{folder.name}.{socket.gethostname()}."
+    beside = folder.with_name(f"{prefix}{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        for left in folder.parent.glob(f".*.{glob.escape(socket.gethostname())}.*.tmp"):
+            if not _alive(left.name.split(".")[-3]):
+                shutil.rmtree(left, ignore_errors=True)
+        beside.mkdir()
+        try:
+            yield beside
+            try:
+                os.rename(beside, folder)
+            except OSError:
+                if not folder.is_dir():
+                    raise
+            sync_folder(folder.parent)
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+    except OSError as error:
+        raise MinigenError(f"cannot write {folder}: {error.strerror or error}") from error
+
+
+def _alive(process: str) -> bool:
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, ValueError):  # another user's; a name that is not ours
+        return True
+    return True

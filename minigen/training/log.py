@@ -1,0 +1,80 @@
+"""log.jsonl: a line for each report and each validation, and one for what the run is."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from minigen.errors import MinigenError, UsageError
+from minigen.files import replacing
+
+NAME = "log.jsonl"
+
+
+class RunLog:
+    """The log of a run under way, which also keeps a second process out. `after`: lines of later steps are dropped."""
+
+    def __init__(self, run: Path, after: int) -> None:
+        """Raises MinigenError where it cannot be written, or another process trains this run."""
+        self.path = run / NAME
+        try:
+            self.lock = (run / ".lock").open("a")
+            try:
+                fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                self.lock.close()
+                raise MinigenError(f"{run} is being trained by another process: wait for it, or end it") from None
+            except OSError:
+                pass  # a file system without locks
+            if self.path.exists():
+                kept = [row for row in read_log(run) if row.get("step", 0) <= after]
+                with replacing(self.path) as beside:
+                    beside.write_text("".join(line(row) for row in kept), encoding="utf-8")
+            self.file = self.path.open("a", encoding="utf-8")
+        except OSError as error:
+            raise MinigenError(f"cannot write {self.path}: {error.strerror or error}") from error
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        try:
+            self.file.write(line(row))
+            self.file.flush()
+        except OSError as error:
+            raise MinigenError(f"cannot write {self.path}: {error.strerror or error}") from error
+
+    def __enter__(self) -> RunLog:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        for file in (self.file, self.lock):
+            with contextlib.suppress(OSError):  # a full disk, which has been said
+                file.close()
+
+
+def line(row: Mapping[str, Any]) -> str:
+    """JSON has no NaN and no infinity: they become null."""
+    plain = {name: None if isinstance(x, float) and not math.isfinite(x) else x for name, x in row.items()}
+    return json.dumps(plain, ensure_ascii=False) + "\n"
+
+
+def read_log(run: Path) -> list[dict[str, Any]]:
+    """All whole lines; one that a kill cut short is left out. Raises UsageError where there is no log."""
+    try:
+        text = (run / NAME).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        raise UsageError(f"cannot read {run / NAME}: {reason}: name the folder of a run") from error
+    rows = []
+    for text_line in text.split("\n")[:-1]:
+        try:
+            row = json.loads(text_line)
+        except ValueError:
+            continue
+        if isinstance(row, dict):
+            rows.append(row)
+    return rows

@@ -1,0 +1,58 @@
+"""loss.png: the training loss and what validations said, drawn from log.jsonl."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from minigen.errors import UsageError
+from minigen.fewshot.plot import COLOURS, GREY, STYLE, require_matplotlib
+from minigen.files import replacing
+
+NAME = "loss.png"
+
+
+def plot(rows: Sequence[Mapping[str, Any]], path: Path, title: str) -> None:
+    """Writes a PNG of the rows of a log. Raises UsageError where they hold no loss, MinigenError without matplotlib or
+    where the file cannot be written.
+    """
+    require_matplotlib()
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    def of(kind: str, name: str) -> tuple[list[float], list[float]]:
+        found = [(row["step"], row[name]) for row in rows if row.get("kind") == kind and row.get(name) is not None]
+        return [float(x) for x, _ in found], [float(y) for _, y in found]
+
+    if not of("step", "loss")[0]:
+        raise UsageError(f"there is nothing to plot in {path.parent}: its log has no loss yet")
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a name in a script that the font lacks
+        matplotlib.rcdefaults()  # a user's own settings must not change the picture
+        matplotlib.rcParams.update(STYLE)
+        figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+        axes = figure.add_subplot()
+        axes.plot(*of("step", "loss"), color=GREY, alpha=0.35, linewidth=0.8, label="training, each report")
+        axes.plot(*of("step", "smoothed"), color=COLOURS[0], linewidth=1.5, label="training, smoothed")
+        steps, losses = of("evaluation", "loss")
+        if steps:
+            axes.plot(*of("evaluation", "train_loss"), color=COLOURS[2], marker="s", markersize=4, linewidth=1,
+                      label="training text, without dropout")  # fmt: skip
+            axes.plot(steps, losses, color=COLOURS[1], marker="o", markersize=4, linewidth=1.5, label="validation")
+            best = min(range(len(losses)), key=losses.__getitem__)
+            axes.annotate(
+                f"{losses[best]:.4f}", (steps[best], losses[best]), xytext=(0, 7), textcoords="offset points",
+                ha="right" if steps[best] > max(steps) / 2 else "left", color=COLOURS[1],
+            )  # fmt: skip
+        seen = sorted([*losses, *of("step", "smoothed")[1]])
+        low, high = seen[0], max(seen[int(0.98 * (len(seen) - 1))], *(losses or [seen[0]]))
+        axes.set_ylim(low - 0.06 * (high - low or 1), high + 0.1 * (high - low or 1))  # the first steps may lie above
+        axes.set_xlim(left=0)
+        axes.set_xlabel("step")
+        axes.set_ylabel("loss (nats a token)")
+        axes.set_title(title if len(title) <= 60 else f"…{title[-59:]}")
+        axes.legend()
+        with replacing(path) as beside:
+            figure.savefig(beside, format="png", metadata={"Software": None})

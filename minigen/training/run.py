@@ -1,0 +1,114 @@
+"""Beginning a run and going on with one: whose folder it is, and what must not have changed."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from minigen.errors import MinigenError, UsageError
+from minigen.files import replacing
+from minigen.training import checkpoint
+from minigen.training.checkpoint import Position
+from minigen.training.config import FREE, SETTINGS, SHAPE, Config, checked
+from minigen.training.presets import preset
+from minigen.training.setup import Progress, Setup, absolute, build
+from minigen.training.toml_file import read_toml, to_toml
+
+SAVED = "train.toml"
+BROUGHT = (*SHAPE, "tokenizer")  # what comes with `--from`
+
+Start = tuple[Path, Position]  # a checkpoint and what it says
+
+
+def make_config(flags: Mapping[str, Any], name: str | None = None, toml: Path | None = None) -> Config:
+    """Defaults, changed by a preset, changed by a file, changed by flags. Raises UsageError."""
+    given = {**(read_toml(toml) if toml else {}), **flags}
+    base = dict(preset(name)) if name else {}
+    if given.get("from"):
+        wrong = [key for key in given if key in BROUGHT]
+        if wrong:
+            raise UsageError(f"{flag(wrong[0])} is given, and the model of --from brings its own: drop one of them")
+        base = {key: value for key, value in base.items() if key not in BROUGHT}
+    return Config().replace(**{**base, **given})
+
+
+def flag(name: str) -> str:
+    return "DATA" if name == "data" else f"--{name.replace('_', '-')}"
+
+
+def begin(config: Config, out: Path, progress: Progress = lambda what, done, total: None) -> Setup:
+    """Makes the folder of a new run, with its tokenizer and its settings; where that fails nothing is left.
+
+    Raises UsageError where there is something already, MinigenError for whatever cannot be used or written.
+    """
+    if out.exists():
+        if not out.is_dir() or any(out.iterdir()):
+            if (out / SAVED).is_file():
+                raise UsageError(f"{out} has a run already: go on with --resume {out}, or name another --out")
+            raise UsageError(f"{out} is there already, and not empty: name another folder for --out")
+        made = False
+    else:
+        made = True
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise MinigenError(f"cannot make {out}: {error.strerror or error}") from error
+    try:
+        setup = build(config, out, progress)
+        write(out, setup.config)
+    except BaseException:
+        shutil.rmtree(out, ignore_errors=True)
+        if not made:
+            out.mkdir(exist_ok=True)
+        raise
+    return setup
+
+
+def write(out: Path, config: Config) -> None:
+    with replacing(out / SAVED) as beside:
+        beside.write_text(to_toml(config), encoding="utf-8")
+
+
+def resume(
+    run: Path, given: Mapping[str, Any], progress: Progress = lambda what, done, total: None
+) -> tuple[Setup, Start | None]:
+    """What a run needs to go on, from its last checkpoint, or from the beginning where there is none yet.
+
+    `given`: settings as they are now, by name; they must be those that the run began with, but for a few that change
+    no number. Raises UsageError, naming it, for one that is not, and MinigenError for data or a tokenizer that
+    changed.
+    """
+    if not (run / SAVED).is_file():
+        raise UsageError(f"{run} is no run: it has no {SAVED}; begin one with --out {run}")
+    config = Config().replace(**read_toml(run / SAVED))
+    changed = {name: checked(name, value) for name, value in given.items()}
+    asked = absolute(config.replace(**changed)).values()
+    start = checkpoint.newest(run)
+    then = start[1].config if start is not None and start[1].config is not None else config.values()
+    for name in SETTINGS:
+        # JSON has no tuples.
+        before = tuple(then[name]) if isinstance(then.get(name), list) else then.get(name)
+        if name in FREE or (name in changed and asked[name] == before):
+            continue
+        now = asked[name] if name in changed else config.values()[name]
+        if now != before:
+            raise UsageError(
+                f"{flag(name)} is {now!r}, and {run} was begun with {before!r}: leave it as it was, or begin another "
+                f"run, which --from {run} lets go on with this one's weights"
+            )
+    config = config.replace(**{name: value for name, value in changed.items() if name in FREE})
+    setup = build(config, run, progress)
+    if start is not None:
+        found = setup.identity()
+        for what, before in (("tokenizer", start[1].tokenizer), ("data", start[1].data)):
+            if found[what] != before:
+                where = run / "tokenizer" if what == "tokenizer" else ", ".join(map(str, setup.dataset.files[:3]))
+                name = {"tokenizer": "the tokenizer", "data": "the data set"}[what]
+                raise MinigenError(
+                    f"{name} of {run} has changed since step {start[1].step} ({where}): put it back as it was, or "
+                    f"begin another run with --from {run}"
+                )
+    write(run, setup.config)
+    return setup, start

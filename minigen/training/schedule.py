@@ -1,0 +1,24 @@
+"""The learning rate as a pure function of the step."""
+
+from __future__ import annotations
+
+import math
+
+from minigen.training.config import ScheduleConfig
+
+
+def learning_rate(settings: ScheduleConfig, step: int) -> float:
+    """Of a step counted from 0: linear up, then a cosine down to the last step (Loshchilov and Hutter 2017), or flat
+    and then linear down ("wsd", Hu et al. 2024), to the share `final`.
+    """
+    steps, warmup = settings.steps, min(settings.warmup, settings.steps - 1)
+    if step < warmup:
+        return settings.lr * (step + 1) / (warmup + 1)
+    if settings.schedule == "cosine":
+        done = (step - warmup) / max(steps - 1 - warmup, 1)
+        share = (1 + math.cos(math.pi * min(done, 1.0))) / 2
+    else:
+        length = max(min(round(settings.decay * steps), steps - warmup), 1)
+        # The last step still moves the weights where `final` is 0.
+        share = min(1.0, max(steps - step, 0) / length)
+    return settings.lr * (settings.final + (1 - settings.final) * share)

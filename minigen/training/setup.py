@@ -1,0 +1,214 @@
+"""From settings to everything a run needs: tokenizer, data, model and batches, all checked before a step is made."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from minigen.backends import get_backend
+from minigen.backends.base import Backend, Tree
+from minigen.checkpoint import read_config, read_headers
+from minigen.errors import UsageError
+from minigen.families import Architecture, Family, HubConfig, find_family
+from minigen.families.loading import load_params
+from minigen.families.saving import DTYPES
+from minigen.hub import resolve
+from minigen.layers.param import initialise
+from minigen.tokenizer import Tokenizer
+from minigen.training.chat_formats import chat_format
+from minigen.training.config import RECURRENT, Config
+from minigen.training.data import Batches, Dataset, Validation, find_files, open_tokenizer, prepare, validation
+from minigen.training.data.identity import tokenizer_identity
+from minigen.training.model_files import (
+    KINDS,
+    TEMPLATE,
+    check_chat_tokens,
+    copy_tokenizer,
+    end_ids,
+    hub_config,
+    make_tokenizer,
+    tokenizer_files,
+)
+from minigen.training.trainer import Optimizer, Trainer
+from minigen.tree import flatten, unflatten
+
+CONTEXT = 128  # where none is asked for and the model has no bound
+TOKENIZER = "tokenizer"  # the folder in RUN
+
+Progress = Callable[[str, int, int], None]  # what is being read, bytes done, of all
+
+
+@dataclass(frozen=True)
+class Setup:
+    """`config` is resolved: nothing in it depends on the machine or the folder it was given in."""
+
+    config: Config
+    ops: Backend
+    hub: Mapping[str, Any]  # config.json
+    family: Family
+    architecture: Architecture
+    tokenizer: Tokenizer
+    tokenizer_folder: Path
+    dataset: Dataset
+    batches: Batches
+    validation: Validation
+    prompt: tuple[int, ...]  # of the sample
+    stop_ids: tuple[int, ...]
+
+    def identity(self) -> dict[str, str]:
+        return {"data": self.dataset.key, "tokenizer": tokenizer_identity(self.tokenizer, self.tokenizer_folder)}
+
+    def initial(self) -> Tree:
+        """The weights that a run begins with, in NumPy: drawn, or those of `--from`."""
+        if not self.config.model.from_model:
+            return initialise(self.architecture.shapes(), self.config.run.seed)
+        folder = Path(self.config.model.from_model)
+        ops = get_backend(self.ops.name, self.ops.device, "float32")
+        tree = load_params(ops, self.architecture, self.family, read_headers(folder), folder)
+        return unflatten({path: ops.numpy(x).copy() for path, x in flatten(tree).items()})
+
+    def trainer(self, params: Tree | None = None, *, optimizer: Optimizer | None = None, **changes: Any) -> Trainer:
+        """At the beginning of the run, or with other weights, another optimizer or settings."""
+        o, c = self.config.optimizer, self.config
+        asked = Optimizer(o.optimizer, o.betas, o.eps, o.weight_decay, o.clip, o.ema)
+        settings: dict[str, Any] = {"dropout": c.model.dropout, "seed": c.run.seed, "compile": c.run.compile}
+        params = self.initial() if params is None else params
+        return Trainer(self.ops, self.architecture, params, optimizer or asked, **settings | changes)
+
+    def model_files(self) -> dict[str, bytes]:
+        """The small files of a model folder by name."""
+        files = {path.name: path.read_bytes() for path in tokenizer_files(self.tokenizer_folder)}
+        used = chat_format(self.config.data.chat)
+        if used is not None:
+            files[TEMPLATE] = used.template.source.encode()
+        ends = end_ids(self.tokenizer, self.config.data.chat)
+        generation: dict[str, Any] = json.loads(files.get("generation_config.json", b"{}"))
+        if self.tokenizer.bos_id is not None:
+            generation.setdefault("bos_token_id", self.tokenizer.bos_id)
+        if used is not None or "eos_token_id" not in generation:
+            generation |= {"eos_token_id": ends if len(ends) > 1 else ends[0]} if ends else {}
+        files["generation_config.json"] = as_json(generation)
+        files["config.json"] = as_json(self.hub)
+        return files
+
+
+def as_json(content: Any) -> bytes:
+    return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def build(config: Config, folder: Path, progress: Progress = lambda what, done, total: None) -> Setup:
+    """Makes what is not there yet: the tokenizer, in `folder`/tokenizer, and the tokens, in the cache.
+
+    Raises MinigenError for whatever cannot be: a source, a size, a name, a backend.
+    """
+    config = absolute(config)
+    find_files(config.data.data)  # what is wrong with a name is said before anything is made
+    if config.data.valid_data:
+        find_files(config.data.valid_data)
+    if config.run.save_every % config.run.eval_every:
+        raise UsageError(
+            f"save_every is {config.run.save_every}: it must be a multiple of eval_every, {config.run.eval_every}"
+        )
+    ops = get_backend(config.run.backend, config.run.device or None, config.run.dtype)
+    config = config.replace(backend=ops.name, device=ops.device)
+    source = from_folder(config)
+    place = folder / TOKENIZER
+    if not place.is_dir():
+        if source is not None:
+            copy_tokenizer(source, place)
+        else:
+            make_tokenizer(config, place, lambda done, total: progress("learning the tokenizer", done, total))
+    tokenizer = open_tokenizer(place)
+    check_chat_tokens(tokenizer, config.data.chat)
+    config, hub = model_config(config, tokenizer, source)
+    family = find_family(hub)
+    architecture = family.build(HubConfig(hub))
+    context = config.model.context
+    if architecture.context is not None and context > architecture.context:
+        raise UsageError(f"context is {context}: {source} reads at most {architecture.context} tokens")
+    if tokenizer.vocab_size > architecture.vocab_size:
+        raise UsageError(
+            f"the tokenizer has {tokenizer.vocab_size} tokens and the model's vocabulary {architecture.vocab_size}: "
+            "raise --vocab (0 takes the tokenizer's), or use a smaller tokenizer"
+        )
+    data, micros = config.data, config.schedule.accumulate
+    dataset = prepare(
+        data.data,
+        tokenizer,
+        place,
+        chat=used.template if (used := chat_format(data.chat)) else None,
+        separator=data.separator or None,
+        valid=data.valid,
+        valid_sources=data.valid_data,
+        progress=lambda done, total: progress("reading the data", done, total),
+    )
+    mode: Any = None if data.mode == "auto" else data.mode
+    batches = Batches(dataset.train, config.schedule.batch, context, config.run.seed, mode=mode, micros=micros)
+    config = config.replace(mode=batches.mode)
+    held = validation(dataset.valid, 1, context, batches.mode)
+    # Rows of a validation cost no gradient: more of them at once, where the logits are not too large.
+    most = max(config.schedule.batch, min(8192 // context, 2**24 // (context * architecture.vocab_size)))
+    held = replace(held, batch=-(-len(held) // -(-len(held) // most)))
+    prompt = sample_prompt(config, tokenizer, dataset, architecture)
+    stop = tuple(end_ids(tokenizer, data.chat))
+    return Setup(config, ops, hub, family, architecture, tokenizer, place, dataset, batches, held, prompt, stop)
+
+
+def absolute(config: Config) -> Config:
+    """With names of files that mean the same wherever the run is taken up again."""
+
+    def whole(name: str) -> str:
+        return os.path.abspath(os.path.expanduser(name)) if name else name
+
+    changes: dict[str, Any] = {name: [whole(x) for x in config.values()[name]] for name in ("data", "valid_data")}
+    if Path(config.data.tokenizer).expanduser().is_dir():
+        changes["tokenizer"] = whole(config.data.tokenizer)
+    if config.model.from_model:
+        changes["from"] = str(resolve(config.model.from_model).resolve())
+    return config.replace(**changes)
+
+
+def from_folder(config: Config) -> Path | None:
+    return Path(config.model.from_model) if config.model.from_model else None
+
+
+def model_config(config: Config, tokenizer: Tokenizer, source: Path | None) -> tuple[Config, dict[str, Any]]:
+    """The settings with the context that is taken, and the model's config.json."""
+    assert config.run.save_dtype in DTYPES
+    if source is not None:
+        hub = read_config(source)
+        bound = find_family(hub).build(HubConfig(hub, str(source / "config.json"))).context
+        if not config.model.context:
+            config = config.replace(context=min(bound or CONTEXT, CONTEXT))
+        for key in ("dtype", "torch_dtype"):
+            if key in hub:
+                hub[key] = config.run.save_dtype
+    else:
+        if not config.model.context:
+            config = config.replace(context=CONTEXT)
+        vocab = config.model.vocab or tokenizer.vocab_size
+        ends = {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id}
+        hub = hub_config(config.model, vocab, ends, config.run.save_dtype)
+        assert config.model.model in RECURRENT or config.model.context
+    if tokenizer.kind in KINDS:
+        hub["tokenizer"] = KINDS[tokenizer.kind]
+    return config, hub
+
+
+def sample_prompt(
+    config: Config, tokenizer: Tokenizer, dataset: Dataset, architecture: Architecture
+) -> tuple[int, ...]:
+    """The ids that a sample begins with. Raises UsageError where no token fits after them."""
+    if config.run.prompt:
+        ids = tokenizer.encode(config.run.prompt)
+    elif tokenizer.start_ids or tokenizer.eos_id is not None:
+        ids = list(tokenizer.start_ids) or [tokenizer.eos_id]  # type: ignore[list-item]
+    else:
+        ids = dataset.valid.read(int(dataset.valid.index["start"][0]), 1)[0].tolist()
+    if architecture.context is not None and len(ids) >= architecture.context:
+        raise UsageError(f"the prompt of the sample has {len(ids)} tokens and the context is {architecture.context}")
+    return tuple(ids)

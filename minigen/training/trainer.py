@@ -1,0 +1,159 @@
+"""One model under training: steps, losses, weights, and the state that a resume needs. The same on every backend."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from minigen.backends.base import Backend, Tree
+from minigen.backends.training import Leaf, Optimizer, get_training
+from minigen.errors import MinigenError, UsageError
+from minigen.families.family import Architecture
+from minigen.layers.param import Param
+from minigen.training.batch import Batch
+from minigen.tree import flatten, unflatten
+
+__all__ = ["OPTIMIZERS", "Batch", "Optimizer", "Step", "Trainer"]
+
+OPTIMIZERS = ("adamw", "muon")
+OUTER = ("embedding", "positions", "head")  # at the ends of the model: their matrices are tables, not maps
+
+
+@dataclass(frozen=True)
+class Step:
+    loss: float  # nats per weighted token, before the update
+    grad_norm: float  # of all gradients together, before clipping
+
+
+class Trainer:
+    """Master weights, optimizer and average in float32; the model computes in `ops.dtype`: float32, or bfloat16.
+
+    Raises UsageError for an optimizer or a setting that there is not.
+    """
+
+    def __init__(
+        self,
+        ops: Backend,
+        architecture: Architecture,
+        params: Tree,
+        optimizer: Optimizer,
+        *,
+        dropout: float = 0.0,
+        seed: int = 0,
+        compile: bool = False,  # noqa: A002  (the flag's name on the command line)
+    ) -> None:
+        check(ops, optimizer, dropout)
+        self.seed = seed
+        shapes = flatten(architecture.shapes())
+        flat = {path: np.asarray(x, np.float32) for path, x in flatten(params).items()}
+        assert {path: x.shape for path, x in flat.items()} == {path: tuple(p.shape) for path, p in shapes.items()}
+        leaves = [describe(path, param, optimizer.name == "muon") for path, param in shapes.items()]
+        with self.advice():
+            self.training = get_training(ops, architecture.forward, leaves, flat, optimizer, dropout, compile)
+
+    def step(self, batches: Sequence[Batch], lr: float, number: int) -> Step:
+        """One update by the mean gradient of all batches, each weighted token counted alike.
+
+        Raises MinigenError where the loss or a gradient is not finite, and where memory is short; the weights are then
+        what they were.
+        """
+        total = float(sum(batch.weights.sum(dtype=np.float64) for batch in batches))
+        if total <= 0:
+            raise MinigenError(f"step {number} has no token to train on: every weight of its batches is 0")
+        try:
+            with self.advice():
+                losses = [
+                    self.training.add_gradients(
+                        batch.ids, batch.targets, batch.weights, total, self.draw(number, micro)
+                    )
+                    for micro, batch in enumerate(batches)
+                ]
+                loss, norm = math.fsum(part() for part in losses), self.training.norm()
+            if not (math.isfinite(loss) and math.isfinite(norm)):
+                what = f"loss is {loss}" if not math.isfinite(loss) else f"gradient norm is {norm}"
+                raise MinigenError(f"the {what} at step {number}: lower the learning rate, which is {lr:g} there")
+        except BaseException:  # Ctrl-C too: half a step's gradients must not reach the next
+            self.training.discard()
+            raise
+        with self.advice():
+            self.training.update(lr, norm)
+        return Step(loss, norm)
+
+    def losses(self, batch: Batch, *, averaged: bool = False) -> npt.NDArray[np.float32]:
+        """(B, T) nats of every target, whatever its weight; without dropout. `averaged`: by the averaged weights."""
+        with self.advice():
+            return self.training.losses(batch.ids, batch.targets, averaged)
+
+    def weights(self, *, averaged: bool = False) -> Tree:
+        """A copy of the weights, in NumPy's float32; the average is the weights themselves where `ema` is 0."""
+        return unflatten(self.training.weights(averaged))
+
+    def state(self) -> dict[str, npt.NDArray[Any]]:
+        """Everything that a resume needs beside the settings, by name. Of one backend: the other cannot restore it."""
+        return self.training.state()
+
+    def restore(self, state: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Goes on from `state` of a trainer with the same settings: exactly, bit for bit on a CPU.
+
+        Raises MinigenError for the state of another model, optimizer or backend.
+        """
+        mine = self.training.state()
+        optional = {name for name in state if name.startswith("optimizer.")}  # torch makes it at the first step
+        wrong = [
+            name
+            for name in mine
+            if not name.startswith("optimizer.") and (name not in state or state[name].shape != mine[name].shape)
+        ]
+        wrong += [name for name in state if name not in mine and name not in optional]
+        if wrong:
+            raise MinigenError(f"this training state is of other settings or another backend: {wrong[0]} does not fit")
+        self.training.restore(state)
+
+    def draw(self, number: int, micro: int) -> int:
+        """The seed of dropout for one batch of one step."""
+        return int(np.random.SeedSequence([self.seed, number, micro]).generate_state(1)[0])
+
+    @contextmanager
+    def advice(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            training = getattr(self, "training", None)
+            if training is None or not training.out_of_memory(error):
+                raise
+            raise MinigenError(
+                "out of memory in a training step: lower the batch size and accumulate over more batches, "
+                "or lower the context"
+            ) from error
+
+
+def describe(path: str, param: Param, muon: bool) -> Leaf:
+    matrix = len(param.shape) == 2
+    rows: tuple[int, ...] = ()
+    if muon and matrix and path.split(".")[0] not in OUTER:
+        rows = param.parts or (param.shape[0] // param.stacked,) * param.stacked
+    return Leaf(path, tuple(param.shape), decayed=matrix, muon=rows)
+
+
+def check(ops: Backend, optimizer: Optimizer, dropout: float) -> None:
+    if optimizer.name not in OPTIMIZERS:
+        raise UsageError(f"unknown optimizer {optimizer.name!r}: choose {' or '.join(OPTIMIZERS)}")
+    if ops.dtype == "float16":
+        raise UsageError("float16 has too small a range to train in: choose float32 or bfloat16")
+    ranges = {
+        "dropout": (dropout, 0 <= dropout < 1, "at least 0 and below 1"),
+        "ema": (optimizer.ema, 0 <= optimizer.ema < 1, "at least 0 and below 1"),
+        "betas": (optimizer.betas, all(0 <= beta < 1 for beta in optimizer.betas), "at least 0 and below 1"),
+        "eps": (optimizer.eps, optimizer.eps > 0, "above 0"),
+        "weight_decay": (optimizer.weight_decay, optimizer.weight_decay >= 0, "0 or more"),
+        "clip": (optimizer.clip, optimizer.clip >= 0, "0 or more"),
+    }
+    for name, (value, fits, wanted) in ranges.items():
+        if not fits:
+            raise UsageError(f"{name} is {value}: it must be {wanted}")

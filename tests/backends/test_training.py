@@ -1,0 +1,131 @@
+"""What training computes with, against the operations of generation: the same numbers, faster, and dropout."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+
+from minigen.backends import Backend, get_backend
+from minigen.layers.cells import CELLS, cell_shapes, run_layer
+from minigen.layers.param import as_arrays, initialise
+
+
+def training_ops(ops: Backend, rate: float = 0.0) -> Any:
+    if ops.name == "torch":
+        from minigen.backends.torch_kernels import TrainingOps
+
+        return TrainingOps(ops, rate, False)
+    from minigen.backends.mlx_training import TrainingOps as MLXTrainingOps
+
+    return MLXTrainingOps(ops, rate)
+
+
+def with_gradients(ops: Backend, f: Any, arrays: list[Any]) -> list[Any]:
+    """f(*arrays), and the gradients of a weighted sum of it."""
+    if ops.name == "torch":
+        import torch
+
+        leaves = [x.detach().clone().requires_grad_() for x in arrays]
+        y = f(*leaves)
+        spread = torch.linspace(-1, 1, y.numel()).to(y).reshape(y.shape)
+        return [ops.numpy(x).copy() for x in (y, *torch.autograd.grad((y * spread).sum(), leaves))]
+    import mlx.core as mx
+
+    y = f(*arrays)
+    spread = mx.linspace(-1, 1, y.size).astype(y.dtype).reshape(y.shape)
+    found = mx.grad(lambda *xs: (f(*xs) * spread).sum(), argnums=list(range(len(arrays))))(*arrays)
+    return [ops.numpy(x) for x in (y, *found)]
+
+
+@pytest.mark.parametrize(("H", "G"), [(4, 4), (4, 2), (3, 1)])
+@pytest.mark.parametrize("chunk", [1, 2**21])
+def test_attention(ops: Backend, monkeypatch: pytest.MonkeyPatch, H: int, G: int, chunk: int) -> None:
+    if ops.name == "torch":
+        monkeypatch.setattr("minigen.backends.torch_kernels.CHUNK", chunk)
+    rng = np.random.default_rng(0)
+    shapes = [(2, H, 9, 5), (2, G, 9, 5), (2, G, 9, 5)]
+    arrays = [ops.asarray(rng.standard_normal(shape)) for shape in shapes]
+    both = [
+        with_gradients(ops, lambda q, k, v, o=o: o.attention(q, k, v, 0.7, "causal"), arrays)
+        for o in (training_ops(ops), ops)
+    ]
+    assert all(np.abs(one - other).max() < 2e-5 for one, other in zip(*both, strict=True))
+
+
+def test_attention_that_would_keep_too_much_is_the_frameworks(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch = pytest.importorskip("torch")
+    monkeypatch.setattr("minigen.backends.torch_kernels.KEPT", 100)
+    monkeypatch.setattr("minigen.backends.torch_kernels.CausalAttention.apply", None)
+    ops = training_ops(get_backend("torch", "cpu", "float32"))
+    x = torch.ones(1, 2, 9, 4)
+    assert ops.attention(x, x, x, 1.0, "causal").shape == x.shape
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_recurrence(ops: Backend, name: str) -> None:
+    """The fused kernel is the step form, forward and backward, from any state."""
+    cell, B, T, C, H = CELLS[name], 3, 7, 5, 4
+    p = as_arrays(ops, initialise(cell_shapes(cell, C, H), seed=1))
+    rng = np.random.default_rng(0)
+    x, *state = (ops.asarray(rng.standard_normal(s)) for s in [(B, T, C)] + [(B, H)] * cell.states)
+    names = list(p)
+
+    def layer(own: Any) -> Any:
+        def f(x: Any, *rest: Any) -> Any:
+            weights = dict(zip(names, rest[: len(names)], strict=True))
+            y, after = run_layer(own, cell, weights, x, tuple(rest[len(names) :]))
+            return own.concat([y.reshape(-1), *(h.reshape(-1) for h in after)], axis=0)
+
+        return f
+
+    arrays = [x, *p.values(), *state]
+    both = [with_gradients(ops, layer(own), arrays) for own in (training_ops(ops), ops)]
+    assert all(np.abs(one - other).max() < 1e-5 for one, other in zip(*both, strict=True))
+    fused = training_ops(ops).recurrence(name, p, x, tuple(state))
+    assert (fused is not None) == (ops.name == "torch")
+
+
+def test_dropout(ops: Backend) -> None:
+    x = ops.asarray(np.ones((40, 50), np.float32))
+    plain, dropping = training_ops(ops), training_ops(ops, 0.25)
+    if ops.name == "mlx":
+        import mlx.core as mx
+
+        dropping.key = mx.random.key(3)
+    assert plain.dropout(x) is x
+    one, two = (ops.numpy(dropping.dropout(x)) for _ in range(2))
+    assert not np.array_equal(one, two)  # each site has a mask of its own
+    for y in (one, two):
+        assert set(np.unique(y).tolist()) == {0.0, float(np.float32(1 / 0.75))}
+        assert abs((y == 0).mean() - 0.25) < 0.04
+
+
+def test_step_form_is_linear_in_time() -> None:
+    """Indexing a time step costs a gradient of all steps: the graph must hold none of those."""
+    torch = pytest.importorskip("torch")
+    ops = get_backend("torch", "cpu", "float32")
+    cell = CELLS["rnn"]
+    p = as_arrays(ops, initialise(cell_shapes(cell, 3, 4)))
+    x = torch.zeros(1, 5, 3, requires_grad=True)
+    y, _ = run_layer(ops, cell, p, x, (torch.zeros(1, 4),))
+    seen, todo = set(), [y.grad_fn]
+    while todo:
+        node = todo.pop()
+        seen.add(node.name())
+        todo += [following for following, _ in node.next_functions if following is not None]
+    assert not [name for name in seen if "Select" in name or "Slice" in name]
+
+
+def test_memory_is_kept_only_where_there_is_glibc(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("torch")
+    from minigen.backends import torch_kernels
+
+    monkeypatch.setattr(torch_kernels.ctypes, "CDLL", lambda _: object())  # musl: no mallopt
+    torch_kernels.keep_memory()
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr(torch_kernels.ctypes, "CDLL", None)
+    torch_kernels.keep_memory()
+    assert torch_kernels.physical_cores() >= 1
