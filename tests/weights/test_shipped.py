@@ -1,0 +1,83 @@
+"""The model that ships: it loads, says the same on both backends, and other programs open it."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from collections.abc import Callable
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import minigen
+from minigen.chat.engine import Chat
+from minigen.hub import resolve
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+def test_it_is_small_and_whole() -> None:
+    folder = resolve(None)
+    assert folder.parent == Path(str(resources.files("minigen.weights")))
+    assert (folder / "model.safetensors").stat().st_size < 11 * 10**6
+    assert {"config.json", "tokenizer.json", "chat_template.jinja", "recipe.toml", "README.md"} <= {
+        path.name for path in folder.iterdir()
+    }
+
+
+def test_it_writes_on_both_backends(backend: str, device: str) -> None:
+    model = minigen.load(None, backend, device, "float32")
+    ids = model.generate_ids([model.needed_tokenizer.encode("Once upon a time")], max_tokens=60, temperature=0)[0]
+    text = model.needed_tokenizer.decode(ids)
+    words = text.split()
+    assert len(words) > 20
+    assert len(set(words)) > 12
+    assert EXPECTED in text
+
+
+EXPECTED = "there was a"
+
+
+def test_it_chats(run_cli: Run, backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"My name is Tim.\nTell me a story about a dog.\n")))
+    code, out, err = run_cli("chat", "--lines", "--backend", backend, "--seed", "1")
+    assert code == 0, err
+    assert "dog" in out
+    assert "<|" not in out
+
+
+def test_its_answers_end(backend: str, device: str) -> None:
+    chat = Chat(minigen.load(None, backend, device), settings={"seed": 1, "temperature": 0, "max_tokens": 100})
+    answer = chat.say("Hello!")
+    for _ in answer:
+        pass
+    assert answer.finish().runs[0].finish == "stop"
+
+
+def test_transformers_opens_it() -> None:
+    torch = pytest.importorskip("torch")
+    from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+
+    folder = resolve(None)
+    ids = PreTrainedTokenizerFast.from_pretrained(folder)("Once upon a time, there was a dog.")["input_ids"]
+    model = minigen.load(None, "torch", "cpu", "float32")
+    assert ids == model.needed_tokenizer.encode("Once upon a time, there was a dog.")
+    for dtype, most in ((torch.float32, 1e-4), (torch.bfloat16, 0.1)):
+        peer = LlamaForCausalLM.from_pretrained(folder, dtype=dtype).eval()
+        with torch.inference_mode():
+            theirs = peer(torch.tensor([ids])).logits[0].float().numpy()
+        ours = minigen.load(None, "torch", "cpu", str(dtype).removeprefix("torch.")).logits([ids])[0]
+        assert np.abs(ours - theirs).max() <= most, dtype
+
+
+def test_the_recipe_is_a_config() -> None:
+    from minigen.training.run import make_config
+
+    folder = resolve(None)
+    config = make_config({}, None, folder / "recipe.toml")
+    hub = json.loads((folder / "config.json").read_text())
+    assert (hub["hidden_size"], hub["num_hidden_layers"]) == (config.model.width, config.model.layers)
