@@ -60,7 +60,7 @@ class Reading:
 
 
 class Chat:
-    """A model, a conversation, and the settings of the next answer; `reply` and `go_on` give one.
+    """A model, a conversation, and the settings of the next answer; `say`, `again`, `edit` and `go_on` give one.
 
     `settings` are those of `Options.of` named in CHAT_SETTINGS; without a seed one is drawn, and all answers use it.
     `context` makes the window smaller than the model's. `plain` asks for the transcript where the model has a chat
