@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
     if sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty():
         from .chat_answer import terminal_without
 
-        with terminal_without("ECHOCTL"):
+        with terminal_without("ECHO", "ECHOCTL"):
             talk(app, resumed=args.resume is not None)
     else:
         answer_input(app, lines=args.lines)

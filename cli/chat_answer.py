@@ -18,12 +18,18 @@ if TYPE_CHECKING:
     from minigen.chat.engine import Answer
 
 
+class Stop:
+    """Whether an end was asked for. No threading.Event: a second signal within its `set` would wait for the first."""
+
+    asked = False
+
+
 @contextmanager
-def ctrl_c_asks(stop: threading.Event) -> Iterator[None]:
+def ctrl_c_asks(stop: Stop) -> Iterator[None]:
     """Ctrl-C in the block only asks for an end, however often it comes, so that nothing is left half done."""
 
     def ask(signum: int, frame: FrameType | None) -> None:
-        stop.set()
+        stop.asked = True
 
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -64,8 +70,8 @@ def show(app: ChatApp, begin: Callable[[], Answer]) -> None:
 
     Raises KeyboardInterrupt after Ctrl-C where nobody is there to say what comes next.
     """
-    stop = threading.Event()
-    with ctrl_c_asks(stop), terminal_without("ECHO", "ECHOCTL"):
+    stop = Stop()
+    with ctrl_c_asks(stop):
         answer = begin()
         before(app, answer)
         view = AnswerView(sys.stdout, terminal=app.terminal, markdown=app.markdown)
@@ -76,7 +82,7 @@ def show(app: ChatApp, begin: Callable[[], Answer]) -> None:
                 for piece in answer:
                     reading.done()
                     view.write(piece)
-                    if stop.is_set():
+                    if stop.asked:
                         break
         except Stopped:
             pass
@@ -85,7 +91,7 @@ def show(app: ChatApp, begin: Callable[[], Answer]) -> None:
             app.save()
             view.finish()
         after(app, answer)
-    if stop.is_set() and app.ask is None:
+    if stop.asked and app.ask is None:
         raise KeyboardInterrupt
 
 
@@ -132,7 +138,7 @@ class Stopped(Exception):  # noqa: N818  (no error: the user asked for it)
 class Reading:
     """A bar while a long prompt is read, which goes when the first piece of the answer comes."""
 
-    def __init__(self, stop: threading.Event) -> None:
+    def __init__(self, stop: Stop) -> None:
         self.stop = stop
         self.bar: Bar | None = None
 
@@ -144,7 +150,7 @@ class Reading:
         self.done()
 
     def show(self, done: int, total: int) -> None:
-        if self.stop.is_set():
+        if self.stop.asked:
             raise Stopped
         if self.bar is not None:
             self.bar.reach(done, total)
