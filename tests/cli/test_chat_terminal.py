@@ -51,7 +51,9 @@ class Terminal:
         )
 
     def tmux(self, *words: str, text: str | None = None) -> str:
-        done = subprocess.run([*self.tmux_command, *words], input=text, capture_output=True, text=True, check=True, timeout=TIMEOUT)
+        done = subprocess.run(
+            [*self.tmux_command, *words], input=text, capture_output=True, text=True, check=True, timeout=TIMEOUT
+        )
         return done.stdout
 
     def close(self) -> None:
