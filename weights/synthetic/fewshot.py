@@ -10,16 +10,9 @@ from minigen.weights.synthetic.tasks import TASKS
 
 # How often a task is drawn: what is only in the examples more often than what is a fact.
 WEIGHTS = {
-    "cipher": 10,
-    "language": 4,
-    "labels": 4,
-    "frame": 3,
-    "constant": 2,
-    "reverse": 2,
-    "copy": 2,
-    "sums": 2,
-    "counting": 2,
-}
+    "cipher": 8, "language": 4, "labels": 5, "frame": 3, "constant": 4, "copy": 4, "reverse": 4, "first-word": 3,
+    "last-word": 3, "capitalize": 2, "twice": 2, "sums": 2, "counting": 2,
+}  # fmt: skip
 _DRAWN = tuple(name for name in TASKS for _ in range(WEIGHTS.get(name, 1)))
 # What goes before the input, between input and output, and between the blocks.
 _ARROW = ("", " => ", "\n")

@@ -22,7 +22,7 @@ from minigen.weights.synthetic.mappings import (
     language,
     sums,
 )
-from minigen.weights.synthetic.pools import Made, Pair, kinds, number, pool, several
+from minigen.weights.synthetic.pools import Made, Pair, kinds, nonce, number, pool, several
 
 
 def _texts(make: Callable[[list[str]], Pair], low: int, high: int, description: str) -> Callable[[Draw, bool], Made]:
@@ -31,6 +31,8 @@ def _texts(make: Callable[[list[str]], Pair], low: int, high: int, description: 
     def task(draw: Draw, held: bool) -> Made:
         words = pool("words", held)
         count = number(draw, low, high)
+        if not held and draw() < 0.5:  # words that do not exist: what is copied is then read, not known
+            return description, lambda: make([nonce(draw) for _ in range(count)])
         return description, lambda: make(several(draw, words, count))
 
     return task
