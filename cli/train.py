@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from minigen.errors import MinigenError, UsageError
+from minigen.errors import MinigenError, SharedError, UsageError
 
 from .progress import Bar
 
 if TYPE_CHECKING:
     import dataclasses
 
+    from minigen.backends.group import Group
     from minigen.training.config import Config
     from minigen.training.reports import Outcome
     from minigen.training.run import Start
     from minigen.training.setup import Setup
 
+FIRST = 1.0  # seconds that the first process has to say what went wrong, before a launcher ends it for another's end
 TITLES = {"model": "the model", "data": "the data", "optimizer": "the optimizer", "schedule": "how long, how fast"}
 
 
@@ -81,28 +85,55 @@ def run(args: argparse.Namespace) -> int:
         return draw(Path(args.plot))
     if args.doctor:
         return diagnose(args)
+    from minigen.backends.group import barrier, join
+
+    group = join()
+    if group.rank:
+        logging.getLogger("minigen").setLevel(logging.ERROR)  # the first process warns for all
+    try:
+        code = train(args, group)
+    except SharedError as error:
+        if group.rank == 0:
+            raise
+        time.sleep(FIRST)
+        return error.exit_code
+    barrier(group)
+    return code
+
+
+def train(args: argparse.Namespace, group: Group) -> int:
+    """The whole of a run in this process: of several, the first one speaks."""
     from minigen.training.loop import Loop
-    from minigen.training.run import begin, resume
+    from minigen.training.run import begin, led, resume
 
     from .train_display import make_display
 
     flags = flags_of(args)
     start: Start | None = None
-    with Reading() as reading:
-        if args.resume is not None:
-            for name in ("out", "preset", "config"):
-                if getattr(args, name) is not None:
-                    raise UsageError(f"--resume goes on with the settings of the run: drop --{name}")
-            folder = Path(args.resume)
-            setup, start = resume(folder, flags, reading)
+    config, folder = led(group, lambda: plan(args, flags), lambda: plan(args, flags))
+    with Reading(group.rank == 0) as reading:
+        if config is None:
+            setup, start = resume(folder, flags, reading, group)
         else:
-            config = wanted(args, flags)
-            folder = Path(args.out) if args.out else default_out(config)
-            setup = begin(config, folder, reading)
-    say_data(setup)
-    with make_display() as display:
+            setup = begin(config, folder, reading, group)
+    if group.rank == 0:
+        say_data(setup)
+    with make_display(group.rank == 0) as display:
         outcome = Loop(setup, folder, display, start).run()
+    if group.rank:
+        return 130 if outcome.stopped else 0
     return finish(folder, outcome)
+
+
+def plan(args: argparse.Namespace, flags: dict[str, Any]) -> tuple[Config | None, Path]:
+    """The settings of a new run, or none where one goes on, and its folder."""
+    if args.resume is None:
+        config = wanted(args, flags)
+        return config, Path(args.out) if args.out else default_out(config)
+    for name in ("out", "preset", "config"):
+        if getattr(args, name) is not None:
+            raise UsageError(f"--resume goes on with the settings of the run: drop --{name}")
+    return None, Path(args.resume)
 
 
 def wanted(args: argparse.Namespace, flags: dict[str, Any]) -> Config:
@@ -121,7 +152,10 @@ def default_out(config: Config) -> Path:
 
 
 class Reading:
-    """What is prepared before a run, as a bar a task."""
+    """What is prepared before a run, as a bar a task, where it is `shown`."""
+
+    def __init__(self, shown: bool = True) -> None:
+        self.shown = shown
 
     def __enter__(self) -> Reading:
         self.bar: Bar | None = None
@@ -129,6 +163,8 @@ class Reading:
         return self
 
     def __call__(self, what: str, done: int, total: int) -> None:
+        if not self.shown:
+            return
         if what != self.name:
             self.__exit__()
             self.name, self.bar = what, Bar(what, "bytes")
@@ -173,8 +209,11 @@ def draw(folder: Path, quiet: bool = False) -> int:
 
 
 def diagnose(args: argparse.Namespace) -> int:
+    from minigen.backends.group import LAUNCHERS, launched
     from minigen.training.doctor import examine
 
+    if name := launched():
+        raise UsageError(f"--doctor checks in one process: start it without {LAUNCHERS[name]}")
     from .tables import render, screen
 
     rows, failed = [], 0

@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 BAR = 20  # columns of the bar, where there is room
 
 
-def make_display() -> Display:
-    """For what stdout is."""
+def make_display(shown: bool = True) -> Display:
+    """For what stdout is; nothing where it is not to be `shown`."""
+    if not shown:
+        return Hidden()
     if sys.stdout.isatty():
         from rich.console import Console
 
@@ -52,13 +54,14 @@ class Display:
             f"context {c.model.context}"
         )
         train, held = s.dataset.train, s.dataset.valid
+        where = s.ops.device if s.group.size == 1 else f"{s.group.size} x {c.run.device}"
         self.say(
             f"data: {train.tokens:,} tokens to train on ({plural(train.documents, 'document')}), "
             f"{held.tokens:,} to validate with ({plural(held.documents, 'document')}); {s.batches.mode}, "
             f"{s.batches.tokens_per_step:,} tokens a step, {s.batches.epoch_of(c.schedule.steps):.3g} epochs"
         )
         self.say(
-            f"on {s.ops.name} ({s.ops.device}, {s.ops.dtype}): matrix products at {about.peak / 1e9:,.0f} GFLOP/s; "
+            f"on {s.ops.name} ({where}, {s.ops.dtype}): matrix products at {about.peak / 1e9:,.0f} GFLOP/s; "
             "MFU counts 6 N + 12 L C T operations a token" + ("" if is_decoder(kind) else ", here 6 N")
         )
         if about.start:
@@ -81,6 +84,11 @@ class Display:
 
     def stopping(self) -> None:
         self.say("stopping after this step; once more to stop at once, unsaved")
+
+
+class Hidden(Display):
+    def say(self, text: str, style: str = "") -> None:
+        pass
 
 
 class LiveDisplay(Display):

@@ -36,5 +36,9 @@ class ContextError(MinigenError):
     """More tokens than the model's context, or than a state has room for."""
 
 
+class SharedError(MinigenError):
+    """What all processes that train together see alike: the first of them says it, the others only end."""
+
+
 class BackendError(MinigenError):
     """A framework, device or dtype that is not available here."""

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from minigen.backends.base import Array, Backend
+from minigen.backends.group import Group
 from minigen.backends.mlx import MLXBackend
 from minigen.backends.training import Floats, Forward, Ids, Leaf, Optimizer
 from minigen.tree import unflatten
@@ -96,6 +97,12 @@ class MLXTraining:
         self.gradient = gradient
         mx.eval(loss, gradient)
         return lambda: float(loss.item())
+
+    def all_reduce(self, group: Group) -> None:
+        total = group.sum(mx.concatenate([self.gradient[path].reshape(-1) for path in self.leaves]))
+        ends = np.cumsum([math.prod(leaf.shape) for leaf in self.leaves.values()])[:-1].tolist()
+        parts = zip(self.leaves.values(), mx.split(total, ends), strict=True)
+        self.gradient = {leaf.path: part.reshape(leaf.shape) for leaf, part in parts}
 
     def norm(self) -> float:
         _, norm = optim.clip_grad_norm(self.gradient, 1.0)  # lazy: the clipped gradients are never computed

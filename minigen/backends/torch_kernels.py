@@ -126,6 +126,10 @@ def physical_cores() -> int:
 
 
 def use_cores() -> None:
-    """No more threads than physical cores: a second one on a core only makes matrix products wait for it."""
-    if torch.get_num_threads() > physical_cores():
-        torch.set_num_threads(physical_cores())
+    """No more threads than physical cores: a second one on a core only makes matrix products wait for it.
+
+    Processes that torchrun started on this machine share them.
+    """
+    most = max(physical_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")), 1)
+    if torch.get_num_threads() > most:
+        torch.set_num_threads(most)

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 
 from minigen.backends.base import Array, Backend, Tree
+from minigen.backends.group import Group
 from minigen.backends.torch_kernels import TrainingOps, keep_memory, use_cores
 from minigen.backends.training import Floats, Forward, Ids, Leaf, Optimizer
 from minigen.tree import unflatten
@@ -137,6 +138,9 @@ class TorchTraining:
         with torch.random.fork_rng([self.ops.device] if self.ops.accelerated else []):
             torch.manual_seed(seed)
             yield
+
+    def all_reduce(self, group: Group) -> None:
+        group.sum(self.gradient)
 
     def norm(self) -> float:
         return float(torch.linalg.vector_norm(self.gradient))

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from minigen.backends.base import Array, Backend, Tree
+from minigen.backends.group import Group
 
 Ids = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
@@ -57,6 +58,10 @@ class Training(Protocol):
     def add_gradients(self, ids: Ids, targets: Ids, weights: Floats, total: float, seed: int) -> Callable[[], float]:
         """Adds the gradients of sum(weights * nats) / total over a batch (B, T) to those of the step, dropout drawn
         from `seed`. Returns what waits for the device and says that loss."""
+        ...
+
+    def all_reduce(self, group: Group) -> None:
+        """Sums the gradients of the step over all processes."""
         ...
 
     def norm(self) -> float:

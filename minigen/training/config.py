@@ -88,7 +88,7 @@ class OptimizerConfig:
 @dataclass(frozen=True)
 class ScheduleConfig:
     steps: int = setting(1000, "updates of the weights", least=1)
-    batch: int = setting(16, "rows in a batch", least=1)
+    batch: int = setting(16, "rows in a batch, of each process", least=1)
     accumulate: int = setting(1, "batches to an update", least=1)
     lr: float = setting(1e-3, "highest learning rate", above=0)
     warmup: int = setting(100, "steps until the learning rate is reached", least=0)
@@ -108,6 +108,9 @@ class RunConfig:
     prompt: str = setting("", "what the sample begins with (default: as a document does)", free=True)
     backend: str = setting("auto", "as in generate", choices=("auto", "torch", "mlx"))
     device: str = setting("", "cuda, cuda:1, mps, cpu (torch); gpu, cpu (mlx)")
+    processes: int = setting(
+        0, "processes that train together, as torchrun or mlx.launch starts them; 0: all that they start", least=0
+    )
     dtype: str = setting("float32", "bfloat16: mixed precision with float32 weights", choices=("float32", "bfloat16"))
     compile: bool = setting(False, "compile the step")
     save_dtype: str = setting("float32", "of the saved weights", choices=("float32", "bfloat16"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from minigen.backends.base import Backend
-from minigen.errors import MinigenError
+from minigen.errors import SharedError
 from minigen.families.family import Architecture
 from minigen.generate import Row, Runner, generate
 from minigen.layers.param import as_arrays
@@ -75,10 +76,12 @@ def mean_losses(
 ) -> tuple[float, int, tuple[float, ...]]:
     """Nats a token over all weighted targets, how many there were, and the nats a token of each bucket of positions.
 
-    Raises MinigenError where the loss is not finite.
+    The processes of a group are given the same batches, and each reads those that fall to it in turn.
+
+    Raises SharedError where the loss is not finite.
     """
-    nats, counts = np.zeros(BUCKETS), np.zeros(BUCKETS)
-    for batch in batches:
+    nats, counts, group = np.zeros(BUCKETS), np.zeros(BUCKETS), trainer.group
+    for batch in itertools.islice(batches, group.rank, None, group.size):
         weights = batch.weights.astype(np.float64)
         T = weights.shape[1]
         bucket = np.arange(T) * BUCKETS // T
@@ -86,8 +89,9 @@ def mean_losses(
         nats += np.bincount(bucket, found.sum(0), BUCKETS)
         counts += np.bincount(bucket, weights.sum(0), BUCKETS)
         done()
+    nats, counts = np.array(group.sum_numbers([*nats, *counts])).reshape(2, BUCKETS)
     total, count = float(nats.sum()), float(counts.sum())
     if not math.isfinite(total):
-        raise MinigenError("the validation loss is not finite: lower the learning rate")
+        raise SharedError("the validation loss is not finite: lower the learning rate")
     each = tuple(float(x / n) if n else math.nan for x, n in zip(nats, counts, strict=True))
     return (total / count if count else math.nan), round(count), each

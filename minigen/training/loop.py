@@ -14,7 +14,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from minigen.errors import MinigenError
+from minigen.backends.group import barrier
+from minigen.errors import MinigenError, SharedError
 from minigen.families.saving import to_tensors
 from minigen.training import checkpoint, machine
 from minigen.training.checkpoint import Position
@@ -24,7 +25,7 @@ from minigen.training.log import RunLog
 from minigen.training.reports import About, Outcome, Report, Reporter
 from minigen.training.schedule import learning_rate
 from minigen.training.setup import Setup
-from minigen.training.trackers import finite, trackers
+from minigen.training.trackers import Tracker, finite, trackers
 from minigen.training.trainer import Trainer
 
 SMOOTHING = 0.98  # of the training loss, a step
@@ -33,7 +34,7 @@ EXPLODED = 2.0  # nats above uniform guessing that no run comes back from
 
 
 class Loop:
-    """One process's share of a run, from its last checkpoint on."""
+    """One process's share of a run, from its last checkpoint on; of several, the first one writes."""
 
     def __init__(self, setup: Setup, folder: Path, reporter: Reporter, start: tuple[Path, Position] | None) -> None:
         self.setup, self.config, self.folder, self.reporter = setup, setup.config, folder, reporter
@@ -47,6 +48,10 @@ class Loop:
         self.evaluation_s = 0.0
         self.last: Evaluation | None = None
         self.asked = False  # to stop
+        self.saved: int | None = None  # the last step that was
+        self.leads = setup.group.rank == 0
+        self.log: RunLog | None = None
+        self.trackers: list[Tracker] = []
         c = setup.config
         # Training batches of other places than the run's own, the same at each validation.
         self.probe = Batches(setup.batches.tokens, setup.validation.batch, c.model.context, c.run.seed, mode="windows")
@@ -59,8 +64,10 @@ class Loop:
         """Raises MinigenError where training cannot go on; the message names the last checkpoint."""
         began = time.perf_counter()
         steps = self.config.schedule.steps
-        with RunLog(self.folder, self.position.step) as log, contextlib.ExitStack() as stack:
-            self.log, self.trackers = log, trackers(self.folder, self.config)
+        with contextlib.ExitStack() as stack:
+            if self.leads:
+                self.log = stack.enter_context(RunLog(self.folder, self.position.step))
+                self.trackers = trackers(self.folder, self.config)
             for tracker in self.trackers:
                 stack.callback(tracker.close)
             self.begin()
@@ -70,12 +77,13 @@ class Loop:
                         self.one_step(step)
                         if self.position.step % self.config.run.eval_every == 0 or self.position.step == steps:
                             self.evaluate()
-                        elif self.asked:
-                            self.save()
-                        if self.asked:
+                        if self.stopping():
+                            if self.saved != self.position.step:
+                                self.save()
                             break
                 except MinigenError as error:
-                    raise MinigenError(f"{error}; {self.whole()}") from error
+                    kind = SharedError if isinstance(error, SharedError) else MinigenError
+                    raise kind(f"{error}; {self.whole()}") from error
         published = checkpoint.pointed(self.folder, checkpoint.BEST) or checkpoint.pointed(
             self.folder, checkpoint.LATEST
         )
@@ -84,18 +92,22 @@ class Loop:
 
     def begin(self) -> None:
         s = self.setup
-        peak = machine.measure_peak(s.ops)
+        peak = s.group.sum_numbers([machine.measure_peak(s.ops)])[0]  # of all devices
         self.share = machine.flops_per_token(s.architecture, self.config.model.context) / peak
         about = About(self.folder, s, machine.parameters(s.architecture), self.position.step, peak)
-        self.log.add(
+        self.note(
             {
                 "kind": "begin", "step": self.position.step, "parameters": about.parameters, "peak_flops": peak,
                 "flops_per_token": self.share * peak, "backend": s.ops.name, "device": s.ops.device,
-                "dtype": s.ops.dtype, "train_tokens": s.dataset.train.tokens, "valid_tokens": s.dataset.valid.tokens,
-                **s.identity(),
+                "dtype": s.ops.dtype, "processes": s.group.size, "train_tokens": s.dataset.train.tokens,
+                "valid_tokens": s.dataset.valid.tokens, **s.identity(),
             }
         )  # fmt: skip
         self.reporter.begin(about)
+
+    def stopping(self) -> bool:
+        """Whether any process was asked to stop: all do after the same step."""
+        return bool(self.setup.group.sum_numbers([self.asked])[0])
 
     # -- a step -------------------------------------------------------------------------------------------------------
     def one_step(self, step: int) -> None:
@@ -131,15 +143,19 @@ class Loop:
         due = done % self.config.run.log_every == 0 or left == 0 or step == 0
         if due:
             row = {name: x for name, x in asdict(report).items() if name != "steps"}
-            self.log.add({"kind": "step", **row})
+            self.note({"kind": "step", **row})
             self.track("train/", done, {name: x for name, x in row.items() if name not in ("step", "eta")})
         self.reporter.step(report, due)
         guess = math.log(self.setup.architecture.vocab_size)
         if len(self.durations) >= 10 and smoothed > guess + EXPLODED:
-            raise MinigenError(
+            raise SharedError(
                 f"the training loss is {smoothed:.2f} at step {done}, far above the {guess:.2f} of guessing: "
                 f"lower the learning rate, which is {lr:g} there"
             )
+
+    def note(self, row: dict[str, Any]) -> None:
+        if self.log is not None:
+            self.log.add(row)
 
     def track(self, prefix: str, step: int, values: dict[str, Any]) -> None:
         for tracker in self.trackers:
@@ -148,8 +164,8 @@ class Loop:
     # -- a validation -------------------------------------------------------------------------------------------------
     def evaluate(self) -> None:
         began = time.perf_counter()
-        held, step, seen = self.setup.validation, self.position.step, 0
-        total = len(held) + self.probes
+        held, step, seen, group = self.setup.validation, self.position.step, 0, self.setup.group
+        total = sum(len(range(group.rank, count, group.size)) for count in (len(held), self.probes))  # of this process
 
         def one() -> None:
             nonlocal seen
@@ -163,26 +179,29 @@ class Loop:
         best = self.position.best_loss is None or loss < self.position.best_loss
         if best:
             self.position = replace(self.position, best_step=step, best_loss=loss)
-        sample = self.sampler(self.trainer, self.averaged)
+        sample = self.sampler(self.trainer, self.averaged) if self.leads else ""
         self.evaluation_s = time.perf_counter() - began
         found = Evaluation(step, loss, bits, train_loss, positions, sample, self.evaluation_s, best)
         row = asdict(found) | {"perplexity": found.perplexity, "gap": found.gap}
         row["positions"] = [None if math.isnan(x) else x for x in positions]
-        self.log.add({"kind": "evaluation", **row})
+        self.note({"kind": "evaluation", **row})
         scalars = ("loss", "perplexity", "bits_per_byte", "train_loss", "gap")
         self.track("valid/", step, {name: row[name] for name in scalars})
         self.last = found
         self.reporter.evaluated(found)
         every = self.config.run.save_every
-        if best or every == 0 or step % every == 0 or step == self.config.schedule.steps or self.asked:
+        if best or every == 0 or step % every == 0 or step == self.config.schedule.steps:
             self.save()
 
     # -- what is kept -------------------------------------------------------------------------------------------------
     def save(self) -> None:
-        folder = checkpoint_of(self.setup, self.trainer, self.folder, self.position)
-        checkpoint.prune(self.folder, self.config.run.keep)
-        checkpoint.publish(self.folder)
-        self.reporter.saved(folder)
+        self.saved = self.position.step
+        if self.leads:
+            folder = checkpoint_of(self.setup, self.trainer, self.folder, self.position)
+            checkpoint.prune(self.folder, self.config.run.keep)
+            checkpoint.publish(self.folder)
+            self.reporter.saved(folder)
+        barrier(self.setup.group)  # nobody ends before: a launcher would end the first one too
 
     def whole(self) -> str:
         """What a run that broke off has left."""

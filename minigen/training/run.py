@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from minigen.errors import MinigenError, UsageError
+from minigen.backends.group import ALONE, Group, barrier
+from minigen.errors import MinigenError, SharedError, UsageError
 from minigen.files import replacing
 from minigen.training import checkpoint
 from minigen.training.checkpoint import Position
@@ -20,6 +22,7 @@ SAVED = "train.toml"
 BROUGHT = (*SHAPE, "tokenizer")  # what comes with `--from`
 
 Start = tuple[Path, Position]  # a checkpoint and what it says
+T = TypeVar("T")
 
 
 def make_config(flags: Mapping[str, Any], name: str | None = None, toml: Path | None = None) -> Config:
@@ -38,11 +41,36 @@ def flag(name: str) -> str:
     return "DATA" if name == "data" else f"--{name.replace('_', '-')}"
 
 
-def begin(config: Config, out: Path, progress: Progress = lambda what, done, total: None) -> Setup:
+def led(group: Group, work: Callable[[], T], follow: Callable[[], T]) -> T:
+    """`work` in the first process, which may make files, while the others wait, and then `follow` in those.
+
+    Where `work` fails nobody follows: the others raise SharedError.
+    """
+    if group.rank:
+        if group.sum_numbers([0.0])[0]:
+            raise SharedError("the first process failed before a step was made")
+        return follow()
+    try:
+        done = work()
+    except Exception:
+        with contextlib.suppress(MinigenError):  # another has ended: what went wrong here says more
+            group.sum_numbers([1.0])
+        raise
+    barrier(group)
+    return done
+
+
+def begin(
+    config: Config, out: Path, progress: Progress = lambda what, done, total: None, group: Group = ALONE
+) -> Setup:
     """Makes the folder of a new run, with its tokenizer and its settings; where that fails nothing is left.
 
     Raises UsageError where there is something already, MinigenError for whatever cannot be used or written.
     """
+    return led(group, lambda: make(config, out, progress, group), lambda: take_up(out, {}, progress, group)[0])
+
+
+def make(config: Config, out: Path, progress: Progress, group: Group) -> Setup:
     if out.exists():
         if not out.is_dir() or any(out.iterdir()):
             if (out / SAVED).is_file():
@@ -56,7 +84,7 @@ def begin(config: Config, out: Path, progress: Progress = lambda what, done, tot
     except OSError as error:
         raise MinigenError(f"cannot make {out}: {error.strerror or error}") from error
     try:
-        setup = build(config, out, progress)
+        setup = build(config, out, progress, group)
         write(out, setup.config)
     except BaseException:
         shutil.rmtree(out, ignore_errors=True)
@@ -72,7 +100,10 @@ def write(out: Path, config: Config) -> None:
 
 
 def resume(
-    run: Path, given: Mapping[str, Any], progress: Progress = lambda what, done, total: None
+    run: Path,
+    given: Mapping[str, Any],
+    progress: Progress = lambda what, done, total: None,
+    group: Group = ALONE,
 ) -> tuple[Setup, Start | None]:
     """What a run needs to go on, from its last checkpoint, or from the beginning where there is none yet.
 
@@ -80,13 +111,19 @@ def resume(
     no number. Raises UsageError, naming it, for one that is not, and MinigenError for data or a tokenizer that
     changed.
     """
+    # What is given is in the run's settings by the time that the others read them.
+    return led(group, lambda: take_up(run, given, progress, group), lambda: take_up(run, {}, progress, group))
+
+
+def take_up(run: Path, given: Mapping[str, Any], progress: Progress, group: Group) -> tuple[Setup, Start | None]:
     if not (run / SAVED).is_file():
         raise UsageError(f"{run} is no run: it has no {SAVED}; begin one with --out {run}")
     config = Config().replace(**read_toml(run / SAVED))
     changed = {name: checked(name, value) for name, value in given.items()}
     asked = absolute(config.replace(**changed)).values()
     start = checkpoint.newest(run)
-    then = start[1].config if start is not None and start[1].config is not None else config.values()
+    kept = start[1].config if start is not None and start[1].config is not None else config.values()
+    then = {**config.values(), **kept}  # it may be older than a setting
     for name in SETTINGS:
         # JSON has no tuples.
         before = tuple(then[name]) if isinstance(then.get(name), list) else then.get(name)
@@ -99,7 +136,7 @@ def resume(
                 f"run, which --from {run} lets go on with this one's weights"
             )
     config = config.replace(**{name: value for name, value in changed.items() if name in FREE})
-    setup = build(config, run, progress)
+    setup = build(config, run, progress, group)
     if start is not None:
         found = setup.identity()
         for what, before in (("tokenizer", start[1].tokenizer), ("data", start[1].data)):
@@ -110,5 +147,6 @@ def resume(
                     f"{name} of {run} has changed since step {start[1].step} ({where}): put it back as it was, or "
                     f"begin another run with --from {run}"
                 )
-    write(run, setup.config)
+    if group.rank == 0:
+        write(run, setup.config)
     return setup, start

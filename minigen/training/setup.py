@@ -11,6 +11,7 @@ from typing import Any
 
 from minigen.backends import get_backend
 from minigen.backends.base import Backend, Tree
+from minigen.backends.group import ALONE, Group, check_backend
 from minigen.checkpoint import read_config, read_headers
 from minigen.errors import UsageError
 from minigen.families import Architecture, Family, HubConfig, find_family
@@ -58,6 +59,7 @@ class Setup:
     validation: Validation
     prompt: tuple[int, ...]  # of the sample
     stop_ids: tuple[int, ...]
+    group: Group = ALONE  # this process and those that it trains with
 
     def identity(self) -> dict[str, str]:
         return {"data": self.dataset.key, "tokenizer": tokenizer_identity(self.tokenizer, self.tokenizer_folder)}
@@ -76,6 +78,7 @@ class Setup:
         o, c = self.config.optimizer, self.config
         asked = Optimizer(o.optimizer, o.betas, o.eps, o.weight_decay, o.clip, o.ema)
         settings: dict[str, Any] = {"dropout": c.model.dropout, "seed": c.run.seed, "compile": c.run.compile}
+        settings["group"] = self.group
         params = self.initial() if params is None else params
         return Trainer(self.ops, self.architecture, params, optimizer or asked, **settings | changes)
 
@@ -100,7 +103,9 @@ def as_json(content: Any) -> bytes:
     return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
 
 
-def build(config: Config, folder: Path, progress: Progress = lambda what, done, total: None) -> Setup:
+def build(
+    config: Config, folder: Path, progress: Progress = lambda what, done, total: None, group: Group = ALONE
+) -> Setup:
     """Makes what is not there yet: the tokenizer, in `folder`/tokenizer, and the tokens, in the cache.
 
     Raises MinigenError for whatever cannot be: a source, a size, a name, a backend.
@@ -113,8 +118,7 @@ def build(config: Config, folder: Path, progress: Progress = lambda what, done, 
         raise UsageError(
             f"save_every is {config.run.save_every}: it must be a multiple of eval_every, {config.run.eval_every}"
         )
-    ops = get_backend(config.run.backend, config.run.device or None, config.run.dtype)
-    config = config.replace(backend=ops.name, device=ops.device)
+    ops, config = place_in(group, config)
     source = from_folder(config)
     place = folder / TOKENIZER
     if not place.is_dir():
@@ -135,7 +139,7 @@ def build(config: Config, folder: Path, progress: Progress = lambda what, done, 
             f"the tokenizer has {tokenizer.vocab_size} tokens and the model's vocabulary {architecture.vocab_size}: "
             "raise --vocab (0 takes the tokenizer's), or use a smaller tokenizer"
         )
-    data, micros = config.data, config.schedule.accumulate
+    data, micros = config.data, config.schedule.accumulate * group.size
     dataset = prepare(
         data.data,
         tokenizer,
@@ -155,7 +159,24 @@ def build(config: Config, folder: Path, progress: Progress = lambda what, done, 
     held = replace(held, batch=-(-len(held) // -(-len(held) // most)))
     prompt = sample_prompt(config, tokenizer, dataset, architecture)
     stop = tuple(end_ids(tokenizer, data.chat))
-    return Setup(config, ops, hub, family, architecture, tokenizer, place, dataset, batches, held, prompt, stop)
+    return Setup(config, ops, hub, family, architecture, tokenizer, place, dataset, batches, held, prompt, stop, group)
+
+
+def place_in(group: Group, config: Config) -> tuple[Backend, Config]:
+    """The backend of this process, and the settings that say which and of how many; they are those of every process.
+
+    Raises UsageError where there are more or fewer processes than the settings have.
+    """
+    wanted, there = config.run.processes, group.size
+    if wanted not in (0, there):
+        raise UsageError(
+            f"processes is {wanted}, and there {'is 1' if there == 1 else f'are {there}'}: start {wanted}, which "
+            f"torchrun --nproc-per-node {wanted} -m minigen and mlx.launch -n {wanted} minigen do, or begin another run"
+        )
+    name = check_backend(group, config.run.backend)
+    ops = get_backend(name, group.place(config.run.device or None), config.run.dtype)
+    device = ops.device if group.size == 1 else ops.device.partition(":")[0]  # each has a GPU of its own
+    return ops, config.replace(backend=ops.name, device=device, processes=there)
 
 
 def absolute(config: Config) -> Config:

@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from minigen.backends.base import Backend, Tree
+from minigen.backends.group import ALONE, Group
 from minigen.backends.training import Leaf, Optimizer, get_training
-from minigen.errors import MinigenError, UsageError
+from minigen.errors import MinigenError, SharedError, UsageError
 from minigen.families.family import Architecture
 from minigen.layers.param import Param
 from minigen.training.batch import Batch
@@ -34,6 +35,8 @@ class Step:
 class Trainer:
     """Master weights, optimizer and average in float32; the model computes in `ops.dtype`: float32, or bfloat16.
 
+    Each process of a `group` has one, and makes the same updates.
+
     Raises UsageError for an optimizer or a setting that there is not.
     """
 
@@ -47,9 +50,10 @@ class Trainer:
         dropout: float = 0.0,
         seed: int = 0,
         compile: bool = False,  # noqa: A002  (the flag's name on the command line)
+        group: Group = ALONE,
     ) -> None:
         check(ops, optimizer, dropout)
-        self.seed = seed
+        self.seed, self.group = seed, group
         shapes = flatten(architecture.shapes())
         flat = {path: np.asarray(x, np.float32) for path, x in flatten(params).items()}
         assert {path: x.shape for path, x in flat.items()} == {path: tuple(p.shape) for path, p in shapes.items()}
@@ -60,12 +64,15 @@ class Trainer:
     def step(self, batches: Sequence[Batch], lr: float, number: int) -> Step:
         """One update by the mean gradient of all batches, each weighted token counted alike.
 
-        Raises MinigenError where the loss or a gradient is not finite, and where memory is short; the weights are then
-        what they were.
+        The processes of a group are given the same batches and compute those that fall to them in turn.
+
+        Raises SharedError where the loss or a gradient is not finite, and MinigenError where memory is short or another
+        process has ended; the weights are then what they were.
         """
         total = float(sum(batch.weights.sum(dtype=np.float64) for batch in batches))
         if total <= 0:
-            raise MinigenError(f"step {number} has no token to train on: every weight of its batches is 0")
+            raise SharedError(f"step {number} has no token to train on: every weight of its batches is 0")
+        rank, size = self.group.rank, self.group.size
         try:
             with self.advice():
                 losses = [
@@ -73,11 +80,17 @@ class Trainer:
                         batch.ids, batch.targets, batch.weights, total, self.draw(number, micro)
                     )
                     for micro, batch in enumerate(batches)
+                    if micro % size == rank
                 ]
-                loss, norm = math.fsum(part() for part in losses), self.training.norm()
+                loss = math.fsum(part() for part in losses)
+                if size > 1:
+                    self.training.all_reduce(self.group)
+                norm = self.training.norm()
+                # One norm for all: processes with other numbers of threads may round it otherwise.
+                loss, norm = self.group.sum_numbers([loss, norm if rank == 0 else 0.0])
             if not (math.isfinite(loss) and math.isfinite(norm)):
                 what = f"loss is {loss}" if not math.isfinite(loss) else f"gradient norm is {norm}"
-                raise MinigenError(f"the {what} at step {number}: lower the learning rate, which is {lr:g} there")
+                raise SharedError(f"the {what} at step {number}: lower the learning rate, which is {lr:g} there")
         except BaseException:  # Ctrl-C too: half a step's gradients must not reach the next
             self.training.discard()
             raise
