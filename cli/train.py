@@ -122,7 +122,7 @@ def train(args: argparse.Namespace, group: Group) -> int:
         outcome = Loop(setup, folder, display, start).run()
     if group.rank:
         return 130 if outcome.stopped else 0
-    return finish(folder, outcome)
+    return finish(folder, outcome, adapter=setup.lora is not None)
 
 
 def plan(args: argparse.Namespace, flags: dict[str, Any]) -> tuple[Config | None, Path]:
@@ -185,7 +185,7 @@ def say_data(setup: Setup) -> None:
         print(f"minigen: warning: left out of the data: {names}", file=sys.stderr)
 
 
-def finish(folder: Path, outcome: Outcome) -> int:
+def finish(folder: Path, outcome: Outcome, *, adapter: bool) -> int:
     if outcome.stopped:
         print(f"stopped after step {outcome.step}, which is saved: go on with minigen train --resume {folder}")
         return 130
@@ -194,7 +194,8 @@ def finish(folder: Path, outcome: Outcome) -> int:
     except MinigenError as error:  # no matplotlib: the run is whole without a picture
         print(f"minigen: warning: no loss.png: {error}", file=sys.stderr)
     what = f" (the best, {outcome.published.name})" if outcome.published else ""
-    print(f"done in {outcome.seconds:.0f} s: {folder} is a model{what}; try minigen generate {folder}")
+    kind, also = ("an adapter", f", or merge it: minigen convert {folder} OUT") if adapter else ("a model", "")
+    print(f"done in {outcome.seconds:.0f} s: {folder} is {kind}{what}; try minigen generate {folder}{also}")
     return 0
 
 

@@ -49,9 +49,10 @@ class Display:
     def begin(self, about: About) -> None:
         s, c = about.setup, about.setup.config
         kind = s.hub["model_type"]
+        adapter = f" and {about.trained:,} of an adapter of rank {c.model.lora_rank}" if s.lora is not None else ""
         self.say(
-            f"{about.folder}: {kind}, {about.parameters:,} parameters, vocabulary {s.architecture.vocab_size:,}, "
-            f"context {c.model.context}"
+            f"{about.folder}: {kind}, {about.parameters:,} parameters{adapter}, "
+            f"vocabulary {s.architecture.vocab_size:,}, context {c.model.context}"
         )
         train, held = s.dataset.train, s.dataset.valid
         where = s.ops.device if s.group.size == 1 else f"{s.group.size} x {c.run.device}"

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from minigen.errors import MinigenError
+from minigen.errors import MinigenError, UsageError
 
 
 @contextmanager
@@ -28,6 +29,39 @@ def replacing(path: Path) -> Iterator[Path]:
             beside.unlink(missing_ok=True)
     except OSError as error:
         raise MinigenError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """A folder beside `folder` to write into; it gets that name when the block ends well, else it is removed.
+
+    Raises UsageError where there is something of that name, MinigenError where the disk refuses.
+    """
+    if folder.exists() or folder.is_symlink():
+        raise UsageError(f"{folder} is there already: name another folder, or remove it")
+    beside = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    try:
+        beside.mkdir(parents=True)
+        try:
+            yield beside
+            sync_all(beside)
+            os.rename(beside, folder)
+            sync_folder(folder.parent)
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+    except OSError as error:
+        raise MinigenError(f"cannot write {folder}: {error.strerror or error}") from error
+
+
+def sync_all(folder: Path) -> None:
+    """All files and folders in a folder, and itself."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb+") as file:
+                os.fsync(file.fileno())
+        else:
+            sync_folder(path)
+    sync_folder(folder)
 
 
 def sync_folder(folder: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from minigen.checkpoint import read_config, read_headers
 from minigen.errors import CheckpointError
+from minigen.families.adapters import WEIGHTS, is_adapter, read_adapter
 
 WHOLE = 64 * 2**20  # bytes of a file up to which all of it counts
 BLOCKS, BLOCK = 64, 2**18  # of a larger one: how many blocks count, and their bytes
@@ -18,12 +19,19 @@ def fingerprint(folder: Path) -> str:
 
     A file of more than 64 MiB is told by its size, its safetensors header and 64 blocks of 256 KiB, evenly spaced from
     the first byte to the last. That tells models and training steps apart at the price of reading 16 MiB, but not two
-    files that were made to differ between the blocks. Raises CheckpointError where the folder is no model.
+    files that were made to differ between the blocks. Of an adapter, its base, its scales and its weights count. Raises
+    CheckpointError where the folder is no model, SourceError where an adapter's base is not there.
     """
-    read_config(folder)
-    weights = {info.file for info in read_headers(folder).values()}
     whole = hashlib.sha256()
-    for path in [folder / "config.json", *sorted(weights)]:
+    if is_adapter(folder):
+        adapter = read_adapter(folder)
+        scales = sorted((module, pair.scale) for module, pair in adapter.pairs.items())
+        whole.update(f"{fingerprint(adapter.base_folder(offline=True))} {scales}".encode())
+        paths = [folder / WEIGHTS]
+    else:
+        read_config(folder)
+        paths = [folder / "config.json", *sorted({info.file for info in read_headers(folder).values()})]
+    for path in paths:
         one = hashlib.sha256()
         try:
             for piece in pieces(path):

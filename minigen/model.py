@@ -13,12 +13,11 @@ import numpy.typing as npt
 
 from minigen.backends import choose_backend, get_backend
 from minigen.beam import steps
-from minigen.checkpoint import read_config, read_headers
 from minigen.errors import CheckpointError, ContextError, TokenizerError, UsageError
-from minigen.families import Architecture, HubConfig, find_family
-from minigen.families.loading import load_params, stored_dtype
+from minigen.families import Architecture
+from minigen.families.loading import stored_dtype
+from minigen.families.opening import generation_file, open_stored, text_folder
 from minigen.generate import Row, Runner, check_ids
-from minigen.hub import resolve
 from minigen.options import Options
 from minigen.text import Completion, TextRun
 from minigen.tokenizer import Tokenizer, load_tokenizer
@@ -33,31 +32,28 @@ def load(
     *,
     offline: bool = False,
 ) -> Model:
-    """Loads a model from a folder, a hub id (`org/name[@revision]`), or, with None, the one that ships.
+    """Loads a model from a folder, a hub id (`org/name[@revision]`), or, with None, the one that ships. A folder with a
+    LoRA adapter is the model that it belongs to, with the adapter merged in.
 
     `backend` is "auto", "torch" or "mlx"; `device` what the framework calls it; `dtype` float32, bfloat16 or float16
     (without it: float32 on a CPU, the checkpoint's own on a GPU). `offline` never opens a socket. Raises MinigenError:
     SourceError, CheckpointError, BackendError or UsageError, each one line.
     """
     backend = choose_backend(backend)
-    folder = resolve(source, offline=offline)
-    values = read_config(folder)
-    family = find_family(values)
-    architecture = family.build(HubConfig(values, str(folder / "config.json")))
-    tensors = read_headers(folder)
-    ops = get_backend(backend, device, dtype, stored=stored_dtype(tensors))
-    params = load_params(ops, architecture, family, tensors, folder)
-    return Model(Runner(ops, architecture, params), folder, values)
+    stored = open_stored(source, offline=offline)
+    ops = get_backend(backend, device, dtype, stored=stored_dtype(stored.tensors))
+    return Model(Runner(ops, stored.architecture, stored.params(ops)), stored.folder, stored.config, stored.base)
 
 
 class Model:
     """A decoder or recurrent model on one backend; `load` makes it.
 
-    `config` says what it is made of; `tokenizer` is None for a folder without one.
+    `config` says what it is made of; `tokenizer` is None for a folder without one. `base` is the folder of an adapter's
+    model, which has what the adapter's own does not.
     """
 
-    def __init__(self, runner: Runner, folder: Path, hub_config: Mapping[str, Any]) -> None:
-        self.runner, self.folder, self.hub_config = runner, folder, hub_config
+    def __init__(self, runner: Runner, folder: Path, hub_config: Mapping[str, Any], base: Path | None = None) -> None:
+        self.runner, self.folder, self.hub_config, self.base = runner, folder, hub_config, base or folder
 
     def __repr__(self) -> str:
         return f"Model({str(self.folder)!r}, backend={self.backend!r}, device={self.device!r}, dtype={self.dtype!r})"
@@ -81,7 +77,12 @@ class Model:
     @cached_property
     def tokenizer(self) -> Tokenizer | None:
         """Read when first needed. Raises TokenizerError where its files are broken."""
-        return load_tokenizer(self.folder, self.hub_config)
+        return load_tokenizer(self.text_folder, self.hub_config)
+
+    @property
+    def text_folder(self) -> Path:
+        """Where the tokenizer and the chat template are."""
+        return text_folder(self.folder, self.base)
 
     @cached_property
     def stop_ids(self) -> frozenset[int]:
@@ -90,7 +91,7 @@ class Model:
             tokenizer = self.tokenizer
         except TokenizerError:  # those who bring ids need none; whoever brings text is told
             tokenizer = None
-        return frozenset(stop_ids(self.folder, self.hub_config, tokenizer))
+        return frozenset(stop_ids(generation_file(self.folder, self.base), self.hub_config, tokenizer, self.base))
 
     @property
     def needed_tokenizer(self) -> Tokenizer:
@@ -173,9 +174,9 @@ class Model:
         return [row.ids for row in batch]
 
 
-def stop_ids(folder: Path, hub_config: Mapping[str, Any], tokenizer: Tokenizer | None) -> set[int]:
-    """eos_token_id of generation_config.json and of config.json, each a number or a list, and the tokenizer's own."""
-    path = folder / "generation_config.json"
+def stop_ids(path: Path, hub_config: Mapping[str, Any], tokenizer: Tokenizer | None, folder: Path) -> set[int]:
+    """eos_token_id of generation_config.json, which is `path`, and of config.json in `folder`, each a number or a list,
+    and the tokenizer's own."""
     found: set[int] = set()
     for where, values in (
         (path, read_object(path) if path.is_file() else {}),

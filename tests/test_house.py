@@ -23,10 +23,11 @@ LAYERS = (
     {"backends"},
     {"layers", "state"},
     {"decoder", "recurrent"},
-    {"weight_files", "checkpoint", "families", "hub", "tokenizer", "sampling", "stopping", "state_file"},
+    {"weight_files", "checkpoint", "families", "fingerprint", "hub", "tokenizer", "sampling", "stopping", "state_file"},
     {"options", "generate", "beam", "text", "branches", "shared_text", "scoring"},
     {"model"},
-    {"fingerprint", "perplexity", "prompt_cache", "fewshot", "chat", "training"},
+    {"perplexity", "prompt_cache", "fewshot", "chat", "training"},
+    {"convert"},
     {"cli", "weights", "__main__"},
 )
 

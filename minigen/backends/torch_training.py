@@ -104,7 +104,8 @@ class TorchTraining:
                 part.grad = self.gradient[end : end + count]
                 stretches.append({"params": [part], "weight_decay": decay})
                 end += count
-        yield torch.optim.AdamW(stretches, betas=settings.betas, eps=settings.eps, fused=True)
+        if stretches:  # an adapter is matrices alone
+            yield torch.optim.AdamW(stretches, betas=settings.betas, eps=settings.eps, fused=True)
 
     # -- one step -----------------------------------------------------------------------------------------------------
     def tree(self, values: Sequence[Array]) -> Tree:

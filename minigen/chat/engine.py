@@ -80,7 +80,7 @@ class Chat:
         self.model, self.plain = model, plain
         self.conversation = conversation or Conversation()
         self.tokenizer: Tokenizer = model.needed_tokenizer
-        template = None if plain else find_template(model.folder)
+        template = None if plain else find_template(model.text_folder)
         self.format = ChatFormat(template, self.tokenizer) if template else ChatFormat.transcript(self.tokenizer)
         self.settings: dict[str, Any] = {}
         self.configure(**(settings or {}))

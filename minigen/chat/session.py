@@ -19,10 +19,10 @@ from minigen.chat.window import POLICIES
 from minigen.errors import ChatError, MinigenError
 from minigen.files import replacing
 from minigen.model import Model
+from minigen.tokenizer import token_files
 
 KEY = "minigen_chat"  # of the first line: the format's version
 VERSION = 1
-TOKENIZER_FILES = ("tokenizer.json", "vocab.bpe", "encoder.json", "merges.txt", "vocab.json")
 
 
 @dataclass
@@ -42,9 +42,8 @@ class Session:
 def tokenizer_key(model: Model) -> str:
     """64 hexadecimal digits that differ where two models read different tokens."""
     found = hashlib.sha256(json.dumps([model.hub_config.get("tokenizer"), model.config.vocab_size]).encode())
-    for path in sorted(model.folder.glob("*.tiktoken")) + [model.folder / name for name in TOKENIZER_FILES]:
-        if path.is_file():
-            found.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
+    for path in token_files(model.text_folder):
+        found.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
     return found.hexdigest()
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from minigen.backends.base import Array, Backend, Tree
 from minigen.checkpoint import FLOAT_DTYPES, TensorInfo
 from minigen.errors import CheckpointError
+from minigen.families.adapters import Adapter, key_of
 from minigen.families.family import Architecture, Family
 from minigen.layers.param import Param
 from minigen.tree import flatten, unflatten
@@ -114,6 +115,15 @@ def unused_names(architecture: Architecture, family: Family) -> tuple[str, ...]:
     return () if "head.weight" in flatten(architecture.shapes()) else family.names["head.weight"].names
 
 
+def matrices(entries: list[Entry], family: Family) -> dict[str, tuple[int, ...]]:
+    """The shape of every stored tensor as the model computes with it, (out, in), by its key for adapters."""
+    return {
+        key_of(piece.name, family.prefix): piece.shape[::-1] if entry.transposed else piece.shape
+        for entry in entries
+        for piece in entry.pieces
+    }
+
+
 def listed(names: list[str]) -> str:
     more = len(names) - SHOWN
     return ", ".join(names[:SHOWN]) + (f" and {more} more" if more > 0 else "")
@@ -126,18 +136,30 @@ def stored_dtype(tensors: Mapping[str, TensorInfo]) -> str:
 
 
 def load_params(
-    ops: Backend, architecture: Architecture, family: Family, tensors: Mapping[str, TensorInfo], where: Path
+    ops: Backend,
+    architecture: Architecture,
+    family: Family,
+    tensors: Mapping[str, TensorInfo],
+    where: Path,
+    adapter: Adapter | None = None,
 ) -> Tree:
-    """Reads the weights into the layout that the model computes with, once: joined, transposed, in the backend's dtype.
+    """Reads the weights into the layout that the model computes with, once: joined, transposed, in the backend's dtype,
+    with an adapter that fits merged in.
 
     Raises CheckpointError as `check` does. Warns, by name, of weights with NaN or infinity.
     """
     entries = plan(architecture, family, tensors)
     check(entries, tensors, architecture, family, where)
+    merged = adapter.merger(ops, family.prefix) if adapter is not None else None
     files = {file: ops.load(file) for file in {tensor.file for tensor in tensors.values()}}
+
+    def read(name: str, transposed: bool) -> Array:
+        stored = files[tensors[name].file][name]
+        return ops.astype(merged(name, transposed, stored) if merged else stored, ops.dtype)
+
     flat: dict[str, Array] = {}
     for entry in entries:
-        arrays = [ops.astype(files[tensors[piece.name].file][piece.name], ops.dtype) for piece in entry.pieces]
+        arrays = [read(piece.name, entry.transposed) for piece in entry.pieces]
         joined = arrays[0] if len(arrays) == 1 else ops.concat(arrays, axis=0)
         flat[entry.path] = (
             ops.contiguous(ops.permute(joined, (1, 0))) if entry.transposed and joined.ndim == 2 else joined

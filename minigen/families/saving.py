@@ -10,14 +10,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from minigen.backends.base import Tree
+from minigen.backends.base import DTYPES, Tree
 from minigen.families.family import Architecture, Family
 from minigen.families.loading import plan
 from minigen.tree import flatten
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
-DTYPES = ("float32", "bfloat16")
 NAMES = {  # NumPy's names of dtypes -> those of safetensors
     "float32": "F32", "float64": "F64", "float16": "F16", "int64": "I64", "int32": "I32", "int8": "I8",
     "uint64": "U64", "uint32": "U32", "uint16": "U16", "uint8": "U8", "bool": "BOOL",
@@ -46,27 +45,35 @@ def bfloat16(x: npt.NDArray[np.float32]) -> npt.NDArray[np.uint16]:
     return np.where(np.isnan(x), (bits >> 16) | 0x40, rounded).astype(np.uint16)
 
 
-def write_tensors(path: Path, tensors: Arrays, dtype: str = "float32") -> None:
-    """Writes a safetensors file in place; the same tensors are the same bytes. `dtype` is for floats.
+def stored(x: npt.NDArray[Any], dtype: str) -> npt.NDArray[Any]:
+    """An array as its file has it, float32 in `dtype`."""
+    if x.dtype != np.float32 or dtype == "float32":
+        return np.ascontiguousarray(x)
+    return bfloat16(x) if dtype == "bfloat16" else np.ascontiguousarray(x, np.float16)
+
+
+def write_tensors(
+    path: Path, tensors: Arrays, dtype: str = "float32", metadata: Mapping[str, str] | None = None
+) -> None:
+    """Writes a safetensors file in place; the same tensors are the same bytes. `dtype` is for float32.
 
     Not by the library: what it takes for a dtype that NumPy has not differs from one version to the next. Raises
     OSError where the disk refuses.
     """
     assert dtype in DTYPES
-    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    header: dict[str, Any] = {"__metadata__": {"format": "pt", **(metadata or {})}}
     order = sorted(tensors, key=lambda name: (-tensors[name].dtype.itemsize, name))  # so that each is aligned
-    arrays, end = list[npt.NDArray[Any]](), 0
+    end = 0
     for name in order:
         x = tensors[name]
-        small = dtype == "bfloat16" and x.dtype == np.float32
+        small = dtype != "float32" and x.dtype == np.float32
         size = x.size * (2 if small else x.dtype.itemsize)
-        kind = "BF16" if small else NAMES[x.dtype.name]
+        kind = {"bfloat16": "BF16", "float16": "F16"}[dtype] if small else NAMES[x.dtype.name]
         header[name] = {"dtype": kind, "shape": list(x.shape), "data_offsets": [end, end + size]}
-        arrays.append(bfloat16(x) if small else x)
         end += size
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     with path.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
-        for x in arrays:
-            file.write(np.ascontiguousarray(x).tobytes())
+        for name in order:
+            file.write(stored(tensors[name], dtype).tobytes())

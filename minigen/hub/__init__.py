@@ -12,6 +12,20 @@ from pathlib import Path
 from minigen.errors import SourceError
 from minigen.weight_files import files_in, pick_weights
 
+# What a model folder may have beside config.json, its weights and *.tiktoken.
+TEXT_FILES = (
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "vocab.json",
+    "merges.txt",
+    "vocab.bpe",
+    "encoder.json",
+    "chat_template.jinja",
+    "chat_template.json",
+)
+
 
 def resolve(source: str | os.PathLike[str] | None, *, offline: bool = False) -> Path:
     """The folder of model files that a source means; None means the model that ships with minigen.

@@ -14,21 +14,9 @@ from typing import TypeVar
 from huggingface_hub import HfApi, constants, hf_hub_download
 
 from minigen.errors import SourceError
+from minigen.hub import TEXT_FILES
 from minigen.hub.faults import UnreachableError, explain
 from minigen.weight_files import INDEX, files_in, holds, no_weights, pick_weights, read_index, some
-
-_TEXT_FILES = (
-    "generation_config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "vocab.json",
-    "merges.txt",
-    "vocab.bpe",
-    "encoder.json",
-    "chat_template.jinja",
-    "chat_template.json",
-)
 
 _log = logging.getLogger("minigen")
 _T = TypeVar("_T")
@@ -84,7 +72,7 @@ def _download(repo: str, revision: str, place: str) -> Path:
 
     folder = get("config.json").parent
     for name in names:
-        if name in _TEXT_FILES or name.endswith(".tiktoken"):
+        if name in TEXT_FILES or name.endswith(".tiktoken"):
             get(name)
     if "tokenizer.model" in names and "tokenizer.json" not in names:
         get("tokenizer.model")

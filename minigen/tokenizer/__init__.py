@@ -20,7 +20,13 @@ from minigen.tokenizer.tokenizer_json import from_tokenizer_json
 
 __all__ = ["ByteTokenizer", "CharacterTokenizer", "StreamDecoder", "Tokenizer", "load_tokenizer"]
 
+FILES = ("tokenizer.json", "vocab.bpe", "encoder.json", "merges.txt", "vocab.json")  # and *.tiktoken
 PAIRS = (("vocab.bpe", "encoder.json"), ("merges.txt", "vocab.json"))
+
+
+def token_files(folder: Path) -> list[Path]:
+    """The files that say which tokens a text becomes."""
+    return [path for path in (*sorted(folder.glob("*.tiktoken")), *(folder / x for x in FILES)) if path.is_file()]
 
 
 def load_tokenizer(folder: Path, config: Mapping[str, Any] | None = None) -> Tokenizer | None:

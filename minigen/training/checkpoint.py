@@ -4,6 +4,7 @@ RUN/step-000500/           config.json, model.safetensors, tokenizer, generation
 RUN/step-000500/training/  state.safetensors, position.json
 RUN/latest, RUN/best       the name of a folder, as text
 RUN/                       the best checkpoint's model files (the latest's while none has been validated): a model too
+                           Runs with --lora-rank have adapter_config.json and adapter_model.safetensors instead.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import numpy.typing as npt
 
 from minigen.errors import CheckpointError, MinigenError
 from minigen.families.saving import write_tensors
-from minigen.files import replacing, sync_folder
+from minigen.files import replacing, sync_all, sync_folder
 
 WEIGHTS, STATE, POSITION = "model.safetensors", "training/state.safetensors", "training/position.json"
 LATEST, BEST = "latest", "best"
@@ -53,11 +54,20 @@ def name_of(step: int) -> str:
     return f"step-{step:06d}"
 
 
-def save(run: Path, position: Position, files: Mapping[str, bytes], tensors: Arrays, dtype: str, state: Arrays) -> Path:
+def save(
+    run: Path,
+    position: Position,
+    files: Mapping[str, bytes],
+    tensors: Arrays,
+    dtype: str,
+    state: Arrays,
+    weights: str = WEIGHTS,
+    metadata: Mapping[str, str] | None = None,
+) -> Path:
     """Writes the checkpoint of a step beside the others and makes it the latest.
 
-    `files`: the small ones of the model by name. Raises MinigenError where the disk refuses; all that was there is as
-    it was.
+    `files`: the small ones of the model by name; `tensors` go into the file `weights`, with `metadata`. Raises
+    MinigenError where the disk refuses; all that was there is as it was.
     """
     folder = run / name_of(position.step)
     beside = run / f".{folder.name}.tmp"
@@ -68,9 +78,9 @@ def save(run: Path, position: Position, files: Mapping[str, bytes], tensors: Arr
         try:
             for name, content in files.items():
                 (beside / name).write_bytes(content)
-            write_tensors(beside / WEIGHTS, tensors, dtype)
+            write_tensors(beside / weights, tensors, dtype, metadata)
             write_tensors(beside / STATE, state)
-            known = asdict(position) | {"hashes": {name: sha256(beside / name) for name in (WEIGHTS, STATE)}}
+            known = asdict(position) | {"hashes": {name: sha256(beside / name) for name in (weights, STATE)}}
             (beside / POSITION).write_text(json.dumps(known, indent=1) + "\n")
             sync_all(beside)
             if folder.exists():  # of a run that was resumed from before it
@@ -86,16 +96,6 @@ def save(run: Path, position: Position, files: Mapping[str, bytes], tensors: Arr
     except OSError as error:
         raise MinigenError(f"cannot write {folder}: {error.strerror or error}") from error
     return folder
-
-
-def sync_all(folder: Path) -> None:
-    for path in folder.rglob("*"):
-        if path.is_file():
-            with path.open("rb+") as file:
-                os.fsync(file.fileno())
-        else:
-            sync_folder(path)
-    sync_folder(folder)
 
 
 def point(run: Path, name: str, target: str) -> None:

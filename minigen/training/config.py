@@ -54,6 +54,11 @@ class ModelConfig:
     tied: bool = setting(True, "one matrix for embedding and head", shape=True)
     dropout: float = setting(0.0, "share that is dropped while training", least=0, below=1)
     from_model: str = setting("", "begin with the weights of a model: a folder or a hub id", key="from")
+    lora_rank: int = setting(0, "train an adapter of this rank on --from's frozen weights; 0: all weights", least=0)
+    lora_alpha: float = setting(16.0, "the adapter counts alpha / rank times", above=0)
+    lora_target: str = setting(
+        "all", "which matrices of the layers have one: all, or those of attention", choices=("all", "attention")
+    )
 
 
 @dataclass(frozen=True)
@@ -153,6 +158,7 @@ def listed() -> dict[str, tuple[str, dataclasses.Field[Any]]]:
 
 SETTINGS = listed()  # name -> (group, field)
 SHAPE = tuple(name for name, (_, f) in SETTINGS.items() if f.metadata["shape"])
+LORA = tuple(name for name in SETTINGS if name.startswith("lora_"))
 FREE = tuple(name for name, (_, f) in SETTINGS.items() if f.metadata["free"])
 
 

@@ -13,7 +13,6 @@ import numpy.typing as npt
 
 from minigen.backends.base import Tree
 from minigen.errors import MinigenError
-from minigen.layers.param import as_arrays
 from minigen.model import load
 from minigen.training import checkpoint
 from minigen.training.batch import Batch
@@ -103,14 +102,11 @@ class Examination:
         ids[:, self.half :] = (ids[:, self.half :] + 1 + np.arange(ids.shape[1] - self.half) % max(V - 1, 1)) % V
         return one, replace(one, ids=ids)
 
-    def logits(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+    def logits(self, ids: npt.NDArray[np.int64], weights: Tree = None) -> npt.NDArray[np.float32]:
+        """By these weights, or those that the run begins with."""
         s = self.setup
-        found = s.ops.numpy(s.architecture.forward(s.ops, self.arrays, s.ops.asarray(ids)))
-        return np.asarray(found, np.float32)
-
-    @property
-    def arrays(self) -> Tree:
-        return as_arrays(self.setup.ops, self.params)
+        params = s.params(self.params if weights is None else weights)
+        return np.asarray(s.ops.numpy(s.architecture.forward(s.ops, params, s.ops.asarray(ids))), np.float32)
 
     def moves(self) -> tuple[float, float]:
         """How far logits move when tokens from the middle on are others: those before it, and those from it on."""
@@ -170,9 +166,10 @@ class Examination:
     def saved(self) -> tuple[bool, str]:
         """What `generate` opens is what was trained."""
         trainer = self.trainer()
+        trainer.step([self.batches[0]], self.lr, 0)  # an adapter that adds nothing yet would pass unseen
         place = checkpoint_of(self.setup, trainer, self.folder, Position(0))
         ids = self.batches[0].ids[:1]
-        mine = self.logits(ids)
+        mine = self.logits(ids, trainer.weights(averaged=True))
         model = load(place, self.setup.ops.name, self.setup.ops.device, self.setup.ops.dtype)
         apart = float(np.abs(model.logits(ids) - mine).max()) / max(float(np.abs(mine).max()), 1e-6)
         low = self.setup.config.run.save_dtype == "bfloat16"

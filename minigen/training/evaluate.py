@@ -9,11 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from minigen.backends.base import Backend
+from minigen.backends.base import Backend, Tree
 from minigen.errors import SharedError
 from minigen.families.family import Architecture
 from minigen.generate import Row, Runner, generate
-from minigen.layers.param import as_arrays
 from minigen.options import Options
 from minigen.tokenizer import Tokenizer
 from minigen.training.batch import Batch
@@ -53,6 +52,7 @@ class Sampler:
 
     ops: Backend
     architecture: Architecture
+    params: Callable[[Tree], Tree]  # a trainer's weights -> the model's parameters on the device
     tokenizer: Tokenizer
     prompt: Sequence[int]
     tokens: int
@@ -64,7 +64,7 @@ class Sampler:
         room = self.tokens
         if self.architecture.context is not None:
             room = min(room, self.architecture.context - len(self.prompt))
-        runner = Runner(self.ops, self.architecture, as_arrays(self.ops, trainer.weights(averaged=averaged)))
+        runner = Runner(self.ops, self.architecture, self.params(trainer.weights(averaged=averaged)))
         row = Row(list(self.prompt))
         for _ in generate(runner, [row], Options.of(max_tokens=max(room, 1), seed=0), self.stop_ids):
             pass

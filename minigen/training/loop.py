@@ -16,6 +16,7 @@ from typing import Any
 
 from minigen.backends.group import barrier
 from minigen.errors import MinigenError, SharedError
+from minigen.families import adapters
 from minigen.families.saving import to_tensors
 from minigen.training import checkpoint, machine
 from minigen.training.checkpoint import Position
@@ -57,7 +58,13 @@ class Loop:
         self.probe = Batches(setup.batches.tokens, setup.validation.batch, c.model.context, c.run.seed, mode="windows")
         self.probes = min(PROBES, len(setup.validation))
         self.sampler = Sampler(
-            setup.ops, setup.architecture, setup.tokenizer, setup.prompt, c.run.sample_tokens, setup.stop_ids
+            setup.ops,
+            setup.architecture,
+            setup.params,
+            setup.tokenizer,
+            setup.prompt,
+            c.run.sample_tokens,
+            setup.stop_ids,
         )
 
     def run(self) -> Outcome:
@@ -94,11 +101,12 @@ class Loop:
         s = self.setup
         peak = s.group.sum_numbers([machine.measure_peak(s.ops)])[0]  # of all devices
         self.share = machine.flops_per_token(s.architecture, self.config.model.context) / peak
-        about = About(self.folder, s, machine.parameters(s.architecture), self.position.step, peak)
+        parameters, trained = machine.parameters(s.architecture), machine.parameters(s.lora or s.architecture)
+        about = About(self.folder, s, parameters, trained, self.position.step, peak)
         self.note(
             {
-                "kind": "begin", "step": self.position.step, "parameters": about.parameters, "peak_flops": peak,
-                "flops_per_token": self.share * peak, "backend": s.ops.name, "device": s.ops.device,
+                "kind": "begin", "step": self.position.step, "parameters": parameters, "trained": trained,
+                "peak_flops": peak, "flops_per_token": self.share * peak, "backend": s.ops.name, "device": s.ops.device,
                 "dtype": s.ops.dtype, "processes": s.group.size, "train_tokens": s.dataset.train.tokens,
                 "valid_tokens": s.dataset.valid.tokens, **s.identity(),
             }
@@ -237,9 +245,15 @@ class Loop:
 
 
 def checkpoint_of(setup: Setup, trainer: Trainer, folder: Path, position: Position) -> Path:
-    """Saves a trainer as a checkpoint in a run's folder: the averaged weights, where it averages them."""
+    """Saves a trainer as a checkpoint in a run's folder: the averaged weights, where it averages them;
+    of LoRA's runs, the adapter."""
     known = setup.identity()
     position = replace(position, config=setup.config.values(), data=known["data"], tokenizer=known["tokenizer"])
-    tensors = to_tensors(setup.architecture, setup.family, trainer.weights(averaged=True))
-    dtype = setup.config.run.save_dtype
-    return checkpoint.save(folder, position, setup.model_files(), tensors, dtype, trainer.state())
+    weights, dtype, lora = trainer.weights(averaged=True), setup.config.run.save_dtype, setup.lora
+    if lora is None:
+        tensors = to_tensors(setup.architecture, setup.family, weights)
+        return checkpoint.save(folder, position, setup.model_files(), tensors, dtype, trainer.state())
+    name, about = adapters.WEIGHTS, {adapters.BASE_KEY: lora.fingerprint}
+    return checkpoint.save(
+        folder, position, setup.model_files(), lora.tensors(weights), dtype, trainer.state(), name, about
+    )

@@ -29,11 +29,13 @@ class Report:
 
 @dataclass(frozen=True)
 class About:
-    """What is said when a run begins. `peak` in operations a second."""
+    """What is said when a run begins. `trained`: the parameters that are, of LoRA the adapter's. `peak`
+    in operations a second."""
 
     folder: Path
     setup: Setup
     parameters: int
+    trained: int
     start: int  # the step that it goes on from
     peak: float
 

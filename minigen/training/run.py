@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from minigen.backends.group import ALONE, Group, barrier
+from minigen.checkpoint import read_metadata
 from minigen.errors import MinigenError, SharedError, UsageError
+from minigen.families.adapters import BASE_KEY, WEIGHTS
 from minigen.files import replacing
 from minigen.training import checkpoint
 from minigen.training.checkpoint import Position
-from minigen.training.config import FREE, SETTINGS, SHAPE, Config, checked
+from minigen.training.config import FREE, LORA, SETTINGS, SHAPE, Config, checked
 from minigen.training.presets import preset
 from minigen.training.setup import Progress, Setup, absolute, build
 from minigen.training.toml_file import read_toml, to_toml
@@ -34,7 +36,13 @@ def make_config(flags: Mapping[str, Any], name: str | None = None, toml: Path | 
         if wrong:
             raise UsageError(f"{flag(wrong[0])} is given, and the model of --from brings its own: drop one of them")
         base = {key: value for key, value in base.items() if key not in BROUGHT}
-    return Config().replace(**{**base, **given})
+    config = Config().replace(**{**base, **given})
+    asked = [key for key in LORA if key in flags]  # a file has all settings, whether they count or not
+    if (asked or config.model.lora_rank) and not config.model.from_model:
+        raise UsageError(f"{flag(asked[0] if asked else LORA[0])} is given without --from: name the model to adapt")
+    if asked and not config.model.lora_rank:
+        raise UsageError(f"{flag(asked[0])} is given, and the rank is 0: say --lora-rank N, at least 1")
+    return config
 
 
 def flag(name: str) -> str:
@@ -122,11 +130,11 @@ def take_up(run: Path, given: Mapping[str, Any], progress: Progress, group: Grou
     changed = {name: checked(name, value) for name, value in given.items()}
     asked = absolute(config.replace(**changed)).values()
     start = checkpoint.newest(run)
-    kept = start[1].config if start is not None and start[1].config is not None else config.values()
-    then = {**config.values(), **kept}  # it may be older than a setting
+    # A setting that there was not yet when the run began is as it was then.
+    then = {**Config().values(), **start[1].config} if start is not None and start[1].config else config.values()
     for name in SETTINGS:
         # JSON has no tuples.
-        before = tuple(then[name]) if isinstance(then.get(name), list) else then.get(name)
+        before = tuple(then[name]) if isinstance(then[name], list) else then[name]
         if name in FREE or (name in changed and asked[name] == before):
             continue
         now = asked[name] if name in changed else config.values()[name]
@@ -147,6 +155,11 @@ def take_up(run: Path, given: Mapping[str, Any], progress: Progress, group: Grou
                     f"{name} of {run} has changed since step {start[1].step} ({where}): put it back as it was, or "
                     f"begin another run with --from {run}"
                 )
+        if setup.lora is not None and read_metadata(start[0] / WEIGHTS).get(BASE_KEY) != setup.lora.fingerprint:
+            raise MinigenError(
+                f"the model that {run} adapts has changed since step {start[1].step} ({config.model.from_model}): put "
+                "it back as it was, or begin another run"
+            )
     if group.rank == 0:
         write(run, setup.config)
     return setup, start

@@ -10,20 +10,20 @@ from pathlib import Path
 from typing import Any
 
 from minigen.backends import get_backend
-from minigen.backends.base import Backend, Tree
+from minigen.backends.base import DTYPES, Backend, Tree
 from minigen.backends.group import ALONE, Group, check_backend
 from minigen.checkpoint import read_config, read_headers
 from minigen.errors import UsageError
-from minigen.families import Architecture, Family, HubConfig, find_family
+from minigen.families import Architecture, Family, HubConfig, adapters, find_family
 from minigen.families.loading import load_params
-from minigen.families.saving import DTYPES
 from minigen.hub import resolve
-from minigen.layers.param import initialise
+from minigen.layers.param import as_arrays, initialise
 from minigen.tokenizer import Tokenizer
 from minigen.training.chat_formats import chat_format
 from minigen.training.config import RECURRENT, Config
 from minigen.training.data import Batches, Dataset, Validation, find_files, open_tokenizer, prepare, validation
 from minigen.training.data.identity import tokenizer_identity
+from minigen.training.lora import Lora, make_lora
 from minigen.training.model_files import (
     KINDS,
     TEMPLATE,
@@ -59,19 +59,27 @@ class Setup:
     validation: Validation
     prompt: tuple[int, ...]  # of the sample
     stop_ids: tuple[int, ...]
+    lora: Lora | None = None
     group: Group = ALONE  # this process and those that it trains with
 
     def identity(self) -> dict[str, str]:
         return {"data": self.dataset.key, "tokenizer": tokenizer_identity(self.tokenizer, self.tokenizer_folder)}
 
     def initial(self) -> Tree:
-        """The weights that a run begins with, in NumPy: drawn, or those of `--from`."""
+        """The weights that a run begins with, in NumPy: drawn, or those of `--from`; of LoRA's, the adapter alone."""
+        if self.lora is not None:
+            return initialise(self.lora.shapes(), self.config.run.seed)
         if not self.config.model.from_model:
             return initialise(self.architecture.shapes(), self.config.run.seed)
         folder = Path(self.config.model.from_model)
         ops = get_backend(self.ops.name, self.ops.device, "float32")
         tree = load_params(ops, self.architecture, self.family, read_headers(folder), folder)
         return unflatten({path: ops.numpy(x).copy() for path, x in flatten(tree).items()})
+
+    def params(self, weights: Tree) -> Tree:
+        """The model's own parameters on the device, from weights as a trainer has them."""
+        arrays = as_arrays(self.ops, weights)
+        return arrays if self.lora is None else self.lora.merge(self.ops, arrays)
 
     def trainer(self, params: Tree | None = None, *, optimizer: Optimizer | None = None, **changes: Any) -> Trainer:
         """At the beginning of the run, or with other weights, another optimizer or settings."""
@@ -80,7 +88,7 @@ class Setup:
         settings: dict[str, Any] = {"dropout": c.model.dropout, "seed": c.run.seed, "compile": c.run.compile}
         settings["group"] = self.group
         params = self.initial() if params is None else params
-        return Trainer(self.ops, self.architecture, params, optimizer or asked, **settings | changes)
+        return Trainer(self.ops, self.lora or self.architecture, params, optimizer or asked, **settings | changes)
 
     def model_files(self) -> dict[str, bytes]:
         """The small files of a model folder by name."""
@@ -95,8 +103,9 @@ class Setup:
         if used is not None or "eos_token_id" not in generation:
             generation |= {"eos_token_id": ends if len(ends) > 1 else ends[0]} if ends else {}
         files["generation_config.json"] = as_json(generation)
-        files["config.json"] = as_json(self.hub)
-        return files
+        if self.lora is not None:
+            return files | {adapters.CONFIG: as_json(self.lora.config())}
+        return files | {"config.json": as_json(self.hub)}
 
 
 def as_json(content: Any) -> bytes:
@@ -120,6 +129,8 @@ def build(
         )
     ops, config = place_in(group, config)
     source = from_folder(config)
+    if source is not None and adapters.is_adapter(source):
+        raise UsageError(f"{source} is an adapter: merge it, minigen convert {source} OUT, and give OUT to --from")
     place = folder / TOKENIZER
     if not place.is_dir():
         if source is not None:
@@ -139,6 +150,8 @@ def build(
             f"the tokenizer has {tokenizer.vocab_size} tokens and the model's vocabulary {architecture.vocab_size}: "
             "raise --vocab (0 takes the tokenizer's), or use a smaller tokenizer"
         )
+    m = config.model
+    lora = make_lora(m, ops, architecture, family, source) if source is not None and m.lora_rank else None
     data, micros = config.data, config.schedule.accumulate * group.size
     dataset = prepare(
         data.data,
@@ -159,7 +172,9 @@ def build(
     held = replace(held, batch=-(-len(held) // -(-len(held) // most)))
     prompt = sample_prompt(config, tokenizer, dataset, architecture)
     stop = tuple(end_ids(tokenizer, data.chat))
-    return Setup(config, ops, hub, family, architecture, tokenizer, place, dataset, batches, held, prompt, stop, group)
+    return Setup(
+        config, ops, hub, family, architecture, tokenizer, place, dataset, batches, held, prompt, stop, lora, group
+    )
 
 
 def place_in(group: Group, config: Config) -> tuple[Backend, Config]:

@@ -1,0 +1,82 @@
+"""A model as it is stored, before a weight is read: in one folder, or as an adapter in one and its base in another."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from minigen.backends.base import Backend, Tree
+from minigen.checkpoint import TensorInfo, read_config, read_headers
+from minigen.errors import CheckpointError, UsageError
+from minigen.families import Architecture, Family, HubConfig, find_family
+from minigen.families.adapters import Adapter, is_adapter, read_adapter
+from minigen.families.loading import load_params, matrices, plan
+from minigen.fingerprint import fingerprint
+from minigen.hub import resolve
+from minigen.tokenizer import token_files
+
+log = logging.getLogger("minigen")
+
+
+@dataclass(frozen=True)
+class Stored:
+    """`folder` is what was named; `base` has config.json and the weights, and is another folder for an adapter."""
+
+    folder: Path
+    base: Path
+    config: Mapping[str, Any]  # config.json
+    family: Family
+    architecture: Architecture
+    tensors: Mapping[str, TensorInfo]
+    adapter: Adapter | None = None
+
+    def params(self, ops: Backend) -> Tree:
+        """The weights, with the adapter merged in. Raises CheckpointError as `load_params` does."""
+        return load_params(ops, self.architecture, self.family, self.tensors, self.base, self.adapter)
+
+
+def text_folder(folder: Path, base: Path) -> Path:
+    """Whose tokenizer and chat template are meant: an adapter's own, or where it has no tokenizer its base's."""
+    return folder if token_files(folder) else base
+
+
+def generation_file(folder: Path, base: Path) -> Path:
+    """generation_config.json, which may not be there, by the same rule."""
+    own = folder / "generation_config.json"
+    return own if own.is_file() else base / own.name
+
+
+def open_stored(source: str | os.PathLike[str] | None, *, lora: Path | None = None, offline: bool = False) -> Stored:
+    """The model that a source means (as `resolve` has it), or with `lora` that model with this adapter.
+
+    Raises MinigenError: SourceError for a model or a base that is not there, CheckpointError for files that cannot be
+    used and for an adapter whose base has changed since (a warning, where `lora` says that it is meant).
+    """
+    folder = base = resolve(source, offline=offline)
+    adapter = None
+    if is_adapter(folder):
+        if lora is not None:
+            raise UsageError(f"{folder} is an adapter itself: merge one at a time, with minigen convert")
+        adapter = read_adapter(folder)
+        base = adapter.base_folder(offline=offline)
+    elif lora is not None:
+        folder, adapter = lora, read_adapter(lora)
+    values = read_config(base)
+    family = find_family(values)
+    architecture = family.build(HubConfig(values, str(base / "config.json")))
+    tensors = read_headers(base)
+    if adapter is not None:
+        adapter.check(matrices(plan(architecture, family, tensors), family), family.prefix, base)
+    if adapter is not None and adapter.fingerprint and adapter.fingerprint != fingerprint(base):
+        fault = f"the adapter {adapter.folder} was trained on other weights than {base} has"
+        if lora is None:
+            raise CheckpointError(
+                f"{fault} now: put them back, or merge it all the same with minigen convert {base} OUT --lora "
+                f"{adapter.folder}"
+            )
+        log.warning("%s", fault)
+    return Stored(folder, base, values, family, architecture, tensors, adapter)
