@@ -23,7 +23,13 @@ if TYPE_CHECKING:
     from minigen.training.setup import Setup
 
 FIRST = 1.0  # seconds that the first process has to say what went wrong, before a launcher ends it for another's end
-TITLES = {"model": "the model", "data": "the data", "optimizer": "the optimizer", "schedule": "how long, how fast"}
+TITLES = {
+    "model": "the model",
+    "data": "the data",
+    "teacher": "a teacher",
+    "optimizer": "the optimizer",
+    "schedule": "how long, how fast",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -140,15 +146,14 @@ def wanted(args: argparse.Namespace, flags: dict[str, Any]) -> Config:
     from minigen.training.run import make_config
 
     config = make_config(flags, args.preset, Path(args.config) if args.config else None)
-    if not config.data.data:
+    if not (config.data.data or config.teacher.tokens):
         raise UsageError("no training data: name a file, a folder or a glob")
     return config
 
 
 def default_out(config: Config) -> Path:
-    return Path(
-        f"{Path(config.data.data[0]).stem or 'data'}-{'tuned' if config.model.from_model else config.model.model}"
-    )
+    first = next(iter(config.data.data), config.teacher.model)
+    return Path(f"{Path(first).stem or 'data'}-{'tuned' if config.model.from_model else config.model.model}")
 
 
 class Reading:
@@ -163,11 +168,13 @@ class Reading:
         return self
 
     def __call__(self, what: str, done: int, total: int) -> None:
+        from minigen.training.teacher import WRITING
+
         if not self.shown:
             return
         if what != self.name:
             self.__exit__()
-            self.name, self.bar = what, Bar(what, "bytes")
+            self.name, self.bar = what, Bar(what, "tokens" if what == WRITING else "bytes")
             self.bar.__enter__()
         assert self.bar is not None
         self.bar.reach(done, total)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from minigen.training.evaluate import Evaluation
     from minigen.training.reports import About, Report
+    from minigen.training.setup import Setup
 
 BAR = 20  # columns of the bar, where there is room
 
@@ -65,6 +66,8 @@ class Display:
             f"on {s.ops.name} ({where}, {s.ops.dtype}): matrix products at {about.peak / 1e9:,.0f} GFLOP/s; "
             "MFU counts 6 N + 12 L C T operations a token" + ("" if is_decoder(kind) else ", here 6 N")
         )
+        if c.teacher.model:
+            self.say(teacher_line(s))
         if about.start:
             self.say(f"going on from step {about.start}")
 
@@ -173,6 +176,16 @@ def figures(report: Report) -> list[tuple[int, str]]:
         (5, f"MFU {report.mfu:.0%}"),
         (7, f"{clock(report.eta)} left"),
     ]
+
+
+def teacher_line(s: Setup) -> str:
+    """What is learned from the teacher."""
+    c, learned = s.config.teacher, []
+    if s.soft is not None:
+        learned.append(f"its probabilities (weight {c.weight:g}, temperature {c.temperature:g})")
+    if c.tokens:
+        learned.append("the text that it wrote" + (", as its tokenizer is another" if c.weight and not s.soft else ""))
+    return f"teacher: {c.model}: {' and '.join(learned) or 'nothing, as its weight is 0'}"
 
 
 def evaluation_line(e: Evaluation, width: int | None = None) -> str:

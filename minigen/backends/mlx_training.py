@@ -14,7 +14,7 @@ import numpy.typing as npt
 from minigen.backends.base import Array, Backend
 from minigen.backends.group import Group
 from minigen.backends.mlx import MLXBackend
-from minigen.backends.training import Floats, Forward, Ids, Leaf, Optimizer
+from minigen.backends.training import Floats, Forward, Ids, Leaf, Optimizer, SoftTargets
 from minigen.tree import unflatten
 
 Flat = dict[str, Array]
@@ -46,7 +46,9 @@ class MLXTraining:
         optimizer: Optimizer,
         dropout: float,
         compiled: bool,
+        teacher: SoftTargets | None = None,
     ) -> None:
+        self.teacher = teacher
         self.ops, self.plain, self.forward = TrainingOps(ops, dropout), TrainingOps(ops, 0.0), forward
         self.leaves, self.optimizer = {leaf.path: leaf for leaf in leaves}, optimizer
         self.dtype = getattr(mx, ops.dtype)
@@ -85,9 +87,14 @@ class MLXTraining:
         return unflatten({path: x.astype(self.dtype) for path, x in params.items()})
 
     def batch_loss(self, params: Flat, ids: Array, targets: Array, weights: Array, key: Array) -> Array:
-        """The weighted sum of the nats of a batch, in float32."""
+        """The weighted sum of the losses of a batch, in float32."""
         self.ops.key = key
-        return (nats(self.forward(self.ops, self.cast(params), ids), targets) * weights).sum()
+        logits = self.forward(self.ops, self.cast(params), ids)
+        losses = nats(logits, targets)
+        if self.teacher is not None:
+            apart = divergence(self.teacher.logits(self.plain, ids), logits, self.teacher.temperature)
+            losses = self.teacher.blend(losses, apart)
+        return (losses * weights).sum()
 
     def add_gradients(self, ids: Ids, targets: Ids, weights: Floats, total: float, seed: int) -> Callable[[], float]:
         arrays = self.ops.asarray(ids), self.ops.asarray(targets), mx.array(weights / np.float32(total))
@@ -199,3 +206,11 @@ def nats(logits: Array, targets: Array) -> Array:
     logits = logits.astype(mx.float32)
     chosen = mx.take_along_axis(logits, targets[..., None], axis=-1).squeeze(-1)
     return mx.logsumexp(logits, axis=-1) - chosen
+
+
+def divergence(taught: Array, logits: Array, temperature: float) -> Array:
+    """Logits (B, T, N) of a teacher and (B, T, V) of a model, N <= V -> (B, T): KL(teacher || model) in nats, both at a
+    temperature, in float32."""
+    p, q = (x.astype(mx.float32) / temperature for x in (taught, logits))
+    p, q = (x - mx.logsumexp(x, axis=-1, keepdims=True) for x in (p, q))
+    return (mx.exp(p) * (p - q[..., : p.shape[-1]])).sum(-1)

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from minigen.backends.base import Array, Backend, Tree
 from minigen.backends.group import Group
 from minigen.backends.torch_kernels import TrainingOps, keep_memory, use_cores
-from minigen.backends.training import Floats, Forward, Ids, Leaf, Optimizer
+from minigen.backends.training import Floats, Forward, Ids, Leaf, Optimizer, SoftTargets
 from minigen.tree import unflatten
 
 MUON = {"momentum": 0.95, "nesterov": True, "ns_steps": 5, "adjust_lr_fn": "match_rms_adamw"}
@@ -56,8 +56,10 @@ class TorchTraining:
         optimizer: Optimizer,
         dropout: float,
         compiled: bool,
+        teacher: SoftTargets | None = None,
     ) -> None:
         self.ops, self.plain = TrainingOps(ops, dropout, compiled), TrainingOps(ops, 0.0, False)
+        self.teacher, self.teacher_ops = teacher, TrainingOps(ops, 0.0, compiled)
         self.optimizer, self.forward = optimizer, forward
         if not ops.accelerated:
             keep_memory()
@@ -113,8 +115,14 @@ class TorchTraining:
         return unflatten({path: by_path[path] for path in self.order})
 
     def batch_loss(self, values: Sequence[Array], ids: Array, targets: Array, weights: Array) -> Array:
-        """The weighted sum of the nats of a batch, in float32."""
-        return (nats(self.forward(self.ops, self.tree(values), ids), targets) * weights).sum()
+        """The weighted sum of the losses of a batch, in float32."""
+        if self.teacher is None:
+            return (nats(self.forward(self.ops, self.tree(values), ids), targets) * weights).sum()
+        with torch.no_grad():  # before the model, whose activations stay
+            taught = self.teacher.logits(self.teacher_ops, ids)
+        logits = self.forward(self.ops, self.tree(values), ids)
+        apart = divergence(taught, logits, self.teacher.temperature)
+        return (self.teacher.blend(nats(logits, targets), apart) * weights).sum()
 
     def add_gradients(self, ids: Ids, targets: Ids, weights: Floats, total: float, seed: int) -> Callable[[], float]:
         values = [x.requires_grad_() for x in self.views(self.flat.detach().to(self.dtype))]
@@ -208,3 +216,12 @@ def nats(logits: Array, targets: Array) -> Array:
     return F.cross_entropy(logits.reshape(-1, logits.shape[-1]), targets.reshape(-1), reduction="none").view(
         targets.shape
     )
+
+
+def divergence(taught: Array, logits: Array, temperature: float) -> Array:
+    """Logits (B, T, N) of a teacher and (B, T, V) of a model, N <= V -> (B, T): KL(teacher || model) in nats, both at a
+    temperature, in float32 at least."""
+    p, q = (
+        F.log_softmax(x.to(torch.promote_types(x.dtype, torch.float32)) / temperature, -1) for x in (taught, logits)
+    )
+    return F.kl_div(q[..., : p.shape[-1]], p, reduction="none", log_target=True).sum(-1)

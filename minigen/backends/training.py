@@ -54,10 +54,35 @@ class Leaf:
     muon: tuple[int, ...] = ()
 
 
+@dataclass(frozen=True)
+class SoftTargets:
+    """A teacher whose distribution is learned beside the text (Hinton, Vinyals and Dean 2015, "Distilling the
+    knowledge in a neural network").
+
+    `params` are on the device, in the backend's dtype. `tokens`: the ids below it mean something; what the teacher's
+    vocabulary has beyond them is padding, and no part of its distribution.
+    """
+
+    forward: Forward
+    params: Tree
+    tokens: int
+    weight: float
+    temperature: float
+
+    def logits(self, ops: Backend, ids: Array) -> Array:
+        """ids (B, T) -> (B, T, tokens)."""
+        return self.forward(ops, self.params, ids)[..., : self.tokens]
+
+    def blend(self, nats: Any, divergence: Any) -> Any:
+        """The loss of a target: `divergence` is KL(teacher || student) there, both at the temperature."""
+        return (1 - self.weight) * nats + self.weight * self.temperature**2 * divergence
+
+
 class Training(Protocol):
     def add_gradients(self, ids: Ids, targets: Ids, weights: Floats, total: float, seed: int) -> Callable[[], float]:
-        """Adds the gradients of sum(weights * nats) / total over a batch (B, T) to those of the step, dropout drawn
-        from `seed`. Returns what waits for the device and says that loss."""
+        """Adds the gradients of sum(weights * losses) / total over a batch (B, T) to those of the step, dropout drawn
+        from `seed`. A loss is the nats of a target, or what a teacher makes of them. Returns what waits for the device
+        and says that sum."""
         ...
 
     def all_reduce(self, group: Group) -> None:
@@ -101,15 +126,16 @@ def get_training(
     optimizer: Optimizer,
     dropout: float = 0.0,
     compile: bool = False,  # noqa: A002  (what both frameworks call it)
+    teacher: SoftTargets | None = None,
 ) -> Training:
     """A Training on the device and in the dtype of `ops`, from float32 weights by path."""
     training: Training
     if ops.name == "torch":
         from minigen.backends.torch_training import TorchTraining
 
-        training = TorchTraining(ops, forward, leaves, params, optimizer, dropout, compile)
+        training = TorchTraining(ops, forward, leaves, params, optimizer, dropout, compile, teacher)
     else:
         from minigen.backends.mlx_training import MLXTraining
 
-        training = MLXTraining(ops, forward, leaves, params, optimizer, dropout, compile)
+        training = MLXTraining(ops, forward, leaves, params, optimizer, dropout, compile, teacher)
     return training

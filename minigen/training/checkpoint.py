@@ -47,6 +47,7 @@ class Position:
     config: Mapping[str, Any] | None = None
     data: str = ""  # the data set's key
     tokenizer: str = ""  # its identity
+    teacher: str = ""  # its fingerprint
     hashes: Mapping[str, str] | None = None  # SHA-256 of the large files
 
 
@@ -178,11 +179,12 @@ def read_position(folder: Path) -> Position:
     """Raises CheckpointError where a file is missing, or is not what was written."""
     try:
         content = json.loads((folder / POSITION).read_text())
+        content.setdefault("teacher", "")  # a checkpoint may be older than teachers
         position = Position(**{field.name: content[field.name] for field in fields(Position)})
         hashes = {name: sha256(folder / name) for name in position.hashes or {}}
     except OSError as error:
         raise CheckpointError(f"{folder}: cannot read {error.filename}: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise CheckpointError(f"{folder / POSITION} is damaged") from None
     for name, found in hashes.items():
         if found != (position.hashes or {})[name]:

@@ -65,7 +65,8 @@ class ModelConfig:
 class DataConfig:
     data: tuple[str, ...] = setting((), "texts: files, folders, globs; .jsonl files hold rows of text or messages")
     tokenizer: str = setting(
-        "bpe:1024", "char, bytes, bpe:N (learned from the data, N tokens), gpt2, or a folder; --from brings its own"
+        "bpe:1024",
+        "char, bytes, bpe:N (learned from the data, N tokens), gpt2, or a folder; --from and --teacher bring their own",
     )
     chat: str = setting("", "the format of conversations", choices=("", "phi3", "chatml"))
     separator: str = setting("", "what stands between documents (default: a line that is <|endoftext|>)")
@@ -73,6 +74,22 @@ class DataConfig:
     valid_data: tuple[str, ...] = setting((), "files, folders or globs that validate, instead of a share")
     mode: str = setting(
         "auto", "random windows, or documents in a new order each epoch", choices=("auto", "windows", "documents")
+    )
+
+
+@dataclass(frozen=True)
+class TeacherConfig:
+    model: str = setting("", "a model to learn from: a folder or a hub id", key="teacher")
+    weight: float = setting(
+        0.5,
+        "share of the loss that is the distance from its probabilities, where its tokenizer is the student's",
+        least=0,
+        most=1,
+        key="teacher_weight",
+    )
+    temperature: float = setting(1.0, "by which both soften these probabilities", above=0, key="teacher_temperature")
+    tokens: int = setting(
+        0, "of text that it writes first, to train on beside DATA; 0: none", least=0, key="teacher_tokens"
     )
 
 
@@ -127,6 +144,7 @@ class RunConfig:
 class Config:
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
+    teacher: TeacherConfig = field(default_factory=TeacherConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     run: RunConfig = field(default_factory=RunConfig)

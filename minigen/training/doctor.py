@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +25,7 @@ from minigen.training.trainer import Optimizer, Trainer
 
 ROWS, TOKENS = 4, 64  # of the batches that the checks take, at most
 FIT_STEPS, FIT_ROWS, FIT_SHARE = 600, 2, 0.25  # to overfit: steps at most, rows, and how far down the loss must get
+TAUGHT = 10_000  # tokens that a teacher writes, at most
 # Differences that rounding may make: of losses and logits, relative to their size.
 ROUNDING = {"float32": 1e-4, "bfloat16": 3e-2}
 
@@ -36,10 +38,12 @@ class Check:
 
 
 def examine(config: Config, progress: Progress = lambda what, done, total: None) -> Iterator[Check]:
-    """Makes everything that a run of these settings needs, in a folder that goes again, and checks it.
+    """Makes everything that a run of these settings needs, in a folder that goes again, and checks it. Of a teacher's
+    text a little is enough.
 
     Raises MinigenError where that cannot be made.
     """
+    config = config.replace(teacher_tokens=min(config.teacher.tokens, TAUGHT))
     with tempfile.TemporaryDirectory() as folder:
         yield from checks(build(config, Path(folder), progress), Path(folder))
 
@@ -180,7 +184,8 @@ class Examination:
         batch = cut(self.batches[0], FIT_ROWS, self.batches[0].ids.shape[1])
         batch = replace(batch, weights=np.ones_like(batch.weights))
         rate = max(self.lr, 1e-3)
-        trainer = self.setup.trainer(self.params, optimizer=Optimizer(weight_decay=0.0), dropout=0.0, compile=False)
+        plain: dict[str, Any] = {"dropout": 0.0, "compile": False, "teacher": None}  # whose loss has no floor
+        trainer = self.setup.trainer(self.params, optimizer=Optimizer(weight_decay=0.0), **plain)
         first = loss = trainer.step([batch], rate / 10, 0).loss
         step = 1
         while loss > FIT_SHARE * first and step < FIT_STEPS:

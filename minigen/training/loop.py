@@ -155,6 +155,8 @@ class Loop:
             self.track("train/", done, {name: x for name, x in row.items() if name not in ("step", "eta")})
         self.reporter.step(report, due)
         guess = math.log(self.setup.architecture.vocab_size)
+        if self.setup.soft is not None:  # guessing is no further from any teacher
+            guess = self.setup.soft.blend(guess, guess)
         if len(self.durations) >= 10 and smoothed > guess + EXPLODED:
             raise SharedError(
                 f"the training loss is {smoothed:.2f} at step {done}, far above the {guess:.2f} of guessing: "
@@ -247,8 +249,7 @@ class Loop:
 def checkpoint_of(setup: Setup, trainer: Trainer, folder: Path, position: Position) -> Path:
     """Saves a trainer as a checkpoint in a run's folder: the averaged weights, where it averages them;
     of LoRA's runs, the adapter."""
-    known = setup.identity()
-    position = replace(position, config=setup.config.values(), data=known["data"], tokenizer=known["tokenizer"])
+    position = replace(position, config=setup.config.values(), **setup.identity())
     weights, dtype, lora = trainer.weights(averaged=True), setup.config.run.save_dtype, setup.lora
     if lora is None:
         tensors = to_tensors(setup.architecture, setup.family, weights)

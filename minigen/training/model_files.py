@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from minigen.backends.base import DTYPES
+from minigen.checkpoint import read_config
 from minigen.errors import MinigenError, SourceError, UsageError
+from minigen.families import HubConfig, find_family
 from minigen.tokenizer import Tokenizer
 from minigen.training.chat_formats import chat_format
 from minigen.training.config import RECURRENT, Config, ModelConfig
@@ -20,6 +23,7 @@ from minigen.training.data.vocabulary import train_tokenizer
 
 KINDS = {"characters": "char", "bytes": "bytes"}  # what config.json's "tokenizer" calls our own kinds
 TEMPLATE = "chat_template.jinja"
+CONTEXT = 128  # where none is asked for and the model has no bound
 GPT2 = "openai-community/gpt2"
 
 
@@ -89,17 +93,51 @@ def hub_config(m: ModelConfig, vocab: int, ends: Mapping[str, int | None], dtype
     return {**values, "tie_word_embeddings": m.tied, **ends, "torch_dtype": dtype}
 
 
-def make_tokenizer(config: Config, folder: Path, progress: Progress = lambda done, total: None) -> None:
-    """Puts the tokenizer that `config` names into the new folder. Raises MinigenError."""
+def model_config(config: Config, tokenizer: Tokenizer, source: Path | None) -> tuple[Config, dict[str, Any]]:
+    """The settings with the context that is taken, and the model's config.json."""
+    assert config.run.save_dtype in DTYPES
+    if source is not None:
+        hub = read_config(source)
+        bound = find_family(hub).build(HubConfig(hub, str(source / "config.json"))).context
+        if not config.model.context:
+            config = config.replace(context=min(bound or CONTEXT, CONTEXT))
+        for key in ("dtype", "torch_dtype"):
+            if key in hub:
+                hub[key] = config.run.save_dtype
+    else:
+        if not config.model.context:
+            config = config.replace(context=CONTEXT)
+        vocab = config.model.vocab or tokenizer.vocab_size
+        ends = {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id}
+        hub = hub_config(config.model, vocab, ends, config.run.save_dtype)
+        assert config.model.model in RECURRENT or config.model.context
+    if tokenizer.kind in KINDS:
+        hub["tokenizer"] = KINDS[tokenizer.kind]
+    return config, hub
+
+
+def make_tokenizer(
+    config: Config,
+    folder: Path,
+    progress: Progress = lambda done, total: None,
+    more: Callable[[], Sequence[str]] = tuple,
+) -> None:
+    """Puts the tokenizer that `config` names into the new folder. Where it is learned, `more` is asked for files beside
+    the data.
+
+    Raises MinigenError.
+    """
     wanted, found = config.data.tokenizer, chat_format(config.data.chat)
     kind, _, size = wanted.partition(":")
     if wanted in ("char", "bytes"):
-        train_tokenizer(config.data.data, folder, kind=kind, separator=config.data.separator or None, progress=progress)
+        train_tokenizer(
+            [*config.data.data, *more()], folder, kind=kind, separator=config.data.separator or None, progress=progress
+        )
     elif kind == "bpe" and not Path(wanted).is_dir():
         if not size.isdecimal():
             raise UsageError(f"tokenizer is {wanted!r}: write it as bpe:2048, with the size of the vocabulary")
         train_tokenizer(
-            config.data.data,
+            [*config.data.data, *more()],
             folder,
             int(size),
             special=found.tokens if found else (),
@@ -150,6 +188,11 @@ def copy_tokenizer(source: Path, folder: Path) -> None:
 def tokenizer_files(folder: Path) -> list[Path]:
     """What of a tokenizer's folder goes into a model's."""
     return sorted(path for path in folder.iterdir() if path.is_file() and path.name != "config.json")
+
+
+def first_ids(tokenizer: Tokenizer) -> list[int]:
+    """What the first token of a text is predicted from: the start tokens, or the end of another text, if there are."""
+    return list(tokenizer.start_ids) or ([] if tokenizer.eos_id is None else [tokenizer.eos_id])
 
 
 def end_ids(tokenizer: Tokenizer, chat: str) -> list[int]:

@@ -12,7 +12,8 @@ from minigen.training.setup import Setup
 
 @dataclass(frozen=True)
 class Report:
-    """One step: `step` counts from 1, `smoothed` and `loss` in nats a token, `lr` and `grad_norm` of the step."""
+    """One step: `step` counts from 1, `smoothed` and `loss` in nats a token (with a teacher: what is minimised), `lr`
+    and `grad_norm` of the step."""
 
     step: int
     steps: int

@@ -36,6 +36,12 @@ def make_config(flags: Mapping[str, Any], name: str | None = None, toml: Path | 
         if wrong:
             raise UsageError(f"{flag(wrong[0])} is given, and the model of --from brings its own: drop one of them")
         base = {key: value for key, value in base.items() if key not in BROUGHT}
+    if not given.get("teacher"):
+        wrong = [key for key in given if SETTINGS[key][0] == "teacher" and key != "teacher"]
+        if wrong:
+            raise UsageError(f"{flag(wrong[0])} is given and no teacher: name one with --teacher, or drop it")
+    elif not given.get("from"):
+        base["tokenizer"] = given["teacher"]
     config = Config().replace(**{**base, **given})
     asked = [key for key in LORA if key in flags]  # a file has all settings, whether they count or not
     if (asked or config.model.lora_rank) and not config.model.from_model:
@@ -147,10 +153,13 @@ def take_up(run: Path, given: Mapping[str, Any], progress: Progress, group: Grou
     setup = build(config, run, progress, group)
     if start is not None:
         found = setup.identity()
-        for what, before in (("tokenizer", start[1].tokenizer), ("data", start[1].data)):
-            if found[what] != before:
-                where = run / "tokenizer" if what == "tokenizer" else ", ".join(map(str, setup.dataset.files[:3]))
-                name = {"tokenizer": "the tokenizer", "data": "the data set"}[what]
+        places = {
+            "tokenizer": ("the tokenizer", run / "tokenizer"),
+            "data": ("the data set", ", ".join(map(str, setup.dataset.files[:3]))),
+            "teacher": ("the teacher", setup.config.teacher.model),
+        }
+        for what, (name, where) in places.items():
+            if found[what] != getattr(start[1], what):
                 raise MinigenError(
                     f"{name} of {run} has changed since step {start[1].step} ({where}): put it back as it was, or "
                     f"begin another run with --from {run}"

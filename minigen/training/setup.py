@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from minigen.backends import get_backend
-from minigen.backends.base import DTYPES, Backend, Tree
+from minigen.backends.base import Backend, Tree
 from minigen.backends.group import ALONE, Group, check_backend
-from minigen.checkpoint import read_config, read_headers
+from minigen.backends.training import SoftTargets
+from minigen.checkpoint import read_headers
 from minigen.errors import UsageError
 from minigen.families import Architecture, Family, HubConfig, adapters, find_family
 from minigen.families.loading import load_params
@@ -20,24 +21,25 @@ from minigen.hub import resolve
 from minigen.layers.param import as_arrays, initialise
 from minigen.tokenizer import Tokenizer
 from minigen.training.chat_formats import chat_format
-from minigen.training.config import RECURRENT, Config
-from minigen.training.data import Batches, Dataset, Validation, find_files, open_tokenizer, prepare, validation
+from minigen.training.config import Config
+from minigen.training.data import Batches, Dataset, Validation, open_tokenizer, prepare, validation
 from minigen.training.data.identity import tokenizer_identity
 from minigen.training.lora import Lora, make_lora
 from minigen.training.model_files import (
-    KINDS,
     TEMPLATE,
     check_chat_tokens,
     copy_tokenizer,
     end_ids,
+    first_ids,
     hub_config,
     make_tokenizer,
+    model_config,
     tokenizer_files,
 )
+from minigen.training.teacher import WRITING, check_sources, open_teacher, resolve_teacher
 from minigen.training.trainer import Optimizer, Trainer
 from minigen.tree import flatten, unflatten
 
-CONTEXT = 128  # where none is asked for and the model has no bound
 TOKENIZER = "tokenizer"  # the folder in RUN
 
 Progress = Callable[[str, int, int], None]  # what is being read, bytes done, of all
@@ -60,10 +62,13 @@ class Setup:
     prompt: tuple[int, ...]  # of the sample
     stop_ids: tuple[int, ...]
     lora: Lora | None = None
+    teacher: str = ""  # its fingerprint, where there is one
+    soft: SoftTargets | None = None  # what is learned of its probabilities
     group: Group = ALONE  # this process and those that it trains with
 
-    def identity(self) -> dict[str, str]:
-        return {"data": self.dataset.key, "tokenizer": tokenizer_identity(self.tokenizer, self.tokenizer_folder)}
+    def identity(self) -> dict[str, Any]:
+        tokenizer = tokenizer_identity(self.tokenizer, self.tokenizer_folder)
+        return {"data": self.dataset.key, "tokenizer": tokenizer, "teacher": self.teacher}
 
     def initial(self) -> Tree:
         """The weights that a run begins with, in NumPy: drawn, or those of `--from`; of LoRA's, the adapter alone."""
@@ -86,7 +91,7 @@ class Setup:
         o, c = self.config.optimizer, self.config
         asked = Optimizer(o.optimizer, o.betas, o.eps, o.weight_decay, o.clip, o.ema)
         settings: dict[str, Any] = {"dropout": c.model.dropout, "seed": c.run.seed, "compile": c.run.compile}
-        settings["group"] = self.group
+        settings |= {"group": self.group, "teacher": self.soft}
         params = self.initial() if params is None else params
         return Trainer(self.ops, self.lora or self.architecture, params, optimizer or asked, **settings | changes)
 
@@ -120,9 +125,7 @@ def build(
     Raises MinigenError for whatever cannot be: a source, a size, a name, a backend.
     """
     config = absolute(config)
-    find_files(config.data.data)  # what is wrong with a name is said before anything is made
-    if config.data.valid_data:
-        find_files(config.data.valid_data)
+    check_sources(config)  # what is wrong with a name is said before anything is made
     if config.run.save_every % config.run.eval_every:
         raise UsageError(
             f"save_every is {config.run.save_every}: it must be a multiple of eval_every, {config.run.eval_every}"
@@ -131,12 +134,22 @@ def build(
     source = from_folder(config)
     if source is not None and adapters.is_adapter(source):
         raise UsageError(f"{source} is an adapter: merge it, minigen convert {source} OUT, and give OUT to --from")
+    if source is None:
+        hub_config(config.model, 0, {}, config.run.save_dtype)  # nor is anything made for a shape that cannot be
+    teacher = open_teacher(config, ops)
+
+    def written() -> list[str]:
+        """The teacher's text. It is written when it is first asked for: what else may be wrong is said before."""
+        if teacher is None or not config.teacher.tokens:
+            return []
+        return [str(teacher.text(folder, config, lambda done, total: progress(WRITING, done, total)))]
+
     place = folder / TOKENIZER
     if not place.is_dir():
         if source is not None:
             copy_tokenizer(source, place)
         else:
-            make_tokenizer(config, place, lambda done, total: progress("learning the tokenizer", done, total))
+            make_tokenizer(config, place, lambda done, total: progress("learning the tokenizer", done, total), written)
     tokenizer = open_tokenizer(place)
     check_chat_tokens(tokenizer, config.data.chat)
     config, hub = model_config(config, tokenizer, source)
@@ -152,6 +165,7 @@ def build(
         )
     m = config.model
     lora = make_lora(m, ops, architecture, family, source) if source is not None and m.lora_rank else None
+    soft = None if teacher is None else teacher.soft_targets(tokenizer, place, context)
     data, micros = config.data, config.schedule.accumulate * group.size
     dataset = prepare(
         data.data,
@@ -161,6 +175,7 @@ def build(
         separator=data.separator or None,
         valid=data.valid,
         valid_sources=data.valid_data,
+        train_sources=written(),
         progress=lambda done, total: progress("reading the data", done, total),
     )
     mode: Any = None if data.mode == "auto" else data.mode
@@ -172,8 +187,24 @@ def build(
     held = replace(held, batch=-(-len(held) // -(-len(held) // most)))
     prompt = sample_prompt(config, tokenizer, dataset, architecture)
     stop = tuple(end_ids(tokenizer, data.chat))
+    known = "" if teacher is None else teacher.identity
     return Setup(
-        config, ops, hub, family, architecture, tokenizer, place, dataset, batches, held, prompt, stop, lora, group
+        config,
+        ops,
+        hub,
+        family,
+        architecture,
+        tokenizer,
+        place,
+        dataset,
+        batches,
+        held,
+        prompt,
+        stop,
+        lora,
+        known,
+        soft,
+        group,
     )
 
 
@@ -205,34 +236,15 @@ def absolute(config: Config) -> Config:
         changes["tokenizer"] = whole(config.data.tokenizer)
     if config.model.from_model:
         changes["from"] = str(resolve(config.model.from_model).resolve())
+    if config.teacher.model:
+        changes["teacher"] = resolve_teacher(config.teacher.model)
+        if config.data.tokenizer == config.teacher.model:  # it may be a hub id
+            changes["tokenizer"] = changes["teacher"]
     return config.replace(**changes)
 
 
 def from_folder(config: Config) -> Path | None:
     return Path(config.model.from_model) if config.model.from_model else None
-
-
-def model_config(config: Config, tokenizer: Tokenizer, source: Path | None) -> tuple[Config, dict[str, Any]]:
-    """The settings with the context that is taken, and the model's config.json."""
-    assert config.run.save_dtype in DTYPES
-    if source is not None:
-        hub = read_config(source)
-        bound = find_family(hub).build(HubConfig(hub, str(source / "config.json"))).context
-        if not config.model.context:
-            config = config.replace(context=min(bound or CONTEXT, CONTEXT))
-        for key in ("dtype", "torch_dtype"):
-            if key in hub:
-                hub[key] = config.run.save_dtype
-    else:
-        if not config.model.context:
-            config = config.replace(context=CONTEXT)
-        vocab = config.model.vocab or tokenizer.vocab_size
-        ends = {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id}
-        hub = hub_config(config.model, vocab, ends, config.run.save_dtype)
-        assert config.model.model in RECURRENT or config.model.context
-    if tokenizer.kind in KINDS:
-        hub["tokenizer"] = KINDS[tokenizer.kind]
-    return config, hub
 
 
 def sample_prompt(
@@ -241,9 +253,7 @@ def sample_prompt(
     """The ids that a sample begins with. Raises UsageError where no token fits after them."""
     if config.run.prompt:
         ids = tokenizer.encode(config.run.prompt)
-    elif tokenizer.start_ids or tokenizer.eos_id is not None:
-        ids = list(tokenizer.start_ids) or [tokenizer.eos_id]  # type: ignore[list-item]
-    else:
+    elif not (ids := first_ids(tokenizer)):
         ids = dataset.valid.read(int(dataset.valid.index["start"][0]), 1)[0].tolist()
     if architecture.context is not None and len(ids) >= architecture.context:
         raise UsageError(f"the prompt of the sample has {len(ids)} tokens and the context is {architecture.context}")

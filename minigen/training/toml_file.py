@@ -51,16 +51,20 @@ def near(folder: Path, name: str, value: Any) -> Any:
     """A name of a file as it is meant in a TOML file of this folder."""
     if name in ("data", "valid_data") and isinstance(value, list):
         return [str(folder / Path(x).expanduser()) if isinstance(x, str) and x else x for x in value]
-    if name in ("from", "tokenizer") and isinstance(value, str) and value and (folder / value).is_dir():
+    if name in ("from", "teacher", "tokenizer") and isinstance(value, str) and value and (folder / value).is_dir():
         return str(folder / value)
     return value
 
 
 def to_toml(config: Config) -> str:
-    """All settings as a file that `read_toml` takes; what `--from` brings is left out."""
+    """All settings as a file that `read_toml` takes; what `--from` brings is left out, and what a teacher would need.
+
+    A setting of a teacher is an error where there is none."""
     lines: list[str] = []
     values = config.values()
     for group in (f.name for f in dataclasses.fields(Config)):
+        if group == "teacher" and not values["teacher"]:
+            continue
         lines += [f"[{group}]"]
         for name, (own, _) in SETTINGS.items():
             if own == group and not (values["from"] and name in SHAPE):

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from minigen.backends.base import Backend, Tree
 from minigen.backends.group import ALONE, Group
-from minigen.backends.training import Leaf, Optimizer, get_training
+from minigen.backends.training import Leaf, Optimizer, SoftTargets, get_training
 from minigen.errors import MinigenError, SharedError, UsageError
 from minigen.families.family import Architecture
 from minigen.layers.param import Param
@@ -28,7 +28,7 @@ OUTER = ("embedding", "positions", "head")  # at the ends of the model: their ma
 
 @dataclass(frozen=True)
 class Step:
-    loss: float  # nats per weighted token, before the update
+    loss: float  # nats per weighted token, or with a teacher what is minimised instead; before the update
     grad_norm: float  # of all gradients together, before clipping
 
 
@@ -51,6 +51,7 @@ class Trainer:
         seed: int = 0,
         compile: bool = False,  # noqa: A002  (the flag's name on the command line)
         group: Group = ALONE,
+        teacher: SoftTargets | None = None,
     ) -> None:
         check(ops, optimizer, dropout)
         self.seed, self.group = seed, group
@@ -59,7 +60,7 @@ class Trainer:
         assert {path: x.shape for path, x in flat.items()} == {path: tuple(p.shape) for path, p in shapes.items()}
         leaves = [describe(path, param, optimizer.name == "muon") for path, param in shapes.items()]
         with self.advice():
-            self.training = get_training(ops, architecture.forward, leaves, flat, optimizer, dropout, compile)
+            self.training = get_training(ops, architecture.forward, leaves, flat, optimizer, dropout, compile, teacher)
 
     def step(self, batches: Sequence[Batch], lr: float, number: int) -> Step:
         """One update by the mean gradient of all batches, each weighted token counted alike.

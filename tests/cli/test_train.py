@@ -130,6 +130,28 @@ def test_ctrl_c(run_cli: Run, text: Path, tmp_path: Path, monkeypatch: pytest.Mo
     assert minigen.load(out).logits([[1, 2]]).shape[:2] == (1, 2)
 
 
+def test_a_teacher(
+    run_cli: Run, text: Path, tmp_path: Path, backend: str, tiny: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run_cli("train", text, *SMALL, "--out", tmp_path / "big", "--backend", backend)[0] == 0
+    common = ["train", *SMALL[2:], "--backend", backend]
+    monkeypatch.chdir(tmp_path)
+    code, said, err = run_cli(*common, text, "--teacher", "big", "--teacher-temperature", "2", "--out", "like")
+    assert (code, err) == (0, "")
+    wanted = f"teacher: {tmp_path / 'big'}: its probabilities (weight 0.5, temperature 2)"
+    assert said.splitlines()[3] == wanted
+    master = tiny("llama")
+    words = ["--teacher", master, "--teacher-tokens", "150", "--tokenizer", "bpe:257", "--valid-data", text]
+    code, said, err = run_cli(*common, *words)
+    assert (code, err) == (0, "")
+    assert said.splitlines()[3] == f"teacher: {master}: the text that it wrote, as its tokenizer is another"
+    assert (tmp_path / "llama-llama/teacher.txt").is_file()
+    code, said, err = run_cli("train", "--resume", "llama-llama")
+    assert (code, err) == (0, "")
+    code, said, _ = run_cli(*common, text, "--teacher", "big", "--teacher-weight", "0", "--out", "none")
+    assert said.splitlines()[3] == f"teacher: {tmp_path / 'big'}: nothing, as its weight is 0"
+
+
 def test_plot(run_cli: Run, text: Path, tmp_path: Path) -> None:
     run_cli("train", text, *SMALL, "--out", tmp_path / "out")
     before = (tmp_path / "out/loss.png").read_bytes()
@@ -237,6 +259,11 @@ BAD: dict[str, tuple[list[str], int, str]] = {
     "number": (["TEXT", "--lr", "0"], 2, r"lr is 0: it must be above 0"),
     "shape": (["TEXT", "--from", "x", "--width", "8"], 2, r"--layers is given, and the model of --from brings .*"),
     "config": (["TEXT", "--config", "no.toml"], 2, r"cannot read no\.toml: No such file or directory"),
+    "teacher": (["TEXT", "--teacher", "./none"], 1, r"no teacher: no such folder: \./none"),
+    "no teacher": (["TEXT", "--teacher-weight", "1"], 2, r"--teacher-weight is given and no teacher: name one with .*"),
+    "share": (["TEXT", "--teacher", "x", "--teacher-weight", "2"], 2, r"teacher_weight is 2: it must be at least 0 .*"),
+    "cold": (["TEXT", "--teacher", "x", "--teacher-temperature", "0"], 2, r"teacher_temperature is 0: it must be .*"),
+    "to validate": (["--teacher", "x", "--teacher-tokens", "9"], 1, r"no teacher: no folder 'x' here, and no hub .*"),
     "resume": (["--resume", "FOLDER"], 2, r"FOLDER is no run: it has no train\.toml; begin one with --out FOLDER"),
     "resume elsewhere": (["--resume", "FOLDER", "--out", "x"], 2, r"--resume goes on with the settings of the run: .*"),
     "plot": (["--plot", "FOLDER"], 2, r"cannot read FOLDER/log\.jsonl: No such file or directory: name the folder .*"),

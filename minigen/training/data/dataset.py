@@ -14,11 +14,11 @@ import numpy.typing as npt
 from minigen.errors import UsageError
 from minigen.tokenizer import Tokenizer
 from minigen.training.data.chats import ChatRenderer
-from minigen.training.data.documents import lone_text
+from minigen.training.data.documents import count_documents, lone_text
 from minigen.training.data.encoding import Preparation, Progress, tokens_of
 from minigen.training.data.identity import digest_of, tokenizer_identity
 from minigen.training.data.shards import Shard
-from minigen.training.data.sources import DataError, find_files
+from minigen.training.data.sources import DataError, Found, find_files
 from minigen.training.data.tokens import Tokens
 
 Sources = Sequence[str | os.PathLike[str]]
@@ -54,6 +54,7 @@ def prepare(
     separator: str | None = None,
     valid: float = 0.05,
     valid_sources: Sources = (),
+    train_sources: Sources = (),
     cache: Path | None = None,
     progress: Progress = lambda done, total: None,
 ) -> Dataset:
@@ -66,6 +67,7 @@ def prepare(
     its side whatever is added, and so do its copies. Where all would fall on one side, the document nearest to the
     other goes there. A corpus of a single text is cut instead: the first int(n * (1 - valid)) of its n characters are
     for training. With `valid_sources` all of these validate, and copies of them are taken out of the training side.
+    Documents of `train_sources` are for training alone, but for copies of those that validate, which are left out.
 
     Raises:
         UsageError: `valid` is not between 0 and 1, or no source is given.
@@ -77,28 +79,33 @@ def prepare(
     work = Preparation(
         tokenizer, tokenizer_identity(tokenizer, folder), chat, separator, cache or default_cache(), progress
     )
-    found = find_files(sources)
+    more = find_files(train_sources).files if train_sources else ()
+    found = find_files(sources) if sources or not (more and valid_sources) else Found(())
+    own = tuple(path for path in found.files if not any(path.samefile(other) for other in more))  # of a folder of both
     if valid_sources:
         others = find_files(valid_sources)
-        shard, made = tokens_of(work, found.files, None)
+        shard, made = tokens_of(work, own + more, None)
         second, made_too = tokens_of(work, others.files, None)
         train, held = without_copies(shard, second), Tokens(second, np.arange(len(second.index)))
-        key = digest_of([shard.about.key, second.about.key])
-        return Dataset(train, held, key, found.files + others.files, found.left_out + others.left_out, made or made_too)
-    count = lone_text(found.files, separator) if len(found.files) == 1 else None
+        key, files = digest_of([shard.about.key, second.about.key]), own + more + others.files
+        return Dataset(train, held, key, files, found.left_out + others.left_out, made or made_too)
+    count = lone_text(own, separator) if len(own) == 1 else None
     cut = None if count is None else int(count * (1 - valid))
     if cut is not None and count is not None and not 0 < cut < count:
-        raise DataError(f"{found.files[0]}: {count} characters are too few to split at {valid}: give more text")
-    shard, made = tokens_of(work, found.files, cut)
-    side = np.array([False, True]) if cut is not None else by_hash(shard, valid, found.files[0])
-    train, held = (Tokens(shard, np.flatnonzero(side == validates)) for validates in (False, True))
-    key = digest_of([shard.about.key, valid])
-    return Dataset(train, held, key, found.files, found.left_out, made)
+        raise DataError(f"{own[0]}: {count} characters are too few to split at {valid}: give more text")
+    shard, made = tokens_of(work, own + more, cut)
+    hashes, first = shard.index["hash"], len(shard.index) - count_documents(more, separator)  # those of `more` are last
+    validates, trains = np.zeros((2, len(hashes)), np.bool_)
+    validates[:first] = [False, True] if cut is not None else by_hash(hashes[:first], valid, found.files[0])
+    trains[:first] = ~validates[:first]
+    trains[first:] = ~np.isin(hashes[first:], hashes[validates])
+    train, held = (Tokens(shard, np.flatnonzero(side)) for side in (trains, validates))
+    key = digest_of([shard.about.key, valid, *([first] if more else [])])
+    return Dataset(train, held, key, own + more, found.left_out, made)
 
 
-def by_hash(shard: Shard, valid: float, file: Path) -> npt.NDArray[np.bool_]:
+def by_hash(hashes: npt.NDArray[np.uint64], valid: float, file: Path) -> npt.NDArray[np.bool_]:
     """(documents,): whether each is for validation. Raises DataError, naming a file, where there is only one text."""
-    hashes = shard.index["hash"]
     if len(np.unique(hashes)) < 2:
         what = "is one conversation" if len(hashes) == 1 else "and all others hold the same document"
         raise DataError(f"{file}: {what}, which cannot be split: give more, or name sources for validation")

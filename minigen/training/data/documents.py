@@ -128,6 +128,10 @@ def read_files(
         yield from read_parts(Reader(path, read), separator, whole=whole)
 
 
+def count_documents(files: Iterable[Path], separator: str | None = None) -> int:
+    return sum(part.last for part in read_files(files, separator))
+
+
 def lone_text(files: Iterable[Path], separator: str | None = None) -> int | None:
     """The characters of a corpus that is one single text document; None for any other."""
     count, ended = 0, False

@@ -75,7 +75,8 @@ def discard(place: Path) -> None:
 def encode_files(
     work: Preparation, files: Sequence[Path], digests: dict[Path, str], cut: int | None, writer: Writer
 ) -> None:
-    """All documents of the files into a shard. Raises DataError for a file of one token, or one that changed."""
+    """All documents of the files into a shard; `cut` is a place in the first. Raises DataError for a file of one token,
+    or one that changed."""
     total, done = sum(path.stat().st_size for path in files), 0
 
     def read(count: int) -> None:
@@ -87,7 +88,7 @@ def encode_files(
     for path in files:
         reader = Reader(path, read)
         parts: Iterator[Part] = read_parts(reader, work.separator, whole=whole)
-        count = Encoder(work, writer).encode(parts if cut is None else cut_at(parts, cut))
+        count = Encoder(work, writer).encode(parts if cut is None or path != files[0] else cut_at(parts, cut))
         if reader.digest != digests[path]:
             raise DataError(f"{path}: changed while it was read: run it again when it is written")
         if count < 2:
