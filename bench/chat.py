@@ -21,13 +21,10 @@ from minigen.chat.engine import Answer, Chat
 from minigen.families import HubConfig, find_family
 from minigen.generate import Runner
 from minigen.layers.param import as_arrays, initialise
+from minigen.measure.shapes import SHAPES
 from minigen.model import Model
 
-SMOLLM2_135M = {
-    "model_type": "llama", "vocab_size": 49152, "hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30,
-    "num_attention_heads": 9, "num_key_value_heads": 3, "max_position_embeddings": 2048, "tie_word_embeddings": True,
-    "tokenizer": "bytes",
-}  # fmt: skip
+SMOLLM2_135M = {**SHAPES["smollm2-135m"], "tokenizer": "bytes"}
 
 
 def make_model(backend: str) -> Model:

@@ -23,10 +23,11 @@ from minigen.backends import get_backend
 from minigen.families import HubConfig, find_family
 from minigen.generate import Runner
 from minigen.layers.param import as_arrays, initialise
+from minigen.measure.shapes import SHAPES
 from minigen.scoring import Scorer, Text
 from minigen.shared_text import SharedText
 
-GPT2 = {"model_type": "gpt2", "vocab_size": 50257, "n_embd": 768, "n_head": 12, "n_layer": 12, "n_positions": 1024}
+GPT2 = SHAPES["gpt2"]
 
 
 def make_texts(args: argparse.Namespace) -> list[Text]:

@@ -25,6 +25,7 @@ COMMANDS = {
     "cache": "the state of a prompt on disk, for generate --cache",
     "train": "make a model from text files",
     "convert": "write a model in another dtype, or with a LoRA adapter merged in",
+    "bench": "tokens a second, against what the machine could do",
     "tokenizer": "make a tokenizer from texts, for a model of one's own",
 }
 

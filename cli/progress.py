@@ -18,8 +18,8 @@ MEMORY = 600.0  # seconds that the speed is taken over: items finish in groups, 
 class Bar:
     """Nothing at all where stderr is no terminal; else a bar that shows after DELAY and leaves no trace."""
 
-    def __init__(self, name: str, unit: str) -> None:
-        self.unit = unit
+    def __init__(self, name: str, unit: str, refresh: float = 10) -> None:
+        self.unit, self.refresh = unit, refresh  # times a second that it is drawn, which is work too
         self.name = name if len(name) <= NAME else f"{name[: NAME - 1]}…"
         self.progress: Progress | None = None
         self.task: TaskID | None = None
@@ -27,7 +27,7 @@ class Bar:
 
     def __enter__(self) -> Bar:
         if sys.stderr.isatty():
-            progress = make_progress(self.unit)
+            progress = make_progress(self.unit, self.refresh)
             if progress.console.is_interactive:
                 self.progress = progress
                 self.timer = threading.Timer(DELAY, progress.start)
@@ -57,7 +57,7 @@ class Bar:
             self.progress.update(self.task, completed=done)
 
 
-def make_progress(unit: str) -> Progress:
+def make_progress(unit: str, refresh: float = 10) -> Progress:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -71,5 +71,6 @@ def make_progress(unit: str) -> Progress:
         console=Console(stderr=True),
         transient=True,
         speed_estimate_period=MEMORY,
+        refresh_per_second=refresh,
         redirect_stdout=False,
     )

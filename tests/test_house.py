@@ -26,7 +26,7 @@ LAYERS = (
     {"weight_files", "checkpoint", "families", "fingerprint", "hub", "tokenizer", "sampling", "stopping", "state_file"},
     {"options", "generate", "beam", "text", "branches", "shared_text", "scoring"},
     {"model"},
-    {"perplexity", "prompt_cache", "fewshot", "chat", "training"},
+    {"perplexity", "prompt_cache", "fewshot", "chat", "measure", "training"},
     {"convert"},
     {"cli", "weights", "__main__"},
 )

@@ -143,3 +143,11 @@ class Backend(Protocol):
     def total_memory(self) -> int:
         """What the device has, in bytes."""
         ...
+
+    def threads(self) -> int | None:
+        """CPU threads that an operation is spread over; None where the framework does not say."""
+        ...
+
+    def device_name(self) -> str | None:
+        """What the maker calls the GPU; None on a CPU."""
+        ...

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -153,3 +154,11 @@ class MLXBackend:
 
     def total_memory(self) -> int:
         return physical_memory()  # which the GPU of Apple silicon shares
+
+    def threads(self) -> int | None:
+        # One runs its operations, and the BLAS in its wheels for Linux has no more; Apple's does not say.
+        return 1 if sys.platform == "linux" and not self.accelerated else None
+
+    def device_name(self) -> str | None:
+        info = getattr(mx, "device_info", None) or mx.metal.device_info  # the older name
+        return str(info()["device_name"]) if self.accelerated else None

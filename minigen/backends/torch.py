@@ -186,3 +186,11 @@ class TorchBackend:
         if self.device.startswith("cuda"):
             return int(torch.cuda.get_device_properties(self.device).total_memory)
         return physical_memory()
+
+    def threads(self) -> int | None:
+        return int(torch.get_num_threads())
+
+    def device_name(self) -> str | None:
+        if self.device.startswith("cuda"):
+            return str(torch.cuda.get_device_name(self.device))
+        return self.device if self.accelerated else None

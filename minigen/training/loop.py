@@ -18,7 +18,8 @@ from minigen.backends.group import barrier
 from minigen.errors import MinigenError, SharedError
 from minigen.families import adapters
 from minigen.families.saving import to_tensors
-from minigen.training import checkpoint, machine
+from minigen.measure import costs, machine
+from minigen.training import checkpoint
 from minigen.training.checkpoint import Position
 from minigen.training.data import Batches
 from minigen.training.evaluate import PROBES, Evaluation, Sampler, mean_losses
@@ -100,8 +101,8 @@ class Loop:
     def begin(self) -> None:
         s = self.setup
         peak = s.group.sum_numbers([machine.measure_peak(s.ops)])[0]  # of all devices
-        self.share = machine.flops_per_token(s.architecture, self.config.model.context) / peak
-        parameters, trained = machine.parameters(s.architecture), machine.parameters(s.lora or s.architecture)
+        self.share = costs.training_flops(s.architecture, self.config.model.context) / peak
+        parameters, trained = costs.parameters(s.architecture), costs.parameters(s.lora or s.architecture)
         about = About(self.folder, s, parameters, trained, self.position.step, peak)
         self.note(
             {
@@ -247,8 +248,7 @@ class Loop:
 
 
 def checkpoint_of(setup: Setup, trainer: Trainer, folder: Path, position: Position) -> Path:
-    """Saves a trainer as a checkpoint in a run's folder: the averaged weights, where it averages them;
-    of LoRA's runs, the adapter."""
+    """Saves a trainer in a run's folder: the averaged weights, where it averages them; of LoRA's runs, the adapter."""
     position = replace(position, config=setup.config.values(), **setup.identity())
     weights, dtype, lora = trainer.weights(averaged=True), setup.config.run.save_dtype, setup.lora
     if lora is None:

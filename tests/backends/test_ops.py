@@ -426,3 +426,11 @@ def test_memory(ops: Backend) -> None:
     ops.sync(x)
     assert isinstance(ops.memory(), int)
     assert 2**25 <= ops.memory() < 2**40
+
+
+def test_threads(ops: Backend) -> None:
+    assert ops.threads() in (None, 1)  # torch has one in all tests
+
+
+def test_device_name(ops: Backend) -> None:
+    assert (ops.device_name() is None) == (not ops.accelerated)

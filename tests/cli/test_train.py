@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 import minigen
-from minigen.training import machine
+from minigen.measure import machine
 from minigen.training.evaluate import Evaluation
 from minigen.training.log import read_log
 from minigen.training.reports import Report

@@ -1,0 +1,1 @@
+"""How fast a model runs here, and how fast it could: the tests, the machine's limits, and what two runs differ by."""

@@ -1,0 +1,114 @@
+"""One model on one backend, in this process: loaded, and timed through the code that `generate` runs."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from minigen.backends import get_backend
+from minigen.generate import Row, Runner, pick
+from minigen.layers.param import Param
+from minigen.measure import machine
+from minigen.measure.plan import Case, Subject
+from minigen.model import load
+from minigen.options import Options
+from minigen.tree import flatten, unflatten
+
+SEED = 0
+
+
+@dataclass(frozen=True)
+class Timed:
+    """Seconds of one run of a test: of the whole, of the first token ("pp"), and of each token of a row ("tg")."""
+
+    seconds: float
+    first_token_s: float | None = None
+    steps_s: list[float] = field(default_factory=list)
+
+
+class Session:
+    """The steps of a measurement, in the order in which they stand here."""
+
+    def __init__(self, subject: Subject) -> None:
+        self.subject, self.options = subject, Options.of(temperature=0)
+
+    def begin(self) -> dict[str, Any]:
+        """Imports the framework. What it runs on: device, dtype, threads, gpu, total_memory in bytes."""
+        s = self.subject
+        self.ops = get_backend(s.backend, s.device, s.dtype, stored=s.stored)
+        return {
+            "device": self.ops.device, "dtype": self.ops.dtype, "threads": self.ops.threads(),
+            "gpu": self.ops.device_name(), "total_memory": self.ops.total_memory(),
+        }  # fmt: skip
+
+    def load(self) -> float | None:
+        """Seconds that reading the weights takes, the framework being there; None for random ones."""
+        s = self.subject
+        if s.folder is None:
+            self.runner = random_runner(s, self.ops)
+            return None
+        began = time.perf_counter()
+        self.runner = load(s.folder, s.backend, s.device, s.dtype).runner
+        return time.perf_counter() - began
+
+    def run(self, case: Case) -> Timed:
+        """Runs a test once. Its prompts are random ids, the same each time; it decodes what the model chooses."""
+        ops, vocabulary = self.ops, self.runner.architecture.vocab_size
+        ids = np.random.default_rng(SEED).integers(0, vocabulary, (case.batch, case.before + case.tokens))
+        rows = [Row([int(i) for i in row[: case.before]]) for row in ids]
+        capacity = case.before + case.tokens
+        if case.kind == "pp" and case.before == 0:
+            prompts = ids.tolist()
+            began = time.perf_counter()
+            logits, _ = self.runner.prefill(prompts, capacity)
+            return self.first(began, logits, rows)
+        logits, state = self.runner.prefill([row.prompt for row in rows], capacity)
+        ops.sync(logits)
+        if case.kind == "pp":
+            began = time.perf_counter()
+            return self.first(began, self.runner.read(ids[:, case.before :], state), rows)
+        self.choose(logits, rows)
+        steps = []
+        for _ in range(case.tokens):
+            began = time.perf_counter()
+            logits = self.runner.decode([row.ids[-1] for row in rows], state)
+            self.choose(logits, rows)
+            ops.sync(logits)
+            steps.append(time.perf_counter() - began)
+        return Timed(sum(steps), steps_s=steps)
+
+    def first(self, began: float, logits: Any, rows: list[Row]) -> Timed:
+        """The times of a pass that has been asked for: until its logits are there, and until a token is chosen."""
+        self.ops.sync(logits)
+        seconds = time.perf_counter() - began
+        self.choose(logits, rows)
+        return Timed(seconds, time.perf_counter() - began)
+
+    def choose(self, logits: Any, rows: list[Row]) -> None:
+        for row, token in pick(self.ops, logits, rows, self.options):
+            row.add(token)
+
+    def memory(self) -> int:
+        """Peak memory so far, in bytes: of this process on a CPU, of what it allocated on a GPU."""
+        return self.ops.memory()
+
+    def limits(self) -> tuple[float, float]:
+        """(bytes, floating-point operations) a second that memory and matrix products reach now."""
+        peaks = [machine.measure_peak(self.ops)] + [machine.measure_numpy_peak()] * (not self.ops.accelerated)
+        return machine.measure_bandwidth(self.ops), max(peaks)
+
+
+def random_runner(subject: Subject, ops: Any) -> Runner:
+    """The model with weights as at the start of training, put on the device one by one to save memory."""
+    architecture, rng = subject.architecture(), np.random.default_rng(SEED)
+
+    def make(param: Param) -> Any:
+        array = ops.asarray(param.draw(rng))
+        ops.sync(array)
+        return array
+
+    params = unflatten({path: make(param) for path, param in flatten(architecture.shapes()).items()})
+    return Runner(ops, architecture, params)
