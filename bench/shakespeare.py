@@ -25,6 +25,7 @@ CHANGES: list[tuple[str, dict[str, str]]] = [
     ("Llama's layout", {"model": "llama"}),
     ("flat, then linear", {"schedule": "wsd", "decay": "0.6", "final": "0.05"}),
     ("a context of 128", {"context": "128"}),
+    ("bfloat16, which the preset leaves out", {"dtype": "bfloat16"}),
 ]
 STEPS = 2000  # of nanoGPT's setting
 

@@ -20,7 +20,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     },
     "shakespeare": {
         "model": "llama", "tokenizer": "char", "mode": "windows", "valid": 0.1, "layers": 4, "heads": 4, "width": 128,
-        "context": 128, "batch": 12, "steps": 1500, "eval_every": 250, "optimizer": "muon", "lr": 4e-3, "warmup": 50,
+        "context": 128, "batch": 12, "steps": 600, "eval_every": 200, "optimizer": "muon", "lr": 4e-3, "warmup": 50,
         "schedule": "wsd", "decay": 0.6, "final": 0.05, "weight_decay": 0.1,
     },
     "baby": NANOGPT | {

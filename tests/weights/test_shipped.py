@@ -81,3 +81,17 @@ def test_the_recipe_is_a_config() -> None:
     config = make_config({}, None, folder / "recipe.toml")
     hub = json.loads((folder / "config.json").read_text())
     assert (hub["hidden_size"], hub["num_hidden_layers"]) == (config.model.width, config.model.layers)
+
+
+def test_it_learns_from_examples(run_cli: Run, tmp_path: Path) -> None:
+    """Held-out words and mappings: next to nothing without an example, a good share with two."""
+    from minigen.weights.synthetic.fewshot import prompt_file
+
+    for name, least in (("capitalize", 0.4), ("last-word", 0.4)):
+        path = tmp_path / f"{name}.prompt.toml"
+        path.write_text(prompt_file(1, name))
+        code, out, err = run_cli("prompt", path, "--shots", "0,2", "--limit", "30", "--json")
+        assert code == 0, err
+        zero, two = json.loads(out)["results"]
+        assert (zero["shots"], two["shots"]) == (0, 2)
+        assert two["accuracy"] >= max(least, zero["accuracy"] + 0.2), name
