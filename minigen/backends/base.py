@@ -95,6 +95,11 @@ class Backend(Protocol):
 
     def where(self, condition: Array, x: Array, y: Array) -> Array: ...
 
+    def rotate(self, x: Array, cos: Array, sin: Array) -> Array:
+        """x (B, H, T, D), cos and sin (B or 1, 1, T, half) -> x with dimension i of each head turned together with
+        i + half; those from 2 half on pass through."""
+        ...
+
     def attention(self, q: Array, k: Array, v: Array, scale: float, mask: Array | str | None) -> Array:
         """q (B, H, T, D), k and v (B, G, S, D) with G dividing H -> (B, H, T, D).
 
@@ -151,3 +156,11 @@ class Backend(Protocol):
     def device_name(self) -> str | None:
         """What the maker calls the GPU; None on a CPU."""
         ...
+
+
+def rotate_halves(ops: Backend, x: Array, cos: Array, sin: Array) -> Array:
+    """`Backend.rotate` by plain operations."""
+    half = cos.shape[-1]
+    a, b, rest = x[..., :half], x[..., half : 2 * half], x[..., 2 * half :]
+    turned = [a * cos - b * sin, b * cos + a * sin]
+    return ops.concat(turned if rest.shape[-1] == 0 else [*turned, rest], axis=-1)

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from minigen.backends import check_memory, peak_rss, physical_memory
-from minigen.backends.base import Array, Tree
+from minigen.backends.base import Array, Tree, rotate_halves
 from minigen.errors import BackendError
 from minigen.tree import leaves
 
@@ -119,6 +119,9 @@ class MLXBackend:
 
     def where(self, condition: Array, x: Array, y: Array) -> Array:
         return mx.where(condition, x, y)
+
+    def rotate(self, x: Array, cos: Array, sin: Array) -> Array:
+        return rotate_halves(self, x, cos, sin)
 
     def attention(self, q: Array, k: Array, v: Array, scale: float, mask: Array | str | None) -> Array:
         return mx.fast.scaled_dot_product_attention(q, k, v, scale=scale, mask=mask)

@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 
 from minigen.backends import check_memory, peak_rss, physical_memory
-from minigen.backends.base import Array, Tree
+from minigen.backends.base import Array, Tree, rotate_halves
+from minigen.backends.torch_rows import OneRow
 from minigen.errors import BackendError
 from minigen.tree import leaves
 
@@ -40,6 +41,7 @@ class LazyFile(Mapping[str, Array]):
 
 class TorchBackend:
     name = "torch"
+    one_row: OneRow | None = None  # on a CPU
 
     def __init__(self, device: str | None = None) -> None:
         wanted = ("cuda" if torch.cuda.is_available() else "cpu") if device is None else device
@@ -52,6 +54,8 @@ class TorchBackend:
         self.device = "cpu" if kind == "cpu" else str(torch.device(wanted))
         self.accelerated = kind != "cpu"
         self.dtype = "float32"
+        if not self.accelerated:
+            self.one_row = OneRow()
 
     # -- in and out ---------------------------------------------------------------------------------------------------
     def asarray(self, x: npt.ArrayLike) -> Array:
@@ -111,13 +115,15 @@ class TorchBackend:
         return F.embedding(ids, weight)
 
     def linear(self, x: Array, weight: Array, bias: Array | None = None) -> Array:
-        return F.linear(x, weight, bias)
+        y = self.one_row and self.one_row.linear(x, weight, bias)
+        return F.linear(x, weight, bias) if y is None else y
 
     def layer_norm(self, x: Array, weight: Array, bias: Array | None, eps: float) -> Array:
         return F.layer_norm(x, weight.shape, weight, bias, eps)
 
     def rms_norm(self, x: Array, weight: Array, eps: float) -> Array:
-        return F.rms_norm(x, weight.shape, weight, eps)
+        y = self.one_row and self.one_row.rms_norm(x, weight, eps)
+        return F.rms_norm(x, weight.shape, weight, eps) if y is None else y
 
     def gelu(self, x: Array, approximate: bool) -> Array:
         return F.gelu(x, approximate="tanh" if approximate else "none")
@@ -137,7 +143,14 @@ class TorchBackend:
     def where(self, condition: Array, x: Array, y: Array) -> Array:
         return torch.where(condition, x, y)
 
+    def rotate(self, x: Array, cos: Array, sin: Array) -> Array:
+        y = self.one_row and self.one_row.rotate(x, cos, sin)
+        return rotate_halves(self, x, cos, sin) if y is None else y
+
     def attention(self, q: Array, k: Array, v: Array, scale: float, mask: Array | str | None) -> Array:
+        y = self.one_row and self.one_row.attention(q, k, v, scale, mask)
+        if y is not None:
+            return y
         B, H, T, D = q.shape
         G, S = k.shape[1], k.shape[2]
         if isinstance(mask, str):  # "causal"

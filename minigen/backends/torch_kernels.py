@@ -6,13 +6,13 @@ import ctypes
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 
 from minigen.backends.base import Array
+from minigen.backends.cores import physical_cores
 from minigen.backends.torch import TorchBackend
 
 CHUNK = 2 * 2**20  # bytes of attention weights that are worked on at once: they stay in the cache of a core
@@ -113,16 +113,6 @@ def keep_memory() -> None:
     mallopt(M_MMAP_MAX, 0)
     mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
     mallopt(M_TOP_PAD, 64 * 2**20)
-
-
-def physical_cores() -> int:
-    """The cores that this process may use, two threads of one core counted once."""
-    try:
-        usable = os.sched_getaffinity(0)
-        siblings = [Path(f"/sys/devices/system/cpu/cpu{i}/topology/thread_siblings_list").read_text() for i in usable]
-        return len(set(siblings))
-    except (AttributeError, OSError):  # not Linux, or a container that hides it
-        return os.cpu_count() or 1
 
 
 def use_cores() -> None:

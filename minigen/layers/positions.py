@@ -100,8 +100,4 @@ class Rotary:
 
     def apply(self, ops: Backend, x: Array, step: Step) -> Array:
         """x (B, H, T, D) -> (B, H, T, D)."""
-        cos, sin = self.rotations(ops, step)
-        half = self.dims // 2
-        a, b, rest = x[..., :half], x[..., half : self.dims], x[..., self.dims :]
-        turned = [a * cos - b * sin, b * cos + a * sin]
-        return ops.concat(turned if rest.shape[-1] == 0 else [*turned, rest], axis=-1)
+        return ops.rotate(x, *self.rotations(ops, step))

@@ -53,6 +53,12 @@ def written(buffer: Numbers, new: Numbers, position: int) -> Numbers:
     return after
 
 
+def rotated(x: Numbers, cos: Numbers, sin: Numbers) -> Numbers:
+    half = cos.shape[-1]
+    pairs = (x[..., :half] + 1j * x[..., half : 2 * half]) * (cos + 1j * sin)
+    return np.concatenate([pairs.real, pairs.imag, x[..., 2 * half :]], -1)
+
+
 def gelu(x: Numbers, approximate: bool) -> Numbers:
     if approximate:
         return np.asarray(x / 2 * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))))
@@ -83,6 +89,7 @@ REFERENCE: dict[str, Callable[..., Any]] = {
     "sigmoid": sigmoid,
     "tanh": np.tanh,
     "where": np.where,
+    "rotate": rotated,
     "attention": attend,
     "write": written,
     "argmax": lambda x: np.argmax(x, axis=-1),
@@ -130,6 +137,11 @@ CASES: dict[str, list[tuple[Any, ...]]] = {
     "sigmoid": [(WIDE,)],
     "tanh": [(WIDE,)],
     "where": [(X > 0, X, 2 * X), (np.array([[True], [False]]), draw(2, 5), draw(2, 5, seed=1))],
+    "rotate": [
+        (draw(B, 3, T, D), draw(*rows, half, seed=1), draw(*rows, half, seed=2))
+        for B, T, rows in ((1, 1, (1, 1, 1)), (2, 1, (1, 1, 1)), (2, 4, (1, 1, 4)), (2, 4, (2, 1, 4)))
+        for D, half in ((8, 4), (8, 2))
+    ],
     "attention": [
         *((*qkv(2, 4, 4, T, S), 0.3, mask) for T, S in ((5, 5), (3, 7), (1, 7), (1, 1)) for mask in (None, "causal")),
         *((*qkv(2, 6, 1, T, S), 1.7, mask) for T, S in ((5, 5), (2, 7), (1, 7)) for mask in (None, "causal")),

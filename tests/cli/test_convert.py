@@ -15,7 +15,7 @@ import pytest
 import minigen
 from minigen.checkpoint import read_file
 from minigen.convert import convert
-from minigen.training import machine
+from minigen.measure import machine
 
 Run = Callable[..., tuple[int, str, str]]
 IDS = np.arange(20).reshape(2, 10) * 7

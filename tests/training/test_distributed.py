@@ -34,7 +34,8 @@ RANKS = """
 import contextlib, io, json, os, signal, sys
 from pathlib import Path
 from minigen.cli.main import main
-from minigen.training import checkpoint, loop, machine, run
+from minigen.measure import machine
+from minigen.training import checkpoint, loop, run
 
 machine.measure_peak = lambda ops: 1e9
 rank = int(os.environ.get("RANK") or os.environ["MLX_RANK"])

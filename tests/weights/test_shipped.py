@@ -66,12 +66,14 @@ def test_transformers_opens_it() -> None:
     ids = PreTrainedTokenizerFast.from_pretrained(folder)("Once upon a time, there was a dog.")["input_ids"]
     model = minigen.load(None, "torch", "cpu", "float32")
     assert ids == model.needed_tokenizer.encode("Once upon a time, there was a dog.")
-    for dtype, most in ((torch.float32, 1e-4), (torch.bfloat16, 0.1)):
+    # In bfloat16 a logit of 16 has neighbours 0.125 away: 2e-2 of the largest is two or three of them.
+    for dtype, most in ((torch.float32, 1e-4), (torch.bfloat16, 2e-2)):
         peer = LlamaForCausalLM.from_pretrained(folder, dtype=dtype).eval()
         with torch.inference_mode():
             theirs = peer(torch.tensor([ids])).logits[0].float().numpy()
         ours = minigen.load(None, "torch", "cpu", str(dtype).removeprefix("torch.")).logits([ids])[0]
-        assert np.abs(ours - theirs).max() <= most, dtype
+        size = 1 if dtype == torch.float32 else np.abs(theirs).max()
+        assert np.abs(ours - theirs).max() <= most * size, dtype
 
 
 def test_the_recipe_is_a_config() -> None:
