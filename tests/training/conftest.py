@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -104,3 +106,14 @@ def go_on(train: Callable[..., tuple[Outcome, Watcher]]) -> Callable[..., tuple[
         return train(setup, start=start)
 
     return run
+
+
+@pytest.fixture
+def quick_compiler(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch traces only: its C++ compiler takes half a minute. MLX needs one that is there."""
+    if backend == "torch":
+        torch = pytest.importorskip("torch")
+        torch.compiler.reset()
+        monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
+    elif shutil.which("g++") is None and shutil.which("clang++") is None:
+        pytest.skip("mlx compiles with a C++ compiler, and there is none")

@@ -199,15 +199,8 @@ def test_the_doctor(lora: New, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # as in test_trainer.py's test of the same name
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")
-def test_compiled(lora: New, backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    import functools
-
-    if backend == "torch":
-        torch = pytest.importorskip("torch")
-        torch.compiler.reset()
-        monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
-    elif shutil.which("g++") is None and shutil.which("clang++") is None:
-        pytest.skip("mlx compiles with a C++ compiler, and there is none")
+@pytest.mark.usefixtures("quick_compiler")
+def test_compiled(lora: New) -> None:
     setup = lora()
     trainers = [setup.trainer(compile=flag) for flag in (False, True)]
     curves = [[trainer.step([setup.batches.batch(n)], 1e-2, n).loss for n in range(4)] for trainer in trainers]

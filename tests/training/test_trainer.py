@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -233,14 +231,9 @@ def test_where_dropout_is(ops: Backend, name: str, sites: int) -> None:
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, when its compiler is imported,
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # and while it traces: seen where they are errors
 @pytest.mark.parametrize("name", ["gpt", "llama", "lstm"])
-def test_compiled(backend: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Compiled, a model learns the same. Torch traces only: its C++ compiler takes half a minute for these."""
-    if backend == "torch":
-        torch = pytest.importorskip("torch")
-        torch.compiler.reset()
-        monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
-    elif shutil.which("g++") is None and shutil.which("clang++") is None:
-        pytest.skip("mlx compiles with a C++ compiler, and there is none")
+@pytest.mark.usefixtures("quick_compiler")
+def test_compiled(backend: str, name: str) -> None:
+    """Compiled, a model learns the same."""
     ops = get_backend(backend, "cpu", "float32")
     curves = [[step.loss for step in run(make(ops, name, compile=flag), range(5))] for flag in (False, True)]
     assert np.abs(np.subtract(*curves)).max() < 1e-5
