@@ -21,7 +21,6 @@ config.THREADING_LAYER = "omp"
 # Sums in any order, so that they use the whole width of the processor; NaN and infinity stay what they are.
 FAST = {"fastmath": {"reassoc", "contract", "nsz", "arcp"}, "cache": True, "error_model": "numpy"}
 
-
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -44,14 +43,16 @@ def pointer(context: Any, address: Any, kind: Any) -> Any:
 
 
 def bitcast(taken: Any, given: Any, code_type: Any) -> Any:
+    """A function that reads the bits of one type as another."""
+
     @intrinsic  # type: ignore[untyped-decorator]
-    def cast(context: Any, value: Any) -> Any:
+    def reread(context: Any, value: Any) -> Any:
         def code(target: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             return builder.bitcast(arguments[0], code_type)
 
         return given(taken), code
 
-    return cast
+    return reread
 
 
 as_float = bitcast(types.uint32, types.float32, ir.FloatType())
