@@ -16,7 +16,7 @@ from minigen.layers.norm import Norm
 from minigen.layers.param import Param, linear_shapes
 from minigen.layers.positions import LearnedPositions
 from minigen.layers.sinks import Sinks, SinkStep
-from minigen.layers.step import Step, pick_steps
+from minigen.layers.step import AnyStep, Step, pick_steps
 from minigen.state import KVCache
 
 
@@ -83,6 +83,14 @@ class Decoder:
             raise ContextError(f"with attention sinks, branches of a text end at {self.sinks.window} tokens")
         assert starts is None, "rows padded on the left do not go past the window of attention sinks"
         return SinkStep(length, T, self.sinks)
+
+    def record(
+        self, ops: Backend, params: Tree, ids: Array, state: KVCache, at: Sequence[int] | None = None
+    ) -> Array | None:
+        """`forward` at whatever position, for `Backend.replay`; None with sinks, which change what a pass does."""
+        if self.sinks is not None:
+            return None
+        return self.forward(ops, params, ids, state, at, AnyStep(ids.shape[1], state.capacity))
 
     def forward(
         self,

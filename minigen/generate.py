@@ -87,7 +87,15 @@ class Runner:
 
     def read(self, ids: Any, state: Any, at: Sequence[int] = (-1,)) -> Array:
         """Appends tokens (B, T) to the state; the logits (B, len(at), V) after some of them, the last if not said."""
-        return self.architecture.forward(self.ops, self.params, self.ops.asarray(ids), state, at)
+        ids = np.asarray(ids)
+
+        def record(ops: Backend, tokens: Array) -> Array | None:
+            return self.architecture.record(ops, self.params, tokens, state, at)
+
+        logits = self.ops.replay(ids, state, tuple(at), record)
+        if logits is None:
+            logits = self.architecture.forward(self.ops, self.params, self.ops.asarray(ids), state, at)
+        return logits
 
     def decode(self, ids: Sequence[int], state: Any) -> Array:
         """One new token a row: the logits (B, 1, V) after it."""

@@ -107,6 +107,11 @@ class Recurrent:
         zeros = ops.zeros((batch, self.hidden))
         return RecurrentState([(zeros,) * self.cell.states for _ in range(self.layers)], 0, starts)
 
+    def record(
+        self, ops: Backend, params: Tree, ids: Array, state: RecurrentState, at: Sequence[int] | None = None
+    ) -> Array | None:
+        return None
+
     def forward(
         self,
         ops: Backend,

@@ -7,7 +7,7 @@ C width, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -130,6 +130,17 @@ class Backend(Protocol):
 
     def logsumexp(self, x: Array) -> Array:
         """x (..., V) -> (...), in float32 whatever the dtype of `x`."""
+        ...
+
+    def replay(
+        self, ids: npt.NDArray[Any], state: Any, at: tuple[int, ...], record: Callable[[Any, Array], Any]
+    ) -> Array | None:
+        """A pass of new tokens `ids` (B, T) by whatever is faster than one operation after the other: the logits
+        (B, len(at), V) after the tokens `at`, which the state has then read. None, and nothing done, where there is no
+        such way.
+
+        `record(ops, ids)` is the pass, at every position at once, for a backend that writes operations down.
+        """
         ...
 
     # -- running ------------------------------------------------------------------------------------------------------

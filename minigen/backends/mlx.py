@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +143,11 @@ class MLXBackend:
 
     def logsumexp(self, x: Array) -> Array:
         return mx.logsumexp(x.astype(mx.float32), axis=-1)
+
+    def replay(
+        self, ids: npt.NDArray[Any], state: Any, at: tuple[int, ...], record: Callable[[Any, Array], Any]
+    ) -> Array | None:
+        return None
 
     # -- running ------------------------------------------------------------------------------------------------------
     def all_finite(self, xs: Sequence[Array]) -> list[bool]:

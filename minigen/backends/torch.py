@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import torch.nn.functional as F
 
 from minigen.backends import check_memory, peak_rss, physical_memory
 from minigen.backends.base import Array, Tree, rotate_halves
-from minigen.backends.torch_rows import OneRow
+from minigen.backends.torch_cpu import Kernels
 from minigen.errors import BackendError
 from minigen.tree import leaves
 
@@ -41,7 +41,7 @@ class LazyFile(Mapping[str, Array]):
 
 class TorchBackend:
     name = "torch"
-    one_row: OneRow | None = None  # on a CPU
+    kernels: Kernels | None = None  # on a CPU
 
     def __init__(self, device: str | None = None) -> None:
         wanted = ("cuda" if torch.cuda.is_available() else "cpu") if device is None else device
@@ -55,7 +55,7 @@ class TorchBackend:
         self.accelerated = kind != "cpu"
         self.dtype = "float32"
         if not self.accelerated:
-            self.one_row = OneRow()
+            self.kernels = Kernels()
 
     # -- in and out ---------------------------------------------------------------------------------------------------
     def asarray(self, x: npt.ArrayLike) -> Array:
@@ -115,24 +115,27 @@ class TorchBackend:
         return F.embedding(ids, weight)
 
     def linear(self, x: Array, weight: Array, bias: Array | None = None) -> Array:
-        y = self.one_row and self.one_row.linear(x, weight, bias)
+        y = self.kernels and self.kernels.linear(x, weight, bias)
         return F.linear(x, weight, bias) if y is None else y
 
     def layer_norm(self, x: Array, weight: Array, bias: Array | None, eps: float) -> Array:
-        return F.layer_norm(x, weight.shape, weight, bias, eps)
+        y = self.kernels and self.kernels.norm("LAYER_NORM", x, weight, bias, eps)
+        return F.layer_norm(x, weight.shape, weight, bias, eps) if y is None else y
 
     def rms_norm(self, x: Array, weight: Array, eps: float) -> Array:
-        y = self.one_row and self.one_row.rms_norm(x, weight, eps)
+        y = self.kernels and self.kernels.norm("RMS_NORM", x, weight, None, eps)
         return F.rms_norm(x, weight.shape, weight, eps) if y is None else y
 
     def gelu(self, x: Array, approximate: bool) -> Array:
-        return F.gelu(x, approximate="tanh" if approximate else "none")
+        y = self.kernels and self.kernels.activate("GELU_TANH" if approximate else "GELU", x)
+        return F.gelu(x, approximate="tanh" if approximate else "none") if y is None else y
 
     def relu(self, x: Array) -> Array:
         return F.relu(x)
 
     def silu(self, x: Array) -> Array:
-        return F.silu(x)
+        y = self.kernels and self.kernels.activate("SILU", x)
+        return F.silu(x) if y is None else y
 
     def sigmoid(self, x: Array) -> Array:
         return torch.sigmoid(x)
@@ -144,11 +147,11 @@ class TorchBackend:
         return torch.where(condition, x, y)
 
     def rotate(self, x: Array, cos: Array, sin: Array) -> Array:
-        y = self.one_row and self.one_row.rotate(x, cos, sin)
+        y = self.kernels and self.kernels.rotate(x, cos, sin)
         return rotate_halves(self, x, cos, sin) if y is None else y
 
     def attention(self, q: Array, k: Array, v: Array, scale: float, mask: Array | str | None) -> Array:
-        y = self.one_row and self.one_row.attention(q, k, v, scale, mask)
+        y = self.kernels and self.kernels.attention(q, k, v, scale, mask)
         if y is not None:
             return y
         B, H, T, D = q.shape
@@ -181,6 +184,11 @@ class TorchBackend:
 
     def logsumexp(self, x: Array) -> Array:
         return torch.logsumexp(x.float(), dim=-1)
+
+    def replay(
+        self, ids: npt.NDArray[Any], state: Any, at: tuple[int, ...], record: Callable[[Any, Array], Any]
+    ) -> Array | None:
+        return None if self.kernels is None else self.kernels.replay(ids, state, at, record)
 
     # -- running ------------------------------------------------------------------------------------------------------
     def all_finite(self, xs: Sequence[Array]) -> list[bool]:

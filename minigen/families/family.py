@@ -28,6 +28,12 @@ class Architecture(Protocol):
         self, ops: Backend, params: Tree, ids: Array, state: Any = None, at: Sequence[int] | None = None
     ) -> Array: ...
 
+    def record(
+        self, ops: Backend, params: Tree, ids: Array, state: Any, at: Sequence[int] | None = None
+    ) -> Array | None:
+        """`forward` at whatever position, for `Backend.replay`; None where there is no such thing."""
+        ...
+
 
 @dataclass(frozen=True)
 class Source:

@@ -87,6 +87,25 @@ class Step:
         return ops.asarray((rows | (key == query))[:, None])
 
 
+class AnyStep(Step):
+    """T new tokens at whatever position before `capacity`, for a backend that records the pass to run it many times.
+
+    `positions` are all there are, so what depends on them comes as tables; the mask that `Backend.attention` gets is
+    the window, or None.
+    """
+
+    def __init__(self, T: int, capacity: int) -> None:
+        super().__init__(0, T)
+        self.capacity = capacity
+
+    @property
+    def positions(self) -> npt.NDArray[np.int64]:
+        return np.arange(self.capacity)[None]
+
+    def attend(self, ops: Backend, q: Array, k: Array, v: Array, turn: Turn, window: int | None, scale: float) -> Array:
+        return ops.attention(turn(q, self), k, v, scale, window)
+
+
 class BranchStep(Step):
     """T new tokens of one row that continue several texts at once: each sees its own text and no other.
 

@@ -108,6 +108,11 @@ class Lora:
     ) -> Array:
         return self.architecture.forward(ops, self.merge(ops, params), ids, state, at)
 
+    def record(
+        self, ops: Backend, params: Tree, ids: Array, state: Any, at: Sequence[int] | None = None
+    ) -> Array | None:
+        return None  # a merge is too much work for a pass of few tokens
+
     # -- as PEFT stores it --------------------------------------------------------------------------------------------
     def tensors(self, params: Tree) -> dict[str, npt.NDArray[np.float32]]:
         flat, found = flatten(params), {}

@@ -233,6 +233,14 @@ def test_every_operation_is_tested() -> None:
     assert set(PROTOCOL) - set(CASES) <= others
 
 
+def test_replay(ops: Backend) -> None:
+    """What a backend records is tested beside it; here, that one without such a way does nothing."""
+    assert (
+        ops.replay(np.zeros((1, 1), np.int64), None, (-1,), lambda *_: pytest.fail("there is nothing to record"))
+        is None
+    )
+
+
 def test_protocol(ops: Backend) -> None:
     """The backend has the protocol's methods, with its parameters, and no others."""
     public = {name: f for name, f in vars(type(ops)).items() if inspect.isfunction(f) and not name.startswith("_")}

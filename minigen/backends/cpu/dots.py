@@ -1,0 +1,159 @@
+"""One row of activations times a matrix: every weight is read once and used once, so what counts is how fast memory is
+read. Weights are float32, bfloat16, or 8 or 4 bits with a scale and a bias a group; activations are float32."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from minigen.backends.cpu.vectors import (
+    LANES,
+    add,
+    compiled,
+    floats,
+    fma,
+    high,
+    load,
+    load_bfloat16,
+    load_bytes,
+    load_one,
+    load_one_bfloat16,
+    low,
+    splat,
+    store_one,
+    store_one_bfloat16,
+    total,
+    zeros,
+)
+
+FLOAT32, BFLOAT16, BITS8, BITS4 = 0, 1, 8, 4  # kinds of weights
+
+
+@compiled
+def dot(w: int, x: int, cols: int) -> Any:
+    """The product of two rows of float32."""
+    a, b, c, d = zeros(), zeros(), zeros(), zeros()
+    j = 0
+    while j + 4 * LANES <= cols:
+        a = fma(load(w + 4 * j), load(x + 4 * j), a)
+        b = fma(load(w + 4 * j + 64), load(x + 4 * j + 64), b)
+        c = fma(load(w + 4 * j + 128), load(x + 4 * j + 128), c)
+        d = fma(load(w + 4 * j + 192), load(x + 4 * j + 192), d)
+        j += 4 * LANES
+    while j + LANES <= cols:
+        a = fma(load(w + 4 * j), load(x + 4 * j), a)
+        j += LANES
+    found = total(add(add(a, b), add(c, d)))
+    for i in range(j, cols):
+        found += load_one(w + 4 * i) * load_one(x + 4 * i)
+    return found
+
+
+@compiled
+def dot_bfloat16(w: int, x: int, cols: int) -> Any:
+    """The product of a row of bfloat16 with one of float32."""
+    a, b, c, d = zeros(), zeros(), zeros(), zeros()
+    j = 0
+    while j + 4 * LANES <= cols:
+        a = fma(load_bfloat16(w + 2 * j), load(x + 4 * j), a)
+        b = fma(load_bfloat16(w + 2 * j + 32), load(x + 4 * j + 64), b)
+        c = fma(load_bfloat16(w + 2 * j + 64), load(x + 4 * j + 128), c)
+        d = fma(load_bfloat16(w + 2 * j + 96), load(x + 4 * j + 192), d)
+        j += 4 * LANES
+    while j + LANES <= cols:
+        a = fma(load_bfloat16(w + 2 * j), load(x + 4 * j), a)
+        j += LANES
+    found = total(add(add(a, b), add(c, d)))
+    for i in range(j, cols):
+        found += load_one_bfloat16(w + 2 * i) * load_one(x + 4 * i)
+    return found
+
+
+@compiled
+def number(base: int, kind: int, index: int) -> Any:
+    return load_one(base + 4 * index) if kind == FLOAT32 else load_one_bfloat16(base + 2 * index)
+
+
+@compiled
+def put(base: int, kind: int, index: int, value: float) -> None:
+    if kind == FLOAT32:
+        store_one(base + 4 * index, value)
+    else:
+        store_one_bfloat16(base + 2 * index, value)
+
+
+@compiled
+def dot_bits8(
+    w: int, x: int, sums: int, scales: int, biases: int, kind: int, first: int, groups: int, group: int
+) -> Any:
+    """A row of bytes q, of which each group stands for scale q + bias, with one of float32, whose sum over each group
+    is in `sums`. `first` is the row's first group among the scales."""
+    found, rest = zeros(), np.float32(0)
+    for g in range(groups):
+        a, b = zeros(), zeros()
+        for j in range(g * group, (g + 1) * group, 2 * LANES):
+            a = fma(floats(load_bytes(w + j)), load(x + 4 * j), a)
+            b = fma(floats(load_bytes(w + j + LANES)), load(x + 4 * j + 64), b)
+        found = fma(splat(number(scales, kind, first + g)), add(a, b), found)
+        rest += number(biases, kind, first + g) * load_one(sums + 4 * g)
+    return total(found) + rest
+
+
+@compiled
+def dot_bits4(
+    w: int, even: int, odd: int, sums: int, scales: int, biases: int, kind: int, first: int, groups: int, group: int
+) -> Any:
+    """The same with two columns a byte, the even one in its lower bits; activations come in two halves likewise."""
+    found, rest = zeros(), np.float32(0)
+    for g in range(groups):
+        a, b = zeros(), zeros()
+        for j in range(g * group // 2, (g + 1) * group // 2, LANES):
+            pairs = load_bytes(w + j)
+            a = fma(floats(low(pairs)), load(even + 4 * j), a)
+            b = fma(floats(high(pairs)), load(odd + 4 * j), b)
+        found = fma(splat(number(scales, kind, first + g)), add(a, b), found)
+        rest += number(biases, kind, first + g) * load_one(sums + 4 * g)
+    return total(found) + rest
+
+
+@compiled
+def one(
+    kind: int, w: int, scales: int, biases: int, scale_kind: int, group: int, bias: int, x: int, y: int, cols: int,
+    helpers: int, first: int, last: int,
+) -> None:  # fmt: skip
+    """Rows `first` to `last` of the weights, for one row; `helpers` is where `prepare` put what it found."""
+    groups = cols // group
+    sums, even = helpers, helpers + 4 * groups
+    odd = even + 2 * cols
+    for i in range(first, last):
+        if kind == FLOAT32:
+            found = dot(w + 4 * i * cols, x, cols)
+        elif kind == BFLOAT16:
+            found = dot_bfloat16(w + 2 * i * cols, x, cols)
+        elif kind == BITS8:
+            found = dot_bits8(w + i * cols, x, sums, scales, biases, scale_kind, i * groups, groups, group)
+        else:
+            found = dot_bits4(
+                w + i * cols // 2, even, odd, sums, scales, biases, scale_kind, i * groups, groups, group
+            )  # fmt: skip
+        store_one(y + 4 * i, found + (load_one(bias + 4 * i) if bias else np.float32(0)))
+
+
+@compiled
+def prepare(kind: int, x: int, cols: int, group: int) -> Any:
+    """What quantized weights want of a row of activations: its sum over each group, its even and its odd columns."""
+    groups = cols // group
+    found = np.empty(groups + cols, np.float32)
+    if kind in (BITS8, BITS4):
+        for g in range(groups):
+            sums = zeros()
+            for j in range(g * group, (g + 1) * group, LANES):
+                sums = add(sums, load(x + 4 * j))
+            found[g] = total(sums)
+    if kind == BITS4:
+        even, odd = found[groups : groups + cols // 2], found[groups + cols // 2 :]
+        for j in range(cols // 2):
+            even[j] = load_one(x + 8 * j)
+            odd[j] = load_one(x + 8 * j + 4)
+    return found

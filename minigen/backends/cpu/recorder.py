@@ -1,0 +1,257 @@
+"""A backend that computes nothing: it writes down, for one pass of few new tokens, what there is to compute.
+
+The model runs over it once. Its arrays are NumPy's, over memory that the program keeps: reshaping, splitting and
+turning axes are NumPy's own views, and cost nothing when the program runs. A step is recorded at every position at
+once (`layers.step.AnyStep`): what depends on the position becomes a table that the program looks into.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from minigen.backends.base import Array
+from minigen.backends.cpu import program as to
+from minigen.backends.cpu import small
+from minigen.backends.cpu.dots import BFLOAT16, FLOAT32
+from minigen.backends.cpu.vectors import LANES
+
+KINDS = {torch.float32: FLOAT32, torch.bfloat16: BFLOAT16}
+NO_WINDOW = 2**62
+
+
+class UnrecordableError(Exception):
+    """The model does something that no instruction stands for."""
+
+
+class Recorded(np.ndarray[Any, Any]):
+    """Numbers that will be there when the program has run so far."""
+
+    recorder: Recorder
+
+    def __array_finalize__(self, other: Any) -> None:
+        self.recorder = getattr(other, "recorder", None)  # type: ignore[assignment]
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        return self.recorder.arithmetic(ufunc, method, inputs, kwargs)
+
+    def reshape(self, *shape: Any, **_: Any) -> Any:
+        return same_memory(self, np.ndarray.reshape(self, *shape))
+
+
+def place(x: npt.NDArray[Any]) -> int:
+    return int(x.__array_interface__["data"][0])
+
+
+def same_memory(x: npt.NDArray[Any], y: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """`y`. Raises UnrecordableError where NumPy had to copy to reshape: the numbers are not there yet."""
+    if place(x) != place(y):
+        raise UnrecordableError("a reshape that moves numbers")
+    return y
+
+
+@dataclass(frozen=True)
+class Ids:
+    """Stands for the token ids (B, T)."""
+
+    shape: tuple[int, int]
+
+
+class Recorder:
+    """For `ids` of the shape (B, T), of which one is 1. Rows of instructions are the B T tokens."""
+
+    name, device, accelerated = "recorder", "cpu", False
+
+    def __init__(self, shape: tuple[int, int]) -> None:
+        self.shape, self.rows = shape, shape[0] * shape[1]
+        if 1 not in shape:
+            raise UnrecordableError("several tokens of several rows")
+        self.code: list[list[int]] = []
+        self.reals: list[tuple[float, float]] = []
+        self.kept: list[Any] = []  # whose addresses are in the instructions
+        self.free: dict[int, list[npt.NDArray[Any]]] = {}
+        self.ids = Ids(shape)
+        self.tables = [2**62, 2**62]  # the fewest rows that ids and positions are looked up in
+
+    def __getattr__(self, name: str) -> Any:
+        raise UnrecordableError(name)
+
+    # -- memory -------------------------------------------------------------------------------------------------------
+    def new(self, *shape: int) -> Recorded:
+        """Memory for a result. When nothing holds it any more, what is computed later may use it."""
+        size = int(np.prod(shape)) + LANES
+        pool = self.free.setdefault(size, [])
+        if pool:
+            memory = pool.pop()
+        else:
+            memory = np.zeros(size, np.float32)
+            self.kept.append(memory)
+        array = np.ndarray.__new__(Recorded, shape, np.float32, buffer=memory)
+        array.recorder = self
+        weakref.finalize(array, pool.append, memory).atexit = False
+        return array
+
+    def keep(self, x: Any) -> int:
+        """The address of a framework's or NumPy's array, which stays."""
+        self.kept.append(x)
+        return int(x.data_ptr()) if isinstance(x, torch.Tensor) else place(x)
+
+    def floats(self, x: Array | None) -> int:
+        """The address of a small parameter in float32; 0 for None."""
+        return 0 if x is None else self.keep(x.detach().float().contiguous())
+
+    def emit(self, *numbers: int, rows: int | None = None, reals: tuple[float, float] = (0.0, 0.0)) -> None:
+        rest = [0] * (to.FIELDS - 1 - len(numbers))
+        self.code.append([*map(int, numbers), *rest, self.rows if rows is None else rows])
+        self.reals.append(reals)
+
+    def lines(self, x: Any, *inner: int) -> npt.NDArray[Any]:
+        """x (B, T, ...) as (rows, *inner), in the same memory. Raises UnrecordableError for what is no such thing."""
+        if not isinstance(x, Recorded):
+            raise UnrecordableError("an array that the step did not make")
+        lines: npt.NDArray[Any] = x.reshape(-1, *inner)
+        if lines.shape[-1] > 1 and lines.strides[-1] != 4:
+            raise UnrecordableError("columns that are not side by side")
+        return lines
+
+    def matrix(self, weight: Any) -> tuple[int, int, int, int, int, int]:
+        """Kind, addresses of weights, scales and biases, the kind of these two, and the group."""
+        kind = KINDS.get(weight.dtype)
+        if kind is None or not weight.is_contiguous():
+            raise UnrecordableError(f"weights of {weight.dtype}")
+        return kind, self.keep(weight), 0, 0, 0, 1
+
+    # -- the protocol -------------------------------------------------------------------------------------------------
+    def asarray(self, x: npt.ArrayLike) -> Any:
+        """A constant."""
+        x = np.asarray(x)
+        return np.ascontiguousarray(x, np.float32) if x.dtype.kind == "f" else x
+
+    def dropout(self, x: Any) -> Any:
+        return x
+
+    def permute(self, x: Any, axes: Sequence[int]) -> Any:
+        return np.transpose(x, tuple(axes))
+
+    def split(self, x: Any, sizes: Sequence[int], axis: int) -> list[Any]:
+        return np.split(x, np.cumsum(sizes)[:-1], axis=axis)
+
+    def take(self, x: Any, indices: Sequence[int], axis: int) -> Any:
+        if list(indices) != list(range(x.shape[axis])):
+            raise UnrecordableError("a choice among the tokens")
+        return x
+
+    def embedding(self, ids: Any, weight: Any) -> Any:
+        by_position = ids is not self.ids
+        if by_position and not np.array_equal(ids, np.arange(ids.size)[None]):
+            raise UnrecordableError("an embedding of something else")
+        rows, cols = weight.shape
+        self.tables[by_position] = min(self.tables[by_position], rows)
+        found = self.new(*self.shape, cols)
+        self.emit(to.LOOKUP, *self.matrix(weight), cols, place(found), by_position)
+        return found
+
+    def linear(self, x: Any, weight: Any, bias: Array | None = None) -> Any:
+        rows, cols = weight.shape
+        lines, found = self.lines(x, cols), self.new(*x.shape[:-1], rows)
+        where = place(lines), lines.strides[0], place(found), 4 * rows
+        self.emit(to.LINEAR, *self.matrix(weight), self.floats(bias), *where, rows, cols, rows=len(lines))
+        return found
+
+    def layer_norm(self, x: Any, weight: Array, bias: Array | None, eps: float) -> Any:
+        return self.norm(small.LAYER_NORM, x, weight, bias, eps)
+
+    def rms_norm(self, x: Any, weight: Array, eps: float) -> Any:
+        return self.norm(small.RMS_NORM, x, weight, None, eps)
+
+    def norm(self, which: int, x: Any, weight: Array, bias: Array | None, eps: float) -> Any:
+        cols = weight.shape[0]
+        heads = 1 if x.ndim == 3 else x.shape[2]
+        lines, found = self.lines(x, heads, cols), self.new(*x.shape)
+        where = place(lines), *lines.strides[:2], self.floats(weight), self.floats(bias), place(found)
+        self.emit(to.NORM, which, *where, heads, cols, rows=len(lines), reals=(eps, 0.0))
+        return found
+
+    def activate(self, which: int, x: Any) -> Any:
+        lines, found = self.lines(x, x.shape[-1]), self.new(*x.shape)
+        self.emit(to.ACTIVATE, which, place(lines), lines.strides[0], place(found), x.shape[-1], rows=len(lines))
+        return found
+
+    def gelu(self, x: Any, approximate: bool) -> Any:
+        return self.activate(small.GELU_TANH if approximate else small.GELU, x)
+
+    def relu(self, x: Any) -> Any:
+        return self.activate(small.RELU, x)
+
+    def silu(self, x: Any) -> Any:
+        return self.activate(small.SILU, x)
+
+    def arithmetic(self, function: Any, method: str, given: Any, settings: Any) -> Any:
+        """`+`, `-` and `*` of two recorded arrays of one shape, or with a number."""
+        x, y = given if isinstance(given[0], Recorded) else given[::-1]
+        if method != "__call__" or settings or function not in (np.add, np.multiply, np.subtract):
+            raise UnrecordableError(function.__name__)
+        lines, found = self.lines(x, x.shape[-1]), self.new(*x.shape)
+        where: tuple[int, ...] = (place(lines), lines.strides[0])
+        if isinstance(y, Recorded) and y.shape == x.shape and function is not np.subtract:
+            others = self.lines(y, x.shape[-1])
+            which = small.ADD if function is np.add else small.MUL
+            where = *where, place(others), others.strides[0]
+            self.emit(to.PAIRWISE, which, *where, place(found), x.shape[-1], rows=len(lines))
+        elif isinstance(y, (int, float)) and x is given[0]:
+            plus = {np.add: float(y), np.subtract: -float(y), np.multiply: 0.0}[function]
+            factor = float(y) if function is np.multiply else 1.0
+            self.emit(to.SCALED, *where, place(found), x.shape[-1], rows=len(lines), reals=(factor, plus))
+        else:
+            raise UnrecordableError(f"{function.__name__} of these shapes")
+        return found
+
+    def heads(self, x: Any) -> npt.NDArray[Any]:
+        """x (B, H, T, D) as (rows, H, D)."""
+        _, H, _, D = x.shape
+        return self.lines(np.transpose(x, (0, 2, 1, 3)), H, D)
+
+    def unheads(self, found: Any, like: Any) -> Any:
+        """What is stored as (B, T, H, D) as (B, H, T, D)."""
+        B, H, T, D = like.shape
+        return np.transpose(found.reshape(B, T, H, D), (0, 2, 1, 3))
+
+    def rotate(self, x: Any, cos: Any, sin: Any) -> Any:
+        lines, half = self.heads(x), cos.shape[-1]
+        _, H, D = lines.shape
+        self.tables[1] = min(self.tables[1], cos.shape[2])
+        found = self.new(self.rows, H, D)
+        tables = self.keep(cos), self.keep(sin)
+        self.emit(to.ROTATE, place(lines), *lines.strides[:2], *tables, place(found), H, D, half)
+        return self.unheads(found, x)
+
+    def write(self, buffer: Array, new: Any, position: int) -> Array:
+        lines = self.heads(new)
+        _, G, D = lines.shape
+        lane, step = self.cache(buffer)
+        self.emit(to.WRITE, KINDS[buffer.dtype], place(lines), *lines.strides[:2], buffer.data_ptr(), lane, step, G, D)
+        return buffer
+
+    def cache(self, x: Array) -> tuple[int, int]:
+        """Bytes from row to row, and from head to head, of keys or values (B, G, S, D)."""
+        if x.dtype not in KINDS or x.stride()[2:] != (x.shape[3], 1):
+            raise UnrecordableError("a cache of this kind")
+        return x.stride(0) * x.itemsize, x.stride(1) * x.itemsize
+
+    def attention(self, q: Any, k: Array, v: Array, scale: float, mask: Any) -> Any:
+        """`mask` is the number of newest keys that a token sees, itself included, or None for all."""
+        lines = self.heads(q)
+        _, H, D = lines.shape
+        if self.cache(k) != self.cache(v) or k.shape[3] != D or v.shape[3] != D:
+            raise UnrecordableError("keys unlike values")
+        found = self.new(self.rows, H, D)
+        window = NO_WINDOW if mask is None else mask
+        where = place(lines), *lines.strides[:2], k.data_ptr(), v.data_ptr(), *self.cache(k)
+        self.emit(to.ATTEND, KINDS[k.dtype], *where, place(found), H, k.shape[1], D, window, reals=(scale, 0.0))
+        return self.unheads(found, q)

@@ -1,0 +1,85 @@
+"""Passes of few new tokens on a CPU: recorded once for a state, then run by one call each."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any, Literal
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from minigen.backends.base import Array
+from minigen.backends.cpu.program import run
+from minigen.backends.cpu.recorder import Recorder, UnrecordableError
+
+ROWS = 16  # beyond, torch's operations cost little beside the arithmetic
+
+log = logging.getLogger("minigen")
+
+
+class Program:
+    """The recorded pass of `shape` (B, T) new tokens after what a state holds."""
+
+    def __init__(self, shape: tuple[int, int], state: Any, record: Callable[[Any, Any], Any]) -> None:
+        recorder, length = Recorder(shape), state.length
+        try:
+            result = record(recorder, recorder.ids)
+        finally:
+            state.length = length
+        if result is None:
+            raise UnrecordableError("the architecture does not offer it")
+        self.shape, self.kept, self.tables = shape, recorder.kept, recorder.tables
+        self.result = np.asarray(recorder.lines(result, result.shape[-1])).view(np.ndarray)
+        self.where = [x.data_ptr() for x in (*state.k, *state.v)]
+        self.code, self.reals = np.array(recorder.code), np.array(recorder.reals, np.float32)
+
+    def fits(self, state: Any) -> bool:
+        """Whether the state still lies where it lay."""
+        return self.where == [x.data_ptr() for x in (*state.k, *state.v)]
+
+    def run(self, ids: npt.NDArray[np.int64], state: Any, threads: int) -> Array:
+        """Logits (B, T or 1, V) float32."""
+        B, T = self.shape
+        state.check_room(T)
+        lanes = np.repeat(np.arange(B), T)
+        at = state.length + np.tile(np.arange(T), B)
+        starts = np.zeros_like(at) if state.starts is None else state.starts[lanes]
+        positions, ids = np.maximum(at - starts, 0), np.ascontiguousarray(ids, np.int64).reshape(-1)
+        assert ids.min() >= 0
+        assert ids.max() < self.tables[0]
+        assert positions.max() < self.tables[1]
+        run(self.code, self.reals, ids, positions, starts, lanes, at, threads)
+        state.length += T
+        return torch.from_numpy(self.result.copy()).reshape(B, -1, self.result.shape[-1])
+
+
+class Steps:
+    """The programs of all states that are alive: for each kind of pass None at first, then its program, or False where
+    it cannot be recorded."""
+
+    def __init__(self, threads: int) -> None:
+        self.threads = threads
+        self.programs: WeakKeyDictionary[Any, dict[Any, Program | Literal[False] | None]] = WeakKeyDictionary()
+
+    def read(
+        self, ids: npt.NDArray[Any], state: Any, at: tuple[int, ...], record: Callable[[Any, Any], Any]
+    ) -> Array | None:
+        """As `Backend.replay`. The first pass of a kind goes by torch: only from the second on a recording pays."""
+        if ids.size > ROWS or 1 not in ids.shape or state.length == 0:
+            return None
+        known, key = self.programs.setdefault(state, {}), (ids.shape, at)
+        if key not in known:
+            known[key] = None
+            return None
+        program = known[key]
+        if program is None or (program and not program.fits(state)):
+            try:
+                program = Program(ids.shape, state, record)
+            except UnrecordableError as reason:
+                log.debug("passes of %s tokens are not recorded: %s", ids.shape, reason)
+                program = False
+            known[key] = program
+        return program.run(ids, state, self.threads) if program else None

@@ -1,0 +1,151 @@
+"""What numba's kernels do for torch on a CPU, where numba is installed: few rows of activations, and float32.
+
+Each method returns None where torch is to do it: numba has not been started, or the arrays are not as a kernel needs
+them.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from functools import cached_property
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from minigen.backends.base import Array
+from minigen.backends.cores import physical_cores
+from minigen.errors import UsageError
+
+KINDS = {torch.float32: 0, torch.bfloat16: 1}  # as in cpu/linear.py, which is not to be imported yet
+LARGE = 2**21  # bytes of a matrix that is worth the time that numba takes to start: smaller models stay in the cache
+SHARED = 2**17  # bytes that are worth a second thread
+VARIABLE = "MINIGEN_KERNELS"
+
+log = logging.getLogger("minigen")
+
+
+def wanted() -> bool:
+    """What the environment says. Raises UsageError for neither 0 nor 1."""
+    said = os.environ.get(VARIABLE, "1")
+    if said not in ("0", "1"):
+        raise UsageError(f"{VARIABLE} is {said!r}: set it to 1 (the default), or to 0 to do without numba's kernels")
+    return said == "1"
+
+
+class Kernels:
+    def __init__(self) -> None:
+        self.possible = wanted() and find_spec("numba") is not None
+        self.started = False  # by the first large matrix; the small ones then follow
+
+    @cached_property
+    def compiled(self) -> Any:
+        """The package of the kernels; None, with a warning, where numba is installed and does not work here."""
+        try:
+            import numba
+
+            from minigen.backends import cpu
+            from minigen.backends.cpu import attention, linear, small  # noqa: F401  (found in `cpu` below)
+        except Exception as error:  # no folder to keep what it compiles in, another NumPy than it wants
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            log.warning("numba does not work here (%s): decoding goes by torch alone, at half the speed", reason)
+            return None
+        given = torch.get_num_threads()
+        self.threads = min(given, physical_cores(), numba.config.NUMBA_NUM_THREADS)
+        numba.set_num_threads(self.threads)
+        torch.set_num_threads(given)  # where both use one OpenMP library, numba's start has set another
+        return cpu
+
+    @cached_property
+    def steps(self) -> Any:
+        from minigen.backends.cpu.steps import Steps
+
+        return Steps(self.threads)
+
+    def linear(self, x: Array, weight: Array, bias: Array | None) -> Array | None:
+        """As `Backend.linear`: for float32 any number of rows, for bfloat16 one."""
+        rows, cols = weight.shape
+        size, n = weight.numel() * weight.itemsize, x.numel() // cols
+        self.started = self.started or (self.possible and size >= LARGE and self.compiled is not None)
+        kind = KINDS.get(x.dtype)
+        if not self.started or kind is None or n == 0 or (n > 1 and kind != 0):
+            return None
+        same = all(a is None or (a.dtype == x.dtype and a.is_contiguous()) for a in (weight, bias))
+        if not same:
+            return None
+        lines = x.reshape(n, cols).float()
+        y = lines.new_empty((n, rows))
+        b = None if bias is None else bias.float()
+        at = 0 if b is None else b.data_ptr()
+        where = lines.data_ptr(), 4 * lines.stride(0), y.data_ptr(), 4 * rows
+        parts = self.threads if size * n >= SHARED else 1
+        self.compiled.linear.linear(kind, weight.data_ptr(), 0, 0, 0, 1, at, *where, n, rows, cols, parts)
+        return y.to(x.dtype).reshape(*x.shape[:-1], rows)
+
+    def attention(self, q: Array, k: Array, v: Array, scale: float, mask: Array | str | None) -> Array | None:
+        """As `Backend.attention`, for several queries each of which sees the keys up to its own."""
+        B, H, T, D = q.shape
+        kind, G, S, size = KINDS.get(q.dtype), k.shape[1], k.shape[2], q.itemsize
+        if not self.started or mask != "causal" or kind is None or D % 16:
+            return None
+        if k.stride() != v.stride() or k.stride()[2:] != (D, 1) or q.stride(3) != 1 or k.dtype != q.dtype:
+            return None
+        y = q.new_empty((B, T, H, D))
+        strides = [size * step for step in q.stride()[:3]]
+        where = k.data_ptr(), v.data_ptr(), size * k.stride(0), size * k.stride(1), y.data_ptr()
+        self.compiled.attention.attend_all(kind, q.data_ptr(), *strides, *where, B, H, G, T, S, D, scale, self.threads)
+        return y.permute(0, 2, 1, 3)
+
+    def lines(self, x: Array) -> Array | None:
+        """float32 (..., C) as rows (n, C), in the same memory; None for what is no such thing."""
+        if not self.started or x.dtype != torch.float32 or x.stride(-1) != 1 or x.numel() == 0:
+            return None
+        try:
+            return x.view(-1, x.shape[-1])
+        except RuntimeError:  # rows that are not one distance apart
+            return None
+
+    def activate(self, name: str, x: Array) -> Array | None:
+        """An activation, by its name in cpu/small.py."""
+        lines = self.lines(x)
+        if lines is None:
+            return None
+        small = self.compiled.small
+        y = lines.new_empty(lines.shape)
+        where = lines.data_ptr(), 4 * lines.stride(0), y.data_ptr()
+        small.activate_parts(getattr(small, name), *where, *lines.shape, self.parts(x))
+        return y.view(x.shape)
+
+    def norm(self, name: str, x: Array, weight: Array, bias: Array | None, eps: float) -> Array | None:
+        """A norm, by its name in cpu/small.py."""
+        lines = self.lines(x)
+        same = all(a is None or (a.dtype == x.dtype and a.is_contiguous()) for a in (weight, bias))
+        if lines is None or not same or not lines.is_contiguous():
+            return None
+        y, small = torch.empty_like(lines), self.compiled.small
+        where = lines.data_ptr(), weight.data_ptr(), 0 if bias is None else bias.data_ptr(), y.data_ptr()
+        small.norm_parts(getattr(small, name), *where, *lines.shape, eps, self.parts(x))
+        return y.view(x.shape)
+
+    def rotate(self, x: Array, cos: Array, sin: Array) -> Array | None:
+        """As `Backend.rotate`, for one row of a batch."""
+        (B, H, T, D), half = x.shape, cos.shape[-1]
+        if self.lines(x[:1, :1]) is None or B > 1 or not cos.is_contiguous() or not sin.is_contiguous():
+            return None
+        y = x.new_empty((1, T, H, D))
+        where = x.data_ptr(), 4 * x.stride(2), 4 * x.stride(1), cos.data_ptr(), sin.data_ptr(), y.data_ptr()
+        self.compiled.small.rotate_parts(*where, T, H, D, half, self.parts(x))
+        return y.permute(0, 2, 1, 3)
+
+    def parts(self, x: Array) -> int:
+        return int(self.threads) if x.numel() >= SHARED else 1
+
+    def replay(
+        self, ids: npt.NDArray[np.int64], state: Any, at: tuple[int, ...], record: Callable[[Any, Any], Any]
+    ) -> Array | None:
+        """As `Backend.replay`."""
+        return self.steps.read(ids, state, at, record) if self.started else None

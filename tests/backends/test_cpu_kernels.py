@@ -1,0 +1,164 @@
+"""The kernels for torch on a CPU: the same numbers as torch's own operations, on whatever they take."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+
+from minigen.backends import get_backend
+from minigen.errors import UsageError
+
+pytest.importorskip("numba", reason="numba is not installed")
+pytest.importorskip("torch", reason="torch is not installed")
+
+BOUND = {"float32": 2e-6, "bfloat16": 1.2e-2}  # of the largest number: torch rounds where the kernels do not
+
+
+def draw(*shape: int, seed: int = 0) -> np.ndarray[Any, Any]:
+    return np.random.default_rng([seed, *shape]).standard_normal(shape).astype(np.float32)
+
+
+@pytest.fixture(params=["float32", "bfloat16"])
+def pair(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Any]:
+    """The backend with its kernels started, and without."""
+    return started(request.param), plain(request.param, monkeypatch)
+
+
+def started(dtype: str) -> Any:
+    ops: Any = get_backend("torch", "cpu", dtype)
+    ops.kernels.started = ops.kernels.compiled is not None
+    assert ops.kernels.started
+    return ops
+
+
+def plain(dtype: str, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setenv("MINIGEN_KERNELS", "0")
+    ops: Any = get_backend("torch", "cpu", dtype)
+    assert not ops.kernels.possible
+    return ops
+
+
+def same(pair: tuple[Any, Any], name: str, *args: Any, taken: bool = True) -> None:
+    """Takes arrays as they are; NumPy's become the backend's. `taken`: a kernel does it."""
+    fast, _ = pair
+    given = [fast.asarray(x) if isinstance(x, np.ndarray) else x for x in args]
+    if hasattr(fast.kernels, name):
+        assert (getattr(fast.kernels, name)(*given) is not None) == taken
+    got, want = (ops.numpy(getattr(ops, name)(*given)) for ops in pair)
+    assert got.shape == want.shape
+    assert np.array_equal(np.isnan(got), np.isnan(want))
+    finite = np.isfinite(want)
+    assert np.array_equal(got[~finite & ~np.isnan(want)], want[~finite & ~np.isnan(want)])
+    assert np.abs(got[finite] - want[finite]).max(initial=0) <= BOUND[fast.dtype] * max(
+        1, np.abs(want[finite]).max(initial=0)
+    )
+
+
+# an odd size for each way a matrix can end: less than a vector, a tile, a panel, a part of the columns
+@pytest.mark.parametrize(
+    ("rows", "cols"), [(1, 1), (3, 5), (4, 64), (9, 1), (31, 257), (301, 300), (700, 130), (70, 1100), (5, 2064)]
+)
+def test_linear(pair: tuple[Any, Any], rows: int, cols: int) -> None:
+    for bias in (None, draw(rows, seed=1)):
+        same(pair, "linear", draw(1, 1, cols), draw(rows, cols), bias)
+        for n in (2, 5, 13, 23):
+            same(pair, "linear", draw(1, n, cols), draw(rows, cols), bias, taken=pair[0].dtype == "float32")
+    same(pair, "linear", draw(cols), draw(rows, cols), None)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_no_number_is_hidden(pair: tuple[Any, Any], value: float) -> None:
+    x, weight = draw(1, 3, 40), np.abs(draw(30, 40))
+    x[:, 0, 7] = value
+    same(pair, "linear", x[:, :1], weight, None)
+    same(pair, "linear", x, weight, None, taken=pair[0].dtype == "float32")
+    for name in ("silu", "gelu"):
+        same(pair, name, np.where(x == np.inf, -1000, x), *[True] * (name == "gelu"))
+    same(pair, "rms_norm", x, weight[0], 1e-5)
+    same(pair, "layer_norm", x, weight[0], weight[1], 1e-5)
+    q, k = draw(1, 2, 5, 16), draw(1, 2, 5, 16)
+    q[0, 0, 0, 3] = np.nan  # torch's own attention makes 0 of it
+    fast, _ = pair
+    found = fast.numpy(fast.kernels.attention(*map(fast.asarray, (q, k, k)), 0.3, "causal"))
+    assert np.isnan(found).any(-1)[0].tolist() == [[True] + [False] * 4, [False] * 5]
+
+
+def test_norms_rotations_and_activations(pair: tuple[Any, Any]) -> None:
+    for shape in ((1, 1, 576), (1, 30, 64), (2, 2, 1, 5)):
+        same(pair, "rms_norm", 3 * draw(*shape), draw(shape[-1]), 1e-5)
+        for bias in (None, draw(shape[-1], seed=1)):
+            same(pair, "layer_norm", 3 + draw(*shape), draw(shape[-1]), bias, 1e-5)
+        for approximate in (True, False):
+            same(pair, "gelu", 5 * draw(*shape), approximate)
+        same(pair, "silu", 20 * draw(*shape))
+    a = pair[0].asarray(draw(1, 7, 40))
+    same(pair, "silu", a[..., :19])
+    for D, half in ((64, 32), (10, 3)):
+        for T in (1, 9):
+            x, angles = pair[0].asarray(draw(1, T, 3, D)).permute(0, 2, 1, 3), draw(1, 1, T, half)
+            same(pair, "rotate", x, angles, angles + 1, taken=pair[0].dtype == "float32")
+
+
+@pytest.mark.parametrize(
+    ("B", "H", "G", "T", "S", "D"),
+    [(1, 4, 4, 2, 2, 16), (2, 6, 2, 7, 9, 48), (3, 6, 1, 70, 70, 64), (1, 4, 4, 30, 300, 80), (1, 2, 2, 5, 64, 128)],
+)
+def test_attention(pair: tuple[Any, Any], B: int, H: int, G: int, T: int, S: int, D: int) -> None:
+    fast, _ = pair
+    k, v = (fast.asarray(draw(B, G, S + 9, D, seed=i))[:, :, :S] for i in (1, 2))  # of a longer buffer
+    same(pair, "attention", fast.asarray(draw(B, T, H, D)).permute(0, 2, 1, 3), k, v, 0.3, "causal")
+
+
+def test_what_the_kernels_leave_to_torch(pair: tuple[Any, Any]) -> None:
+    fast, _ = pair
+    a, kernels = fast.asarray, fast.kernels
+    assert kernels.linear(a(draw(1, 1, 5)), a(draw(5, 4)).T, None) is None
+    assert kernels.rotate(a(draw(2, 3, 1, 8)), a(draw(1, 1, 1, 4)), a(draw(1, 1, 1, 4))) is None
+    q, k = a(draw(1, 2, 3, 16)), a(draw(1, 2, 5, 16))
+    assert kernels.attention(q, k, k, 0.3, a(draw(1, 1, 3, 5)) > 0) is None
+    assert kernels.attention(q, k, k, 0.3, None) is None
+    assert kernels.attention(q[..., :8], k[..., :8], k[..., :8], 0.3, "causal") is None
+    half = started("float16")
+    assert half.kernels.linear(half.asarray(draw(1, 1, 5)), half.asarray(draw(4, 5)), None) is None
+    assert half.kernels.activate("SILU", half.asarray(draw(1, 1, 5))) is None
+
+
+def test_small_models_start_no_numba() -> None:
+    ops: Any = get_backend("torch", "cpu", "float32")
+    ops.linear(ops.asarray(draw(1, 1, 100)), ops.asarray(draw(100, 100)))
+    assert ops.kernels.possible
+    assert not ops.kernels.started
+
+
+def test_torch_keeps_its_threads() -> None:
+    """In a process of its own, where numba starts: it sets the number of the OpenMP library that both may use."""
+    code = (
+        "import torch; torch.set_num_threads(1)\n"
+        "from minigen.backends import get_backend\n"
+        "ops = get_backend('torch', 'cpu', 'float32')\n"
+        "ops.linear(ops.zeros((1, 1, 1024)), ops.zeros((1024, 1024)))\n"
+        "print(ops.kernels.started, torch.get_num_threads())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "True 1\n"
+
+
+def test_the_switch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MINIGEN_KERNELS", "yes")
+    with pytest.raises(UsageError, match="MINIGEN_KERNELS is 'yes': set it to 1"):
+        get_backend("torch", "cpu")
+
+
+def test_numba_that_does_not_work(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    ops: Any = get_backend("torch", "cpu", "float32")
+    monkeypatch.setitem(sys.modules, "minigen.backends.cpu", None)
+    monkeypatch.delattr("minigen.backends.cpu", raising=False)
+    large = ops.zeros((1024, 1024))
+    for _ in range(2):
+        assert not ops.linear(ops.zeros((1, 1, 1024)), large).any()
+    assert [record.message.partition(" (")[0] for record in caplog.records] == ["numba does not work here"]
+    assert not ops.kernels.started

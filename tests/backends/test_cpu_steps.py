@@ -1,0 +1,141 @@
+"""Passes of few tokens that are recorded: the logits and texts that torch's operations give, whatever a state does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from minigen.model import Model, load
+
+pytest.importorskip("numba", reason="numba is not installed")
+pytest.importorskip("torch", reason="torch is not installed")
+
+FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
+    "gpt2": ("gpt2", {}),
+    "llama": ("llama", {}),
+    "mistral": ("llama", {"model_type": "mistral", "sliding_window": 5}),
+    "qwen2": ("llama", {"model_type": "qwen2"}),
+    "qwen3": ("llama", {"model_type": "qwen3", "head_dim": 24}),
+}
+BOUND = {"float32": 2e-5, "bfloat16": 6e-2}  # of the largest logit: torch rounds each operation, the program none
+
+
+@pytest.fixture
+def models(make_model: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Model, Model]]:
+    """A model that records its steps, and the same without kernels."""
+
+    def make(name: str, dtype: str = "float32") -> tuple[Model, Model]:
+        base, changes = FAMILIES[name]
+        folder = make_model(base, **changes)
+        fast: Any = load(folder, "torch", "cpu", dtype)
+        with monkeypatch.context() as patch:
+            patch.setenv("MINIGEN_KERNELS", "0")
+            plain = load(folder, "torch", "cpu", dtype)
+        fast.runner.ops.kernels.started = fast.runner.ops.kernels.compiled is not None
+        return fast, plain
+
+    return make
+
+
+def programs(model: Any, state: Any) -> list[Any]:
+    return [program for program in model.runner.ops.kernels.steps.programs.get(state, {}).values() if program]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("name", FAMILIES)
+def test_logits(models: Any, name: str, dtype: str) -> None:
+    """Single tokens, blocks of several, and batches padded on the left; past the window of a family that has one."""
+    pair = models(name, dtype)
+    prompts = [[5, 77, 3, 9], [200, 1], list(range(30, 50))]
+    for rows, blocks in ((prompts[:1], (1, 1, 1, 3, 3, 3, 9, 9, 9, 1)), (prompts, (1, 1, 1, 1))):
+        found = []
+        for model in pair:
+            _, state = model.runner.prefill(rows, 100)
+            ids = np.random.default_rng(0).integers(0, 200, (len(rows), sum(blocks)))
+            logits, at = [], 0
+            for T in blocks:
+                block = ids[:, at : at + T]
+                logits.append(model.runner.ops.numpy(model.runner.read(block, state, range(T))))
+                at += T
+            assert state.length == max(map(len, rows)) + sum(blocks)
+            found.append(np.concatenate(logits, axis=1))
+            assert model is pair[1] or len(programs(model, state)) == len(set(blocks))
+        assert found[0].shape == found[1].shape
+        assert np.abs(found[0] - found[1]).max() <= BOUND[dtype] * np.abs(found[1]).max()
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama"])
+def test_the_same_text(models: Any, name: str) -> None:
+    prompts = [[5, 77, 3, 9], [200, 1], list(range(30, 50))]
+    for settings in ({"temperature": 0.0}, {"seed": 7}, {"beams": 3}):
+        for batch in (prompts[:1], prompts[:1] if "beams" in settings else prompts):
+            told = [model.generate_ids(batch, max_tokens=24, **settings) for model in models(name)]
+            assert told[0] == told[1]
+
+
+def test_a_state_that_moves(models: Any) -> None:
+    """Rewound, forked, given more room, restored: what was recorded is used where it lies still, and nowhere else."""
+    pair, found = models("llama"), []
+    for model in pair:
+        runner, seen = model.runner, []
+        _, state = runner.prefill([[5, 77, 3, 9]], 12)
+
+        def step(state: Any, token: int, runner: Any = runner, seen: list[Any] = seen) -> None:
+            seen.append(runner.ops.numpy(runner.decode([token], state)).copy())
+
+        for token in (1, 2, 3):
+            step(state, token)
+        state.rewind(5)
+        step(state, 8)
+        other = state.fork(runner.ops, 1)
+        for token in (4, 5, 6):
+            step(state, token)
+            step(other, token + 1)
+        state.reserve(runner.ops, 40)
+        for token in range(10, 30):
+            step(state, token)
+        other.restore({name: x + 0 for name, x in state.arrays().items()}, state.length)
+        other.reserve(runner.ops, 40)
+        step(other, 7)
+        found.append(np.concatenate(seen))
+    assert np.abs(found[0] - found[1]).max() < 2e-5 * np.abs(found[1]).max()
+
+
+def test_logits_are_the_callers(models: Any) -> None:
+    """What a step gave is not changed by the next."""
+    runner = models("llama")[0].runner
+    _, state = runner.prefill([[5, 77]], 20)
+    for token in (1, 2):
+        runner.decode([token], state)
+    first = runner.decode([3], state)
+    kept = runner.ops.numpy(first).copy()
+    runner.decode([4], state)
+    assert np.array_equal(runner.ops.numpy(first), kept)
+
+
+def test_what_is_not_recorded(models: Any) -> None:
+    """Attention sinks, and what has an operation that no instruction stands for, go by torch."""
+    from dataclasses import replace
+
+    model = models("llama")[0]
+    runner = replace(model.runner, architecture=model.config.with_sinks(2))
+    _, state = runner.prefill([[5, 77]], 20)
+    for token in (1, 2, 3):
+        runner.decode([token], state)
+    assert programs(model, state) == []
+    assert state.length == 5
+
+
+def test_programs_end_with_their_states(models: Any) -> None:
+    model = models("llama")[0]
+    _, state = model.runner.prefill([[5, 77]], 20)
+    for token in (1, 2, 3):
+        model.runner.decode([token], state)
+    held = model.runner.ops.kernels.steps.programs
+    assert len(held) == 1
+    del state
+    assert len(held) == 0
