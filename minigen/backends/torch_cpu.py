@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable
 from functools import cached_property
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,8 @@ from minigen.errors import UsageError
 
 KINDS = {torch.float32: 0, torch.bfloat16: 1}  # as in cpu/linear.py, which is not to be imported yet
 LARGE = 2**21  # bytes of a matrix that is worth the time that numba takes to start: smaller models stay in the cache
+WORK = 10**11  # operations that torch takes half a second for
+COMPILING = 30  # seconds, on a slow machine
 SHARED = 2**17  # bytes that are worth a second thread
 VARIABLE = "MINIGEN_KERNELS"
 
@@ -38,9 +41,17 @@ def wanted() -> bool:
 
 
 class Kernels:
+    """numba takes half a second to start, so the first prompt does not wait for it: it starts with the step after, or
+    when torch has done as much work as makes up for it, and only for models with a large matrix."""
+
     def __init__(self) -> None:
         self.possible = wanted() and find_spec("numba") is not None
-        self.started = False  # by the first large matrix; the small ones then follow
+        self.started = False
+        self.work = 0  # operations with large matrices so far
+
+    def start(self) -> None:
+        self.started = self.possible and self.compiled is not None
+        self.possible = self.started  # what failed is not tried again
 
     @cached_property
     def compiled(self) -> Any:
@@ -54,6 +65,8 @@ class Kernels:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             log.warning("numba does not work here (%s): decoding goes by torch alone, at half the speed", reason)
             return None
+        if not Path(numba.config.CACHE_DIR).exists():
+            log.warning("kernels are compiled for this machine, once: that takes about %d seconds", COMPILING)
         given = torch.get_num_threads()
         self.threads = min(given, physical_cores(), numba.config.NUMBA_NUM_THREADS)
         numba.set_num_threads(self.threads)
@@ -70,7 +83,10 @@ class Kernels:
         """As `Backend.linear`: for float32 any number of rows, for bfloat16 one."""
         rows, cols = weight.shape
         size, n = weight.numel() * weight.itemsize, x.numel() // cols
-        self.started = self.started or (self.possible and size >= LARGE and self.compiled is not None)
+        if size >= LARGE and self.possible and not self.started:
+            self.work += 2 * weight.numel() * n
+            if self.work >= WORK:
+                self.start()
         kind = KINDS.get(x.dtype)
         if not self.started or kind is None or n == 0 or (n > 1 and kind != 0):
             return None
@@ -148,4 +164,6 @@ class Kernels:
         self, ids: npt.NDArray[np.int64], state: Any, at: tuple[int, ...], record: Callable[[Any, Any], Any]
     ) -> Array | None:
         """As `Backend.replay`."""
+        if self.work and self.possible and not self.started and state.length > 0:
+            self.start()
         return self.steps.read(ids, state, at, record) if self.started else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -127,11 +128,31 @@ def test_what_the_kernels_leave_to_torch(pair: tuple[Any, Any]) -> None:
     assert half.kernels.activate("SILU", half.asarray(draw(1, 1, 5))) is None
 
 
-def test_small_models_start_no_numba() -> None:
-    ops: Any = get_backend("torch", "cpu", "float32")
-    ops.linear(ops.asarray(draw(1, 1, 100)), ops.asarray(draw(100, 100)))
-    assert ops.kernels.possible
-    assert not ops.kernels.started
+def test_when_numba_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not for small models, not for the first prompt, but for the step after it, and after much work."""
+
+    class State:
+        length = 0
+
+    def ops_after(size: int, rows: int) -> Any:
+        ops: Any = get_backend("torch", "cpu", "float32")
+        ops.linear(ops.asarray(draw(1, rows, size)), ops.zeros((size, size)))
+        return ops
+
+    def step(ops: Any, length: int) -> bool:
+        state = State()
+        state.length = length
+        monkeypatch.setitem(vars(ops.kernels), "steps", SimpleNamespace(read=lambda *_: None))
+        ops.replay(np.zeros((1, 1), np.int64), state, (-1,), lambda *_: None)
+        return bool(ops.kernels.started)
+
+    assert not step(ops_after(100, 1), 5)
+    large = ops_after(1024, 1)
+    assert not large.kernels.started
+    assert not step(large, 0)
+    assert step(large, 5)
+    monkeypatch.setattr("minigen.backends.torch_cpu.WORK", 10**7)
+    assert ops_after(1024, 8).kernels.started
 
 
 def test_torch_keeps_its_threads() -> None:
@@ -140,7 +161,7 @@ def test_torch_keeps_its_threads() -> None:
         "import torch; torch.set_num_threads(1)\n"
         "from minigen.backends import get_backend\n"
         "ops = get_backend('torch', 'cpu', 'float32')\n"
-        "ops.linear(ops.zeros((1, 1, 1024)), ops.zeros((1024, 1024)))\n"
+        "ops.kernels.start()\n"
         "print(ops.kernels.started, torch.get_num_threads())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -158,6 +179,7 @@ def test_numba_that_does_not_work(monkeypatch: pytest.MonkeyPatch, caplog: pytes
     monkeypatch.setitem(sys.modules, "minigen.backends.cpu", None)
     monkeypatch.delattr("minigen.backends.cpu", raising=False)
     large = ops.zeros((1024, 1024))
+    monkeypatch.setattr("minigen.backends.torch_cpu.WORK", 1)
     for _ in range(2):
         assert not ops.linear(ops.zeros((1, 1, 1024)), large).any()
     assert [record.message.partition(" (")[0] for record in caplog.records] == ["numba does not work here"]
