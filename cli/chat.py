@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from minigen.errors import ChatError, MinigenError, UsageError
 
-from .model_arguments import add_model_arguments, load_model
+from .model_arguments import add_model_arguments, add_speculation_arguments, load_draft, load_model
 from .sampling_arguments import add_sampling_arguments, sampling_settings
 from .terminal import harmless
 from .texts import read_text
@@ -58,6 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--no-save", action="store_true", help="do not save the session")
     group.add_argument("--replay", metavar="FILE", help="give a session's answers again, and compare them")
     add_sampling_arguments(parser)
+    add_speculation_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -94,8 +95,11 @@ def begin(args: argparse.Namespace) -> tuple[Session, Path | None]:
         path = Path(args.session)
         if path.exists():
             raise UsageError(f"{path} exists: go on with it by --resume {path}, or choose another name")
-    given = sampling_settings(args) | {"max_tokens": args.max_tokens, "stop": args.stop}
-    session.settings |= {name: value for name, value in given.items() if value is not None}
+    own = {name: getattr(args, name) for name in ("max_tokens", "stop", "speculate", "draft_tokens")}
+    given = {name: value for name, value in (sampling_settings(args) | own).items() if value is not None}
+    if args.draft is not None:  # instead of how the session guessed
+        session.settings.pop("speculate", None)
+    session.settings |= given
     session.overflow = args.overflow or session.overflow
     session.context = session.context if args.context is None else args.context
     return session, None if args.no_save else path
@@ -202,7 +206,7 @@ def run_replay(args: argparse.Namespace) -> int:
     model = load_model(args)
     if session.tokenizer != tokenizer_key(model):
         raise ChatError(f"{args.replay} was made with a model that reads other tokens: name that one")
-    results = list(replay(Chat(model, plain=args.plain or session.plain), session.conversation))
+    results = list(replay(Chat(model, plain=args.plain or session.plain, draft=load_draft(args)), session.conversation))
     for found in results:
         if found.skipped:
             print(f"message {found.message + 1}: skipped, {found.skipped}")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from minigen.errors import MinigenError
 
 from .chat_stream import size_of
-from .model_arguments import load_model
+from .model_arguments import load_draft, load_model
 from .tables import wrapped
 from .terminal import harmless
 
@@ -72,7 +72,8 @@ class ChatApp:
         elif session.model != source:
             talk = talk.without_runs()
         context = session.context if session.model == source or self.args.context is not None else None
-        chat = Chat(model, talk, settings=session.settings, overflow=session.overflow, context=context, plain=plain)
+        settings, overflow, draft = session.settings, session.overflow, load_draft(self.args)
+        chat = Chat(model, talk, settings=settings, overflow=overflow, context=context, plain=plain, draft=draft)
         _ = chat.used  # whether the template takes the conversation, and the tokenizer its text, is known now
         if session.tokenizer not in ("", tokenizer) and talk.spoken:
             self.note("this model reads other tokens than the one before: its answers are given to it as text")

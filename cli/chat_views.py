@@ -52,6 +52,8 @@ def settings_shown(chat: Chat) -> dict[str, str]:
         "max_tokens": options.max_tokens or f"{chat.window.answer(None)} (default)",
         "stop": list(options.stop),
         **options.sampling.flat(),
+        "speculate": options.speculate,
+        "draft_tokens": options.draft_tokens,
         "overflow": chat.window.policy,
         "context": chat.window.size,
     }
@@ -150,10 +152,13 @@ def stats_view(chat: Chat) -> str:
                 f"{first:.3f} s",
                 str(decoded + sum(r.timing.first_token_s > 0 for r in readings)),
                 f"{decode:.3f} s" + speed(decoded, decode),
+                f"{sum(r.timing.accepted for r in readings)} of {sum(r.timing.drafted for r in readings)}",
             ]
         )
     names = ["prompt tokens read", "prompt tokens reused", "reading", "to the first token", "tokens written", "writing"]
-    last, whole = sums
+    if any(r.timing.drafted for r in chat.readings):
+        names.append("guesses kept")
+    last, whole = (row[: len(names)] for row in sums)
     rows = [list(row) for row in zip(names, last, whole, strict=True)]
     return table(["", "last answer", f"{len(chat.readings)} answers"], rows, [""])
 

@@ -10,7 +10,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .model_arguments import add_model_arguments, load_model
+from .model_arguments import add_model_arguments, add_speculation_arguments, load_draft, load_model
 from .prompts import add_prompt_arguments, read_prompts
 from .report import as_json, logprob_table, statistics
 from .sampling_arguments import add_sampling_arguments, sampling_settings
@@ -45,6 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--length-penalty", type=float, default=0.6, metavar="ALPHA", help="of beam search (default 0.6)"
     )
+    add_speculation_arguments(parser)
     group = parser.add_argument_group("what to show")
     group.add_argument("--echo", action="store_true", help="write the prompt in front of its continuation")
     group.add_argument(
@@ -64,14 +65,14 @@ def options_of(args: argparse.Namespace) -> Options:
     from minigen.options import Options
 
     own = {f.name: getattr(args, f.name) for f in fields(Options) if f.name != "sampling"}
-    return Options.of(**sampling_settings(args), **own)
+    return Options.of(**sampling_settings(args), **{name: value for name, value in own.items() if value is not None})
 
 
 def run(args: argparse.Namespace) -> int:
     began = time.perf_counter()
     options = options_of(args)  # what is wrong with the flags is said before anything is loaded
     prompts = read_prompts(args)
-    model = load_model(args)
+    model, draft = load_model(args), load_draft(args)
     loaded = time.perf_counter()
     if args.verbose:
         print(
@@ -79,22 +80,24 @@ def run(args: argparse.Namespace) -> int:
             f"loaded in {loaded - began:.2f} s, seed {options.sampling.seed}",
             file=sys.stderr,
         )
-    text_run = cached(model, args, prompts, options) if args.cache else model.run(prompts, options)
+    text_run = cached(model, args, prompts, options, draft) if args.cache else model.run(prompts, options, draft)
     interrupted = write_texts(text_run, args)
     if args.json:
         print(json.dumps(as_json(model, text_run, options, loaded - began), ensure_ascii=False), flush=True)
     elif args.logprobs is not None:
         print(logprob_table(model, text_run))
     if args.verbose:
-        print(statistics(model, text_run), file=sys.stderr)
+        print(statistics(model, text_run, guessed=bool(args.speculate or args.draft)), file=sys.stderr)
     return 130 if interrupted else 0
 
 
-def cached(model: Model, args: argparse.Namespace, prompts: list[str], options: Options) -> TextRun:
+def cached(
+    model: Model, args: argparse.Namespace, prompts: list[str], options: Options, draft: Model | None
+) -> TextRun:
     """The run that goes on from the state in a file."""
     from minigen.prompt_cache import cached_run
 
-    found = cached_run(model, Path(args.cache), prompts, options)
+    found = cached_run(model, Path(args.cache), prompts, options, draft)
     if args.verbose:
         print(f"minigen: {len(found.shared.ids)} prompt tokens from {args.cache}", file=sys.stderr)
     return found.run

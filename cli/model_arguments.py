@@ -30,7 +30,21 @@ def add_model_arguments(parser: argparse.ArgumentParser, *, positional: bool = T
     group.add_argument("--offline", action="store_true", help="never open a socket")
 
 
+def add_speculation_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("speculation: tokens are guessed, and checked several in one pass")
+    group.add_argument("--speculate", choices=("lookup",), help="guess by what the text has said before")
+    group.add_argument("--draft", metavar="MODEL", help="guess by a smaller model with the same tokenizer")
+    group.add_argument("--draft-tokens", type=int, metavar="N", help="guesses at most in one pass (default 10)")
+
+
 def load_model(args: argparse.Namespace) -> Model:
     from minigen.model import load
 
     return load(args.model, args.backend, args.device, args.dtype, offline=args.offline)
+
+
+def load_draft(args: argparse.Namespace) -> Model | None:
+    """The model that guesses, where one is named; it runs where the other does."""
+    from minigen.model import load
+
+    return load(args.draft, args.backend, args.device, args.dtype, offline=args.offline) if args.draft else None

@@ -6,6 +6,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from minigen.generate import Timing
     from minigen.model import Model
     from minigen.options import Options
     from minigen.text import TextRun
@@ -26,6 +27,8 @@ def timing_of(run: TextRun) -> dict[str, Any]:
         "generated_tokens": sum(len(row.ids) for row in run.rows),
         "decode_s": timing.decode_s,
         "decode_tps": rate(timing.decode_tokens, timing.decode_s),
+        "drafted_tokens": timing.drafted,
+        "accepted_tokens": timing.accepted,
     }
 
 
@@ -78,9 +81,18 @@ def logprob_table(model: Model, run: TextRun) -> str:
     return "\n".join(lines[1:])
 
 
-def statistics(model: Model, run: TextRun) -> str:
-    """Speed and memory, for people."""
+def acceptance(timing: Timing) -> str:
+    """How many guesses were right, and what that saved: the tokens of a pass, of which there is one without guesses."""
+    passes = timing.decode_tokens - timing.accepted
+    share = f", {timing.accepted / timing.drafted:.0%}" if timing.drafted else ""
+    each = f", {timing.decode_tokens / passes:.2f} tokens a pass" if passes else ""
+    return f"{timing.accepted} of {timing.drafted} guesses kept{share}{each}"
+
+
+def statistics(model: Model, run: TextRun, guessed: bool = False) -> str:
+    """Speed and memory, for people; with what became of the guesses where there were any to be."""
     t = timing_of(run)
+    guesses = [f"minigen: speculation  {acceptance(run.timing)}"] if guessed else []
 
     def show(tokens: int, seconds: float, tps: float | None) -> str:
         return f"{tokens} tokens in {seconds:.3f} s" + ("" if tps is None else f", {tps:.1f} tokens/s")
@@ -89,6 +101,7 @@ def statistics(model: Model, run: TextRun) -> str:
         [
             f"minigen: prefill      {show(t['prompt_tokens'], t['prefill_s'], t['prefill_tps'])}",
             f"minigen: decode       {show(run.timing.decode_tokens, t['decode_s'], t['decode_tps'])}",
+            *guesses,
             f"minigen: first token  {t['first_token_s']:.3f} s after loading",
             f"minigen: peak memory  {model.runner.ops.memory() / 2**20:.0f} MiB",
         ]

@@ -12,6 +12,7 @@ from minigen.generate import Row, Runner, Timing, generate, set_limits
 from minigen.options import Options
 from minigen.sampling import log_softmax
 from minigen.shared_text import SharedRunner, SharedText
+from minigen.speculation import speculative
 
 
 @dataclass(frozen=True)
@@ -110,8 +111,15 @@ def steps(
     options: Options,
     stop_ids: Collection[int] = (),
     timing: Timing | None = None,
+    draft: SharedText | None = None,
 ) -> Iterator[list[Row]]:
-    """`generate` as the options ask for it: by sampling, or by beam search."""
+    """`generate` as the options ask for it: by sampling or by beam search, with guesses or without.
+
+    `draft` is the text of a draft model. Raises UsageError at once where speculation is not for this run.
+    """
+    timing = timing if timing is not None else Timing()
+    if options.speculate is not None or draft is not None:
+        runner = speculative(runner, rows, options, stop_ids, timing, draft)
     run = generate_beams if options.beams > 1 else generate
     return run(runner, rows, options, stop_ids, timing)
 

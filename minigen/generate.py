@@ -62,6 +62,8 @@ class Timing:
     first_token_s: float = 0.0  # until the first token has been chosen
     decode_tokens: int = 0
     decode_s: float = 0.0
+    drafted: int = 0  # by speculation: tokens that were guessed and read
+    accepted: int = 0  # of these, those that were right; each saved a pass
 
 
 @dataclass(frozen=True)

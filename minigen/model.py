@@ -19,6 +19,8 @@ from minigen.families.loading import stored_dtype
 from minigen.families.opening import generation_file, open_stored, text_folder
 from minigen.generate import Row, Runner, check_ids
 from minigen.options import Options
+from minigen.shared_text import SharedText
+from minigen.speculation import draft_text
 from minigen.text import Completion, TextRun
 from minigen.tokenizer import Tokenizer, load_tokenizer
 from minigen.weight_files import read_object
@@ -105,40 +107,46 @@ class Model:
 
     # -- text ---------------------------------------------------------------------------------------------------------
     @overload
-    def generate(self, text: str, **settings: Any) -> str: ...
+    def generate(self, text: str, *, draft: Model | None = None, **settings: Any) -> str: ...
 
     @overload
-    def generate(self, text: Sequence[str], **settings: Any) -> list[str]: ...
+    def generate(self, text: Sequence[str], *, draft: Model | None = None, **settings: Any) -> list[str]: ...
 
-    def generate(self, text: str | Sequence[str], **settings: Any) -> str | list[str]:
+    def generate(self, text: str | Sequence[str], *, draft: Model | None = None, **settings: Any) -> str | list[str]:
         """The text that follows a prompt; for a list of prompts, run as one batch, a list.
 
         `settings` are those of `Options.of` (max_tokens, temperature, seed, stop, ...) but for num_samples, which
-        `complete` takes. Raises UsageError for a setting that is unknown or out of range or an empty prompt,
-        ContextError for one that does not fit.
+        `complete` takes. One prompt may be sped up by guesses, which change no token but by rounding:
+        `speculate="lookup"` takes them from the text, `draft` is a smaller model with the same tokenizer. Raises
+        UsageError for a setting that is unknown or out of range or an empty prompt, ContextError for one that does not
+        fit.
         """
         if settings.get("num_samples", 1) != 1:
             raise UsageError("generate gives one text a prompt: call complete for num_samples")
-        completions = self.complete([text] if isinstance(text, str) else text, **settings)
+        completions = self.complete([text] if isinstance(text, str) else text, draft=draft, **settings)
         return completions[0].text if isinstance(text, str) else [c.text for c in completions]
 
-    def stream(self, text: str, **settings: Any) -> Iterator[str]:
+    def stream(self, text: str, *, draft: Model | None = None, **settings: Any) -> Iterator[str]:
         """The same text in pieces, as they come: never half a character, never a part of a stop string."""
         if settings.get("num_samples", 1) != 1:
             raise UsageError("stream gives one text: call complete for num_samples")
-        run = self.run([text], Options.of(**settings))
+        run = self.run([text], Options.of(**settings), draft)
         return (piece for _, piece in run)
 
-    def complete(self, texts: Sequence[str], **settings: Any) -> list[Completion]:
+    def complete(self, texts: Sequence[str], *, draft: Model | None = None, **settings: Any) -> list[Completion]:
         """Text, ids, how it ended and log-probabilities for each prompt, `num_samples` of each side by side."""
-        run = self.run(texts, Options.of(**settings))
+        run = self.run(texts, Options.of(**settings), draft)
         for _ in run:
             pass
         return run.completions()
 
-    def run(self, texts: Sequence[str], options: Options) -> TextRun:
+    def run(self, texts: Sequence[str], options: Options, draft: Model | None = None) -> TextRun:
         """A run that is ready to be iterated; what is wrong with the prompts is raised here."""
-        return TextRun(self.runner, self.needed_tokenizer, texts, options, self.stop_ids)
+        return TextRun(self.runner, self.needed_tokenizer, texts, options, self.stop_ids, self.text_of(draft))
+
+    def text_of(self, draft: Model | None) -> SharedText | None:
+        """The text of a draft model for this one. Raises UsageError where it has another vocabulary."""
+        return None if draft is None else draft_text(self.runner, draft.runner)
 
     # -- ids ----------------------------------------------------------------------------------------------------------
     def logits(self, ids: npt.ArrayLike) -> npt.NDArray[np.float32]:
@@ -159,7 +167,9 @@ class Model:
         logits = ops.numpy(self.config.forward(ops, self.runner.params, ops.asarray(array)))
         return logits.astype(np.float32, copy=False)
 
-    def generate_ids(self, rows: Sequence[Sequence[int]], **settings: Any) -> list[list[int]]:
+    def generate_ids(
+        self, rows: Sequence[Sequence[int]], *, draft: Model | None = None, **settings: Any
+    ) -> list[list[int]]:
         """The new ids of each row of ids, run as one batch of any lengths; a row that ends early has its stop id last.
 
         Nothing is added to the rows. Settings and errors are those of `generate`, less what concerns text.
@@ -169,7 +179,8 @@ class Model:
                 raise UsageError(f"{name} is no setting of generate_ids: call complete with text")
         options = Options.of(**settings)
         batch = [Row([int(i) for i in check_ids(row, self.config.vocab_size)]) for row in rows]
-        for _ in steps(self.runner, batch, options, () if options.ignore_eos else self.stop_ids):
+        ends = () if options.ignore_eos else self.stop_ids
+        for _ in steps(self.runner, batch, options, ends, draft=self.text_of(draft)):
             pass
         return [row.ids for row in batch]
 

@@ -27,6 +27,8 @@ class Options:
     special: bool = False  # special tokens written in the text count as such
     beams: int = 1  # more than 1: beam search of this width
     length_penalty: float = 0.6  # of beam search
+    speculate: str | None = None  # "lookup": guess tokens by what the text has said before, and read several at once
+    draft_tokens: int = 10  # guesses at most in one pass of speculation
     sampling: Sampling = field(default_factory=lambda: Sampling.of(**DEFAULTS).seeded())
 
     @classmethod
@@ -50,6 +52,9 @@ class Options:
         check_whole("num_samples", self.num_samples, 1, 4096)
         check_whole("logprobs", self.logprobs, 0, None, optional=True)
         check_whole("beams", self.beams, 1, 256)
+        check_whole("draft_tokens", self.draft_tokens, 1, 64)
+        if self.speculate not in (None, "lookup"):
+            raise UsageError(f"speculate is {self.speculate!r}: it must be 'lookup' or None")
         for name in ("ignore_eos", "special"):
             if not isinstance(getattr(self, name), bool):
                 raise UsageError(f"{name} is {getattr(self, name)!r}: it must be True or False")

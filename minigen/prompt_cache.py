@@ -153,13 +153,16 @@ class CachedRun:
     shared: SharedText
 
 
-def cached_run(model: Model, path: Path, texts: Sequence[str], options: Options) -> CachedRun:
+def cached_run(
+    model: Model, path: Path, texts: Sequence[str], options: Options, draft: Model | None = None
+) -> CachedRun:
     """`Model.run` from the prompt in a file on. Raises UsageError for a text that does not begin with its tokens."""
     info = read_prompt_info(path)
     shared = shared_text(model, path)
-    run = TextRun(CachedRunner(shared), model.needed_tokenizer, texts, options, model.stop_ids)
+    tokenizer, drafts = model.needed_tokenizer, model.text_of(draft)
+    run = TextRun(CachedRunner(shared), tokenizer, texts, options, model.stop_ids, drafts)
     for row in run.rows:
-        check_beginning(model.needed_tokenizer, row.prompt, info.ids, path)
+        check_beginning(tokenizer, row.prompt, info.ids, path)
     reads = len(run.rows) if options.beams > 1 else len({tuple(row.prompt) for row in run.rows})
     run.timing.prompt_tokens = -reads * len(shared.ids)  # they are counted with each prompt, but not read
     return CachedRun(run, shared)

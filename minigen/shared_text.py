@@ -51,13 +51,20 @@ class SharedText:
         self.ids = list(ids)
         return logits
 
-    def push(self, token: int) -> Array:
-        """One more token of the text itself; the logits (1, V) after it."""
+    def push(self, tokens: Sequence[int], at: Sequence[int] = (-1,)) -> Array:
+        """More tokens of the text itself; the logits (len(at), V) after those `at`."""
         assert self.grown is None
-        self.reserve(len(self.ids) + 1)
-        logits = self.runner.decode([token], self.state)[0]
-        self.ids.append(token)
+        self.reserve(len(self.ids) + len(tokens))
+        logits = self.runner.read([list(tokens)], self.state, at)[0]
+        self.ids += tokens
         return logits
+
+    def rewind(self, length: int) -> int:
+        """As a State's, of a text without branches."""
+        assert self.grown is None
+        length = self.state.rewind(length)
+        del self.ids[length:]
+        return length
 
     def reserve(self, length: int) -> None:
         """Room for a text of `length` tokens; more than that where it grows, as each time everything is copied."""

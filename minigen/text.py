@@ -9,6 +9,7 @@ from minigen.beam import steps
 from minigen.errors import UsageError
 from minigen.generate import Row, Runner, Timing, TokenLogprob, set_limits
 from minigen.options import Options
+from minigen.shared_text import SharedText
 from minigen.stopping import StopStrings
 from minigen.tokenizer import Tokenizer
 
@@ -53,8 +54,8 @@ class RowText:
 class TextRun:
     """One run over prompts: iterate for (number, new text) as it comes, then ask for the `completions`.
 
-    `num_samples` continuations of each prompt stand side by side. Raises UsageError, TokenizerError or ContextError
-    for anything a user may have got wrong before any work is done.
+    `num_samples` continuations of each prompt stand side by side; `draft` is the text of a draft model. Raises
+    UsageError, TokenizerError or ContextError for anything a user may have got wrong before any work is done.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class TextRun:
         texts: Sequence[str],
         options: Options,
         stop_ids: Collection[int],
+        draft: SharedText | None = None,
     ) -> None:
         listed = isinstance(texts, Iterable) and not isinstance(texts, str | bytes)
         texts = list(texts) if listed else []
@@ -79,7 +81,7 @@ class TextRun:
         self.prompts = [text for text in texts for _ in range(options.num_samples)]
         self.texts = [RowText(tokenizer, row, options.stop) for row in self.rows]
         self.timing = Timing()
-        self.steps = steps(runner, self.rows, options, self.stop_ids, self.timing)
+        self.steps = steps(runner, self.rows, options, self.stop_ids, self.timing, draft)
 
     def __iter__(self) -> Iterator[tuple[int, str]]:
         numbers = {id(row): i for i, row in enumerate(self.rows)}

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from minigen.backends.base import Array
+from minigen.beam import steps
 from minigen.chat.conversation import Conversation, Message, Run
 from minigen.chat.format import ChatFormat
 from minigen.chat.kept import kept_ids, without_half
@@ -19,15 +20,17 @@ from minigen.chat.template import find_template
 from minigen.chat.window import SINKS, Window
 from minigen.decoder import Decoder
 from minigen.errors import MinigenError, UsageError
-from minigen.generate import Row, Timing, generate, set_limits
+from minigen.generate import Row, Timing, set_limits
 from minigen.model import Model
 from minigen.options import Options
 from minigen.sampling import SETTINGS
 from minigen.shared_text import OnSharedText, SharedText
+from minigen.speculation import check_speculation
 from minigen.text import RowText
 from minigen.tokenizer import Tokenizer
 
-CHAT_SETTINGS = ("max_tokens", "stop", *SETTINGS)
+GUESSING = ("speculate", "draft_tokens")  # how fast an answer comes, not what it says
+CHAT_SETTINGS = ("max_tokens", "stop", *SETTINGS, *GUESSING)
 
 
 OnRead = Callable[[int, int], None] | None
@@ -43,11 +46,11 @@ class KeptRunner(OnSharedText):
             self.shared.seek(prompt[:-1])
         logits = self.shared.seek(prompt, [len(prompt) - 1])
         assert logits is not None
-        return logits[None], None
+        return logits[None], self.shared
 
-    def decode(self, ids: Sequence[int], state: Any) -> Array:
-        (token,) = ids
-        return self.shared.push(token)[None]
+    def read(self, ids: Any, state: Any, at: Sequence[int] = (-1,)) -> Array:
+        (tokens,) = ids
+        return self.shared.push([int(token) for token in tokens], at)[None]
 
 
 @dataclass
@@ -64,7 +67,8 @@ class Chat:
 
     `settings` are those of `Options.of` named in CHAT_SETTINGS; without a seed one is drawn, and all answers use it.
     `context` makes the window smaller than the model's. `plain` asks for the transcript where the model has a chat
-    template. Raises UsageError for a setting that is unknown or out of range.
+    template. `draft` is a smaller model that guesses tokens. Raises UsageError for a setting that is unknown or out of
+    range, or a draft model with another vocabulary.
     """
 
     def __init__(
@@ -76,8 +80,9 @@ class Chat:
         overflow: str = "stop",
         context: int | None = None,
         plain: bool = False,
+        draft: Model | None = None,
     ) -> None:
-        self.model, self.plain = model, plain
+        self.model, self.plain, self.draft = model, plain, model.text_of(draft)
         self.conversation = conversation or Conversation()
         self.tokenizer: Tokenizer = model.needed_tokenizer
         template = None if plain else find_template(model.text_folder)
@@ -96,7 +101,10 @@ class Chat:
             if name not in CHAT_SETTINGS:
                 raise UsageError(f"{name} is no setting of a chat: there are {', '.join(CHAT_SETTINGS)}")
         merged = {name: value for name, value in (self.settings | settings).items() if value is not None}
-        self.options = Options.of(**merged)
+        options = Options.of(**merged)
+        if options.speculate is not None or self.draft is not None:
+            check_speculation(self.model.runner, options, self.draft is not None)
+        self.options = options
         self.settings = merged | {"seed": self.options.sampling.seed}
 
     def set_window(self, overflow: str, context: int | None = None) -> None:
@@ -183,7 +191,8 @@ class Chat:
         ids, first = window.fit(lambda i: self.format.ids(talk, i, going_on=going_on), talk.first, turn, limit)
         if window.bound is not None:
             limit = min(limit, window.bound - len(ids))
-        settings = self.settings | {"max_tokens": limit} | ({} if seed is None else {"seed": seed})
+        settings = {name: value for name, value in self.settings.items() if name not in GUESSING}
+        settings |= {"max_tokens": limit} | ({} if seed is None else {"seed": seed})
         sinks = window.size if window.policy == "sinks" else None
         run = Run(len(begun.ids or ()), 0, "interrupted", first, settings, talk.system, sinks)
         answer = Answer(self, begun, ids, run, on_read)
@@ -207,12 +216,13 @@ class Answer:
         self.chat, self.begun, self.run, self.on_read = chat, begun, run, on_read
         self.left_out = 0  # spoken messages that the answer before had in its window, and this one has not
         self.reading = Reading()
-        options = Options.of(**run.settings)
+        guessing = {name: getattr(chat.options, name) for name in GUESSING}
+        options = replace(Options.of(**run.settings), **guessing)
         self.stop_ids = chat.model.stop_ids | chat.format.stop_ids
         self.row = Row(list(ids))
         set_limits([self.row], options, chat.runner.architecture)  # now, not when the first piece is asked for
         self.text = RowText(chat.tokenizer, self.row, (*options.stop, *chat.format.stops))
-        self.steps = generate(chat.runner, [self.row], options, self.stop_ids, self.reading.timing)
+        self.steps = steps(chat.runner, [self.row], options, self.stop_ids, self.reading.timing, chat.draft)
 
     def __iter__(self) -> Iterator[str]:
         shared = self.chat.runner.shared

@@ -28,7 +28,8 @@ TOP = (
 )
 SHOTS = tuple(f.name for f in fields(Shots))
 SCORE = tuple(f.name for f in fields(Score))
-GENERATE = ("temp", *(f.name for f in fields(Options) if f.name != "sampling"), *SETTINGS)
+NOT_HERE = ("sampling", "speculate", "draft_tokens")  # speculation is for one text, and prompts are one batch
+GENERATE = ("temp", *(f.name for f in fields(Options) if f.name not in NOT_HERE), *SETTINGS)
 _BELOW = {
     name: f"in [{table}]"
     for table, names in (("shots", SHOTS), ("score", SCORE), ("generate", GENERATE))

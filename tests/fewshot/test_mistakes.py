@@ -52,6 +52,10 @@ MISTAKES = {
         f"format = 1\n{ITEM}[generate]\nmax_token = 3\n",
         "6: generate.max_token: is no key; did you mean max_tokens?",
     ),
+    "speculation, which is for one text": (
+        f'format = 1\n{ITEM}[generate]\nspeculate = "lookup"\n',
+        "6: generate.speculate: is no key; did you mean special?",
+    ),
     "description not a text": (
         'format = 1\ndescription = ["a"]\n' + ITEM,
         "2: description: is ['a']; it must be a text in quotes",
