@@ -17,22 +17,20 @@ from minigen.backends.cpu.vectors import (
     claim,
     compiled,
     compiled_parts,
-    div,
     exp,
-    fma,
     load,
-    load_bfloat16,
     load_one,
     splat,
     store,
     store_one,
     total,
-    zeros,
 )
 
 QUERIES = 4 * WIDTH  # that are answered together
 WIDE = 64  # numbers of a value that are summed at a time, in registers
 mix4, mix1 = mixture(WIDTH, WIDE // LANES), mixture(WIDTH, 1)
+line4, line1 = mixture(1, WIDE // LANES), mixture(1, 1)
+line4_bfloat16, line1_bfloat16 = mixture(1, WIDE // LANES, 2), mixture(1, 1, 2)
 mix4_bfloat16, mix1_bfloat16 = mixture(WIDTH, WIDE // LANES, 2), mixture(WIDTH, 1, 2)
 
 
@@ -55,20 +53,28 @@ def attend_head(kind: int, q: int, k: int, v: int, out: int, S: int, D: int, sca
         store(at + 4 * s, exp(add(load(at + 4 * s), splat(-most))))
     for s in range(S):
         whole += weights[s]
+    for i in range(D):
+        store_one(out + 4 * i, np.float32(0))
+    for s in range(S):
+        weights[s] /= whole
     for i in range(0, D // LANES * LANES, LANES):
-        found = zeros()
+        wide = D - i >= WIDE
+        if i % WIDE and i < D // WIDE * WIDE:
+            continue  # in the wide one before
         if kind == FLOAT32:
-            for s in range(S):
-                found = fma(splat(weights[s]), load(v + 4 * (D * s + i)), found)
+            if wide:
+                line4(at, v + 4 * i, out + 4 * i, 0, 4 * D, 0, S)
+            else:
+                line1(at, v + 4 * i, out + 4 * i, 0, 4 * D, 0, S)
+        elif wide:
+            line4_bfloat16(at, v + 2 * i, out + 4 * i, 0, 2 * D, 0, S)
         else:
-            for s in range(S):
-                found = fma(splat(weights[s]), load_bfloat16(v + 2 * (D * s + i)), found)
-        store(out + 4 * i, div(found, splat(whole)))
+            line1_bfloat16(at, v + 2 * i, out + 4 * i, 0, 2 * D, 0, S)
     for i in range(D // LANES * LANES, D):
         rest = np.float32(0)
         for s in range(S):
             rest += weights[s] * number(v, kind, D * s + i)
-        store_one(out + 4 * i, rest / whole)
+        store_one(out + 4 * i, rest)
 
 
 @compiled_parts

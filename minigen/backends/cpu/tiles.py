@@ -12,6 +12,7 @@ from minigen.backends.cpu.vectors import (
     ADDRESS,
     FLOAT,
     FLOATS,
+    INT,
     LANES,
     constant,
     library,
@@ -20,6 +21,14 @@ from minigen.backends.cpu.vectors import (
     read_bfloat16,
     spread,
 )
+
+
+def prefetch(b: Any, address: Any) -> None:
+    """Says that a line of memory will be wanted soon. It need not exist."""
+    pointer = ir.IntType(8).as_pointer()
+    kind = ir.FunctionType(ir.VoidType(), [pointer, INT, INT, INT])
+    function = cgutils.get_or_insert_function(b.module, kind, "llvm.prefetch.p0")
+    b.call(function, [b.inttoptr(address, pointer), *(ir.Constant(INT, x) for x in (0, 3, 1))])  # to read; near; data
 
 
 def tile(height: int, width: int, size: int) -> Any:
@@ -47,6 +56,9 @@ def tile(height: int, width: int, size: int) -> Any:
             else:
                 half = b.lshr(at, ir.Constant(ADDRESS, 1))
                 left = [read_bfloat16(b, b.add(base, half)) for base in ws]
+            ahead = b.add(b.mul(w_step, ir.Constant(ADDRESS, height)), at if size == 4 else half)
+            for base in ws:
+                prefetch(b, b.add(base, ahead))
             for j, base in enumerate(xs):
                 right = read(b, b.add(base, at), FLOATS, 4)
                 for i in range(height):
