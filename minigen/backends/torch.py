@@ -19,24 +19,34 @@ from minigen.errors import BackendError
 from minigen.tree import leaves
 
 
+PART = 2**22  # numbers that are summed at a time
+
+
 class LazyFile(Mapping[str, Array]):
-    """The tensors of a safetensors file, mapped into memory and moved to the device when looked up."""
+    """The tensors of a safetensors file, mapped into memory and moved to the device when looked up.
+
+    Each has a mapping of its own: what a tensor that is only converted has brought into memory leaves with it.
+    """
 
     def __init__(self, path: Path, device: str) -> None:
+        self.path, self.device = path, device
+        self.names = frozenset(self.open().keys())
+
+    def open(self) -> Any:
         from safetensors import safe_open
 
-        self.file: Any = safe_open(path, framework="pt", device=device)
+        return safe_open(self.path, framework="pt", device=self.device)
 
     def __getitem__(self, name: str) -> Array:
-        if name not in self.file.keys():  # noqa: SIM118  (no mapping: it has no __contains__)
+        if name not in self.names:
             raise KeyError(name)
-        return self.file.get_tensor(name)
+        return self.open().get_tensor(name)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.file.keys())
+        return iter(self.names)
 
     def __len__(self) -> int:
-        return len(self.file.keys())
+        return len(self.names)
 
 
 class TorchBackend:
@@ -192,8 +202,12 @@ class TorchBackend:
 
     # -- running ------------------------------------------------------------------------------------------------------
     def all_finite(self, xs: Sequence[Array]) -> list[bool]:
-        # A sum is one pass without a temporary; only a suspicious one is looked at element by element.
-        sums = torch.stack([x.sum(dtype=torch.float32) for x in xs]).isfinite().tolist()
+        # A sum is one pass; only a suspicious one is looked at element by element. In parts, as torch widens 16-bit
+        # numbers by a copy of all that it sums.
+        def total(x: Array) -> Array:
+            return torch.stack([part.sum(dtype=torch.float32) for part in x.reshape(-1).split(PART)]).sum()
+
+        sums = torch.stack([total(x) for x in xs]).isfinite().tolist()
         return [ok or bool(x.isfinite().all()) for ok, x in zip(sums, xs, strict=True)]
 
     def sync(self, *trees: Tree) -> None:
