@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from minigen.backends.base import DTYPES
+from minigen.backends.base import DTYPES, QUANTS
 from minigen.errors import UsageError
 
 from .bench_columns import (
@@ -101,6 +101,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--dtype", type=names(*DTYPES), default=[None], metavar="NAME,...",
         help=f"{', '.join(DTYPES)} (default: float32 on a CPU, the checkpoint's own on a GPU)",
     )  # fmt: skip
+    group.add_argument(
+        "--quant", type=names("none", *QUANTS), default=["none"], metavar="NAME,...",
+        help="hold the weights in 8 or 4 bits, mixed (4, the embedding and the head in 8), or none: as they are stored",
+    )  # fmt: skip
     group.add_argument("--offline", action="store_true", help="never open a socket")
     group = parser.add_argument_group("what to show")
     group.add_argument("-o", "--output", choices=FORMATS, default="table", help="on stdout (default: table)")
@@ -148,7 +152,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def subjects_of(args: argparse.Namespace) -> list[Subject]:
-    """Every model on every backend in every dtype."""
+    """Every model on every backend in every dtype and precision of its weights."""
     from minigen.backends import choose_backend
     from minigen.measure.plan import Subject, model_of, shape_of
 
@@ -157,10 +161,11 @@ def subjects_of(args: argparse.Namespace) -> list[Subject]:
     found = [model_of(source, args.offline) for source in dict.fromkeys(sources)]
     found += [shape_of(name) for name in dict.fromkeys(args.shape)]
     return [
-        Subject(**fields, backend=backend, device=args.device, dtype=dtype)
+        Subject(**fields, backend=backend, device=args.device, dtype=dtype, quant=None if quant == "none" else quant)
         for fields in found
         for backend in backends
         for dtype in dict.fromkeys(args.dtype)
+        for quant in dict.fromkeys(args.quant)
     ]
 
 

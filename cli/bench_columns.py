@@ -19,6 +19,7 @@ def result_columns(full: bool) -> Columns:
         "model": lambda r: r.model,
         "backend": lambda r: r.backend,
         "dtype": lambda r: r.dtype,
+        "quant": lambda r: r.quant or NONE,
     }
     about: Columns = {
         "params": lambda r: f"{r.parameters:,}",
@@ -55,6 +56,7 @@ COLD: Columns = {
     "model": lambda r: r.model,
     "backend": lambda r: r.backend,
     "dtype": lambda r: r.dtype,
+    "quant": lambda r: r.quant or NONE,
     "first token s": lambda r: seconds(r.median_s),
     "mean ± sd": lambda r: f"{seconds(r.mean_s)} ± {seconds(r.sd_s)}",
     "start": lambda r: seconds(r.start_s),
@@ -69,6 +71,7 @@ COMPARED: Columns = {
     "model": lambda r: r.model,
     "backend": lambda r: r.backend,
     "dtype": lambda r: r.dtype,
+    "quant": lambda r: r.quant or NONE,
     "test": lambda r: r.test,
     "A": lambda r: rate(r.a_tps),
     "B": lambda r: rate(r.b_tps),
@@ -97,8 +100,9 @@ def model_lines(results: Sequence[Result]) -> list[str]:
     lines = {}
     for r in results:
         on = f"{r.device}, {r.threads} thread{'s' * (r.threads != 1)}" if r.threads and r.device == "cpu" else r.device
-        lines[r.model, r.backend, r.dtype] = (
-            f"{r.model}, {r.backend} {r.dtype} ({on}): {r.parameters:,} parameters, {size(r.weights_bytes)}; "
+        lines[r.model, r.backend, r.dtype, r.quant] = (
+            f"{r.model}, {' '.join(filter(None, (r.backend, r.dtype, r.quant)))} ({on}): "
+            f"{r.parameters:,} parameters, {size(r.weights_bytes)}; "
             f"{'random weights' if r.load_s is None else f'loaded in {r.load_s:.2f} s'}, "
             f"peak memory {size(r.peak_memory_bytes)}; limits {r.bandwidth_bytes_per_s / 1e9:,.3g} GB/s read, "
             f"{r.peak_flops / 1e9:,.4g} GFLOP/s"

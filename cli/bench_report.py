@@ -13,7 +13,7 @@ from .tables import natural_width, render, screen, sizes_of, wrapped
 
 FORMATS = ("table", "md", "csv", "json", "jsonl")
 NONE = "-"  # a value that there is not
-NAMES = ("model", "backend", "dtype")  # the columns that say which of the models a row is of
+NAMES = ("model", "backend", "dtype", "quant")  # the columns that say which of the models a row is of
 LEFT = (*NAMES, "test", "verdict")
 Columns = Mapping[str, Callable[[Any], str]]  # heading -> a row's cell
 

@@ -145,7 +145,7 @@ def greet(app: ChatApp, resumed: bool) -> None:
 
     chat, model = app.chat, app.chat.model
     size = f"a window of {chat.window.size} tokens" if chat.window.size else "no bound on its context"
-    app.note(f"{app.source or model.folder.name} on {model.backend} ({model.device}, {model.dtype}), {size}")
+    app.note(f"{app.source or model.folder.name} on {model.backend} ({model.device}, {model.precision}), {size}")
     tell_plain(app)
     if resumed:
         spoken = chat.conversation.spoken

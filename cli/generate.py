@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
     loaded = time.perf_counter()
     if args.verbose:
         print(
-            f"minigen: {args.model or model.folder.name} on {model.backend} ({model.device}, {model.dtype}), "
+            f"minigen: {args.model or model.folder.name} on {model.backend} ({model.device}, {model.precision}), "
             f"loaded in {loaded - began:.2f} s, seed {options.sampling.seed}",
             file=sys.stderr,
         )

@@ -24,7 +24,7 @@ COMMANDS = {
     "score": "perplexity and bits per byte of text files",
     "cache": "the state of a prompt on disk, for generate --cache",
     "train": "make a model from text files",
-    "convert": "write a model in another dtype, or with a LoRA adapter merged in",
+    "convert": "write a model in another dtype, quantized, or with a LoRA adapter merged in",
     "bench": "tokens a second, against what the machine could do",
     "tokenizer": "make a tokenizer from texts, for a model of one's own",
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from minigen.backends.base import DTYPES
+from minigen.backends.base import DTYPES, QUANTS
 
 if TYPE_CHECKING:
     from minigen.model import Model
@@ -27,6 +27,9 @@ def add_model_arguments(parser: argparse.ArgumentParser, *, positional: bool = T
     )
     group.add_argument("--device", help="cuda, cuda:1, mps, cpu (torch); gpu, cpu (mlx)")
     group.add_argument("--dtype", choices=DTYPES, help="default: float32 on a CPU, the checkpoint's own on a GPU")
+    group.add_argument(
+        "--quant", choices=QUANTS, help="hold the weights in 8 or 4 bits; mixed: 4, the embedding and the head in 8"
+    )
     group.add_argument("--offline", action="store_true", help="never open a socket")
 
 
@@ -40,7 +43,7 @@ def add_speculation_arguments(parser: argparse.ArgumentParser) -> None:
 def load_model(args: argparse.Namespace) -> Model:
     from minigen.model import load
 
-    return load(args.model, args.backend, args.device, args.dtype, offline=args.offline)
+    return load(args.model, args.backend, args.device, args.dtype, quant=args.quant, offline=args.offline)
 
 
 def load_draft(args: argparse.Namespace) -> Model | None:

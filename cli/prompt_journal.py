@@ -30,7 +30,7 @@ class ModelKey:
 
     name: str
     fingerprint: str  # of the folder's content, so the folder may move; "" where nothing is written
-    dtype: str
+    dtype: str  # the model's `precision`
 
 
 def content_hash(file: PromptFile) -> str:

@@ -40,7 +40,7 @@ class Session:
         model = load_model(self.args)
         self.model_name = self.args.model or model.folder.name
         if self.args.verbose:
-            where = f"{model.backend} ({model.device}, {model.dtype})"
+            where = f"{model.backend} ({model.device}, {model.precision})"
             seconds = time.perf_counter() - began
             print(f"minigen: {self.model_name} on {where}, loaded in {seconds:.2f} s", file=sys.stderr)
         findings = refuse_errors(self.files, (model.needed_tokenizer.encode, model.config.context))
@@ -48,7 +48,7 @@ class Session:
         by_hash: dict[str, list[str]] = {}
         for file, found in zip(self.files, self.hashes, strict=True):
             by_hash.setdefault(found, []).append(str(file.path))
-        key = ModelKey(self.model_name, fingerprint(model.folder) if self.args.jsonl else "", model.dtype)
+        key = ModelKey(self.model_name, fingerprint(model.folder) if self.args.jsonl else "", model.precision)
         with Journal(self.args.jsonl, by_hash, key) as journal:
             if len(journal):
                 print(f"minigen: {journal.path} has {len(journal)} finished items", file=sys.stderr)

@@ -57,6 +57,7 @@ def as_json(model: Model, run: TextRun, options: Options, load_s: float) -> dict
         "backend": model.backend,
         "device": model.device,
         "dtype": model.dtype,
+        "quant": model.quant,
         "settings": settings,
         "sampling": sampling,
         "results": results,

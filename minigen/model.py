@@ -17,6 +17,7 @@ from minigen.errors import CheckpointError, ContextError, TokenizerError, UsageE
 from minigen.families import Architecture
 from minigen.families.loading import stored_dtype
 from minigen.families.opening import generation_file, open_stored, text_folder
+from minigen.families.quantization import name_of
 from minigen.generate import Row, Runner, check_ids
 from minigen.options import Options
 from minigen.shared_text import SharedText
@@ -32,33 +33,42 @@ def load(
     device: str | None = None,
     dtype: str | None = None,
     *,
+    quant: str | None = None,
     offline: bool = False,
 ) -> Model:
     """Loads a model from a folder, a hub id (`org/name[@revision]`), or, with None, the one that ships. A folder with a
     LoRA adapter is the model that it belongs to, with the adapter merged in.
 
     `backend` is "auto", "torch" or "mlx"; `device` what the framework calls it; `dtype` float32, bfloat16 or float16
-    (without it: float32 on a CPU, the checkpoint's own on a GPU). `offline` never opens a socket. Raises MinigenError:
+    (without it: float32 on a CPU, the checkpoint's own on a GPU). `quant` holds the weights of a plain model in "8" or
+    "4" bits, or "mixed": 4, with the embedding and the head in 8. `offline` never opens a socket. Raises MinigenError:
     SourceError, CheckpointError, BackendError or UsageError, each one line.
     """
     backend = choose_backend(backend)
     stored = open_stored(source, offline=offline)
     ops = get_backend(backend, device, dtype, stored=stored_dtype(stored.tensors))
-    return Model(Runner(ops, stored.architecture, stored.params(ops)), stored.folder, stored.config, stored.base)
+    packings = stored.choose(quant)
+    runner = Runner(ops, stored.architecture, stored.params(ops, packings))
+    return Model(runner, stored.folder, stored.config, stored.base, name_of(packings))
 
 
 class Model:
     """A decoder or recurrent model on one backend; `load` makes it.
 
     `config` says what it is made of; `tokenizer` is None for a folder without one. `base` is the folder of an adapter's
-    model, which has what the adapter's own does not.
+    model, which has what the adapter's own does not. `quant` is "q8", "q4" or "mixed" for quantized weights, else "".
     """
 
-    def __init__(self, runner: Runner, folder: Path, hub_config: Mapping[str, Any], base: Path | None = None) -> None:
+    def __init__(
+        self, runner: Runner, folder: Path, hub_config: Mapping[str, Any], base: Path | None = None, quant: str = ""
+    ) -> None:
         self.runner, self.folder, self.hub_config, self.base = runner, folder, hub_config, base or folder
+        self.quant = quant
 
     def __repr__(self) -> str:
-        return f"Model({str(self.folder)!r}, backend={self.backend!r}, device={self.device!r}, dtype={self.dtype!r})"
+        return (
+            f"Model({str(self.folder)!r}, backend={self.backend!r}, device={self.device!r}, dtype={self.precision!r})"
+        )
 
     @property
     def config(self) -> Architecture:
@@ -75,6 +85,11 @@ class Model:
     @property
     def dtype(self) -> str:
         return self.runner.ops.dtype
+
+    @property
+    def precision(self) -> str:
+        """What decides its numbers beside its files: "float32", "float32 q4"."""
+        return f"{self.dtype} {self.quant}".rstrip()
 
     @cached_property
     def tokenizer(self) -> Tokenizer | None:

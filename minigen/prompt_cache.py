@@ -32,7 +32,8 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class PromptInfo:
-    """What a file says of itself. `model` is for people; `fingerprint` is what counts."""
+    """What a file says of itself. `model` is for people; what counts are `fingerprint` and `dtype`, the model's
+    `precision`."""
 
     format: int
     model: str
@@ -69,7 +70,7 @@ def save_prompt(model: Model, ids: Sequence[int], path: Path, name: str | None =
     shared = SharedText(model.runner, len(ids))
     shared.seek(ids[:-1])
     name = name or model.folder.name
-    info = PromptInfo(FORMAT, name, fingerprint(model.folder), model.dtype, ids, f"minigen {__version__}")
+    info = PromptInfo(FORMAT, name, fingerprint(model.folder), model.precision, ids, f"minigen {__version__}")
     save_state(model.runner.ops, shared.state, path, {KEY: json.dumps(asdict(info))})
     return info
 
@@ -106,10 +107,10 @@ def load_prompt(model: Model, path: Path) -> tuple[Any, list[int]]:
             f"{path} was built by the model {info.model} ({info.fingerprint[:12]}), this one is {model.folder.name} "
             f"({own[:12]}): build it again with this model"
         )
-    if info.dtype != model.dtype:
+    if info.dtype != model.precision:
         raise CheckpointError(
-            f"{path} was built in {info.dtype} and the model runs in {model.dtype}: run it in {info.dtype}, or build "
-            f"it again in {model.dtype}"
+            f"{path} was built in {info.dtype} and the model runs in {model.precision}: run it in {info.dtype}, or "
+            f"build it again in {model.precision}"
         )
     check_ids(info.ids, model.config.vocab_size)
     state, _ = load_state(model.runner.ops, model.config, path)

@@ -1,4 +1,7 @@
-"""Parameter trees: nested dicts and lists whose leaves are arrays, or anything else that is none of these."""
+"""Parameter trees: nested dicts and lists whose leaves are arrays, or anything else that is none of these.
+
+A NamedTuple is a leaf: its parts are one thing, such as a quantized matrix.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ def flatten(tree: Tree, prefix: str = "") -> dict[str, Any]:
     """{"blocks": [{"norm": w}]} -> {"blocks.0.norm": w}, in the tree's order."""
     if isinstance(tree, Mapping):
         items = list(tree.items())
-    elif isinstance(tree, list | tuple):
+    elif isinstance(tree, list | tuple) and not hasattr(tree, "_fields"):
         items = [(str(i), child) for i, child in enumerate(tree)]
     else:
         return {prefix: tree}

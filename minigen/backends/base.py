@@ -11,11 +11,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from minigen.backends.quantized import QUANTS, Array, Quantized, Tree
+
 if TYPE_CHECKING:  # the command line asks this file for DTYPES, and need not wait for NumPy
     import numpy.typing as npt
 
-Array = Any  # a torch.Tensor or an mlx.core.array
-Tree = Any  # nested dicts and lists of arrays
+__all__ = ["DTYPES", "QUANTS", "Array", "Backend", "Quantized", "Tree", "rotate_halves"]
 
 DTYPES = ("float32", "bfloat16", "float16")
 
@@ -69,12 +70,21 @@ class Backend(Protocol):
         ...
 
     # -- layers -------------------------------------------------------------------------------------------------------
-    def embedding(self, ids: Array, weight: Array) -> Array:
+    def embedding(self, ids: Array, weight: Array | Quantized) -> Array:
         """ids (B, T), weight (V, C) -> (B, T, C)."""
         ...
 
-    def linear(self, x: Array, weight: Array, bias: Array | None = None) -> Array:
+    def linear(self, x: Array, weight: Array | Quantized, bias: Array | None = None) -> Array:
         """x (..., in), weight (out, in), bias (out,) -> (..., out)."""
+        ...
+
+    def quantize(self, weight: Array, bits: int, group: int) -> Quantized:
+        """weight (out, in), `group` dividing in, by the rule of `mx.quantize`: the same codes on every backend. The
+        number of a group that is farthest from 0 is met exactly, and so is 0. Scales and biases have weight's dtype."""
+        ...
+
+    def dequantize(self, weight: Quantized) -> Array:
+        """(out, in), in the dtype of the scales."""
         ...
 
     def layer_norm(self, x: Array, weight: Array, bias: Array | None, eps: float) -> Array: ...

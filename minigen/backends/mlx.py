@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,35 @@ import numpy as np
 import numpy.typing as npt
 
 from minigen.backends import check_memory, peak_rss, physical_memory
-from minigen.backends.base import Array, Tree, rotate_halves
+from minigen.backends.base import Array, Quantized, Tree, rotate_halves
+from minigen.backends.quantized import arrays_of
 from minigen.errors import BackendError
-from minigen.tree import leaves
+
+
+class HandedOver(Mapping[str, Array]):
+    """The tensors of a safetensors file. It keeps none that it has given away, so that whoever makes something smaller
+    of one has its memory back."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.arrays = path, self.read(path)
+        self.names = tuple(self.arrays)
+
+    @staticmethod
+    def read(path: Path) -> dict[str, Array]:
+        arrays = mx.load(str(path), format="safetensors")  # lazily: this reads the header alone
+        assert isinstance(arrays, dict)
+        return arrays
+
+    def __getitem__(self, name: str) -> Array:
+        if name not in self.arrays and name in self.names:
+            self.arrays = self.read(self.path)
+        return self.arrays.pop(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
 
 
 class MLXBackend:
@@ -61,9 +87,7 @@ class MLXBackend:
         return mx.contiguous(x)
 
     def load(self, path: Path) -> Mapping[str, Array]:
-        arrays = mx.load(str(path), format="safetensors")
-        assert isinstance(arrays, dict)
-        return arrays
+        return HandedOver(path)
 
     def save(self, path: Path, arrays: Mapping[str, Array], metadata: Mapping[str, str]) -> None:
         # An open file, because MLX appends ".safetensors" to a path that does not end so.
@@ -87,11 +111,28 @@ class MLXBackend:
         return mx.take(x, mx.array(list(indices)), axis=axis)
 
     # -- layers -------------------------------------------------------------------------------------------------------
-    def embedding(self, ids: Array, weight: Array) -> Array:
+    def embedding(self, ids: Array, weight: Array | Quantized) -> Array:
+        if isinstance(weight, Quantized):
+            packed, scales, biases = (array[ids] for array in weight.arrays)
+            return mx.dequantize(packed, scales, biases, group_size=weight.group, bits=weight.bits)
         return weight[ids]
 
-    def linear(self, x: Array, weight: Array, bias: Array | None = None) -> Array:
+    def linear(self, x: Array, weight: Array | Quantized, bias: Array | None = None) -> Array:
+        if isinstance(weight, Quantized):
+            floats = x, weight.scales, weight.biases
+            if not self.accelerated:  # in 16 bits MLX's CPU kernel sums in 16 bits too, and takes ten times as long
+                floats = tuple(array.astype(mx.float32) for array in floats)
+            x, scales, biases = floats
+            y = mx.quantized_matmul(x, weight.packed, scales, biases, True, weight.group, weight.bits)
+            y = y.astype(weight.scales.dtype)
+            return y if bias is None else y + bias
         return x @ weight.T if bias is None else mx.addmm(bias, x, weight.T)
+
+    def quantize(self, weight: Array, bits: int, group: int) -> Quantized:
+        return Quantized(*mx.quantize(weight, group_size=group, bits=bits), group, bits)
+
+    def dequantize(self, weight: Quantized) -> Array:
+        return mx.dequantize(*weight.arrays, group_size=weight.group, bits=weight.bits)
 
     def layer_norm(self, x: Array, weight: Array, bias: Array | None, eps: float) -> Array:
         return mx.fast.layer_norm(x, weight, bias, eps)
@@ -155,7 +196,7 @@ class MLXBackend:
         return [bool(flag) for flag in flags] if isinstance(flags, list) else [bool(flags)]
 
     def sync(self, *trees: Tree) -> None:
-        mx.eval(*leaves(trees))
+        mx.eval(*arrays_of(trees))
 
     def memory(self) -> int:
         return int(mx.get_peak_memory()) if self.accelerated else peak_rss()

@@ -12,12 +12,11 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
-from minigen.backends import check_memory, peak_rss, physical_memory
-from minigen.backends.base import Array, Tree, rotate_halves
+from minigen.backends import check_memory, peak_rss, physical_memory, torch_quantized
+from minigen.backends.base import Array, Quantized, Tree, rotate_halves
+from minigen.backends.quantized import arrays_of
 from minigen.backends.torch_cpu import Kernels
 from minigen.errors import BackendError
-from minigen.tree import leaves
-
 
 PART = 2**22  # numbers that are summed at a time
 
@@ -121,12 +120,20 @@ class TorchBackend:
         return x.index_select(axis, torch.tensor(list(indices), device=x.device))
 
     # -- layers -------------------------------------------------------------------------------------------------------
-    def embedding(self, ids: Array, weight: Array) -> Array:
-        return F.embedding(ids, weight)
+    def embedding(self, ids: Array, weight: Array | Quantized) -> Array:
+        return torch_quantized.embedding(ids, weight) if isinstance(weight, Quantized) else F.embedding(ids, weight)
 
-    def linear(self, x: Array, weight: Array, bias: Array | None = None) -> Array:
+    def linear(self, x: Array, weight: Array | Quantized, bias: Array | None = None) -> Array:
         y = self.kernels and self.kernels.linear(x, weight, bias)
+        if y is None and isinstance(weight, Quantized):
+            return torch_quantized.linear(x, weight, bias)
         return F.linear(x, weight, bias) if y is None else y
+
+    def quantize(self, weight: Array, bits: int, group: int) -> Quantized:
+        return torch_quantized.quantize(weight, bits, group)
+
+    def dequantize(self, weight: Quantized) -> Array:
+        return torch_quantized.dequantize(weight)
 
     def layer_norm(self, x: Array, weight: Array, bias: Array | None, eps: float) -> Array:
         y = self.kernels and self.kernels.norm("LAYER_NORM", x, weight, bias, eps)
@@ -211,7 +218,7 @@ class TorchBackend:
         return [ok or bool(x.isfinite().all()) for ok, x in zip(sums, xs, strict=True)]
 
     def sync(self, *trees: Tree) -> None:
-        if any(x.is_cuda for x in leaves(trees)):
+        if any(x.is_cuda for x in arrays_of(trees)):
             torch.cuda.synchronize()
 
     def memory(self) -> int:

@@ -12,17 +12,18 @@ from collections.abc import Callable
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from minigen.backends.base import Array
+from minigen.backends.base import Array, Quantized
 from minigen.backends.cores import physical_cores
 from minigen.errors import UsageError
 
-KINDS = {torch.float32: 0, torch.bfloat16: 1}  # as in cpu/linear.py, which is not to be imported yet
+KINDS = {torch.float32: 0, torch.bfloat16: 1}  # as in cpu/dots.py, which is not to be imported yet
+FEW = 64  # rows of bfloat16 for which unpacked weights are not worth torch's faster products
 LARGE = 2**21  # bytes of a matrix that is worth the time that numba takes to start: smaller models stay in the cache
 WORK = 10**11  # operations that torch takes half a second for
 COMPILING = 30  # seconds, on a slow machine
@@ -38,6 +39,40 @@ def wanted() -> bool:
     if said not in ("0", "1"):
         raise UsageError(f"{VARIABLE} is {said!r}: set it to 1 (the default), or to 0 to do without numba's kernels")
     return said == "1"
+
+
+class Matrix(NamedTuple):
+    """Weights as a kernel is told of them: their kind, where they are, and the dtype that goes with them."""
+
+    kind: int
+    at: int
+    scales: int
+    biases: int
+    scale_kind: int
+    group: int
+    rows: int
+    cols: int
+    bytes: int
+    dtype: torch.dtype
+
+    @classmethod
+    def of(cls, weight: Array | Quantized) -> Matrix | None:
+        """None for what no kernel takes."""
+        arrays = weight.arrays if isinstance(weight, Quantized) else (weight,)
+        at, *others = (x.data_ptr() for x in arrays)
+        (rows, cols), dtype = arrays[0].shape, arrays[-1].dtype
+        if dtype not in KINDS or not all(x.is_contiguous() for x in arrays):
+            return None
+        size = sum(x.numel() * x.itemsize for x in arrays)
+        if isinstance(weight, Quantized):
+            scales, biases = others
+            cols = cols * 32 // weight.bits
+            return cls(weight.bits, at, scales, biases, KINDS[dtype], weight.group, rows, cols, size, dtype)
+        return cls(KINDS[dtype], at, 0, 0, 0, 1, rows, cols, size, dtype)
+
+    def where(self) -> tuple[int, int, int, int, int, int]:
+        """The first of what the kernels are given."""
+        return self.kind, self.at, self.scales, self.biases, self.scale_kind, self.group
 
 
 class Kernels:
@@ -79,28 +114,28 @@ class Kernels:
 
         return Steps(self.threads)
 
-    def linear(self, x: Array, weight: Array, bias: Array | None) -> Array | None:
-        """As `Backend.linear`: for float32 any number of rows, for bfloat16 one."""
-        rows, cols = weight.shape
-        size, n = weight.numel() * weight.itemsize, x.numel() // cols
-        if size >= LARGE and self.possible and not self.started:
-            self.work += 2 * weight.numel() * n
+    def linear(self, x: Array, weight: Array | Quantized, bias: Array | None) -> Array | None:
+        """As `Backend.linear`: for float32 any number of rows, for bfloat16 one, or a few of quantized weights."""
+        matrix = Matrix.of(weight)
+        if matrix is None or KINDS.get(x.dtype) is None or x.numel() == 0:
+            return None
+        n = x.numel() // matrix.cols
+        if matrix.bytes >= LARGE and self.possible and not self.started:
+            self.work += 2 * matrix.rows * matrix.cols * n
             if self.work >= WORK:
                 self.start()
-        kind = KINDS.get(x.dtype)
-        if not self.started or kind is None or n == 0 or (n > 1 and kind != 0):
+        most = 1 if matrix.kind == KINDS[torch.bfloat16] else FEW if x.dtype == torch.bfloat16 else n
+        fits = matrix.dtype == x.dtype and (bias is None or (bias.dtype == x.dtype and bias.is_contiguous()))
+        if not self.started or n > most or not fits:
             return None
-        same = all(a is None or (a.dtype == x.dtype and a.is_contiguous()) for a in (weight, bias))
-        if not same:
-            return None
-        lines = x.reshape(n, cols).float()
-        y = lines.new_empty((n, rows))
+        lines = x.reshape(n, matrix.cols).float()
+        y = lines.new_empty((n, matrix.rows))
         b = None if bias is None else bias.float()
+        where = lines.data_ptr(), 4 * lines.stride(0), y.data_ptr(), 4 * matrix.rows
+        parts = self.threads if matrix.bytes * n >= SHARED else 1
         at = 0 if b is None else b.data_ptr()
-        where = lines.data_ptr(), 4 * lines.stride(0), y.data_ptr(), 4 * rows
-        parts = self.threads if size * n >= SHARED else 1
-        self.compiled.linear.linear(kind, weight.data_ptr(), 0, 0, 0, 1, at, *where, n, rows, cols, parts)
-        return y.to(x.dtype).reshape(*x.shape[:-1], rows)
+        self.compiled.linear.linear(*matrix.where(), at, *where, n, matrix.rows, matrix.cols, parts)
+        return y.to(x.dtype).reshape(*x.shape[:-1], matrix.rows)
 
     def attention(self, q: Array, k: Array, v: Array, scale: float, mask: Array | str | None) -> Array | None:
         """As `Backend.attention`, for several queries each of which sees the keys up to its own."""

@@ -30,11 +30,6 @@ def find_family(config: Mapping[str, Any]) -> Family:
     if not isinstance(kind, str) or kind not in FAMILIES:
         what = "names no model_type" if kind is None else f"has the unknown architecture {kind!r}"
         raise CheckpointError(f"config.json {what}: minigen knows {', '.join(FAMILIES)}")
-    for key in ("quantization", "quantization_config"):
-        if config.get(key) is not None:
-            raise CheckpointError(
-                f"config.json has {key}: quantized weights are not supported, take the float checkpoint"
-            )
     family = import_module(f"minigen.families.{FAMILIES[kind]}").FAMILY
     assert isinstance(family, Family)
     return family

@@ -50,14 +50,16 @@ class Source:
 class Family:
     """`names` maps a path of the parameter tree to its Source, with `*` for the layer's index on both sides.
 
-    `prefix` is what the names begin with; a checkpoint saved without it loads all the same. Tensors that match
-    `ignored` (regular expressions, without the prefix) are buffers or copies that the model does not need.
+    `prefix` is what the names begin with; a checkpoint saved without it loads all the same. `mlx_prefix` is what mlx-lm
+    writes in its place, where that is another: nothing is transposed there. Tensors that match `ignored` (regular
+    expressions, without the prefix) are buffers or copies that the model does not need.
     """
 
     build: Callable[[HubConfig], Architecture]
     names: Mapping[str, Source]
     prefix: str = ""
     ignored: tuple[str, ...] = ()
+    mlx_prefix: str = ""
 
 
 __all__ = ["Architecture", "Family", "HubConfig", "Source"]

@@ -54,6 +54,7 @@ def norm(path: str, name: str) -> dict[str, Source]:
 FAMILY = Family(
     build=build,
     prefix="transformer.",
+    mlx_prefix="model.",
     names={
         "embedding.weight": Source(("transformer.wte.weight",)),
         "positions.weight": Source(("transformer.wpe.weight",)),

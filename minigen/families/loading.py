@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from minigen.backends.base import Array, Backend, Tree
+from minigen.backends.base import Array, Backend, Quantized, Tree
 from minigen.checkpoint import FLOAT_DTYPES, TensorInfo
 from minigen.errors import CheckpointError
 from minigen.families.adapters import Adapter, key_of
 from minigen.families.family import Architecture, Family
+from minigen.families.quantization import Declared, Packings, find_packed, stored_names
 from minigen.layers.param import Param
 from minigen.tree import flatten, unflatten
 
@@ -44,8 +45,10 @@ class Entry:
 
 
 def plan(architecture: Architecture, family: Family, names: Iterable[str]) -> list[Entry]:
-    """Which tensor goes where. The prefix is dropped from the names where the checkpoint has them without it."""
+    """Which tensor goes where. The prefix is dropped from the names where the checkpoint has them without it, and is
+    mlx-lm's where it has that."""
     given = set(names)
+    by_mlx = family.mlx_prefix and any(name.startswith(family.mlx_prefix) for name in given)
     shorter = {
         name.removeprefix(family.prefix) for s in family.names.values() for name in s.names if family.prefix in name
     }
@@ -55,14 +58,17 @@ def plan(architecture: Architecture, family: Family, names: Iterable[str]) -> li
         source = family.names[re.sub(r"\.\d+\.", ".*.", path, count=1)]
         index = re.search(r"\.(\d+)\.", path)
         stored = [name.replace("*", index[1]) if index else name for name in source.names]
-        if bare:
+        if by_mlx:
+            stored = [re.sub(f"^{re.escape(family.prefix)}", family.mlx_prefix, name) for name in stored]
+        elif bare:
             stored = [name.removeprefix(family.prefix) for name in stored]
+        transposed = source.transposed and not by_mlx
         pieces = zip(stored, piece_shapes(param, len(stored)), strict=True)
         entries.append(
             Entry(
                 path,
-                tuple(Piece(name, shape[::-1] if source.transposed else shape) for name, shape in pieces),
-                source.transposed,
+                tuple(Piece(name, shape[::-1] if transposed else shape) for name, shape in pieces),
+                transposed,
             )
         )
     return entries
@@ -82,11 +88,17 @@ def check(
     architecture: Architecture,
     family: Family,
     where: Path,
+    packed: Packings,
 ) -> None:
-    """Raises one CheckpointError that names every missing, unexpected, misshapen and non-float tensor."""
-    wanted = {piece.name: piece.shape for entry in entries for piece in entry.pieces}
+    """Raises one CheckpointError that names every missing, unexpected and misshapen tensor, and those of a dtype that
+    they cannot have. `packed`: the quantized ones, by name."""
+    wanted: dict[str, tuple[int, ...]] = {}
+    for piece in (piece for entry in entries for piece in entry.pieces):
+        packing = packed.get(piece.name)
+        wanted |= {piece.name: piece.shape} if packing is None else packing.tensors(piece.name, piece.shape)
     ignored = re.compile("|".join((*family.ignored, "(?!)")))
-    unused = set(unused_names(architecture, family))
+    unused = {part for name in unused_names(architecture, family) for part in stored_names(name)}
+    dtypes = {name: ("U32",) if name in packed else FLOAT_DTYPES for name in wanted}
     faults = {
         "missing": [f"{name} {shape}" for name, shape in wanted.items() if name not in tensors],
         "unexpected": [
@@ -100,9 +112,9 @@ def check(
             if name in tensors and tensors[name].shape != shape
         ],
         "of the wrong dtype": [
-            f"{name} is {tensors[name].dtype}, not one of {', '.join(FLOAT_DTYPES)}"
+            f"{name} is {tensors[name].dtype}, not {'' if name in packed else 'one of '}{', '.join(dtypes[name])}"
             for name in wanted
-            if name in tensors and tensors[name].dtype not in FLOAT_DTYPES
+            if name in tensors and tensors[name].dtype not in dtypes[name]
         ],
     }
     found = [f"{len(names)} {kind}: {listed(names)}" for kind, names in faults.items() if names]
@@ -130,8 +142,9 @@ def listed(names: list[str]) -> str:
 
 
 def stored_dtype(tensors: Mapping[str, TensorInfo]) -> str:
-    """The dtype that most of a checkpoint's tensors have, by our name for it; float32 where that is none of ours."""
-    dtypes = [tensor.dtype for tensor in tensors.values()]
+    """The dtype that most of a checkpoint's tensors have, by our name for it; float32 where that is none of ours. What
+    quantized weights are packed in does not count."""
+    dtypes = [tensor.dtype for tensor in tensors.values() if tensor.dtype != "U32"] or ["F32"]
     return NAMES.get(max(set(dtypes), key=dtypes.count), "float32")
 
 
@@ -142,32 +155,67 @@ def load_params(
     tensors: Mapping[str, TensorInfo],
     where: Path,
     adapter: Adapter | None = None,
+    declared: Declared | None = None,
+    packings: Packings | None = None,
 ) -> Tree:
     """Reads the weights into the layout that the model computes with, once: joined, transposed, in the backend's dtype,
-    with an adapter that fits merged in.
+    with an adapter that fits merged in. `declared`: which of them are stored quantized. Those of `packings` that are
+    not, by path, are quantized one by one, so that the model is never there in floats as a whole.
 
     Raises CheckpointError as `check` does. Warns, by name, of weights with NaN or infinity.
     """
     entries = plan(architecture, family, tensors)
-    check(entries, tensors, architecture, family, where)
+    packed = find_packed(entries, tensors, declared, where)
+    check(entries, tensors, architecture, family, where, packed)
+    split = [entry.path for entry in entries if len({packed.get(piece.name) for piece in entry.pieces}) > 1]
+    if split:
+        log.warning(
+            "%s has parts of %s quantized in different ways: these are joined in %s", where, listed(split), ops.dtype
+        )
     merged = adapter.merger(ops, family.prefix) if adapter is not None else None
     files = {file: ops.load(file) for file in {tensor.file for tensor in tensors.values()}}
 
-    def read(name: str, transposed: bool) -> Array:
+    def read(name: str, transposed: bool) -> Array | Quantized:
+        if name in packed:
+            q, *floats = (files[tensors[part].file][part] for part in stored_names(name))
+            scales, biases = (ops.astype(x, ops.dtype) for x in floats)
+            return Quantized(q, scales, biases, packed[name].group, packed[name].bits)
         stored = files[tensors[name].file][name]
         return ops.astype(merged(name, transposed, stored) if merged else stored, ops.dtype)
 
-    flat: dict[str, Array] = {}
+    flat: dict[str, Array | Quantized] = {}
+    finite: dict[str, bool] = {}
     for entry in entries:
-        arrays = [read(piece.name, entry.transposed) for piece in entry.pieces]
-        joined = arrays[0] if len(arrays) == 1 else ops.concat(arrays, axis=0)
-        flat[entry.path] = (
-            ops.contiguous(ops.permute(joined, (1, 0))) if entry.transposed and joined.ndim == 2 else joined
-        )
-    finite = ops.all_finite(list(flat.values()))
-    bad = [piece.name for entry, ok in zip(entries, finite, strict=True) if not ok for piece in entry.pieces]
+        x = join(ops, [read(piece.name, entry.transposed) for piece in entry.pieces])
+        if entry.transposed and not isinstance(x, Quantized) and x.ndim == 2:
+            x = ops.contiguous(ops.permute(x, (1, 0)))
+        packing = (packings or {}).get(entry.path)
+        if packing is not None and not isinstance(x, Quantized):
+            finite[entry.path] = ops.all_finite([x])[0]
+            x = ops.quantize(x, packing.bits, packing.group)
+            ops.sync(x)
+        flat[entry.path] = x
+    rest = [(path, x) for path, leaf in flat.items() if path not in finite for x in floats_of(leaf)]
+    for (path, _), ok in zip(rest, ops.all_finite([x for _, x in rest]), strict=True):
+        finite[path] = finite.get(path, True) and ok
+    bad = [piece.name for entry in entries if not finite[entry.path] for piece in entry.pieces]
     if bad:
         log.warning("%s has weights that are NaN or infinite, in %s: its text will be noise", where, listed(bad))
     params = unflatten(flat)
     ops.sync(params)
     return params
+
+
+def join(ops: Backend, parts: Sequence[Array | Quantized]) -> Array | Quantized:
+    """One matrix of several, by rows. Parts that are not all quantized alike become floats again."""
+    first = parts[0]
+    if len(parts) == 1:
+        return first
+    if all(isinstance(x, Quantized) and x[3:] == first[3:] for x in parts):
+        packed, scales, biases = (ops.concat([x[i] for x in parts], axis=0) for i in range(3))
+        return Quantized(packed, scales, biases, first.group, first.bits)
+    return ops.concat([ops.dequantize(x) if isinstance(x, Quantized) else x for x in parts], axis=0)
+
+
+def floats_of(x: Array | Quantized) -> tuple[Array, ...]:
+    return (x.scales, x.biases) if isinstance(x, Quantized) else (x,)

@@ -15,6 +15,16 @@ from minigen.errors import CheckpointError, UsageError
 from minigen.families import Architecture, Family, HubConfig, find_family
 from minigen.families.adapters import Adapter, is_adapter, read_adapter
 from minigen.families.loading import load_params, matrices, plan
+from minigen.families.quantization import (
+    GROUP,
+    Declared,
+    Packings,
+    choose_packings,
+    find_packed,
+    held_packings,
+    left_out,
+    read_declared,
+)
 from minigen.fingerprint import fingerprint
 from minigen.hub import resolve
 from minigen.tokenizer import token_files
@@ -33,10 +43,30 @@ class Stored:
     architecture: Architecture
     tensors: Mapping[str, TensorInfo]
     adapter: Adapter | None = None
+    declared: Declared | None = None  # which of the weights are quantized
 
-    def params(self, ops: Backend) -> Tree:
-        """The weights, with the adapter merged in. Raises CheckpointError as `load_params` does."""
-        return load_params(ops, self.architecture, self.family, self.tensors, self.base, self.adapter)
+    def packings(self) -> Packings:
+        """The matrices that are quantized as they are stored. Raises CheckpointError as `find_packed` does."""
+        entries = plan(self.architecture, self.family, self.tensors)
+        return held_packings(entries, find_packed(entries, self.tensors, self.declared, self.base))
+
+    def choose(self, quant: str | None, group: int = GROUP) -> Packings:
+        """Those that are quantized once the model is loaded with `quant`. Warns of those that cannot be.
+
+        Raises UsageError as `choose_packings` does.
+        """
+        chosen = choose_packings(quant, self.architecture, self.packings(), str(self.base), group)
+        plain = left_out(self.architecture, chosen) if quant is not None else {}
+        if plain:
+            names = ", ".join(f"{path} ({width} wide)" for path, width in plain.items())
+            log.warning("not quantized, for rows that are no multiple of %d: %s", group, names)
+        return chosen
+
+    def params(self, ops: Backend, packings: Packings | None = None) -> Tree:
+        """The weights, with the adapter merged in, and quantized where `packings` says so. Raises CheckpointError as
+        `load_params` does."""
+        own = self.architecture, self.family, self.tensors, self.base, self.adapter, self.declared
+        return load_params(ops, *own, packings)
 
 
 def text_folder(folder: Path, base: Path) -> Path:
@@ -68,7 +98,13 @@ def open_stored(source: str | os.PathLike[str] | None, *, lora: Path | None = No
     values = read_config(base)
     family = find_family(values)
     architecture = family.build(HubConfig(values, str(base / "config.json")))
+    declared = read_declared(values, str(base / "config.json"))
     tensors = read_headers(base)
+    if adapter is not None and declared is not None:
+        raise CheckpointError(
+            f"the adapter {adapter.folder} cannot be merged into {base}, whose weights are quantized: merge it into "
+            "the float model, which minigen convert --quant then quantizes"
+        )
     if adapter is not None:
         adapter.check(matrices(plan(architecture, family, tensors), family), family.prefix, base)
     if adapter is not None and adapter.fingerprint and adapter.fingerprint != fingerprint(base):
@@ -79,4 +115,4 @@ def open_stored(source: str | os.PathLike[str] | None, *, lora: Path | None = No
                 f"{adapter.folder}"
             )
         log.warning("%s", fault)
-    return Stored(folder, base, values, family, architecture, tensors, adapter)
+    return Stored(folder, base, values, family, architecture, tensors, adapter, declared)

@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from minigen.backends.base import DTYPES, Tree
+from minigen.backends.base import DTYPES, Quantized, Tree
+from minigen.families.adapters import module_of
 from minigen.families.family import Architecture, Family
-from minigen.families.loading import plan
+from minigen.families.loading import Entry, plan
+from minigen.families.quantization import Packings, stored_names
 from minigen.tree import flatten
 
 Arrays = Mapping[str, npt.NDArray[Any]]
@@ -23,15 +25,39 @@ NAMES = {  # NumPy's names of dtypes -> those of safetensors
 }  # fmt: skip
 
 
-def to_tensors(architecture: Architecture, family: Family, params: Tree) -> dict[str, npt.NDArray[np.float32]]:
-    """Weights in NumPy as the tensors of the family's checkpoints, cut apart and transposed as they are there."""
-    flat, tensors = flatten(params), dict[str, npt.NDArray[np.float32]]()
-    for entry in plan(architecture, family, [family.prefix]):
-        array = np.asarray(flat[entry.path], np.float32)
+def stored_plan(architecture: Architecture, family: Family, quantized: bool) -> list[Entry]:
+    """What a new checkpoint has: a quantized one the names that mlx-lm knows."""
+    return plan(architecture, family, [(quantized and family.mlx_prefix) or family.prefix])
+
+
+def quantization_config(architecture: Architecture, family: Family, packings: Packings) -> dict[str, Any]:
+    """ "quantization" of config.json for a model with these matrices: the commonest packing, and those that differ."""
+    kinds = list(packings.values())
+    default = max(dict.fromkeys(kinds), key=kinds.count)
+    found: dict[str, Any] = default.as_config()
+    for entry in stored_plan(architecture, family, quantized=True):
+        packing = packings.get(entry.path, default)
+        found |= {module_of(piece.name): packing.as_config() for piece in entry.pieces if packing != default}
+    return found
+
+
+def to_tensors(architecture: Architecture, family: Family, params: Tree) -> dict[str, npt.NDArray[Any]]:
+    """Weights in NumPy as the tensors of the family's checkpoints, cut apart and transposed as they are there. A
+    Quantized of arrays is three tensors, and then nothing is transposed."""
+    flat, tensors = flatten(params), dict[str, npt.NDArray[Any]]()
+    quantized = any(isinstance(x, Quantized) for x in flat.values())
+    for entry in stored_plan(architecture, family, quantized):
+        leaf = flat[entry.path]
+        rows = np.cumsum([piece.shape[0] for piece in entry.pieces])[:-1]
+        if isinstance(leaf, Quantized):
+            for i, array in enumerate(leaf.arrays):
+                for piece, part in zip(entry.pieces, np.split(array, rows), strict=True):
+                    tensors[stored_names(piece.name)[i]] = np.ascontiguousarray(part)
+            continue
+        array = np.asarray(leaf, np.float32)
         if entry.transposed and array.ndim == 2:
             array = array.T
             assert len(entry.pieces) == 1, "no family transposes and joins"
-        rows = np.cumsum([piece.shape[0] for piece in entry.pieces])[:-1]
         for piece, part in zip(entry.pieces, np.split(array, rows), strict=True):
             assert part.shape == piece.shape, entry.path
             tensors[piece.name] = np.ascontiguousarray(part)

@@ -11,7 +11,7 @@ from typing import Any
 from minigen.errors import MinigenError, UsageError
 from minigen.measure.statistics import ratio, summarise
 
-Key = tuple[str, str, str, str]  # model, backend, dtype, test
+Key = tuple[str, str, str, str, str]  # model, backend, dtype, quant, test
 Rows = Mapping[Key, list[float]]  # tokens a second of each run
 
 
@@ -25,6 +25,7 @@ class Compared:
     model: str
     backend: str
     dtype: str
+    quant: str
     test: str
     a_tps: float
     b_tps: float
@@ -35,7 +36,9 @@ class Compared:
 
 
 def key_of(row: Mapping[str, Any]) -> Key:
-    return str(row["model"]), str(row["backend"]), str(row["dtype"]), str(row["test"])
+    """Files from before there were quantized weights do not name them."""
+    quant = str(row.get("quant", ""))
+    return str(row["model"]), str(row["backend"]), str(row["dtype"]), quant, str(row["test"])
 
 
 def read_results(path: Path) -> tuple[dict[str, Any], Rows]:
@@ -62,14 +65,17 @@ def compare(a: Rows, b: Rows) -> tuple[list[Compared], list[str]]:
     for key in a:
         if key in b:
             found = ratio(a[key], b[key])
-            model, backend, dtype, test = key
             medians = summarise(a[key]).median, summarise(b[key]).median
-            figures = (*medians, found.ratio, found.low, found.high, found.verdict)
-            compared.append(Compared(model, backend, dtype, test, *figures))
+            compared.append(Compared(*key, *medians, found.ratio, found.low, found.high, found.verdict))
     if not compared:
         raise UsageError("the two files have no test in common: compare runs of the same models and tests")
     pairs = (("A", a, b), ("B", b, a))
-    alone = [f"only in {name}: {', '.join(key)}" for name, own, other in pairs for key in own if key not in other]
+    alone = [
+        f"only in {name}: {', '.join(filter(None, key))}"
+        for name, own, other in pairs
+        for key in own
+        if key not in other
+    ]
     return compared, alone
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from minigen.decoder import Decoder
 from minigen.families.family import Architecture
+from minigen.families.quantization import Packing, Packings
 from minigen.layers.attention import Attention
 from minigen.tree import flatten
 
@@ -17,6 +18,25 @@ ITEMSIZE = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 def parameters(architecture: Architecture) -> int:
     return sum(int(np.prod(param.shape)) for param in flatten(architecture.shapes()).values())
+
+
+def held(shapes: Mapping[str, tuple[int, ...]], packings: Packings) -> tuple[int, int]:
+    """What parameters of these shapes are held as: numbers in the dtype that is computed in, and bytes of codes."""
+    found = [numbers_and_codes(shape, packings.get(path)) for path, shape in shapes.items()]
+    return sum(numbers for numbers, _ in found), sum(codes for _, codes in found)
+
+
+def numbers_and_codes(shape: tuple[int, ...], packing: Packing | None) -> tuple[int, int]:
+    """A quantized matrix has a scale and a bias a group, and codes."""
+    size = int(np.prod(shape))
+    return (size, 0) if packing is None else (2 * size // packing.group, size * packing.bits // 8)
+
+
+def weights_bytes(architecture: Architecture, packings: Packings, dtype: str) -> int:
+    """Of all parameters together."""
+    shapes = {path: param.shape for path, param in flatten(architecture.shapes()).items()}
+    numbers, codes = held(shapes, packings)
+    return numbers * ITEMSIZE[dtype] + codes
 
 
 def training_flops(architecture: Architecture, context: int) -> float:
@@ -32,28 +52,29 @@ def training_flops(architecture: Architecture, context: int) -> float:
 
 @dataclass(frozen=True)
 class Costs:
-    """What one token meets: `used` numbers of weights are read, of which it is multiplied with `body` and `head`.
+    """What one token meets: `used` numbers of weights are read, and `codes` bytes of quantized ones; it is multiplied
+    with `body` and `head` weights.
 
-    Not used are parameters of which a token looks up one row: positions, and the embedding unless it is the head too.
+    Not read are parameters of which a token looks up one row: positions, and the embedding unless it is the head too.
     """
 
     used: int
     body: int
     head: int
     attentions: tuple[Attention, ...]  # one a layer
+    codes: int = 0
 
     @classmethod
-    def of(cls, architecture: Architecture) -> Costs:
+    def of(cls, architecture: Architecture, packings: Packings | None = None) -> Costs:
         shapes = {path: param.shape for path, param in flatten(architecture.shapes()).items()}
         head = "head.weight" if "head.weight" in shapes else "embedding.weight"
-        sizes = {
-            path: int(np.prod(shape))
-            for path, shape in shapes.items()
-            if path == head or path not in ("embedding.weight", "positions.weight")
-        }
-        matrices = sum(size for path, size in sizes.items() if len(shapes[path]) == 2)
+        outside = {"embedding.weight", "positions.weight"} - {head}
+        read = {path: shape for path, shape in shapes.items() if path not in outside}
+        matrices = sum(int(np.prod(shape)) for shape in read.values() if len(shape) == 2)
         blocks = architecture.blocks if isinstance(architecture, Decoder) else ()
-        return cls(sum(sizes.values()), matrices - sizes[head], sizes[head], tuple(block.attention for block in blocks))
+        numbers, codes = held(read, packings or {})
+        last = int(np.prod(read[head]))
+        return cls(numbers, matrices - last, last, tuple(block.attention for block in blocks), codes)
 
     def flops(self, length: int, new: int, batch: int) -> int:
         """Operations of one pass over `new` tokens a row after `length` others, with logits after the last alone.
@@ -76,7 +97,7 @@ class Costs:
         for attention in self.attentions:
             keys = seen(attention, length + 1) + new - 1
             numbers += batch * 2 * attention.kv_heads * attention.head_dim * keys
-        return numbers * ITEMSIZE[dtype]
+        return numbers * ITEMSIZE[dtype] + self.codes
 
 
 def seen(attention: Attention, tokens: int) -> int:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from minigen.checkpoint import read_config, read_headers
 from minigen.errors import ContextError, UsageError
 from minigen.families import Architecture, HubConfig, find_family
 from minigen.families.loading import stored_dtype
-from minigen.hub import resolve
+from minigen.families.opening import open_stored
+from minigen.families.quantization import Packings, choose_packings
 from minigen.measure.shapes import SHAPES
 
 
@@ -60,7 +60,8 @@ def make_cases(
 class Subject:
     """A model on a backend: the weights of `folder`, or random ones where that is None.
 
-    `stored` is the checkpoint's own dtype, which a GPU computes in where `dtype` is None.
+    `stored` is the checkpoint's own dtype, which a GPU computes in where `dtype` is None; `held` are the matrices that
+    it has quantized, and `quant` is what it is loaded with.
     """
 
     model: str
@@ -70,6 +71,12 @@ class Subject:
     backend: str
     device: str | None = None
     dtype: str | None = None
+    quant: str | None = None
+    held: Packings = field(default_factory=dict)
+
+    def packings(self) -> Packings:
+        """How its matrices are quantized. Raises UsageError as `choose_packings` does."""
+        return choose_packings(self.quant, self.architecture(), self.held, self.model)
 
     def architecture(self) -> Architecture:
         where = f"the shape {self.model}" if self.folder is None else str(self.folder / "config.json")
@@ -78,10 +85,10 @@ class Subject:
 
 def model_of(source: str | None, offline: bool = False) -> dict[str, Any]:
     """The fields of a Subject that a model decides; None is the model that ships. Raises as `minigen.load` does."""
-    folder = resolve(source, offline=offline)
-    name = folder.name if source is None else os.path.normpath(source)
+    found = open_stored(source, offline=offline)
     return {
-        "model": name, "config": read_config(folder), "folder": folder, "stored": stored_dtype(read_headers(folder)),
+        "model": found.folder.name if source is None else os.path.normpath(source), "config": found.config,
+        "folder": found.folder, "stored": stored_dtype(found.tensors), "held": found.packings(),
     }  # fmt: skip
 
 

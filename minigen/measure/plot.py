@@ -14,7 +14,7 @@ from minigen.measure.run import Result
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Name = tuple[str, str, str]  # model, backend, dtype
+Name = tuple[str, str, str, str]  # model, backend, dtype, quant
 WIDTH = 7.2  # inches
 BAR, PANEL, ENDS = 0.28, 0.62, 1.0  # inches: a bar, what a panel has beside its bars, what the figure has beside panels
 LONGEST = 34  # characters of a bar's name
@@ -73,7 +73,7 @@ def draw(axes: Axes, test: str, group: Sequence[Result], names: Mapping[Name, st
         )  # fmt: skip
         longest = max(longest, end)
     axes.set_xlim(0, ROOM * longest)
-    axes.set_yticks(places, [names[r.model, r.backend, r.dtype] for r in group], fontsize=8)
+    axes.set_yticks(places, [names[r.model, r.backend, r.dtype, r.quant] for r in group], fontsize=8)
     axes.set_ylim(len(group) - 0.4, -0.6)  # the first at the top
     axes.tick_params(axis="x", labelsize=8)
     axes.grid(visible=False, axis="y")
@@ -85,9 +85,9 @@ def figure(rate: float) -> str:
 
 
 def names_of(results: Sequence[Result]) -> tuple[str, dict[Name, str]]:
-    """What of model, backend and dtype is the same for all, and by what else each bar is told from the others."""
-    keys = list(dict.fromkeys((r.model, r.backend, r.dtype) for r in results))
-    varying = [i for i in range(3) if len({key[i] for key in keys}) > 1]
-    found = {key: ", ".join(key[i] for i in varying) for key in keys}
-    same = ", ".join(keys[0][i] for i in range(3) if i not in varying)
+    """What of model, backend, dtype and quant is the same for all, and by what else a bar is told from the others."""
+    keys = list(dict.fromkeys((r.model, r.backend, r.dtype, r.quant) for r in results))
+    varying = [i for i in range(4) if len({key[i] for key in keys}) > 1]
+    found = {key: ", ".join(key[i] for i in varying if key[i]) for key in keys}
+    same = ", ".join(keys[0][i] for i in range(4) if i not in varying and keys[0][i])
     return same, {key: name if len(name) <= LONGEST else f"…{name[1 - LONGEST :]}" for key, name in found.items()}

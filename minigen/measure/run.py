@@ -8,8 +8,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from minigen.errors import MinigenError
+from minigen.families.quantization import name_of
 from minigen.measure import machine
-from minigen.measure.costs import ITEMSIZE, Costs, limit, parameters
+from minigen.measure.costs import ITEMSIZE, Costs, limit, parameters, weights_bytes
 from minigen.measure.plan import Case, Subject, check_context
 from minigen.measure.session import Timed
 from minigen.measure.statistics import percentile, summarise
@@ -22,10 +23,11 @@ Progress = Callable[[int, int], None]  # (runs done, runs in all)
 class Result:
     """One test of one model, as it stands in the JSON. Rates are of all rows of a batch together.
 
-    `peak_memory_bytes` is the peak of the process that runs all tests of this model, before its limits are measured;
-    `load_s` is None for random weights. `limit_tps` is the rate of the shortest time that the machine could take, by
-    `limit_by`: "memory" or "compute"; `share` is what the median has of it. `in_cache`: the weights fit the CPU's
-    largest cache, so that memory is no limit; None where that is not known.
+    `quant` is "q8", "q4", "mixed", or "" for plain weights. `peak_memory_bytes` is the peak of the process that runs
+    all tests of this model, before its limits are measured; `load_s` is None for random weights. `limit_tps` is the
+    rate of the shortest time that the machine could take, by `limit_by`: "memory" or "compute"; `share` is what the
+    median has of it. `in_cache`: the weights fit the CPU's largest cache, so that memory is no limit; None where that
+    is not known.
     """
 
     model: str
@@ -34,6 +36,7 @@ class Result:
     backend: str
     device: str
     dtype: str
+    quant: str
     threads: int | None
     test: str
     tokens: int
@@ -71,7 +74,7 @@ class Contestant:
     peak: float = 0.0
 
     def weights_bytes(self) -> int:
-        return parameters(self.subject.architecture()) * ITEMSIZE[self.about["dtype"]]
+        return weights_bytes(self.subject.architecture(), self.subject.packings(), self.about["dtype"])
 
     def measure_limits(self) -> None:
         """The best that was seen counts: a limit is what the machine can do."""
@@ -88,6 +91,8 @@ def measure(
     memory together, and whatever keeps a model from loading.
     """
     check_context(subjects, cases)
+    for subject in subjects:
+        subject.packings()
     about = machine.describe(subject.backend for subject in subjects)
     samples: dict[tuple[int, Case], list[Timed]] = {(i, case): [] for i in range(len(subjects)) for case in cases}
     with ExitStack() as stack:
@@ -150,7 +155,8 @@ def check_fit(contestants: Sequence[Contestant]) -> None:
 def result(contestant: Contestant, case: Case, timed: Sequence[Timed], cache: int | None) -> Result:
     c, architecture = contestant, contestant.subject.architecture()
     tokens, dtype = case.tokens * case.batch, c.about["dtype"]
-    costs = Costs.of(architecture)
+    packings = c.subject.packings()
+    costs = Costs.of(architecture, packings)
     least = limit(costs, case.passes(), case.batch, dtype, c.bandwidth, c.peak)
     rates = [tokens / t.seconds for t in timed]
     summary = summarise(rates)
@@ -164,6 +170,7 @@ def result(contestant: Contestant, case: Case, timed: Sequence[Timed], cache: in
         backend=c.subject.backend,
         device=c.about["device"],
         dtype=dtype,
+        quant=name_of(packings),
         threads=c.about["threads"],
         test=case.name,
         tokens=case.tokens,
@@ -178,7 +185,7 @@ def result(contestant: Contestant, case: Case, timed: Sequence[Timed], cache: in
         limit_tps=tokens / least.seconds,
         limit_by=least.by,
         share=summary.median * least.seconds / tokens,
-        in_cache=costs.used * ITEMSIZE[dtype] <= cache if on_cpu and cache else None,
+        in_cache=costs.used * ITEMSIZE[dtype] + costs.codes <= cache if on_cpu and cache else None,
         peak_memory_bytes=c.memory,
         load_s=c.load_s,
         bandwidth_bytes_per_s=c.bandwidth,

@@ -51,7 +51,7 @@ class Session:
             self.runner = random_runner(s, self.ops)
             return None
         began = time.perf_counter()
-        self.runner = load(s.folder, s.backend, s.device, s.dtype).runner
+        self.runner = load(s.folder, s.backend, s.device, s.dtype, quant=s.quant).runner
         return time.perf_counter() - began
 
     def run(self, case: Case) -> Timed:
@@ -103,12 +103,14 @@ class Session:
 
 def random_runner(subject: Subject, ops: Any) -> Runner:
     """The model with weights as at the start of training, put on the device one by one to save memory."""
-    architecture, rng = subject.architecture(), np.random.default_rng(SEED)
+    architecture, rng, packings = subject.architecture(), np.random.default_rng(SEED), subject.packings()
 
-    def make(param: Param) -> Any:
-        array = ops.asarray(param.draw(rng))
+    def make(path: str, param: Param) -> Any:
+        array, packing = ops.asarray(param.draw(rng)), packings.get(path)
+        if packing is not None:
+            array = ops.quantize(array, packing.bits, packing.group)
         ops.sync(array)
         return array
 
-    params = unflatten({path: make(param) for path, param in flatten(architecture.shapes()).items()})
+    params = unflatten({path: make(path, param) for path, param in flatten(architecture.shapes()).items()})
     return Runner(ops, architecture, params)

@@ -12,6 +12,8 @@ from minigen.backends.base import DTYPES
 from minigen.checkpoint import read_config
 from minigen.errors import MinigenError, SourceError, UsageError
 from minigen.families import HubConfig, find_family
+from minigen.families.adapters import is_adapter
+from minigen.families.quantization import read_declared
 from minigen.tokenizer import Tokenizer
 from minigen.training.chat_formats import chat_format
 from minigen.training.config import RECURRENT, Config, ModelConfig
@@ -114,6 +116,19 @@ def model_config(config: Config, tokenizer: Tokenizer, source: Path | None) -> t
     if tokenizer.kind in KINDS:
         hub["tokenizer"] = KINDS[tokenizer.kind]
     return config, hub
+
+
+def from_folder(config: Config) -> Path | None:
+    """The model that training begins with. Raises UsageError for an adapter and for quantized weights."""
+    if not config.model.from_model:
+        return None
+    source = Path(config.model.from_model)
+    kind = "an adapter: merge it" if is_adapter(source) else ""
+    if not kind and read_declared(read_config(source), str(source / "config.json")) is not None:
+        kind = "quantized, and floats are trained: take the model that it was made of, or make floats of it"
+    if kind:
+        raise UsageError(f"{source} is {kind}, minigen convert {source} OUT, and give OUT to --from")
+    return source
 
 
 def make_tokenizer(

@@ -31,6 +31,7 @@ from minigen.training.model_files import (
     copy_tokenizer,
     end_ids,
     first_ids,
+    from_folder,
     hub_config,
     make_tokenizer,
     model_config,
@@ -132,8 +133,6 @@ def build(
         )
     ops, config = place_in(group, config)
     source = from_folder(config)
-    if source is not None and adapters.is_adapter(source):
-        raise UsageError(f"{source} is an adapter: merge it, minigen convert {source} OUT, and give OUT to --from")
     if source is None:
         hub_config(config.model, 0, {}, config.run.save_dtype)  # nor is anything made for a shape that cannot be
     teacher = open_teacher(config, ops)
@@ -241,10 +240,6 @@ def absolute(config: Config) -> Config:
         if config.data.tokenizer == config.teacher.model:  # it may be a hub id
             changes["tokenizer"] = changes["teacher"]
     return config.replace(**changes)
-
-
-def from_folder(config: Config) -> Path | None:
-    return Path(config.model.from_model) if config.model.from_model else None
 
 
 def sample_prompt(

@@ -71,6 +71,16 @@ def test_linear(pair: tuple[Any, Any], rows: int, cols: int) -> None:
     same(pair, "linear", draw(cols), draw(rows, cols), None)
 
 
+@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize(("rows", "cols", "group"), [(1, 32, 32), (31, 256, 64), (70, 1216, 64), (5, 2176, 128)])
+def test_quantized_linear(pair: tuple[Any, Any], rows: int, cols: int, group: int, bits: int) -> None:
+    weight = pair[0].quantize(pair[0].asarray(draw(rows, cols)), bits, group)
+    for bias in (None, draw(rows, seed=1)):
+        for n in (1, 2, 7, 23):
+            same(pair, "linear", draw(1, n, cols), weight, bias)
+    same(pair, "linear", draw(1, 65, cols), weight, None, taken=pair[0].dtype == "float32")
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_no_number_is_hidden(pair: tuple[Any, Any], value: float) -> None:
     x, weight = draw(1, 3, 40), np.abs(draw(30, 40))

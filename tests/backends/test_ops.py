@@ -454,3 +454,49 @@ def test_threads(ops: Backend) -> None:
 
 def test_device_name(ops: Backend) -> None:
     assert (ops.device_name() is None) == (not ops.accelerated)
+
+
+# -- quantized --------------------------------------------------------------------------------------------------------
+def codes_of(packed: Numbers, bits: int) -> Numbers:
+    """(out, in * bits / 32) uint32 -> (out, in), the first in the lowest bits."""
+    shifts = np.arange(0, 32, bits, dtype=np.uint32)
+    return ((packed[..., None] >> shifts) & np.uint32(2**bits - 1)).reshape(len(packed), -1)
+
+
+def quantized(w: Numbers, bits: int, group: int) -> tuple[Numbers, Numbers, Numbers]:
+    """Codes, scales and biases by MLX's rule in float32."""
+    x, most = w.reshape(len(w), -1, group), np.float32(2**bits - 1)
+    low, high = x.min(-1, keepdims=True), x.max(-1, keepdims=True)
+    spread = np.maximum((high - low) / most, np.float32(1e-7))
+    edge, scale = (np.where(abs(low) > abs(high), *pair) for pair in ((low, high), (spread, -spread)))
+    zero = np.rint(edge / scale)
+    scale = np.where(zero == 0, scale, edge / np.where(zero == 0, 1, zero))
+    bias = np.where(zero == 0, np.float32(0), edge)
+    codes = np.clip(np.rint((x - bias) / scale), 0, most).reshape(w.shape)
+    return codes.astype(np.uint32), scale[..., 0], bias[..., 0]
+
+
+@pytest.mark.parametrize(("bits", "group"), [(bits, group) for bits in (4, 8) for group in (32, 64, 128)])
+def test_quantize(ops: Backend, bits: int, group: int) -> None:
+    numbers = np.random.default_rng(bits).standard_normal((5, 256)).astype(np.float32)
+    numbers[1], numbers[2, :128], numbers[3] = 0, 0.75, abs(numbers[3])
+    for w in (numbers, 1e-3 * numbers, 1e-9 * numbers, -100 * numbers):
+        got = ops.quantize(ops.asarray(w), bits, group)
+        packed, scales, biases = map(ops.numpy, got.arrays)
+        assert (packed.shape, packed.dtype, got.bits, got.group) == ((5, 256 * bits // 32), np.uint32, bits, group)
+        wanted = quantized(w, bits, group)
+        for one, other in zip((codes_of(packed, bits), scales, biases), wanted, strict=True):
+            assert np.array_equal(one, other)
+        assert dtype_of(got.scales) == dtype_of(got.biases) == "float32"
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("bits", "group"), [(4, 32), (4, 64), (8, 64)])
+def test_dequantize(backend: str, device: str, dtype: str, bits: int, group: int) -> None:
+    ops = get_backend(backend, device, dtype)
+    held = ops.quantize(ops.asarray(draw(6, 128)), bits, group)
+    packed, scales, biases = map(ops.numpy, held.arrays)
+    wide = [np.repeat(x.astype(np.float64), group, axis=1) for x in (scales, biases)]
+    compare(ops, ops.dequantize(held), codes_of(packed, bits) * wide[0] + wide[1])
+    step = np.abs(wide[0]).max() * (1 if dtype == "float32" else 2)
+    assert np.abs(ops.numpy(ops.dequantize(held)) - draw(6, 128)).max() <= step

@@ -95,6 +95,34 @@ def test_table(run_cli: Run, tiny: Tiny, backend: str, device: str) -> None:
     ]
 
 
+def test_quantized(
+    run_cli: Run, make_model: Callable[..., Path], tmp_path: Path, backend: str, device: str, tiny: Tiny
+) -> None:
+    """On load, of random weights and as they are stored: by name, and with the bytes that are read."""
+    folder, where = make_model("gpt2", n_embd=64), ("--backend", backend, "--device", device)
+    code, out, err = run_cli("bench", folder, *SMALL, *where, "--quant", "none,8,4", "-o", "json")
+    assert (code, err) == (0, "")
+    rows = [row for row in json.loads(out)["results"] if row["test"] == "tg4"]
+    assert [row["quant"] for row in rows] == ["", "q8", "q4"]
+    matrices = 256 * 64 + 2 * 12 * 64 * 64
+    sizes = [row["weights_bytes"] - rows[0]["weights_bytes"] for row in rows]
+    assert sizes == [0, matrices * (1 + 4 / 32 - 4), matrices * (0.5 + 4 / 32 - 4)]
+    assert [row["bytes_per_token"] - rows[0]["bytes_per_token"] for row in rows] == sizes
+    assert run_cli("convert", folder, tmp_path / "q", "--quant", "mixed")[0] == 0
+    code, out, err = run_cli("bench", tmp_path / "q", *SMALL, *where, "-o", "json")
+    assert (code, err) == (0, "")
+    assert {row["quant"] for row in json.loads(out)["results"]} == {"mixed"}
+    code, out, err = run_cli("bench", "--shape", "stories-3m", *SMALL, *where, "--quant", "none,4")
+    assert (code, err) == (0, "")
+    table = [line.split()[:2] for line in out[out.index("\n\n") :].strip().splitlines()]
+    assert table[:5] == [["quant", "test"], ["-", "pp8"], ["-", "tg4"], ["q4", "pp8"], ["q4", "tg4"]]
+    code, out, err = run_cli("bench", tmp_path / "q", *SMALL, *where, "--quant", "8")
+    assert (code, out) == (2, "")
+    assert (
+        err == f"minigen: {tmp_path / 'q'} is quantized already (mixed): leave --quant out, or take the float model\n"
+    )
+
+
 def test_a_narrow_terminal(
     run_cli: Run, tiny: Tiny, backend: str, device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -235,10 +263,11 @@ def test_plot(run_cli: Run, tiny: Tiny, tmp_path: Path, backend: str) -> None:
     assert (code, err) == (1, f"minigen: cannot write {tmp_path}/nowhere/p.png: No such file or directory\n")
 
 
-def test_in_processes_of_their_own(tiny: Tiny) -> None:
+def test_in_processes_of_their_own(make_model: Callable[..., Path]) -> None:
     """The whole command with its workers, and its cold starts; on one backend, for the time that it takes."""
     backend = choose_backend()
-    command = [sys.executable, "-m", "minigen", "bench", str(tiny("llama")), "--backend", backend, "-o", "json"]
+    model = make_model("llama", hidden_size=64, intermediate_size=128)
+    command = [sys.executable, "-m", "minigen", "bench", str(model), "--backend", backend, "-o", "json"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
 
     def rows(*words: str) -> list[dict[str, Any]]:
@@ -250,7 +279,8 @@ def test_in_processes_of_their_own(tiny: Tiny) -> None:
     found = rows("-p", "4", "-n", "2", "-r", "1")
     assert [row["test"] for row in found] == ["pp4", "tg2"]
     assert all(row["limit_tps"] > 0 and row["load_s"] > 0 for row in found)
-    (cold,) = rows("--cold", "-r", "1")
+    (cold,) = rows("--cold", "-r", "1", "--quant", "8")
+    assert cold["quant"] == "q8"
     assert cold["samples_s"] == [cold["median_s"]]
     assert cold["start_s"] + cold["load_s"] + cold["first_token_s"] == pytest.approx(cold["median_s"])
     assert min(cold["start_s"], cold["load_s"], cold["first_token_s"]) > 0

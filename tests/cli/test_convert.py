@@ -108,6 +108,24 @@ def test_what_it_says(run_cli: Run, base: Path, tmp_path: Path) -> None:
     assert json.loads((out / "config.json").read_text())["torch_dtype"] == "bfloat16"
 
 
+def test_quantized(run_cli: Run, make_model: Callable[..., Path], tmp_path: Path, backend: str) -> None:
+    base, out = make_model("llama", hidden_size=64, intermediate_size=128), tmp_path / "q"
+    code, said, err = run_cli("convert", base, out, "--quant", "4", "--quant-group", "32")
+    size = (out / "model.safetensors").stat().st_size
+    assert (code, err) == (0, "")
+    assert said == f"{out}: llama, 90,432 parameters in float32 and q4, {size / 1e6:.3g} MB\n"
+    assert json.loads((out / "config.json").read_text())["quantization"] == {"group_size": 32, "bits": 4}
+    where = ("-p", "x", "-n", "8", "--temp", "0", "--backend", backend, "--device", "cpu")
+    code, stored, err = run_cli("generate", out, *where, "--json", "--verbose")
+    assert code == 0
+    assert f"on {backend} (cpu, float32 q4), " in err
+    assert (json.loads(stored)["dtype"], json.loads(stored)["quant"]) == ("float32", "q4")
+    code, _, err = run_cli("generate", out, *where, "--quant", "4")
+    assert (code, err) == (2, f"minigen: {out} is quantized already (q4): leave --quant out, or take the float model\n")
+    code, _, err = run_cli("convert", base, tmp_path / "other", "--quant-group", "32")
+    assert (code, err) == (2, "minigen: --quant-group says how --quant does it: name both\n")
+
+
 def test_a_base_that_is_another(run_cli: Run, base: Path, adapter: Path, tmp_path: Path) -> None:
     """Named by hand it is meant: merged, with a warning."""
     config = json.loads((base / "config.json").read_text())

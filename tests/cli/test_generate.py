@@ -157,7 +157,10 @@ BROKEN_MODELS: dict[str, tuple[Callable[[Path], Any], str]] = {
         lambda f: change_config(f, model_type="mamba"),
         r"config\.json has the unknown architecture 'mamba': minigen knows gpt2, gru_lm, llama, .*",
     ),
-    "quantized": (lambda f: change_config(f, quantization={"bits": 4}), r"config\.json has quantization: .*"),
+    "quantized by others": (
+        lambda f: change_config(f, quantization_config={"quant_method": "gptq", "bits": 4}),
+        r"MODEL/config\.json: quantization_config is of the method 'gptq': minigen reads mlx-lm's affine one .*",
+    ),
     "bad config value": (
         lambda f: change_config(f, hidden_size="wide"),
         r"MODEL/config\.json: hidden_size is 'wide': it must be a positive number",

@@ -502,6 +502,17 @@ def test_a_jsonl_of_something_else_is_refused(
     assert (oracle.ran, (folder / "run.jsonl").read_bytes()) == ([], before)
 
 
+@pytest.mark.usefixtures("oracle")
+def test_a_jsonl_of_another_precision(run_cli: Run, folder: Path, make_model: Callable[..., Path]) -> None:
+    shape = {"hidden_size": 64, "intermediate_size": 128, "max_position_embeddings": 512}
+    make_model("llama", **shape).rename(folder / "wide")
+    words = ("prompt", "animals.prompt.toml", "-m", "wide", "--device", "cpu", "--jsonl", "run.jsonl")
+    assert run_cli(*words)[0] == 0
+    message = "run.jsonl:1: was made by wide in float32, and this is wide in float32 q8; "
+    wanted = f"minigen: {message}give another --jsonl file, or remove this one\n"
+    assert run_cli(*words, "--quant", "8") == (1, "", wanted)
+
+
 def test_a_jsonl_that_cannot_be_used(run_cli: Run, folder: Path, model: str, oracle: Oracle) -> None:
     import fcntl
 

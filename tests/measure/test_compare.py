@@ -43,8 +43,16 @@ def test_what_both_have(tmp_path: Path) -> None:
     assert compare(a, b) == (found, alone)  # the same each time
 
 
+def test_quantized_weights_are_other_models(tmp_path: Path) -> None:
+    old, new = [row("tg8", SLOW)], [row("tg8", SLOW, quant=""), row("tg8", FAST, quant="q4")]
+    a, b = (read_results(write(tmp_path / name, found))[1] for name, found in (("a", old), ("b", new)))
+    found, alone = compare(a, b)
+    assert [(c.quant, c.ratio) for c in found] == [("", 1.0)]
+    assert alone == ["only in B: m, torch, float32, q4, tg8"]
+
+
 def test_nothing_in_common(tmp_path: Path) -> None:
-    a, b = ({("m", "torch", "float32", test): SLOW} for test in ("pp8", "tg8"))
+    a, b = ({("m", "torch", "float32", "", test): SLOW} for test in ("pp8", "tg8"))
     with pytest.raises(UsageError, match=r"^the two files have no test in common: compare runs of the same models"):
         compare(a, b)
 

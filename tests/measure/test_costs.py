@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from minigen.families import Architecture, HubConfig, find_family
-from minigen.measure.costs import Costs, limit, parameters, training_flops
+from minigen.families.quantization import choose_packings
+from minigen.measure.costs import Costs, limit, parameters, training_flops, weights_bytes
 from minigen.measure.plan import Case
 from minigen.measure.shapes import SHAPES
 
@@ -81,6 +82,22 @@ def test_what_else_a_model_may_have(tiny_llama: dict[str, Any], tiny_lstm: dict[
     assert (lstm.body, lstm.head) == (gates, 256 * 24)
     assert lstm.used == gates + 4 * 2 * 4 * 24 // 2 + 256 * 24 + 256  # and two biases a layer, and the head's
     assert lstm.bytes_read(30, 1, 4, "float32") == 4 * lstm.used
+
+
+def test_quantized_weights() -> None:
+    """A byte or half a byte a weight, and two numbers of the dtype for each 64."""
+    gpt2 = build(SHAPES["gpt2"])
+    plain, matrices = Costs.of(gpt2), GPT2_BODY + GPT2_HEAD
+    vectors = GPT2_USED - matrices
+    for quant, codes in (("8", matrices), ("4", matrices // 2), ("mixed", GPT2_BODY // 2 + GPT2_HEAD)):
+        packings = choose_packings(quant, gpt2, {}, "gpt2")
+        costs = Costs.of(gpt2, packings)
+        assert (costs.codes, costs.used) == (codes, vectors + matrices // 32)
+        assert (costs.body, costs.head, costs.flops(9, 3, 2)) == (GPT2_BODY, GPT2_HEAD, plain.flops(9, 3, 2))
+        cache = plain.bytes_read(100, 1, 8, "bfloat16") - 2 * GPT2_USED
+        assert costs.bytes_read(100, 1, 8, "bfloat16") == codes + 2 * costs.used + cache
+        assert weights_bytes(gpt2, packings, "float32") == codes + 4 * (costs.used + 1024 * 768)
+    assert weights_bytes(gpt2, {}, "float32") == 4 * parameters(gpt2)
 
 
 @pytest.fixture

@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 
 import minigen
+from minigen.backends.base import Quantized
 from minigen.generate import Row, Runner
 from minigen.measure import machine
 from minigen.measure.plan import Case, Subject, model_of, shape_of
 from minigen.measure.session import SEED, Session
+from minigen.tree import flatten
 
 
 def session_of(fields: dict[str, Any], backend: str, device: str, dtype: str | None = None) -> Session:
@@ -82,6 +84,20 @@ def test_random_weights(backend: str, device: str) -> None:
     other.load()
     first, second = (s.ops.numpy(s.runner.params["embedding"]["weight"]) for s in (session, other))
     assert np.abs(first - second).max() < 1e-3  # the same numbers in another dtype
+
+
+def test_quantized(make_model: Callable[..., Path], backend: str, device: str) -> None:
+    fields = shape_of("stories-3m")
+    fields["config"] = fields["config"] | {"num_hidden_layers": 1, "hidden_size": 64, "vocab_size": 100}
+    for found in (fields, model_of(str(make_model("llama", hidden_size=64, intermediate_size=128)))):
+        session = Session(Subject(**found, backend=backend, device=device, quant="mixed"))
+        session.begin()
+        session.load()
+        params = flatten(session.runner.params)
+        held = {path: (x.bits, x.group) for path, x in params.items() if isinstance(x, Quantized)}
+        assert held == {path: (x.bits, x.group) for path, x in session.subject.packings().items()}
+        assert len(held) == 1 + 4 * len(session.runner.params["blocks"])
+        assert len(session.run(Case("tg", 2)).steps_s) == 2
 
 
 def test_limits_are_measured(backend: str, device: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,10 +19,9 @@ import torch
 from minigen.backends.base import Array
 from minigen.backends.cpu import program as to
 from minigen.backends.cpu import small
-from minigen.backends.cpu.dots import BFLOAT16, FLOAT32
 from minigen.backends.cpu.vectors import LANES
+from minigen.backends.torch_cpu import KINDS, Matrix
 
-KINDS = {torch.float32: FLOAT32, torch.bfloat16: BFLOAT16}
 NO_WINDOW = 2**62
 
 
@@ -120,12 +119,12 @@ class Recorder:
             raise UnrecordableError("columns that are not side by side")
         return lines
 
-    def matrix(self, weight: Any) -> tuple[int, int, int, int, int, int]:
-        """Kind, addresses of weights, scales and biases, the kind of these two, and the group."""
-        kind = KINDS.get(weight.dtype)
-        if kind is None or not weight.is_contiguous():
-            raise UnrecordableError(f"weights of {weight.dtype}")
-        return kind, self.keep(weight), 0, 0, 0, 1
+    def matrix(self, weight: Any) -> Matrix:
+        matrix = Matrix.of(weight)
+        if matrix is None:
+            raise UnrecordableError(f"weights of {type(weight)}")
+        self.kept.append(weight)
+        return matrix
 
     # -- the protocol -------------------------------------------------------------------------------------------------
     def asarray(self, x: npt.ArrayLike) -> Any:
@@ -151,17 +150,18 @@ class Recorder:
         by_position = ids is not self.ids
         if by_position and not np.array_equal(ids, np.arange(ids.size)[None]):
             raise UnrecordableError("an embedding of something else")
-        rows, cols = weight.shape
-        self.tables[by_position] = min(self.tables[by_position], rows)
-        found = self.new(*self.shape, cols)
-        self.emit(to.LOOKUP, *self.matrix(weight), cols, place(found), by_position)
+        matrix = self.matrix(weight)
+        self.tables[by_position] = min(self.tables[by_position], matrix.rows)
+        found = self.new(*self.shape, matrix.cols)
+        self.emit(to.LOOKUP, *matrix.where(), matrix.cols, place(found), by_position)
         return found
 
     def linear(self, x: Any, weight: Any, bias: Array | None = None) -> Any:
-        rows, cols = weight.shape
-        lines, found = self.lines(x, cols), self.new(*x.shape[:-1], rows)
-        where = place(lines), lines.strides[0], place(found), 4 * rows
-        self.emit(to.LINEAR, *self.matrix(weight), self.floats(bias), *where, rows, cols, rows=len(lines))
+        matrix = self.matrix(weight)
+        lines, found = self.lines(x, matrix.cols), self.new(*x.shape[:-1], matrix.rows)
+        where = place(lines), lines.strides[0], place(found), 4 * matrix.rows
+        size = matrix.rows, matrix.cols
+        self.emit(to.LINEAR, *matrix.where(), self.floats(bias), *where, *size, rows=len(lines))
         return found
 
     def layer_norm(self, x: Any, weight: Array, bias: Array | None, eps: float) -> Any:

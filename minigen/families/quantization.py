@@ -1,0 +1,189 @@
+"""Which matrices of a model are quantized, and how: what config.json says of them, and what a user asks for.
+
+A quantized tensor `X.weight` of a checkpoint is three: `X.weight` packed in uint32, `X.scales` and `X.biases`, as
+mlx-lm writes them. config.json has "quantization": {"group_size": 64, "bits": 4}, and by the name of a module what
+differs there: another such object, or false for one that is left as it is.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from minigen.backends.base import QUANTS
+from minigen.backends.quantized import BITS, GROUPS
+from minigen.checkpoint import TensorInfo
+from minigen.errors import CheckpointError, UsageError
+from minigen.families.adapters import module_of
+from minigen.families.config import HubConfig
+from minigen.families.family import Architecture
+from minigen.layers.param import Param
+from minigen.tree import flatten
+
+if TYPE_CHECKING:
+    from minigen.families.loading import Entry
+
+KEYS = ("quantization", "quantization_config")  # in config.json: mlx-lm writes both, alike
+GROUP = 64  # where none is asked for
+OUTER = ("embedding.weight", "head.weight")  # in 8 bits where the precision is mixed
+
+
+@dataclass(frozen=True)
+class Packing:
+    """How a matrix is quantized: bits a weight, and the weights of a row that share a scale and a bias."""
+
+    bits: int
+    group: int
+
+    def tensors(self, name: str, shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+        """The tensors that a matrix (out, in) called `name` is stored as, with their shapes."""
+        out, columns = shape
+        groups = (out, columns // self.group)
+        names = stored_names(name)
+        return dict(zip(names, ((out, columns * self.bits // 32), groups, groups), strict=True))
+
+    def as_config(self) -> dict[str, int]:
+        return {"group_size": self.group, "bits": self.bits}
+
+
+Packings = Mapping[str, Packing]  # by a matrix's path in the parameter tree; those that are not in it are plain
+
+
+def stored_names(name: str) -> tuple[str, str, str]:
+    """Of the packed weight, the scales and the biases."""
+    return name, f"{module_of(name)}.scales", f"{module_of(name)}.biases"
+
+
+@dataclass(frozen=True)
+class Declared:
+    """What config.json says. `modules`: what differs, None for a module that is not quantized."""
+
+    default: Packing
+    modules: Mapping[str, Packing | None]
+
+    def of(self, module: str) -> Packing | None:
+        return self.modules.get(module, self.default)
+
+
+def read_declared(config: Mapping[str, Any], where: str = "config.json") -> Declared | None:
+    """None for a model that is not quantized. Raises CheckpointError for a method or a size that minigen does not read,
+    naming it."""
+    key = next((key for key in KEYS if config.get(key) is not None), None)
+    if key is None:
+        return None
+    given, where = config[key], f"{where}: {key}"
+    if not isinstance(given, Mapping):
+        raise CheckpointError(f"{where} is {given!r:.60}: it must be an object")
+    method = given.get("quant_method") or given.get("mode", "affine")
+    if method != "affine":
+        raise CheckpointError(
+            f"{where} is of the method {method!r}: minigen reads mlx-lm's affine one in 4 and 8 bits; take the "
+            "model in floats, and quantize it with --quant or minigen convert --quant"
+        )
+    modules = dict[str, Packing | None]()
+    for name, value in given.items():
+        if name in ("group_size", "bits", "mode", "quant_method"):
+            continue
+        if not isinstance(value, bool | Mapping):
+            raise CheckpointError(f"{where} has {name!r}, which is {value!r:.60}: minigen does not know it")
+        if value is False:
+            modules[name] = None
+        elif value is not True:
+            modules[name] = read_packing(value, f"{where}, {name}")
+    return Declared(read_packing(given, where), modules)
+
+
+def read_packing(given: Mapping[str, Any], where: str) -> Packing:
+    c = HubConfig(given, where)
+    found = Packing(c.integer("bits"), c.integer("group_size"))
+    if given.get("mode", "affine") != "affine":
+        raise c.fail("mode", "minigen reads affine")
+    if found.bits not in BITS:
+        raise c.fail("bits", f"minigen reads {' and '.join(map(str, BITS))}: take another checkpoint")
+    if found.group not in GROUPS:
+        raise c.fail("group_size", f"it must be {', '.join(map(str, GROUPS))}")
+    return found
+
+
+def find_packed(
+    entries: Iterable[Entry], tensors: Mapping[str, TensorInfo], declared: Declared | None, where: Path
+) -> dict[str, Packing]:
+    """The stored matrices that are quantized, by name: those that config.json names, or that have scales or codes.
+
+    Raises CheckpointError for one whose rows are no multiple of its group.
+    """
+    found = dict[str, Packing]()
+    for piece, transposed in ((piece, entry.transposed) for entry in entries for piece in entry.pieces):
+        module = module_of(piece.name)
+        packing = declared.of(module) if declared is not None and len(piece.shape) == 2 else None
+        if declared is None or packing is None:
+            continue
+        stored = tensors.get(piece.name)
+        is_there = stored_names(piece.name)[1] in tensors or (stored is not None and stored.dtype == "U32")
+        if is_there or module in declared.modules:
+            fault = ""
+            if transposed:
+                fault = "is quantized (in, out), which is read (out, in) alone, under the names that mlx-lm writes"
+            elif piece.shape[1] % packing.group:
+                fault = f"has {piece.shape[1]} columns, which its group_size {packing.group} does not divide"
+            if fault:
+                raise CheckpointError(f"the tensors in {where} do not fit its config.json; {piece.name} {fault}")
+            found[piece.name] = packing
+    return found
+
+
+def held_packings(entries: Iterable[Entry], packed: Mapping[str, Packing]) -> dict[str, Packing]:
+    """How each matrix of the tree is held if it is loaded as it is stored: parts that differ are joined as floats."""
+    found = {entry.path: {packed.get(piece.name) for piece in entry.pieces} for entry in entries}
+    return {path: one for path, kinds in found.items() if len(kinds) == 1 and (one := next(iter(kinds))) is not None}
+
+
+def quantizable(path: str, param: Param) -> bool:
+    """Whether a parameter is a matrix that `--quant` is about: not learned positions, of which a token adds one row."""
+    return len(param.shape) == 2 and path != "positions.weight"
+
+
+def choose_packings(
+    quant: str | None, architecture: Architecture, held: Packings, where: str, group: int = GROUP
+) -> Packings:
+    """What a model's matrices are held in: without `quant`, as they are stored (`held`), with it in these bits, but for
+    those whose rows are no multiple of `group`.
+
+    Raises UsageError for an unknown `quant` or `group`, a model that is quantized already, and one of which nothing can
+    be.
+    """
+    if quant is None:
+        return held
+    if quant not in QUANTS:
+        raise UsageError(f"unknown quant {quant!r}: choose {', '.join(QUANTS)}")
+    if group not in GROUPS:
+        raise UsageError(f"a group of {group}: choose {', '.join(map(str, GROUPS))}")
+    if held:
+        raise UsageError(f"{where} is quantized already ({name_of(held)}): leave --quant out, or take the float model")
+    inner, outer = Packing(8 if quant == "8" else 4, group), Packing(4 if quant == "4" else 8, group)
+    found = {
+        path: outer if path in OUTER else inner
+        for path, param in flatten(architecture.shapes()).items()
+        if quantizable(path, param) and param.shape[1] % group == 0
+    }
+    if not found:
+        raise UsageError(f"{where} has no matrix whose rows are a multiple of {group}: --quant has nothing to quantize")
+    return found
+
+
+def left_out(architecture: Architecture, packings: Packings) -> dict[str, int]:
+    """The matrices that stay as they are, with a * for the number of a layer, and the width of their rows."""
+    return {
+        re.sub(r"\.\d+\.", ".*.", path): param.shape[1]
+        for path, param in flatten(architecture.shapes()).items()
+        if quantizable(path, param) and path not in packings
+    }
+
+
+def name_of(packings: Packings) -> str:
+    """ "q4" or "q8"; "mixed" where there are both, "" where there is neither."""
+    bits = {packing.bits for packing in packings.values()}
+    return "mixed" if len(bits) > 1 else "".join(f"q{count}" for count in bits)
