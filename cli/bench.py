@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from minigen.backends.base import DTYPES, QUANTS
 from minigen.errors import UsageError
 
+from . import bench_training
 from .bench_columns import (
     COLD,
     COLD_NOTE,
@@ -24,7 +25,7 @@ from .bench_report import FORMATS, write
 from .progress import Bar
 
 if TYPE_CHECKING:
-    from minigen.measure.plan import Subject
+    from minigen.measure.plan import Case, Subject
 
 BACKENDS = ("auto", "torch", "mlx")
 DESCRIPTION = """
@@ -75,25 +76,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     group = parser.add_argument_group("what to measure (lists: every combination)")
     group.add_argument(
-        "-p", "--n-prompt", type=numbers, default=[512], metavar="N,...",
+        "-p", "--n-prompt", type=numbers, metavar="N,...",
         help="tokens of a prompt that is read (default 512); 0 leaves the test out",
     )  # fmt: skip
     group.add_argument(
-        "-n", "--n-gen", type=numbers, default=[128], metavar="N,...",
+        "-n", "--n-gen", type=numbers, metavar="N,...",
         help="tokens that are decoded (default 128); 0 leaves the test out",
     )  # fmt: skip
-    group.add_argument(
-        "-d", "--n-depth", type=numbers, default=[0], metavar="N,...", help="tokens of context before (default 0)"
-    )
-    group.add_argument(
-        "-b", "--batch-size", type=at_least_one, default=[1], metavar="N,...", help="rows at once (default 1)"
-    )
+    group.add_argument("-d", "--n-depth", type=numbers, metavar="N,...", help="tokens of context before (default 0)")
+    group.add_argument("-b", "--batch-size", type=at_least_one, metavar="N,...", help="rows at once (default 1)")
     group.add_argument(
         "-r", "--repetitions", type=at_least_one, default=[5], metavar="N", help="runs of each test (default 5)"
     )
     group.add_argument(
         "--cold", action="store_true", help="instead: from the start of a fresh `generate` process to its first token"
     )
+    bench_training.add_arguments(parser)
     group = parser.add_argument_group("where it runs")
     group.add_argument("--backend", type=names(*BACKENDS), default=["auto"], metavar="NAME,...", help="torch, mlx")
     group.add_argument("--device", help="cuda, cuda:1, mps, cpu (torch); gpu, cpu (mlx)")
@@ -122,14 +120,12 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("-r takes one number, for all tests")
     if args.cold and args.plot:
         raise UsageError("--plot draws tokens a second: drop it, or --cold")
+    bench_training.check(args)
     if args.plot:
         from minigen.fewshot.plot import require_matplotlib
 
         require_matplotlib()
-    from minigen.measure.plan import make_cases
-
-    cases = make_cases(args.n_prompt, args.n_gen, args.n_depth, args.batch_size)
-    subjects = subjects_of(args)
+    subjects, cases = bench_training.training_of(args) if args.train else generation_of(args)
     with Bar("cold starts" if args.cold else "bench", "runs", refresh=1) as bar:
         if args.cold:
             from minigen.measure.cold import measure_cold
@@ -151,17 +147,31 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def subjects_of(args: argparse.Namespace) -> list[Subject]:
-    """Every model on every backend in every dtype and precision of its weights."""
-    from minigen.backends import choose_backend
-    from minigen.measure.plan import Subject, model_of, shape_of
+def generation_of(args: argparse.Namespace) -> tuple[list[Subject], list[Case]]:
+    """The models that read and write, and the tests."""
+    from minigen.measure.plan import Subject, make_cases
 
-    backends = dict.fromkeys(choose_backend(name) for name in args.backend)
+    given = ((args.n_prompt, 512), (args.n_gen, 128), (args.n_depth, 0), (args.batch_size, 1))
+    cases = make_cases(*([default] if lengths is None else lengths for lengths, default in given))
+    return on_every_backend(Subject, fields_of(args), args), cases
+
+
+def fields_of(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """What a Subject has of each model and shape that is named, or of the model that ships."""
+    from minigen.measure.plan import model_of, shape_of
+
     sources: Sequence[str | None] = args.models or ([] if args.shape else [None])
     found = [model_of(source, args.offline) for source in dict.fromkeys(sources)]
-    found += [shape_of(name) for name in dict.fromkeys(args.shape)]
+    return found + [shape_of(name) for name in dict.fromkeys(args.shape)]
+
+
+def on_every_backend(kind: type[Subject], found: Sequence[dict[str, Any]], args: argparse.Namespace) -> list[Subject]:
+    """Every model on every backend in every dtype."""
+    from minigen.backends import choose_backend
+
+    backends = dict.fromkeys(choose_backend(name) for name in args.backend)
     return [
-        Subject(**fields, backend=backend, device=args.device, dtype=dtype, quant=None if quant == "none" else quant)
+        kind(**fields, backend=backend, device=args.device, dtype=dtype, quant=None if quant == "none" else quant)
         for fields in found
         for backend in backends
         for dtype in dict.fromkeys(args.dtype)

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 
 from minigen.backends.base import Array, Quantized
 from minigen.backends.cores import physical_cores
@@ -115,7 +116,7 @@ class Kernels:
         return Steps(self.threads)
 
     def linear(self, x: Array, weight: Array | Quantized, bias: Array | None) -> Array | None:
-        """As `Backend.linear`: for float32 any number of rows, for bfloat16 one, or a few of quantized weights."""
+        """As `Backend.linear`: for float32 any number of rows, for bfloat16 one, for quantized weights any."""
         matrix = Matrix.of(weight)
         if matrix is None or KINDS.get(x.dtype) is None or x.numel() == 0:
             return None
@@ -126,8 +127,10 @@ class Kernels:
                 self.start()
         most = 1 if matrix.kind == KINDS[torch.bfloat16] else FEW if x.dtype == torch.bfloat16 else n
         fits = matrix.dtype == x.dtype and (bias is None or (bias.dtype == x.dtype and bias.is_contiguous()))
-        if not self.started or n > most or not fits:
+        if not self.started or not fits:
             return None
+        if n > most:
+            return F.linear(x, self.unpack(matrix), bias) if isinstance(weight, Quantized) else None
         lines = x.reshape(n, matrix.cols).float()
         y = lines.new_empty((n, matrix.rows))
         b = None if bias is None else bias.float()
@@ -136,6 +139,12 @@ class Kernels:
         at = 0 if b is None else b.data_ptr()
         self.compiled.linear.linear(*matrix.where(), at, *where, n, matrix.rows, matrix.cols, parts)
         return y.to(x.dtype).reshape(*x.shape[:-1], matrix.rows)
+
+    def unpack(self, matrix: Matrix) -> Array:
+        """Quantized weights as numbers."""
+        found = torch.empty((matrix.rows, matrix.cols), dtype=matrix.dtype)
+        self.compiled.linear.unpack_parts(*matrix.where(), found.data_ptr(), matrix.rows, matrix.cols, self.threads)
+        return found
 
     def attention(self, q: Array, k: Array, v: Array, scale: float, mask: Array | str | None) -> Array | None:
         """As `Backend.attention`, for several queries each of which sees the keys up to its own."""

@@ -1,4 +1,4 @@
-"""Quantized matrices in torch, by plain operations: what the kernels of torch_rows.py do not take."""
+"""Quantized matrices in torch, by plain operations: what the kernels of torch_cpu.py do not take."""
 
 from __future__ import annotations
 

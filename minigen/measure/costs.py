@@ -13,7 +13,8 @@ from minigen.families.quantization import Packing, Packings
 from minigen.layers.attention import Attention
 from minigen.tree import flatten
 
-ITEMSIZE = {"float32": 4, "bfloat16": 2, "float16": 2}
+# Bytes of a number. Quantised ones with the scales that llama.cpp's Q8_0 and Q4_0 have; no peer's take less.
+ITEMSIZE = {"float32": 4, "bfloat16": 2, "float16": 2, "8-bit": 8.5 / 8, "4-bit": 4.5 / 8}
 
 
 def parameters(architecture: Architecture) -> int:
@@ -36,7 +37,7 @@ def weights_bytes(architecture: Architecture, packings: Packings, dtype: str) ->
     """Of all parameters together."""
     shapes = {path: param.shape for path, param in flatten(architecture.shapes()).items()}
     numbers, codes = held(shapes, packings)
-    return numbers * ITEMSIZE[dtype] + codes
+    return round(numbers * ITEMSIZE[dtype]) + codes
 
 
 def training_flops(architecture: Architecture, context: int) -> float:
@@ -88,7 +89,7 @@ class Costs:
             total += 4 * attention.heads * attention.head_dim * keys
         return batch * total
 
-    def bytes_read(self, length: int, new: int, batch: int, dtype: str) -> int:
+    def bytes_read(self, length: int, new: int, batch: int, dtype: str) -> float:
         """Bytes that such a pass reads at least: every weight used, once for the batch, and each row's keys and values.
 
         The rows that are looked up, a recurrent state and what is written are too little to count.
@@ -109,13 +110,13 @@ def seen(attention: Attention, tokens: int) -> int:
 class Limit:
     """The least time that a measurement can take: `seconds`, and whether "memory" or "compute" takes most of it.
 
-    `bytes_read` and `flops` are those of all its passes.
+    `bytes_read` and `flops` are those of all its passes; None: not counted.
     """
 
     seconds: float
     by: str
-    bytes_read: int
-    flops: int
+    bytes_read: float | None
+    flops: float
 
 
 def limit(
@@ -125,10 +126,16 @@ def limit(
 
     That is the roofline model (Williams et al. 2009): `bandwidth` in bytes and `peak` in operations a second.
     """
-    by, read, flops = {"memory": 0.0, "compute": 0.0}, 0, 0
+    by, read, flops = {"memory": 0.0, "compute": 0.0}, 0.0, 0
     for length, new in passes:
         these = costs.bytes_read(length, new, batch, dtype), costs.flops(length, new, batch)
         memory, compute = these[0] / bandwidth, these[1] / peak
         by["memory" if memory >= compute else "compute"] += max(memory, compute)
         read, flops = read + these[0], flops + these[1]
     return Limit(sum(by.values()), max(by, key=lambda name: by[name]), read, flops)
+
+
+def training_limit(architecture: Architecture, context: int, batch: int, peak: float) -> Limit:
+    """The limit of a training step on (batch, context) tokens, by its operations alone."""
+    flops = training_flops(architecture, context) * batch * context
+    return Limit(flops / peak, "compute", None, flops)

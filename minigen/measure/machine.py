@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from minigen.backends import physical_memory
 from minigen.backends.base import Backend
@@ -52,19 +53,27 @@ def measure_bandwidth(ops: Backend, seconds: float = SECONDS) -> float:
     The backend sums it and multiplies it with a vector, as a decode step does. On a CPU NumPy reads one too, on as many
     threads as the framework has: what the memory gives does not depend on how well a framework asks.
     """
-    wanted = min(max(ARRAY[ops.accelerated], CACHES * (cache_size() or 0)), ops.total_memory() // 8)
-    rows = wanted // (4 * WIDTH)
-    values = np.ones((rows, WIDTH), np.float32)
+    values = beyond_caches(ops.accelerated, ops.total_memory())
     x, vector = ops.asarray(values), ops.asarray(values[:1])
-    size = rows * WIDTH * ITEMSIZE[ops.dtype]
+    size = values.size * ITEMSIZE[ops.dtype]
     rates = [size / fastest(lambda: ops.sync(x.sum()), seconds / 3)]
     rates.append(size / fastest(lambda: ops.sync(ops.linear(vector, x)), seconds / 3))
     if not ops.accelerated:
-        threads = ops.threads() or cores()
-        parts = np.array_split(values, threads)
-        with ThreadPoolExecutor(threads) as pool:
-            rates.append(values.nbytes / fastest(lambda: list(pool.map(np.max, parts)), seconds / 3))
+        rates.append(measure_numpy_bandwidth(values, ops.threads() or cores(), seconds / 3))
     return max(rates)
+
+
+def beyond_caches(accelerated: bool, memory: int) -> npt.NDArray[np.float32]:
+    """(N, WIDTH) ones, more than a cache holds and no more than an eighth of so many bytes of memory."""
+    wanted = min(max(ARRAY[accelerated], CACHES * (cache_size() or 0)), memory // 8)
+    return np.ones((wanted // (4 * WIDTH), WIDTH), np.float32)
+
+
+def measure_numpy_bandwidth(values: npt.NDArray[Any], threads: int, seconds: float = SECONDS) -> float:
+    """The same of NumPy, which reads the array on so many threads."""
+    parts = np.array_split(values, threads)
+    with ThreadPoolExecutor(threads) as pool:
+        return values.nbytes / fastest(lambda: list(pool.map(np.max, parts)), seconds)
 
 
 def fastest(work: Callable[[], Any], seconds: float) -> float:
@@ -78,12 +87,12 @@ def fastest(work: Callable[[], Any], seconds: float) -> float:
     return min(times)
 
 
-def describe(backends: Iterable[str]) -> dict[str, Any]:
+def describe(packages: Iterable[str], *, quiet: bool = False) -> dict[str, Any]:
     """What is said of a machine beside its figures, with its load average before they are taken.
 
-    Warns where that shows a machine busy with other things.
+    Warns where that shows a machine busy with other things, unless `quiet`.
     """
-    if load() > BUSY * cores():
+    if not quiet and load() > BUSY * cores():
         log.warning("the load average is %.2f on %d cores before the start: the machine is busy", load(), cores())
     return {
         "cpu": cpu_name(),
@@ -94,7 +103,7 @@ def describe(backends: Iterable[str]) -> dict[str, Any]:
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "versions": {
             "python": platform.python_version(),
-            **{name: version(name) for name in ("minigen", "numpy", *sorted(set(backends)))},
+            **{name: version(name) for name in ("minigen", "numpy", *sorted(set(packages)))},
         },
         "load_start": load(),
         "load_end": None,

@@ -18,7 +18,10 @@ from minigen.measure.shapes import SHAPES
 
 @dataclass(frozen=True)
 class Case:
-    """A test of `batch` rows after `depth` tokens each: "pp" reads `tokens` in one pass, "tg" decodes them in steps."""
+    """A test of `batch` rows after `depth` tokens each: "pp" reads `tokens` in one pass, "tg" decodes them in steps.
+
+    "train" makes steps of training on rows of `tokens`.
+    """
 
     kind: str
     tokens: int
@@ -27,20 +30,22 @@ class Case:
 
     @property
     def name(self) -> str:
+        if self.kind == "train":
+            return f"train b{self.batch}x{self.tokens}"
         depth, batch = f" @ d{self.depth}" * (self.depth > 0), f" b{self.batch}" * (self.batch > 1)
         return f"{self.kind}{self.tokens}{depth}{batch}"
 
     @property
     def before(self) -> int:
         """Tokens in the context before the clock starts: decoding needs one to begin with."""
-        return self.depth if self.kind == "pp" else max(self.depth, 1)
+        return max(self.depth, 1) if self.kind == "tg" else self.depth
 
     def passes(self) -> Iterator[tuple[int, int]]:
         """(tokens before, new tokens) of each pass that is timed."""
-        if self.kind == "pp":
-            yield self.before, self.tokens
-        else:
+        if self.kind == "tg":
             yield from ((self.before + i, 1) for i in range(self.tokens))
+        else:
+            yield self.before, self.tokens
 
 
 def make_cases(
@@ -81,6 +86,20 @@ class Subject:
     def architecture(self) -> Architecture:
         where = f"the shape {self.model}" if self.folder is None else str(self.folder / "config.json")
         return find_family(self.config).build(HubConfig(self.config, where))
+
+    def session(self) -> Any:
+        """What measures it, made in the process that does: it has the methods of Session."""
+        from minigen.measure.session import Session
+
+        return Session(self)
+
+    def takes(self, case: Case) -> bool:
+        """Whether it can be asked for this test."""
+        return True
+
+    def packages(self) -> Sequence[str]:
+        """What pip calls that which it runs on."""
+        return (self.backend,)
 
 
 def model_of(source: str | None, offline: bool = False) -> dict[str, Any]:

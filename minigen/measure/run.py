@@ -10,7 +10,7 @@ from typing import Any
 from minigen.errors import MinigenError
 from minigen.families.quantization import name_of
 from minigen.measure import machine
-from minigen.measure.costs import ITEMSIZE, Costs, limit, parameters, weights_bytes
+from minigen.measure.costs import ITEMSIZE, Costs, limit, parameters, training_limit, weights_bytes
 from minigen.measure.plan import Case, Subject, check_context
 from minigen.measure.session import Timed
 from minigen.measure.statistics import percentile, summarise
@@ -26,8 +26,8 @@ class Result:
     `quant` is "q8", "q4", "mixed", or "" for plain weights. `peak_memory_bytes` is the peak of the process that runs
     all tests of this model, before its limits are measured; `load_s` is None for random weights. `limit_tps` is the
     rate of the shortest time that the machine could take, by `limit_by`: "memory" or "compute"; `share` is what the
-    median has of it. `in_cache`: the weights fit the CPU's largest cache, so that memory is no limit; None where that
-    is not known.
+    median has of it. A training step's is by its operations alone; its `p50_ms` and `p95_ms` are those of a step.
+    `in_cache`: the weights fit the CPU's largest cache, so that memory is no limit; None where that is not known.
     """
 
     model: str
@@ -56,7 +56,7 @@ class Result:
     load_s: float | None
     bandwidth_bytes_per_s: float
     peak_flops: float
-    bytes_per_token: float
+    bytes_per_token: float | None
     flops_per_token: float
     samples_tps: list[float]
 
@@ -83,9 +83,12 @@ class Contestant:
 
 
 def measure(
-    subjects: Sequence[Subject], cases: Sequence[Case], runs: int, progress: Progress
+    subjects: Sequence[Subject], cases: Sequence[Case], runs: int, progress: Progress, *, quiet: bool = False
 ) -> tuple[dict[str, Any], list[Result]]:
-    """The machine, and a result for each model and test. One more run than `runs` is made: the first is dropped.
+    """The machine, and a result for each model and test that it takes.
+
+    One more run than `runs` is made: the first is dropped. `quiet`: no warning of a busy machine, which it is after
+    another call.
 
     Raises MinigenError, before anything is measured, for a test beyond a model's context, models that do not fit the
     memory together, and whatever keeps a model from loading.
@@ -93,8 +96,11 @@ def measure(
     check_context(subjects, cases)
     for subject in subjects:
         subject.packings()
-    about = machine.describe(subject.backend for subject in subjects)
-    samples: dict[tuple[int, Case], list[Timed]] = {(i, case): [] for i in range(len(subjects)) for case in cases}
+    packages = [name for subject in subjects for name in subject.packages()]
+    about = machine.describe(packages, quiet=quiet)
+    samples: dict[tuple[int, Case], list[Timed]] = {
+        (i, case): [] for i, subject in enumerate(subjects) for case in cases if subject.takes(case)
+    }
     with ExitStack() as stack:
         contestants = []
         for subject in subjects:
@@ -109,6 +115,8 @@ def measure(
         for number in range(runs + 1):
             for case in cases:
                 for i, contestant in enumerate(contestants):
+                    if (i, case) not in samples:
+                        continue
                     timed = contestant.worker.ask("run", case)
                     if number:
                         samples[i, case].append(timed)
@@ -157,7 +165,11 @@ def result(contestant: Contestant, case: Case, timed: Sequence[Timed], cache: in
     tokens, dtype = case.tokens * case.batch, c.about["dtype"]
     packings = c.subject.packings()
     costs = Costs.of(architecture, packings)
-    least = limit(costs, case.passes(), case.batch, dtype, c.bandwidth, c.peak)
+    training = case.kind == "train"
+    if training:
+        least = training_limit(architecture, case.tokens, case.batch, c.peak)
+    else:
+        least = limit(costs, case.passes(), case.batch, dtype, c.bandwidth, c.peak)
     rates = [tokens / t.seconds for t in timed]
     summary = summarise(rates)
     firsts = [1000 * t.first_token_s for t in timed if t.first_token_s is not None]
@@ -185,12 +197,12 @@ def result(contestant: Contestant, case: Case, timed: Sequence[Timed], cache: in
         limit_tps=tokens / least.seconds,
         limit_by=least.by,
         share=summary.median * least.seconds / tokens,
-        in_cache=costs.used * ITEMSIZE[dtype] + costs.codes <= cache if on_cpu and cache else None,
+        in_cache=costs.used * ITEMSIZE[dtype] + costs.codes <= cache if on_cpu and cache and not training else None,
         peak_memory_bytes=c.memory,
         load_s=c.load_s,
         bandwidth_bytes_per_s=c.bandwidth,
         peak_flops=c.peak,
-        bytes_per_token=least.bytes_read / tokens,
+        bytes_per_token=None if least.bytes_read is None else least.bytes_read / tokens,
         flops_per_token=least.flops / tokens,
         samples_tps=rates,
     )

@@ -9,7 +9,6 @@ from typing import Any
 
 from minigen.errors import MinigenError
 from minigen.measure.plan import Subject
-from minigen.measure.session import Session
 
 
 class Worker:
@@ -49,7 +48,7 @@ class Worker:
 def serve(pipe: Connection, subject: Subject) -> None:
     """The process: answers until it is killed. Ctrl-C is for the process that asks."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    session = Session(subject)
+    session = subject.session()
     while True:
         try:
             what, args = pipe.recv()

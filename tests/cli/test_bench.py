@@ -18,10 +18,11 @@ import pytest
 
 from minigen.backends import choose_backend
 from minigen.errors import UsageError
-from minigen.measure import machine, run
+from minigen.measure import machine, run, training
 from minigen.measure.plan import Subject
 from minigen.measure.run import Result
 from minigen.measure.session import Session
+from minigen.measure.training import TrainingSession
 
 Run = Callable[..., tuple[int, str, str]]
 Tiny = Callable[[str], Path]
@@ -198,6 +199,25 @@ def test_a_busy_machine(run_cli: Run, tiny: Tiny, monkeypatch: pytest.MonkeyPatc
     assert err == "minigen: warning: the load average is 1.50 on 2 cores before the start: the machine is busy\n"
 
 
+def test_train(run_cli: Run, tiny: Tiny, backend: str, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "SECONDS", 0.01)
+    monkeypatch.setattr(TrainingSession, "ask", lambda self, what, *args: getattr(self, what)(*args), raising=False)
+    monkeypatch.setattr(TrainingSession, "close", lambda self: None, raising=False)
+    monkeypatch.setattr(TrainingSession, "limits", lambda self: (1e10, 1e11))
+    monkeypatch.setattr(run, "Worker", lambda subject: subject.session())
+    where = ("--train", "-r", "2", "--backend", backend, "--device", device)
+    code, out, err = run_cli("bench", tiny("gpt2"), *where, "-b", "2,4", "-p", "8", "-o", "json")
+    assert (code, err) == (0, "")
+    found = json.loads(out)["results"]
+    assert [row["test"] for row in found] == ["train b2x8", "train b4x8"]
+    assert all(row["p50_ms"] > 0 and row["share"] > 0 and row["limit_by"] == "compute" for row in found)
+    out = run_cli("bench", tiny("gpt2"), *where)[1]
+    assert re.search(r"^train b8x64 ", out, re.MULTILINE)  # no more than the context of 64
+    out = run_cli("bench", "--recipe", "shakespeare_char", *where, "-b", "1")[1]
+    assert "shakespeare_char recipe" in out
+    assert re.search(r"^train b1x64 ", out, re.MULTILINE)
+
+
 BAD: dict[str, tuple[list[str], int, str]] = {
     "word": (["-p", "5x"], 2, r"argument -p/--n-prompt: '5x' is no list of whole numbers such as 128,512 .*"),
     "negative": (["-d", "-1"], 2, r"argument -d/--n-depth: .*"),
@@ -213,6 +233,11 @@ BAD: dict[str, tuple[list[str], int, str]] = {
     "deep": (["-p", "8", "-n", "8", "-d", "0,57"], 1, r"pp8 @ d57 takes 65 tokens, and the context of MODEL is 64: .*"),
     "cold shape": (["--cold", "--shape", "gpt2"], 2, r"gpt2 shape has no files to start from: --cold needs a model"),
     "cold plot": (["--cold", "--plot", "f.png"], 2, r"--plot draws tokens a second: drop it, or --cold"),
+    "train -n": (["--train", "-n", "8"], 2, r"-n is given with --train, which has rows .*: drop one of them"),
+    "train -p": (["--train", "-p", "0"], 2, r"-p is 0: a row of training has 1 token or more"),
+    "train -p long": (["--train", "-p", "65"], 1, r"train b8x65 takes 65 tokens, and the context of MODEL is 64: .*"),
+    "recipe": (["--recipe", "baby"], 2, r"--recipe says what to train: add --train"),
+    "recipe model": (["--train", "--recipe", "baby"], 2, r"--recipe brings its own model: drop .*"),
     "compare": (["--compare", "nowhere.json", "b"], 1, r"cannot read nowhere\.json: No such file or directory"),
 }
 

@@ -47,7 +47,9 @@ class Scripted:
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Any]]:
     monkeypatch.setattr(run, "Worker", Scripted)
-    monkeypatch.setattr(run.machine, "describe", lambda names: {"cache_bytes": 2**25, "gpu": None, "load_end": None})
+    monkeypatch.setattr(
+        run.machine, "describe", lambda names, quiet: {"cache_bytes": 2**25, "gpu": None, "load_end": None}
+    )
     monkeypatch.setattr(Scripted, "asked", [])
     return Scripted.asked
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numba import prange
 
-from minigen.backends.cpu.dots import one, prepare
-from minigen.backends.cpu.panels import several
+from minigen.backends.cpu.dots import one, prepare, put
+from minigen.backends.cpu.panels import several, unpack
 from minigen.backends.cpu.vectors import claim, compiled_parts
 
 BITS = np.array([32, 16, 0, 0, 4, 0, 0, 0, 8])  # of a weight, by its kind
@@ -42,3 +42,16 @@ def linear(
     else:
         for _ in prange(parts):
             several(kind, w, scales, biases, scale_kind, group, bias, x, x_step, y, y_step, n, rows, cols, tickets)
+
+
+@compiled_parts
+def unpack_parts(
+    kind: int, w: int, scales: int, biases: int, scale_kind: int, group: int, out: int, rows: int, cols: int, parts: int
+) -> None:
+    """Quantized weights as numbers (rows, cols) of the kind that their scales have."""
+    for part in prange(parts):
+        line = np.empty(cols, np.float32)
+        for i in range(rows * part // parts, rows * (part + 1) // parts):
+            unpack(kind, w, scales, biases, scale_kind, group, cols, i, 0, cols, line.ctypes.data)
+            for j in range(cols):
+                put(out, scale_kind, i * cols + j, line[j])
