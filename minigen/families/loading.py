@@ -193,7 +193,7 @@ def load_params(
         if packing is not None and not isinstance(x, Quantized):
             finite[entry.path] = ops.all_finite([x])[0]
             x = ops.quantize(x, packing.bits, packing.group)
-            ops.sync(x)
+        ops.sync(x)  # now, so that what it is made of leaves the memory
         flat[entry.path] = x
     rest = [(path, x) for path, leaf in flat.items() if path not in finite for x in floats_of(leaf)]
     for (path, _), ok in zip(rest, ops.all_finite([x for _, x in rest]), strict=True):
