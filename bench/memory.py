@@ -92,7 +92,11 @@ def resident() -> int:
 def growth(args: argparse.Namespace) -> dict[str, Any]:
     result = {}
     for name in ("room for all", "sinks"):
-        config = {**SHAPES["stories-3m"], "max_position_embeddings": 256 if name == "sinks" else args.grow + PROMPT}
+        config = {
+            **SHAPES["stories-3m"],
+            "num_hidden_layers": 2,
+            "max_position_embeddings": 256 if name == "sinks" else args.grow + PROMPT,
+        }
         architecture = build(config).with_sinks() if name == "sinks" else build(config)
         ops = get_backend(args.backend, "cpu", args.dtype)
         runner = Runner(ops, architecture, as_arrays(ops, initialise(architecture.shapes())))
