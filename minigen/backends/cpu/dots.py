@@ -20,6 +20,7 @@ from minigen.backends.cpu.vectors import (
     load_one,
     load_one_bfloat16,
     low,
+    mul,
     splat,
     store_one,
     store_one_bfloat16,
@@ -107,11 +108,18 @@ def dot_bits4(
     """The same with two columns a byte, the even one in its lower bits; activations come in two halves likewise."""
     found, rest = zeros(), np.float32(0)
     for g in range(groups):
-        a, b = zeros(), zeros()
-        for j in range(g * group // 2, (g + 1) * group // 2, LANES):
-            pairs = load_bytes(w + j)
-            a = fma(floats(low(pairs)), load(even + 4 * j), a)
-            b = fma(floats(high(pairs)), load(odd + 4 * j), b)
+        at, to = w + g * group // 2, 2 * g * group
+        pairs = load_bytes(at)
+        a = mul(floats(low(pairs)), load(even + to))
+        b = mul(floats(high(pairs)), load(odd + to))
+        if group >= 64:  # written out, as the compiler does not know how often it would go round
+            more = load_bytes(at + 16)
+            a = fma(floats(low(more)), load(even + to + 64), a)
+            b = fma(floats(high(more)), load(odd + to + 64), b)
+        for j in range(32, group // 2, LANES):
+            rest_of = load_bytes(at + j)
+            a = fma(floats(low(rest_of)), load(even + to + 4 * j), a)
+            b = fma(floats(high(rest_of)), load(odd + to + 4 * j), b)
         found = fma(splat(number(scales, kind, first + g)), add(a, b), found)
         rest += number(biases, kind, first + g) * load_one(sums + 4 * g)
     return total(found) + rest

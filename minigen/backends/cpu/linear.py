@@ -10,7 +10,8 @@ from minigen.backends.cpu.panels import several, unpack
 from minigen.backends.cpu.vectors import claim, compiled_parts
 
 BITS = np.array([32, 16, 0, 0, 4, 0, 0, 0, 8])  # of a weight, by its kind
-CHUNK = 2**17  # bytes of weights that a thread takes at a time
+CHUNK = 2**17  # bytes of weights that a thread takes at a time, at most
+SHARES = 8  # and at least so often, so that threads end at about one time
 
 
 @compiled_parts
@@ -26,7 +27,8 @@ def linear(
     counter = np.zeros(8, np.int64)  # threads take what is left, so that none waits for one that is held up
     tickets = counter.ctypes.data
     if n == 1:
-        helpers, chunk = prepare(kind, x, cols, group), max(1, CHUNK * 8 // (cols * BITS[kind]))
+        helpers, share = prepare(kind, x, cols, group), (rows + SHARES * parts - 1) // (SHARES * parts)
+        chunk = max(1, min(share, CHUNK * 8 // (cols * BITS[kind])))
         given = helpers.ctypes.data
         if parts == 1:
             one(kind, w, scales, biases, scale_kind, group, bias, x, y, cols, given, 0, rows)
