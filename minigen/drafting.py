@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Protocol
 
-from minigen.generate import Row, pick
+from minigen.choosing import pick
+from minigen.generate import Row
 from minigen.options import Options
 from minigen.shared_text import SharedText
 

@@ -8,27 +8,18 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from minigen.backends.base import Array, Backend, Tree
+from minigen.choosing import Choice, TokenLogprob
 from minigen.errors import ContextError, UsageError
 from minigen.families.family import Architecture
 from minigen.options import Options
-from minigen.sampling import check_row, sample, top_logprobs
 
 DEFAULT_MAX_TOKENS = 256  # where none is asked for and the context has room
-
-
-@dataclass(frozen=True)
-class TokenLogprob:
-    """The model's own log-probability of a generated token, and the best alternatives, before any sampling stage."""
-
-    id: int
-    logprob: float
-    top: list[tuple[int, float]]
 
 
 @dataclass
@@ -68,8 +59,12 @@ class Timing:
 
 @dataclass(frozen=True)
 class Runner:
-    """A model ready to run: the backend, what the model is made of, and its weights."""
+    """A model ready to run: the backend, what the model is made of, and its weights.
 
+    `ahead`: it can read tokens before anyone knows them, which `decode` gets as an array on the device.
+    """
+
+    ahead: ClassVar[bool] = True
     ops: Backend
     architecture: Architecture
     params: Tree
@@ -88,20 +83,24 @@ class Runner:
         return self.read(ids, state), state
 
     def read(self, ids: Any, state: Any, at: Sequence[int] = (-1,)) -> Array:
-        """Appends tokens (B, T) to the state; the logits (B, len(at), V) after some of them, the last if not said."""
-        ids = np.asarray(ids)
+        """Appends tokens (B, T), as lists, NumPy's, or on the device, to the state.
+
+        Returns the logits (B, len(at), V) after some of them, the last if not said.
+        """
+        ids = np.asarray(ids) if isinstance(ids, Sequence) else ids
 
         def record(ops: Backend, tokens: Array) -> Array | None:
             return self.architecture.record(ops, self.params, tokens, state, at)
 
         logits = self.ops.replay(ids, state, tuple(at), record)
         if logits is None:
-            logits = self.architecture.forward(self.ops, self.params, self.ops.asarray(ids), state, at)
+            tokens = self.ops.asarray(ids) if isinstance(ids, np.ndarray) else ids
+            logits = self.architecture.forward(self.ops, self.params, tokens, state, at)
         return logits
 
-    def decode(self, ids: Sequence[int], state: Any) -> Array:
-        """One new token a row: the logits (B, 1, V) after it."""
-        return self.read(np.asarray(ids)[:, None], state)
+    def decode(self, ids: Sequence[int] | Array, state: Any) -> Array:
+        """One new token (B,) a row: the logits (B, 1, V) after it."""
+        return self.read((np.asarray(ids) if isinstance(ids, Sequence) else ids)[:, None], state)
 
 
 def set_limits(rows: Sequence[Row], options: Options, architecture: Architecture) -> None:
@@ -179,10 +178,33 @@ def generate(
     ops.sync(logits)
     timing.prompt_tokens += sum(map(len, distinct))
     timing.prefill_s += time.perf_counter() - began
-    held = list(rows)  # the rows of the state, of which some may have ended
+    yield from decode_rows(runner, rows, logits, state, options, stop_ids, timing, began)
+
+
+def decode_rows(
+    runner: Runner,
+    rows: Sequence[Row],
+    logits: Array,
+    state: Any,
+    options: Options,
+    stop_ids: Collection[int],
+    timing: Timing,
+    began: float,
+) -> Iterator[list[Row]]:
+    """What `generate` does after the prompts: `logits` (B, 1, V) and `state` are those after them, of all rows, each
+    of which has its limit.
+
+    Where the device works by itself, it is given the next step before the host waits for the tokens of this one, and so
+    never waits for the host. Whether the text ends with them is seen a step late: that step is taken back.
+    """
+    ops, held = runner.ops, list(rows)  # the rows of the state, of which some may have ended
+    ahead, choice = runner.ahead and ops.asynchronous, Choice(ops, logits, options)
     while True:
-        live = [row for row in held if row.finish is None]
-        for row, token in pick(ops, logits, held, options):
+        live, following = [row for row in held if row.finish is None], None
+        if ahead and choice.ids is not None and any(len(row.ids) + 1 < row.limit for row in live):
+            logits = runner.decode(choice.ids, state)
+            following = Choice(ops, logits, options)
+        for row, token in choice.read(held):
             row.add(token)
             full = len(row.ids) >= row.limit
             row.finish = row.finish or ("stop" if token in stop_ids else "length" if full else None)
@@ -196,10 +218,13 @@ def generate(
         began = time.perf_counter()
         going = [i for i, row in enumerate(held) if row.finish is None]
         if not going:
+            if following is not None:
+                state.rewind(state.length - 1)
             return
         if must_leave(held, going, runner.architecture.context):
             state, held = state.fork(ops, going), [held[i] for i in going]
-        logits = runner.decode([row.ids[-1] for row in held], state)
+            following = following and Choice(ops, ops.take(logits, going, axis=0), options)
+        choice = following or Choice(ops, runner.decode([row.ids[-1] for row in held], state), options)
 
 
 def must_leave(held: Sequence[Row], going: Sequence[int], context: int | None) -> bool:
@@ -211,26 +236,3 @@ def must_leave(held: Sequence[Row], going: Sequence[int], context: int | None) -
     steps = max(held[i].limit for i in going)
     beyond = context is not None and any(len(row.prompt) + steps > context for row in ended)
     return bool(ended) and (beyond or len(going) <= len(held) // 2)
-
-
-def pick(ops: Backend, logits: Array, rows: Sequence[Row], options: Options) -> list[tuple[Row, int]]:
-    """The next id of each row that goes on, from logits (B, 1, V): by argmax on the device where that is all.
-
-    Raises MinigenError where the model produced no number.
-    """
-    logits = logits[:, -1]
-    if options.sampling.is_greedy and options.logprobs is None:
-        best = ops.argmax(logits)
-        values = ops.numpy(logits[ops.asarray(np.arange(len(rows))), best])
-        pairs = zip(rows, ops.numpy(best), values, strict=True)
-        return [(row, int(token)) for row, token, value in pairs if row.finish is None and check_row(value[None]).size]
-    chosen = []
-    for row, values in zip(rows, ops.numpy(logits), strict=True):
-        if row.finish is not None:
-            continue
-        token = sample(values, row.tokens, len(row.prompt), options.sampling, row.sequence)
-        if options.logprobs is not None:
-            logprob, top = top_logprobs(values, token, options.logprobs)
-            row.logprobs.append(TokenLogprob(token, logprob, top))
-        chosen.append((row, token))
-    return chosen

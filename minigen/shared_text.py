@@ -117,6 +117,7 @@ class OnSharedText(Runner):
         super().__init__(shared.runner.ops, shared.runner.architecture, shared.runner.params)
         object.__setattr__(self, "shared", shared)  # Runner is frozen
 
+    ahead = False  # the text is kept as ids
     shared: SharedText
 
 

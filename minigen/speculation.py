@@ -68,6 +68,7 @@ class SpeculativeRunner(Runner):
         super().__init__(inner.ops, inner.architecture, inner.params)
         object.__setattr__(self, "speculation", speculation)  # Runner is frozen
 
+    ahead = False  # a guess is checked against the token itself
     speculation: Speculation
 
     def prefill(self, prompts: Sequence[Sequence[int]], capacity: int) -> tuple[Array, Any]:

@@ -6,8 +6,9 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from minigen.beam import steps
+from minigen.choosing import TokenLogprob
 from minigen.errors import UsageError
-from minigen.generate import Row, Runner, Timing, TokenLogprob, set_limits
+from minigen.generate import Row, Runner, Timing, set_limits
 from minigen.options import Options
 from minigen.shared_text import SharedText
 from minigen.stopping import StopStrings

@@ -24,7 +24,8 @@ LAYERS = (
     {"layers", "state"},
     {"decoder", "recurrent"},
     {"weight_files", "checkpoint", "families", "fingerprint", "hub", "tokenizer", "sampling", "stopping", "state_file"},
-    {"options", "generate", "beam", "text", "branches", "shared_text", "scoring", "drafting", "speculation"},
+    {"options", "choosing", "generate", "beam", "text", "branches", "shared_text", "scoring"}
+    | {"drafting", "speculation"},
     {"model"},
     {"perplexity", "prompt_cache", "fewshot", "chat", "measure", "training"},
     {"convert"},

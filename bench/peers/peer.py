@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -96,6 +96,12 @@ class PeerSession(Session):
     def choose(self, logits: Any, rows: list[Row]) -> None:
         for row, token in zip(rows, self.peer.best(logits), strict=True):
             row.add(token)
+
+    def loop(self, logits: Any, state: Any, rows: list[Row]) -> Iterator[None]:
+        while True:
+            self.choose(logits, rows)
+            yield
+            logits = self.peer.decode([row.ids[-1] for row in rows], state)
 
     def memory(self) -> int:
         return peak_rss()

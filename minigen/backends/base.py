@@ -28,6 +28,7 @@ class Backend(Protocol):
     device: str
     dtype: str
     accelerated: bool  # a GPU: the checkpoint's own dtype is then the default
+    asynchronous: bool  # operations are only asked for: the next step may be queued before the last one's token is read
 
     # -- in and out ---------------------------------------------------------------------------------------------------
     def asarray(self, x: npt.ArrayLike) -> Array:
@@ -36,6 +37,11 @@ class Backend(Protocol):
 
     def numpy(self, x: Array) -> npt.NDArray[Any]:
         """Device to NumPy: 16-bit floats are widened to float32. It may be a view of `x`."""
+        ...
+
+    def fetch(self, *arrays: Array) -> Callable[[], list[npt.NDArray[Any]]]:
+        """Begins to bring arrays to the host. What is returned gives them, as `numpy` would, and waits for them alone,
+        not for what was asked for since."""
         ...
 
     def zeros(self, shape: Sequence[int]) -> Array:
@@ -134,8 +140,12 @@ class Backend(Protocol):
         ...
 
     # -- choice -------------------------------------------------------------------------------------------------------
-    def argmax(self, x: Array) -> Array:
-        """Over the last axis; the lowest index among equals."""
+    def best(self, x: Array) -> tuple[Array, Array]:
+        """The largest value of the last axis and its index, the lowest among equals."""
+        ...
+
+    def top_k(self, x: Array, k: int) -> tuple[Array, Array]:
+        """The k largest values of the last axis and their indices (..., k), in any order; of a row with NaN, any."""
         ...
 
     def logsumexp(self, x: Array) -> Array:
@@ -143,11 +153,11 @@ class Backend(Protocol):
         ...
 
     def replay(
-        self, ids: npt.NDArray[Any], state: Any, at: tuple[int, ...], record: Callable[[Any, Array], Any]
+        self, ids: npt.NDArray[Any] | Array, state: Any, at: tuple[int, ...], record: Callable[[Any, Array], Any]
     ) -> Array | None:
-        """A pass of new tokens `ids` (B, T) by whatever is faster than one operation after the other: the logits
-        (B, len(at), V) after the tokens `at`, which the state has then read. None, and nothing done, where there is no
-        such way.
+        """A pass of new tokens `ids` (B, T), NumPy's or on the device, by whatever is faster than one operation after
+        the other: the logits (B, len(at), V) after the tokens `at`, which the state has then read. None, and nothing
+        done, where there is no such way.
 
         `record(ops, ids)` is the pass, at every position at once, for a backend that writes operations down.
         """
@@ -179,9 +189,14 @@ class Backend(Protocol):
         ...
 
 
-def rotate_halves(ops: Backend, x: Array, cos: Array, sin: Array) -> Array:
+def turn(a: Array, b: Array, cos: Array, sin: Array) -> tuple[Array, Array]:
+    """The two halves of what is rotated, after it."""
+    return a * cos - b * sin, b * cos + a * sin
+
+
+def rotate_halves(ops: Backend, x: Array, cos: Array, sin: Array, turn: Callable[..., Any] = turn) -> Array:
     """`Backend.rotate` by plain operations."""
     half = cos.shape[-1]
     a, b, rest = x[..., :half], x[..., half : 2 * half], x[..., 2 * half :]
-    turned = [a * cos - b * sin, b * cos + a * sin]
+    turned = turn(a, b, cos, sin)
     return ops.concat(turned if rest.shape[-1] == 0 else [*turned, rest], axis=-1)

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from minigen.backends import check_memory, peak_rss, physical_memory
-from minigen.backends.base import Array, Quantized, Tree, rotate_halves
+from minigen.backends.base import Array, Quantized, Tree, rotate_halves, turn
 from minigen.backends.quantized import arrays_of
 from minigen.errors import BackendError
 
@@ -44,8 +44,29 @@ class HandedOver(Mapping[str, Array]):
         return len(self.names)
 
 
+def gelu_tanh(x: Array) -> Array:
+    return 0.5 * x * (1 + mx.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+
+
+def gelu_erf(x: Array) -> Array:
+    return 0.5 * x * (1 + mx.erf(x / math.sqrt(2)))
+
+
+def silu(x: Array) -> Array:
+    return x * mx.sigmoid(x)
+
+
+def widen(x: Array) -> Array:
+    return x.astype(mx.float32) if x.dtype in (mx.bfloat16, mx.float16) else x
+
+
+SMALL: dict[Callable[..., Any], Callable[..., Any]] = {f: f for f in (gelu_tanh, gelu_erf, silu, turn)}
+
+
 class MLXBackend:
     name = "mlx"
+    asynchronous = False
+    fused = SMALL
     used: str | None = None  # MLX computes on its default device, of which a process has one
 
     def __init__(self, device: str | None = None) -> None:
@@ -61,6 +82,10 @@ class MLXBackend:
         MLXBackend.used = self.device
         mx.set_default_device(mx.Device(getattr(mx, self.device)))
         self.accelerated = self.device == "gpu"
+        if self.accelerated:
+            self.asynchronous = True  # on two cores of a CPU, steps ahead ran at 0.97 to 0.99 of the speed
+            # One kernel each, for any shape. On a CPU that would call the C++ compiler for a second at the first use.
+            self.fused = {f: mx.compile(f, shapeless=True) for f in SMALL}
         self.dtype = "float32"
 
     # -- in and out ---------------------------------------------------------------------------------------------------
@@ -73,7 +98,12 @@ class MLXBackend:
         return mx.array(x.astype(np.float32)).astype(getattr(mx, self.dtype))
 
     def numpy(self, x: Array) -> npt.NDArray[Any]:
-        return np.array(x.astype(mx.float32) if x.dtype in (mx.bfloat16, mx.float16) else x)
+        return np.array(widen(x))
+
+    def fetch(self, *arrays: Array) -> Callable[[], list[npt.NDArray[Any]]]:
+        wide = [widen(x) for x in arrays]  # now: later it would have to wait for its turn on the device
+        mx.async_eval(*wide)  # type: ignore[no-untyped-call]
+        return lambda: [np.array(x) for x in wide]
 
     def zeros(self, shape: Sequence[int]) -> Array:
         dtype = getattr(mx, self.dtype)
@@ -141,16 +171,13 @@ class MLXBackend:
         return mx.fast.rms_norm(x, weight, eps)
 
     def gelu(self, x: Array, approximate: bool) -> Array:
-        # mlx.nn's are compiled, which on a CPU calls the C++ compiler for a second when they are first used.
-        if approximate:
-            return 0.5 * x * (1 + mx.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
-        return 0.5 * x * (1 + mx.erf(x / math.sqrt(2)))
+        return self.fused[gelu_tanh if approximate else gelu_erf](x)
 
     def relu(self, x: Array) -> Array:
         return mx.maximum(x, 0)
 
     def silu(self, x: Array) -> Array:
-        return x * mx.sigmoid(x)
+        return self.fused[silu](x)
 
     def sigmoid(self, x: Array) -> Array:
         return mx.sigmoid(x)
@@ -162,7 +189,8 @@ class MLXBackend:
         return mx.where(condition, x, y)
 
     def rotate(self, x: Array, cos: Array, sin: Array) -> Array:
-        return rotate_halves(self, x, cos, sin)
+        # Not mx.fast.rope, which makes the angles itself in float32: the tables hold those of long contexts exactly.
+        return rotate_halves(self, x, cos, sin, self.fused[turn])
 
     def attention(self, q: Array, k: Array, v: Array, scale: float, mask: Array | str | None) -> Array:
         return mx.fast.scaled_dot_product_attention(q, k, v, scale=scale, mask=mask)
@@ -179,14 +207,19 @@ class MLXBackend:
         return buffer
 
     # -- choice -------------------------------------------------------------------------------------------------------
-    def argmax(self, x: Array) -> Array:
-        return mx.argmax(x, axis=-1)
+    def best(self, x: Array) -> tuple[Array, Array]:
+        indices = mx.argmax(x, axis=-1, keepdims=True)
+        return mx.take_along_axis(x, indices, axis=-1)[..., 0], indices[..., 0]
+
+    def top_k(self, x: Array, k: int) -> tuple[Array, Array]:
+        indices = mx.argpartition(-x, k - 1, axis=-1)[..., :k]
+        return mx.take_along_axis(x, indices, axis=-1), indices
 
     def logsumexp(self, x: Array) -> Array:
         return mx.logsumexp(x.astype(mx.float32), axis=-1)
 
     def replay(
-        self, ids: npt.NDArray[Any], state: Any, at: tuple[int, ...], record: Callable[[Any, Array], Any]
+        self, ids: npt.NDArray[Any] | Array, state: Any, at: tuple[int, ...], record: Callable[[Any, Array], Any]
     ) -> Array | None:
         return None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,41 +16,17 @@ from minigen.backends import check_memory, peak_rss, physical_memory, torch_quan
 from minigen.backends.base import Array, Quantized, Tree, rotate_halves
 from minigen.backends.quantized import arrays_of
 from minigen.backends.torch_cpu import Kernels
+from minigen.backends.torch_files import LazyFile
 from minigen.errors import BackendError
 
 PART = 2**22  # numbers that are summed at a time
 
 
-class LazyFile(Mapping[str, Array]):
-    """The tensors of a safetensors file, mapped into memory and moved to the device when looked up.
-
-    Each has a mapping of its own: what a tensor that is only converted has brought into memory leaves with it.
-    """
-
-    def __init__(self, path: Path, device: str) -> None:
-        self.path, self.device = path, device
-        self.names = frozenset(self.open().keys())
-
-    def open(self) -> Any:
-        from safetensors import safe_open
-
-        return safe_open(self.path, framework="pt", device=self.device)
-
-    def __getitem__(self, name: str) -> Array:
-        if name not in self.names:
-            raise KeyError(name)
-        return self.open().get_tensor(name)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.names)
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-
 class TorchBackend:
     name = "torch"
+    asynchronous = False
     kernels: Kernels | None = None  # on a CPU
+    static: Any = None  # torch_graphs.StaticSteps, on CUDA
 
     def __init__(self, device: str | None = None) -> None:
         wanted = ("cuda" if torch.cuda.is_available() else "cpu") if device is None else device
@@ -63,7 +39,11 @@ class TorchBackend:
         self.device = "cpu" if kind == "cpu" else str(torch.device(wanted))
         self.accelerated = kind != "cpu"
         self.dtype = "float32"
-        if not self.accelerated:
+        if kind == "cuda":
+            from minigen.backends.torch_graphs import StaticSteps  # which is made of this class
+
+            self.asynchronous, self.static = True, StaticSteps(self)
+        elif not self.accelerated:
             self.kernels = Kernels()
 
     # -- in and out ---------------------------------------------------------------------------------------------------
@@ -79,6 +59,20 @@ class TorchBackend:
         x = x.detach().cpu()
         array: npt.NDArray[Any] = (x.float() if x.dtype in (torch.bfloat16, torch.float16) else x).numpy()
         return array
+
+    def fetch(self, *arrays: Array) -> Callable[[], list[npt.NDArray[Any]]]:
+        if not self.device.startswith("cuda"):
+            return lambda: [self.numpy(x) for x in arrays]
+        # Only from pinned memory does a copy wait for its turn on the device without making the host wait.
+        copies = [torch.empty(x.shape, dtype=x.dtype, pin_memory=True).copy_(x, non_blocking=True) for x in arrays]
+        done = torch.cuda.Event()
+        done.record(torch.cuda.current_stream(self.device))
+
+        def wait() -> list[npt.NDArray[Any]]:
+            done.synchronize()
+            return [self.numpy(x) for x in copies]
+
+        return wait
 
     def zeros(self, shape: Sequence[int]) -> Array:
         dtype = getattr(torch, self.dtype)
@@ -196,16 +190,25 @@ class TorchBackend:
         return buffer
 
     # -- choice -------------------------------------------------------------------------------------------------------
-    def argmax(self, x: Array) -> Array:
-        return torch.argmax(x, dim=-1)
+    def best(self, x: Array) -> tuple[Array, Array]:
+        indices = torch.argmax(x, dim=-1)
+        return x.gather(-1, indices[..., None])[..., 0], indices
+
+    def top_k(self, x: Array, k: int) -> tuple[Array, Array]:
+        values, indices = torch.topk(x, k, dim=-1)
+        return values, indices
 
     def logsumexp(self, x: Array) -> Array:
         return torch.logsumexp(x.float(), dim=-1)
 
     def replay(
-        self, ids: npt.NDArray[Any], state: Any, at: tuple[int, ...], record: Callable[[Any, Array], Any]
+        self, ids: npt.NDArray[Any] | Array, state: Any, at: tuple[int, ...], record: Callable[[Any, Array], Any]
     ) -> Array | None:
-        return None if self.kernels is None else self.kernels.replay(ids, state, at, record)
+        if self.static is not None:
+            return self.static.read(ids, state, at, record)
+        if self.kernels is None:
+            return None
+        return self.kernels.replay(ids if isinstance(ids, np.ndarray) else self.numpy(ids), state, at, record)
 
     # -- running ------------------------------------------------------------------------------------------------------
     def all_finite(self, xs: Sequence[Array]) -> list[bool]:

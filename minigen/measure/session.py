@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from minigen.backends import get_backend
-from minigen.generate import Row, Runner, pick
+from minigen.choosing import pick
+from minigen.generate import Row, Runner, Timing, decode_rows
 from minigen.layers.param import Param
 from minigen.measure import machine
 from minigen.measure.plan import Case, Subject
@@ -58,7 +60,7 @@ class Session:
         """Runs a test once. Its prompts are random ids, the same each time; it decodes what the model chooses."""
         ops, vocabulary = self.ops, self.runner.architecture.vocab_size
         ids = np.random.default_rng(SEED).integers(0, vocabulary, (case.batch, case.before + case.tokens))
-        rows = [Row([int(i) for i in row[: case.before]]) for row in ids]
+        self.rows = rows = [Row([int(i) for i in row[: case.before]], limit=case.tokens + 1) for row in ids]
         capacity = case.before + case.tokens
         if case.kind == "pp" and case.before == 0:
             prompts = ids.tolist()
@@ -70,13 +72,12 @@ class Session:
         if case.kind == "pp":
             began = time.perf_counter()
             return self.first(began, self.runner.read(ids[:, case.before :], state), rows)
-        self.choose(logits, rows)
+        loop = self.loop(logits, state, rows)
+        next(loop)  # the first tokens come with the prompts
         steps = []
         for _ in range(case.tokens):
             began = time.perf_counter()
-            logits = self.runner.decode([row.ids[-1] for row in rows], state)
-            self.choose(logits, rows)
-            ops.sync(logits)
+            next(loop)
             steps.append(time.perf_counter() - began)
         return Timed(sum(steps), steps_s=steps)
 
@@ -90,6 +91,10 @@ class Session:
     def choose(self, logits: Any, rows: list[Row]) -> None:
         for row, token in pick(self.ops, logits, rows, self.options):
             row.add(token)
+
+    def loop(self, logits: Any, state: Any, rows: list[Row]) -> Iterator[Any]:
+        """Gives each row a token each time, the first of them from these logits."""
+        return decode_rows(self.runner, rows, logits, state, self.options, (), Timing(), time.perf_counter())
 
     def memory(self) -> int:
         """Peak memory so far, in bytes: of this process on a CPU, of what it allocated on a GPU."""

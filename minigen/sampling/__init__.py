@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minigen.errors import MinigenError, UsageError
+from minigen.sampling.narrow import after_first_cut, candidates_needed, first_cut
 from minigen.sampling.numeric import FloatArray, all_ids, best, check_row, log_softmax, softmax
 from minigen.sampling.settings import SETTINGS, Cuts, Penalties, Sampling
 from minigen.sampling.stages import LOGIT_STAGES, STAGES, Candidates, History
@@ -21,11 +22,13 @@ __all__ = [
     "Cuts",
     "Penalties",
     "Sampling",
+    "candidates_needed",
     "check_row",
     "choose",
     "log_softmax",
     "process",
     "sample",
+    "sample_best",
     "stages",
     "top_logprobs",
 ]
@@ -111,12 +114,30 @@ def sample(logits: Any, tokens: Tokens, prompt_length: int, sampling: Sampling, 
     errors as `process`; UsageError where a seed is needed and is None.
     """
     row = _candidates(logits, tokens, prompt_length, sampling)
-    if sampling.temperature == 0:
-        return int(row.ids[0])
+    return int(row.ids[0]) if sampling.temperature == 0 else _draw(row, len(tokens), sampling, sequence)
+
+
+def _draw(row: Candidates, position: int, sampling: Sampling, sequence: int) -> int:
     if sampling.seed is None:
         raise UsageError("seed is None: give a number, or let Sampling.seeded() draw one")
-    u = uniform(sampling.seed, sequence, len(tokens))
-    return int(row.ids[choose(softmax(row.logits), u)])
+    return int(row.ids[choose(softmax(row.logits), uniform(sampling.seed, sequence, position))])
+
+
+def sample_best(
+    values: Any, ids: NDArray[Any], log_total: float, position: int, sampling: Sampling, sequence: int = 0
+) -> int | None:
+    """Return what `sample` returns for the whole row of which these are the best; None where they do not tell.
+
+    The first three are as in `after_first_cut`; `sampling` is one for which `candidates_needed` gives a number.
+    """
+    row = after_first_cut(values, ids, log_total, sampling)
+    if row is None:
+        return None
+    names = [name for name, _ in STAGES]
+    for name, stage in STAGES[names.index(str(first_cut(sampling))) + 1 :]:
+        if name in sampling.active:
+            row = stage(row, History(np.empty(0, dtype=np.int64), 0), sampling)
+    return _draw(row, position, sampling, sequence)
 
 
 def top_logprobs(logits: Any, chosen: int, n: int) -> tuple[float, list[tuple[int, float]]]:

@@ -92,7 +92,7 @@ REFERENCE: dict[str, Callable[..., Any]] = {
     "rotate": rotated,
     "attention": attend,
     "write": written,
-    "argmax": lambda x: np.argmax(x, axis=-1),
+    "best": lambda x: [x.max(axis=-1), np.argmax(x, axis=-1)],
     "logsumexp": lambda x: np.logaddexp.reduce(x.astype(np.float64), axis=-1),
 }
 
@@ -153,7 +153,7 @@ CASES: dict[str, list[tuple[Any, ...]]] = {
         (BUFFER, draw(2, 3, T, 5, seed=1), at)
         for T, at in ((1, 0), (1, 3), (1, 6), (3, 0), (3, 2), (3, 4), (7, 0))
     ],
-    "argmax": [
+    "best": [
         (draw(2, 3, 37),),
         (draw(37),),
         (np.zeros((2, 5), np.float32),),
@@ -234,11 +234,33 @@ def test_every_operation_is_tested() -> None:
 
 
 def test_replay(ops: Backend) -> None:
-    """What a backend records is tested beside it; here, that one without such a way does nothing."""
-    assert (
-        ops.replay(np.zeros((1, 1), np.int64), None, (-1,), lambda *_: pytest.fail("there is nothing to record"))
-        is None
-    )
+    """What a backend records is tested beside it; here, that an empty state has nothing to repeat."""
+    state, ids = SimpleNamespace(length=0), np.zeros((1, 1), np.int64)
+    assert ops.replay(ids, state, (-1,), lambda *_: pytest.fail("there is nothing to record")) is None
+
+
+def test_fetch(ops: Backend) -> None:
+    """As `numpy`, and what is asked for since changes nothing."""
+    x, ids = ops.asarray(X), ops.asarray(np.arange(3))
+    short = ops.astype(x, "bfloat16")
+    wait = ops.fetch(x, ids, short)
+    _ = x * 2
+    for got, want in zip(wait(), (x, ids, short), strict=True):
+        assert got.dtype == ops.numpy(want).dtype
+        assert np.array_equal(got, ops.numpy(want))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_top_k(backend: str, device: str, dtype: str) -> None:
+    ops = get_backend(backend, device, dtype)
+    x = draw(3, 200)
+    for k in (1, 5, 199):
+        values, ids = (ops.numpy(y) for y in ops.top_k(ops.asarray(x), k))
+        exact = ops.numpy(ops.asarray(x))
+        for i in range(3):
+            assert len(set(ids[i].tolist())) == k
+            assert np.array_equal(values[i], exact[i, ids[i]], equal_nan=True)
+            assert np.array_equal(np.sort(values[i]), np.sort(exact[i])[-k:])
 
 
 def test_protocol(ops: Backend) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 import minigen
 from minigen.backends.base import Quantized
-from minigen.generate import Row, Runner
+from minigen.generate import Runner
 from minigen.measure import machine
 from minigen.measure.plan import Case, Subject, model_of, shape_of
 from minigen.measure.session import SEED, Session
@@ -29,17 +29,9 @@ def session_of(fields: dict[str, Any], backend: str, device: str, dtype: str | N
 @pytest.mark.parametrize("name", ["gpt2", "lstm"])
 @pytest.mark.parametrize("case", [Case("tg", 6), Case("tg", 4, depth=9, batch=3), Case("pp", 8, 5, 2), Case("pp", 8)])
 def test_the_ids_are_those_of_generate(
-    tiny: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, backend: str, device: str, name: str, case: Case
+    tiny: Callable[[str], Path], backend: str, device: str, name: str, case: Case
 ) -> None:
     session = session_of(model_of(str(tiny(name))), backend, device)
-    kept: list[Row] = []
-    choose = session.choose
-
-    def keep(logits: Any, rows: list[Row]) -> None:
-        kept[:] = rows
-        choose(logits, rows)
-
-    monkeypatch.setattr(session, "choose", keep)
     timed = session.run(case)
     ids = np.random.default_rng(SEED).integers(0, 256, (case.batch, case.before + case.tokens))
     decoding = case.kind == "tg"
@@ -48,7 +40,7 @@ def test_the_ids_are_those_of_generate(
     wanted = model.generate_ids(
         prompts.tolist(), max_tokens=case.tokens + 1 if decoding else 1, temperature=0, ignore_eos=True
     )
-    assert [row.ids for row in kept] == wanted
+    assert [row.ids for row in session.rows] == wanted
     assert len(timed.steps_s) == (case.tokens if decoding else 0)
     assert timed.seconds > 0
     assert timed.seconds == sum(timed.steps_s) or not decoding

@@ -1,8 +1,14 @@
-"""Passes of few tokens that are recorded: the logits and texts that torch's operations give, whatever a state does."""
+"""Passes of few tokens that are recorded: the logits and texts that torch's operations give, whatever a state does.
+
+Both ways: programs for a CPU, by numba, and passes at positions on the device, which a GPU captures as graphs and the
+CPU runs as they are.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -12,8 +18,8 @@ import pytest
 
 from minigen.model import Model, load
 
-pytest.importorskip("numba", reason="numba is not installed")
 pytest.importorskip("torch", reason="torch is not installed")
+DEVICE = os.environ.get("MINIGEN_TEST_TORCH_DEVICE", "cpu")
 
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "gpt2": ("gpt2", {}),
@@ -26,25 +32,50 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
 BOUND = {"float32": 2e-5, "bfloat16": 0.12}  # of the largest logit: torch rounds each operation, the program none
 
 
-@pytest.fixture
-def models(make_model: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Model, Model]]:
-    """A model that records its steps, and the same without kernels."""
+@pytest.fixture(params=["programs", "static", "traced"])
+def models(
+    request: pytest.FixtureRequest,
+    make_model: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    trace_passes: Callable[[Any], list[bool]],
+) -> Callable[..., tuple[Model, Model]]:
+    """A model that records its steps, and the same that computes one operation after the other."""
+    static = request.param != "programs"
+    if not static and find_spec("numba") is None:
+        pytest.skip("numba is not installed")
 
     def make(name: str, dtype: str = "float32", quant: str | None = None) -> tuple[Model, Model]:
         base, changes = FAMILIES[name]
-        folder = make_model(base, **changes)
-        fast: Any = load(folder, "torch", "cpu", dtype, quant=quant)
+        folder, device = make_model(base, **changes), DEVICE if static else "cpu"
+        fast: Any = load(folder, "torch", device, dtype, quant=quant)
         with monkeypatch.context() as patch:
             patch.setenv("MINIGEN_KERNELS", "0")
-            plain = load(folder, "torch", "cpu", dtype, quant=quant)
-        fast.runner.ops.kernels.started = fast.runner.ops.kernels.compiled is not None
+            plain: Any = load(folder, "torch", device, dtype, quant=quant)
+        plain.runner.ops.static = None
+        if static:
+            from minigen.backends.torch_graphs import StaticSteps
+
+            fast.runner.ops.static = StaticSteps(fast.runner.ops)
+            if request.param == "traced":
+                trace_passes(fast.runner.ops.static)
+        else:
+            fast.runner.ops.kernels.started = fast.runner.ops.kernels.compiled is not None
         return fast, plain
 
     return make
 
 
+def held(model: Any) -> Any:
+    """What the backend keeps for each state."""
+    ops = model.runner.ops
+    return ops.kernels.steps.programs if ops.static is None else ops.static.kinds
+
+
 def programs(model: Any, state: Any) -> list[Any]:
-    return [program for program in model.runner.ops.kernels.steps.programs.get(state, {}).values() if program]
+    known = held(model).get(state, {}).values()
+    if model.runner.ops.static is None:
+        return [program for program in known if program]
+    return [step for kind in known if kind.possible for step in kind.steps.values()]
 
 
 @pytest.mark.parametrize(
@@ -139,7 +170,6 @@ def test_programs_end_with_their_states(models: Any) -> None:
     _, state = model.runner.prefill([[5, 77]], 20)
     for token in (1, 2, 3):
         model.runner.decode([token], state)
-    held = model.runner.ops.kernels.steps.programs
-    assert len(held) == 1
+    assert len(held(model)) == 1
     del state
-    assert len(held) == 0
+    assert len(held(model)) == 0
