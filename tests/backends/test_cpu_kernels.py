@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -136,6 +137,29 @@ def test_what_the_kernels_leave_to_torch(pair: tuple[Any, Any]) -> None:
     half = started("float16")
     assert half.kernels.linear(half.asarray(draw(1, 1, 5)), half.asarray(draw(4, 5)), None) is None
     assert half.kernels.activate("SILU", half.asarray(draw(1, 1, 5))) is None
+
+
+def test_memory_that_is_known_by_address_is_held() -> None:
+    """numba frees an array after its last use: one that is used by its address alone must be held to the end. glibc fills
+    what is freed, where it is told to; a counter or sums in freed memory give other numbers, or end the process."""
+    code = (
+        "import numpy as np\n"
+        "from minigen.backends import get_backend\n"
+        "ops = get_backend('torch', 'cpu', 'float32')\n"
+        "ops.kernels.start()\n"
+        "rng = np.random.default_rng(0)\n"
+        "for rows, cols, n in ((700, 1216, 1), (700, 1216, 9), (300, 2112, 40)):\n"
+        "    w, x = (rng.standard_normal(s, dtype=np.float32) for s in ((rows, cols), (1, n, cols)))\n"
+        "    for bits in (0, 4, 8):\n"
+        "        weight = ops.quantize(ops.asarray(w), bits, 64) if bits else ops.asarray(w)\n"
+        "        plain = ops.numpy(ops.dequantize(weight)) if bits else w\n"
+        "        for _ in range(20):\n"
+        "            assert np.abs(ops.numpy(ops.linear(ops.asarray(x), weight)) - x @ plain.T).max() < 1e-2\n"
+        "print('held')"
+    )
+    told = os.environ | {"MALLOC_PERTURB_": "165", "GLIBC_TUNABLES": "glibc.malloc.tcache_count=0"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=told)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "held\n", "")
 
 
 def test_when_numba_starts(monkeypatch: pytest.MonkeyPatch) -> None:

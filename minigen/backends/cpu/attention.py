@@ -18,6 +18,7 @@ from minigen.backends.cpu.vectors import (
     compiled,
     compiled_parts,
     exp,
+    hold,
     load,
     load_one,
     splat,
@@ -75,6 +76,7 @@ def attend_head(kind: int, q: int, k: int, v: int, out: int, S: int, D: int, sca
         for s in range(S):
             rest += weights[s] * number(v, kind, D * s + i)
         store_one(out + 4 * i, rest)
+    hold(weights)
 
 
 @compiled_parts
@@ -192,3 +194,4 @@ def attend_all(
                 query, scores, found,
             )  # fmt: skip
             unit = claim(tickets)
+    hold(counter)

@@ -7,7 +7,7 @@ from numba import prange
 
 from minigen.backends.cpu.dots import one, prepare, put
 from minigen.backends.cpu.panels import several, unpack
-from minigen.backends.cpu.vectors import claim, compiled_parts
+from minigen.backends.cpu.vectors import claim, compiled_parts, hold
 
 BITS = np.array([32, 16, 0, 0, 4, 0, 0, 0, 8])  # of a weight, by its kind
 CHUNK = 2**17  # bytes of weights that a thread takes at a time, at most
@@ -39,11 +39,13 @@ def linear(
                     last = min(first + chunk, rows)
                     one(kind, w, scales, biases, scale_kind, group, bias, x, y, cols, given, first, last)
                     first = claim(tickets) * chunk
+        hold(helpers)
     elif parts == 1:
         several(kind, w, scales, biases, scale_kind, group, bias, x, x_step, y, y_step, n, rows, cols, tickets)
     else:
         for _ in prange(parts):
             several(kind, w, scales, biases, scale_kind, group, bias, x, x_step, y, y_step, n, rows, cols, tickets)
+    hold(counter)
 
 
 @compiled_parts

@@ -46,6 +46,11 @@ def compiled_parts(function: Function) -> Function:
     return cast(Function, njit(parallel=True, **FAST)(function))
 
 
+@compiled
+def hold(array: Any) -> None:
+    """Keeps an array to here: numba frees one after its last use, and does not see what is done by its address."""
+
+
 class Vector(types.Type):  # type: ignore[misc]
     """numba's name of a vector."""
 
