@@ -140,8 +140,8 @@ def test_what_the_kernels_leave_to_torch(pair: tuple[Any, Any]) -> None:
 
 
 def test_memory_that_is_known_by_address_is_held() -> None:
-    """numba frees an array after its last use: one that is used by its address alone must be held to the end. glibc fills
-    what is freed, where it is told to; a counter or sums in freed memory give other numbers, or end the process."""
+    """numba frees an array after its last use: one that is used by its address alone must be held to the end. glibc
+    fills what is freed, where it is told to: a counter or sums in there give other numbers, or end the process."""
     code = (
         "import numpy as np\n"
         "from minigen.backends import get_backend\n"
