@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from minigen.backends.base import DTYPES, QUANTS
+from minigen.backends.base import BITS, DTYPES, QUANTS
 from minigen.errors import UsageError
 
 from . import bench_training
@@ -103,6 +103,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--quant", type=names("none", *QUANTS), default=["none"], metavar="NAME,...",
         help="hold the weights in 8 or 4 bits, mixed (4, the embedding and the head in 8), or none: as they are stored",
     )  # fmt: skip
+    group.add_argument(
+        "--kv-bits", type=names("none", *map(str, BITS)), default=["none"], metavar="NAME,...",
+        help="hold keys and values in 8 or 4 bits, or none: as the model computes",
+    )  # fmt: skip
     group.add_argument("--offline", action="store_true", help="never open a socket")
     group = parser.add_argument_group("what to show")
     group.add_argument("-o", "--output", choices=FORMATS, default="table", help="on stdout (default: table)")
@@ -166,16 +170,24 @@ def fields_of(args: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def on_every_backend(kind: type[Subject], found: Sequence[dict[str, Any]], args: argparse.Namespace) -> list[Subject]:
-    """Every model on every backend in every dtype."""
+    """Every model on every backend in every precision."""
     from minigen.backends import choose_backend
 
     backends = dict.fromkeys(choose_backend(name) for name in args.backend)
     return [
-        kind(**fields, backend=backend, device=args.device, dtype=dtype, quant=None if quant == "none" else quant)
+        kind(
+            **fields,
+            backend=backend,
+            device=args.device,
+            dtype=dtype,
+            quant=None if quant == "none" else quant,
+            kv_bits=None if bits == "none" else int(bits),
+        )
         for fields in found
         for backend in backends
         for dtype in dict.fromkeys(args.dtype)
         for quant in dict.fromkeys(args.quant)
+        for bits in dict.fromkeys(args.kv_bits)
     ]
 
 

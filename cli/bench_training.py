@@ -33,6 +33,7 @@ def check(args: argparse.Namespace) -> None:
     if args.recipe and (args.models or args.shape):
         raise UsageError("--recipe brings its own model: drop the others, or --recipe")
     wrong = {"--cold": args.cold, "-n": args.n_gen is not None, "-d": args.n_depth is not None}
+    wrong["--kv-bits"] = args.kv_bits != ["none"]
     for flag, given in wrong.items():
         if args.train and given:
             raise UsageError(

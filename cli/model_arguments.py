@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from minigen.backends.base import DTYPES, QUANTS
+from minigen.backends.base import BITS, DTYPES, QUANTS
 
 if TYPE_CHECKING:
     from minigen.model import Model
@@ -30,6 +30,9 @@ def add_model_arguments(parser: argparse.ArgumentParser, *, positional: bool = T
     group.add_argument(
         "--quant", choices=QUANTS, help="hold the weights in 8 or 4 bits; mixed: 4, the embedding and the head in 8"
     )
+    group.add_argument(
+        "--kv-bits", type=int, choices=BITS, help="hold keys and values, which grow with the text, in 8 or 4 bits"
+    )
     group.add_argument("--offline", action="store_true", help="never open a socket")
 
 
@@ -43,7 +46,9 @@ def add_speculation_arguments(parser: argparse.ArgumentParser) -> None:
 def load_model(args: argparse.Namespace) -> Model:
     from minigen.model import load
 
-    return load(args.model, args.backend, args.device, args.dtype, quant=args.quant, offline=args.offline)
+    return load(
+        args.model, args.backend, args.device, args.dtype, quant=args.quant, kv_bits=args.kv_bits, offline=args.offline
+    )
 
 
 def load_draft(args: argparse.Namespace) -> Model | None:

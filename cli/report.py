@@ -58,6 +58,7 @@ def as_json(model: Model, run: TextRun, options: Options, load_s: float) -> dict
         "device": model.device,
         "dtype": model.dtype,
         "quant": model.quant,
+        "kv": model.kv,
         "settings": settings,
         "sampling": sampling,
         "results": results,

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from minigen.backends.base import Array, Backend, Tree
+from minigen.backends.base import BITS, Array, Backend, Tree
+from minigen.backends.quantized import group_for
 from minigen.errors import ContextError, UsageError
 from minigen.layers.block import Block
 from minigen.layers.norm import Norm
@@ -25,7 +26,7 @@ class Decoder:
     """What a decoder is made of. `blocks` has one entry a layer; `tied`: the head is the embedding.
 
     `context` is how many tokens a text may have: with `sinks` there is no bound (None), and their window is the limit
-    that the model was trained with.
+    that the model was trained with. `kv_bits` are those of a number in the cache, None for those of the dtype.
 
     Letters: B batch, T new tokens, C width, V vocabulary.
     """
@@ -38,6 +39,7 @@ class Decoder:
     positions: LearnedPositions | None = None
     tied: bool = True
     sinks: Sinks | None = None
+    kv_bits: int | None = None
 
     def with_sinks(self, count: int = 4) -> Decoder:
         """The same decoder for texts without end, by attention sinks (Xiao et al. 2023); the weights stay.
@@ -52,6 +54,17 @@ class Decoder:
         if not 1 <= count < window:
             raise UsageError(f"{count} attention sinks do not fit the context of {window}: take 1 to {window - 1}")
         return replace(self, context=None, sinks=Sinks(count, window))
+
+    def with_kv_bits(self, bits: int) -> Decoder:
+        """The same decoder with a cache of 8 or 4 bits a number, by the head in groups (as mlx-lm's); the weights stay.
+
+        Raises UsageError for another number of bits, and for heads of a width that is not for groups.
+        """
+        if bits not in BITS:
+            raise UsageError(f"kv_bits is {bits!r}: it must be {' or '.join(map(str, BITS))}")
+        for block in self.blocks:
+            group_for(block.attention.head_dim)
+        return replace(self, kv_bits=bits)
 
     def shapes(self) -> Tree:
         """The parameter tree, with a Param at each leaf."""
@@ -68,7 +81,7 @@ class Decoder:
     def new_state(self, ops: Backend, batch: int, length: int, starts: npt.NDArray[np.int64] | None = None) -> KVCache:
         """An empty cache for `batch` rows with room for `length` tokens; `starts` as in Step."""
         sizes = [(block.attention.kv_heads, block.attention.head_dim) for block in self.blocks]
-        return KVCache.empty(ops, sizes, batch, length, starts)
+        return KVCache.empty(ops, sizes, batch, length, starts, self.kv_bits)
 
     def place(self, T: int, state: KVCache | None, step: Step | None) -> Step:
         """The pass of T new tokens: `step`, or after those of the state, with sinks where it goes past their window.

@@ -15,6 +15,7 @@ from minigen.backends import choose_backend, get_backend
 from minigen.beam import steps
 from minigen.errors import CheckpointError, ContextError, TokenizerError, UsageError
 from minigen.families import Architecture
+from minigen.families.family import kv_name, with_kv_bits
 from minigen.families.loading import stored_dtype
 from minigen.families.opening import generation_file, open_stored, text_folder
 from minigen.families.quantization import name_of
@@ -34,6 +35,7 @@ def load(
     dtype: str | None = None,
     *,
     quant: str | None = None,
+    kv_bits: int | None = None,
     offline: bool = False,
 ) -> Model:
     """Loads a model from a folder, a hub id (`org/name[@revision]`), or, with None, the one that ships. A folder with a
@@ -41,14 +43,15 @@ def load(
 
     `backend` is "auto", "torch" or "mlx"; `device` what the framework calls it; `dtype` float32, bfloat16 or float16
     (without it: float32 on a CPU, the checkpoint's own on a GPU). `quant` holds the weights of a plain model in "8" or
-    "4" bits, or "mixed": 4, with the embedding and the head in 8. `offline` never opens a socket. Raises MinigenError:
-    SourceError, CheckpointError, BackendError or UsageError, each one line.
+    "4" bits, or "mixed": 4, with the embedding and the head in 8. `kv_bits` holds the keys and values of what a decoder
+    has read in 8 or 4. `offline` never opens a socket. Raises MinigenError: SourceError, CheckpointError, BackendError
+    or UsageError, each one line.
     """
     backend = choose_backend(backend)
     stored = open_stored(source, offline=offline)
     ops = get_backend(backend, device, dtype, stored=stored_dtype(stored.tensors))
     packings = stored.choose(quant)
-    runner = Runner(ops, stored.architecture, stored.params(ops, packings))
+    runner = Runner(ops, with_kv_bits(stored.architecture, kv_bits), stored.params(ops, packings))
     return Model(runner, stored.folder, stored.config, stored.base, name_of(packings))
 
 
@@ -87,9 +90,14 @@ class Model:
         return self.runner.ops.dtype
 
     @property
+    def kv(self) -> str:
+        """ "kv8" or "kv4" for keys and values in so many bits, else ""."""
+        return kv_name(self.config)
+
+    @property
     def precision(self) -> str:
-        """What decides its numbers beside its files: "float32", "float32 q4"."""
-        return f"{self.dtype} {self.quant}".rstrip()
+        """What decides its numbers beside its files: "float32", "float32 q4", "float32 kv8"."""
+        return " ".join(filter(None, (self.dtype, self.quant, self.kv)))
 
     @cached_property
     def tokenizer(self) -> Tokenizer | None:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from minigen.backends import check_memory
-from minigen.backends.base import Array, Backend
+from minigen.backends.base import Array, Backend, Quantized
+from minigen.backends.quantized import Held, arrays_of, each, group_for, tokens
 from minigen.errors import ContextError
 
 Starts = npt.NDArray[np.int64]
@@ -80,20 +81,22 @@ class KVLayer:
     def __init__(self, cache: KVCache, index: int) -> None:
         self.cache, self.index = cache, index
 
-    def append(self, ops: Backend, k: Array, v: Array) -> tuple[Array, Array]:
+    def append(self, ops: Backend, k: Array, v: Array) -> tuple[Held, Held]:
         """k and v (B, G, T, D) of the new tokens -> those of all tokens so far (B, G, S, D)."""
         cache, i, end = self.cache, self.index, self.cache.length + k.shape[2]
         cache.k[i] = ops.write(cache.k[i], k, cache.length)
         cache.v[i] = ops.write(cache.v[i], v, cache.length)
-        return cache.k[i][:, :, :end], cache.v[i][:, :, :end]
+        return tokens(cache.k[i], 0, end), tokens(cache.v[i], 0, end)
 
 
 class KVCache:
-    """Keys and values of every layer in buffers (B, G, capacity, D) that are allocated once and written in place."""
+    """Keys and values of every layer in buffers (B, G, capacity, D) that are allocated once and written in place.
 
-    kind = "kv"
+    Quantized buffers hold 8 or 4 bits a number: what is appended is rounded once, as it comes, and every token has
+    groups of its own, so that a text says the same whether it is rewound, forked, or read anew in the same passes.
+    """
 
-    def __init__(self, k: list[Array], v: list[Array], length: int, starts: Starts | None = None) -> None:
+    def __init__(self, k: list[Held], v: list[Held], length: int, starts: Starts | None = None) -> None:
         self.k, self.v, self.length, self.starts = k, v, length, starts
 
     @classmethod
@@ -104,12 +107,23 @@ class KVCache:
         batch: int,
         capacity: int,
         starts: Starts | None = None,
+        bits: int | None = None,
     ) -> KVCache:
-        """`sizes` has (G, D) for each layer."""
+        """`sizes` has (G, D) for each layer; `bits` are those of a number, None for the model's dtype."""
         shapes = [(batch, G, capacity, D) for G, D in sizes]
-        wanted = sum(2 * math.prod(shape) for shape in shapes) * (4 if ops.dtype == "float32" else 2)
-        check_memory(wanted, ops.total_memory())
-        return cls([ops.zeros(s) for s in shapes], [ops.zeros(s) for s in shapes], 0, starts)
+        wanted = sum(2 * math.prod(shape) * number_bytes(ops, shape[3], bits) for shape in shapes)
+        check_memory(round(wanted), ops.total_memory())
+        k, v = ([empty_buffer(ops, shape, bits) for shape in shapes] for _ in range(2))
+        return cls(k, v, 0, starts)
+
+    @property
+    def bits(self) -> int | None:
+        """Of a number where it is quantized."""
+        return self.k[0].bits if isinstance(self.k[0], Quantized) else None
+
+    @property
+    def kind(self) -> str:
+        return f"kv{self.bits or ''}"
 
     @property
     def batch(self) -> int:
@@ -137,7 +151,7 @@ class KVCache:
     def fork(self, ops: Backend, rows: int | Sequence[int]) -> KVCache:
         chosen = rows_of(rows, self.batch)
         starts = None if self.starts is None else self.starts[chosen]
-        k, v = ([ops.take(x, chosen, axis=0) for x in side] for side in (self.k, self.v))
+        k, v = ([each(lambda part: ops.take(part, chosen, axis=0), x) for x in side] for side in (self.k, self.v))
         return KVCache(k, v, self.length, starts)
 
     def reserve(self, ops: Backend, length: int) -> None:
@@ -145,20 +159,51 @@ class KVCache:
             return
         for side in (self.k, self.v):
             for i, old in enumerate(side):
-                B, G, _, D = old.shape
-                side[i] = ops.concat([old, ops.zeros((B, G, length - old.shape[2], D))], axis=2)
+                B, G, S, D = old.shape
+                more = empty_buffer(ops, (B, G, length - S, D), self.bits)
+                side[i] = each(lambda *parts: ops.concat(parts, axis=2), old, more)
 
     def arrays(self) -> dict[str, Array]:
-        pairs: dict[str, Any] = {}
-        for i, (k, v) in enumerate(zip(self.k, self.v, strict=True)):
-            pairs[f"{i}.k"], pairs[f"{i}.v"] = k[:, :, : self.length], v[:, :, : self.length]
-        return pairs
+        return {name: part[:, :, : self.length] for name, part in self.parts().items()}
 
     def shapes(self, length: int) -> dict[str, tuple[int, ...]]:
-        pairs = {f"{i}.{name}": x.shape for name, side in (("k", self.k), ("v", self.v)) for i, x in enumerate(side)}
-        return {name: (B, G, length, D) for name, (B, G, _, D) in pairs.items()}
+        return {name: (B, G, length, D) for name, part in self.parts().items() for B, G, _, D in (part.shape,)}
 
     def restore(self, arrays: Mapping[str, Array], length: int) -> None:
-        layers = range(len(self.k))
-        self.k, self.v = [arrays[f"{i}.k"] for i in layers], [arrays[f"{i}.v"] for i in layers]
+        def found(name: str, old: Held) -> Held:
+            names = iter(names_of(name, old))
+            return each(lambda _: arrays[next(names)], old)
+
+        self.k = [found(f"{i}.k", old) for i, old in enumerate(self.k)]
+        self.v = [found(f"{i}.v", old) for i, old in enumerate(self.v)]
         self.length = length
+
+    def parts(self) -> dict[str, Array]:
+        """Every array of the buffers, as it is called in files."""
+        buffers = {f"{i}.{side}": x for side, xs in (("k", self.k), ("v", self.v)) for i, x in enumerate(xs)}
+        return {
+            name: part
+            for buffer, x in buffers.items()
+            for name, part in zip(names_of(buffer, x), arrays_of(x), strict=True)
+        }
+
+
+def names_of(buffer: str, x: Held) -> tuple[str, ...]:
+    """What the arrays of a buffer are called: a quantized one has codes, scales and biases."""
+    return (buffer, f"{buffer}.scales", f"{buffer}.biases") if isinstance(x, Quantized) else (buffer,)
+
+
+def number_bytes(ops: Backend, width: int, bits: int | None) -> float:
+    """Bytes that a number of a head of this width takes in the cache, with its share of scales and biases."""
+    size = 4 if ops.dtype == "float32" else 2
+    return size if bits is None else bits / 8 + 2 * size / group_for(width)
+
+
+def empty_buffer(ops: Backend, shape: tuple[int, int, int, int], bits: int | None) -> Held:
+    """Zeros (B, G, capacity, D)."""
+    if bits is None:
+        return ops.zeros(shape)
+    *outer, D = shape
+    group = group_for(D)
+    scales, biases = (ops.zeros((*outer, D // group)) for _ in range(2))
+    return Quantized(ops.zeros((*outer, D * bits // 32), "uint32"), scales, biases, group, bits)

@@ -18,6 +18,7 @@ from minigen.files import replacing
 from minigen.state import State
 
 STORED = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}  # our dtypes, as safetensors names them
+KEPT = {"kv": "unquantized", "kv8": "in 8 bits", "kv4": "in 4 bits"}  # how, by the kind of a state
 KEY = "minigen_state"  # of the file's metadata: what the state is, as JSON
 
 
@@ -52,9 +53,16 @@ def load_state(ops: Backend, architecture: Architecture, path: Path) -> tuple[An
             raise ValueError
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} is no saved state") from error
-    if dtype != ops.dtype or any(info.dtype != STORED[ops.dtype] for info in headers.values()):
+    codes = {name for name in headers if f"{name}.scales" in headers}  # of what is quantized
+    kinds = {info.dtype == ("U32" if name in codes else STORED[ops.dtype]) for name, info in headers.items()}
+    if dtype != ops.dtype or False in kinds:
         raise CheckpointError(f"{path} was saved in {dtype} and the model runs in {ops.dtype}: load it with that dtype")
     state = architecture.new_state(ops, batch, 1, starts)  # one token's room shows the shapes; the file may claim many
+    if kind != state.kind and str(kind) in KEPT and state.kind in KEPT:
+        raise CheckpointError(
+            f"{path} has keys and values {KEPT[str(kind)]}, the model keeps them {KEPT[state.kind]}: load the model "
+            "with the same kv_bits (--kv-bits)"
+        )
     if kind != state.kind:
         raise CheckpointError(f"{path} holds the state of a {kind} model, this one's is {state.kind}")
     wanted = state.shapes(length)

@@ -11,12 +11,23 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from minigen.backends.quantized import QUANTS, Array, Quantized, Tree
+from minigen.backends.quantized import BITS, QUANTS, Array, Held, Quantized, Tree, arrays_of
 
 if TYPE_CHECKING:  # the command line asks this file for DTYPES, and need not wait for NumPy
     import numpy.typing as npt
 
-__all__ = ["DTYPES", "QUANTS", "Array", "Backend", "Quantized", "Tree", "rotate_halves"]
+__all__ = [
+    "BITS",
+    "DTYPES",
+    "QUANTS",
+    "Array",
+    "Backend",
+    "Quantized",
+    "Tree",
+    "plain",
+    "rotate_halves",
+    "write_arrays",
+]
 
 DTYPES = ("float32", "bfloat16", "float16")
 
@@ -44,8 +55,9 @@ class Backend(Protocol):
         not for what was asked for since."""
         ...
 
-    def zeros(self, shape: Sequence[int]) -> Array:
-        """Raises BackendError for more than the device's memory."""
+    def zeros(self, shape: Sequence[int], dtype: str | None = None) -> Array:
+        """In the model's dtype, if none is given; "uint32" is that of codes. Raises BackendError for more than the
+        device's memory."""
         ...
 
     def astype(self, x: Array, dtype: str) -> Array: ...
@@ -85,12 +97,13 @@ class Backend(Protocol):
         ...
 
     def quantize(self, weight: Array, bits: int, group: int) -> Quantized:
-        """weight (out, in), `group` dividing in, by the rule of `mx.quantize`: the same codes on every backend. The
-        number of a group that is farthest from 0 is met exactly, and so is 0. Scales and biases have weight's dtype."""
+        """weight (..., out, in) by the rule of `mx.quantize`: the same codes on every backend. The number of a group
+        that is farthest from 0 is met exactly, and so is 0. Scales and biases have weight's dtype. `group` is 32, 64 or
+        128 and divides in, or it is in: a multiple of 8 up to 128."""
         ...
 
     def dequantize(self, weight: Quantized) -> Array:
-        """(out, in), in the dtype of the scales."""
+        """(..., out, in), in the dtype of the scales."""
         ...
 
     def layer_norm(self, x: Array, weight: Array, bias: Array | None, eps: float) -> Array: ...
@@ -116,7 +129,7 @@ class Backend(Protocol):
         i + half; those from 2 half on pass through."""
         ...
 
-    def attention(self, q: Array, k: Array, v: Array, scale: float, mask: Array | str | None) -> Array:
+    def attention(self, q: Array, k: Held, v: Held, scale: float, mask: Array | str | None) -> Array:
         """q (B, H, T, D), k and v (B, G, S, D) with G dividing H -> (B, H, T, D).
 
         `mask` is None (every query sees every key), "causal" (query t sees keys up to t + S - T), or booleans
@@ -134,9 +147,9 @@ class Backend(Protocol):
         ...
 
     # -- state --------------------------------------------------------------------------------------------------------
-    def write(self, buffer: Array, new: Array, position: int) -> Array:
-        """`buffer` (B, G, S, D) with `new` (B, G, T, D) at `position` on axis 2. The given buffer is dead afterwards:
-        torch writes into it, MLX reuses its memory only where nobody else holds it."""
+    def write(self, buffer: Held, new: Array, position: int) -> Held:
+        """`buffer` (B, G, S, D) with `new` (B, G, T, D) at `position` on axis 2, quantized where the buffer is. The
+        given buffer is dead afterwards: torch writes into it, MLX reuses its memory only where nobody else holds it."""
         ...
 
     # -- choice -------------------------------------------------------------------------------------------------------
@@ -200,3 +213,16 @@ def rotate_halves(ops: Backend, x: Array, cos: Array, sin: Array, turn: Callable
     a, b, rest = x[..., :half], x[..., half : 2 * half], x[..., 2 * half :]
     turned = turn(a, b, cos, sin)
     return ops.concat(turned if rest.shape[-1] == 0 else [*turned, rest], axis=-1)
+
+
+def write_arrays(ops: Backend, buffer: Held, new: Array, position: int) -> Held:
+    """`Backend.write` by plain operations."""
+    x = ops.quantize(new, buffer.bits, buffer.group) if isinstance(buffer, Quantized) else new
+    for into, part in zip(arrays_of(buffer), arrays_of(x), strict=True):
+        into[:, :, position : position + new.shape[2]] = part
+    return buffer
+
+
+def plain(ops: Backend, x: Array | Quantized) -> Array:
+    """The numbers of an array, whether it is quantized or not."""
+    return ops.dequantize(x) if isinstance(x, Quantized) else x

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,35 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from minigen.backends import check_memory, peak_rss, physical_memory
-from minigen.backends.base import Array, Quantized, Tree, rotate_halves, turn
-from minigen.backends.quantized import arrays_of
+from minigen.backends.base import Array, Quantized, Tree, plain, rotate_halves, turn, write_arrays
+from minigen.backends.mlx_files import HandedOver
+from minigen.backends.quantized import GROUPS, Held, arrays_of
 from minigen.errors import BackendError
-
-
-class HandedOver(Mapping[str, Array]):
-    """The tensors of a safetensors file. It keeps none that it has given away, so that whoever makes something smaller
-    of one has its memory back."""
-
-    def __init__(self, path: Path) -> None:
-        self.path, self.arrays = path, self.read(path)
-        self.names = tuple(self.arrays)
-
-    @staticmethod
-    def read(path: Path) -> dict[str, Array]:
-        arrays = mx.load(str(path), format="safetensors")  # lazily: this reads the header alone
-        assert isinstance(arrays, dict)
-        return arrays
-
-    def __getitem__(self, name: str) -> Array:
-        if name not in self.arrays and name in self.names:
-            self.arrays = self.read(self.path)
-        return self.arrays.pop(name)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.names)
-
-    def __len__(self) -> int:
-        return len(self.names)
 
 
 def gelu_tanh(x: Array) -> Array:
@@ -61,6 +36,11 @@ def widen(x: Array) -> Array:
 
 
 SMALL: dict[Callable[..., Any], Callable[..., Any]] = {f: f for f in (gelu_tanh, gelu_erf, silu, turn)}
+
+
+def filling(group: int) -> int:
+    """What a row that is one group lacks to the next size of group that MLX has; 0 for a group of such a size."""
+    return next(size for size in GROUPS if size >= group) - group
 
 
 class MLXBackend:
@@ -105,10 +85,10 @@ class MLXBackend:
         mx.async_eval(*wide)  # type: ignore[no-untyped-call]
         return lambda: [np.array(x) for x in wide]
 
-    def zeros(self, shape: Sequence[int]) -> Array:
-        dtype = getattr(mx, self.dtype)
-        check_memory(math.prod(shape) * dtype.size, self.total_memory())
-        return mx.zeros(tuple(shape), dtype=dtype)
+    def zeros(self, shape: Sequence[int], dtype: str | None = None) -> Array:
+        kind = getattr(mx, dtype or self.dtype)
+        check_memory(math.prod(shape) * kind.size, self.total_memory())
+        return mx.zeros(tuple(shape), dtype=kind)
 
     def astype(self, x: Array, dtype: str) -> Array:
         return x.astype(getattr(mx, dtype))
@@ -159,10 +139,20 @@ class MLXBackend:
         return x @ weight.T if bias is None else mx.addmm(bias, x, weight.T)
 
     def quantize(self, weight: Array, bits: int, group: int) -> Quantized:
-        return Quantized(*mx.quantize(weight, group_size=group, bits=bits), group, bits)
+        more = filling(group)  # by a number that is there already, which changes no scale
+        if more:
+            weight = mx.concatenate([weight, mx.repeat(weight[..., :1], more, axis=-1)], axis=-1)
+        packed, scales, biases = mx.quantize(weight, group_size=group + more, bits=bits)
+        words = packed.shape[-1] - more * bits // 32
+        return Quantized(packed[..., :words], scales, biases, group, bits)
 
     def dequantize(self, weight: Quantized) -> Array:
-        return mx.dequantize(*weight.arrays, group_size=weight.group, bits=weight.bits)
+        packed, scales, biases, group, bits = weight
+        more = filling(group)
+        if more:
+            packed = mx.concatenate([packed, mx.zeros((*packed.shape[:-1], more * bits // 32), mx.uint32)], axis=-1)
+        found = mx.dequantize(packed, scales, biases, group_size=group + more, bits=bits)
+        return found[..., :group] if more else found
 
     def layer_norm(self, x: Array, weight: Array, bias: Array | None, eps: float) -> Array:
         return mx.fast.layer_norm(x, weight, bias, eps)
@@ -192,7 +182,8 @@ class MLXBackend:
         # Not mx.fast.rope, which makes the angles itself in float32: the tables hold those of long contexts exactly.
         return rotate_halves(self, x, cos, sin, self.fused[turn])
 
-    def attention(self, q: Array, k: Array, v: Array, scale: float, mask: Array | str | None) -> Array:
+    def attention(self, q: Array, k: Held, v: Held, scale: float, mask: Array | str | None) -> Array:
+        k, v = plain(self, k), plain(self, v)
         return mx.fast.scaled_dot_product_attention(q, k, v, scale=scale, mask=mask)
 
     def dropout(self, x: Array) -> Array:
@@ -202,9 +193,8 @@ class MLXBackend:
         return None
 
     # -- state --------------------------------------------------------------------------------------------------------
-    def write(self, buffer: Array, new: Array, position: int) -> Array:
-        buffer[:, :, position : position + new.shape[2]] = new
-        return buffer
+    def write(self, buffer: Held, new: Array, position: int) -> Held:
+        return write_arrays(self, buffer, new, position)
 
     # -- choice -------------------------------------------------------------------------------------------------------
     def best(self, x: Array) -> tuple[Array, Array]:

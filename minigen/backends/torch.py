@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 
 from minigen.backends import check_memory, peak_rss, physical_memory, torch_quantized
-from minigen.backends.base import Array, Quantized, Tree, rotate_halves
-from minigen.backends.quantized import arrays_of
+from minigen.backends.base import Array, Quantized, Tree, plain, rotate_halves, write_arrays
+from minigen.backends.quantized import Held, arrays_of
 from minigen.backends.torch_cpu import Kernels
 from minigen.backends.torch_files import LazyFile
 from minigen.errors import BackendError
@@ -74,10 +74,10 @@ class TorchBackend:
 
         return wait
 
-    def zeros(self, shape: Sequence[int]) -> Array:
-        dtype = getattr(torch, self.dtype)
-        check_memory(math.prod(shape) * dtype.itemsize, self.total_memory())
-        return torch.zeros(tuple(shape), dtype=dtype, device=self.device)
+    def zeros(self, shape: Sequence[int], dtype: str | None = None) -> Array:
+        kind = getattr(torch, dtype or self.dtype)
+        check_memory(math.prod(shape) * kind.itemsize, self.total_memory())
+        return torch.zeros(tuple(shape), dtype=kind, device=self.device)
 
     def astype(self, x: Array, dtype: str) -> Array:
         return x.to(getattr(torch, dtype))
@@ -161,7 +161,8 @@ class TorchBackend:
         y = self.kernels and self.kernels.rotate(x, cos, sin)
         return rotate_halves(self, x, cos, sin) if y is None else y
 
-    def attention(self, q: Array, k: Array, v: Array, scale: float, mask: Array | str | None) -> Array:
+    def attention(self, q: Array, k: Held, v: Held, scale: float, mask: Array | str | None) -> Array:
+        k, v = plain(self, k), plain(self, v)
         y = self.kernels and self.kernels.attention(q, k, v, scale, mask)
         if y is not None:
             return y
@@ -185,9 +186,8 @@ class TorchBackend:
         return None
 
     # -- state --------------------------------------------------------------------------------------------------------
-    def write(self, buffer: Array, new: Array, position: int) -> Array:
-        buffer[:, :, position : position + new.shape[2]] = new
-        return buffer
+    def write(self, buffer: Held, new: Array, position: int) -> Held:
+        return write_arrays(self, buffer, new, position)
 
     # -- choice -------------------------------------------------------------------------------------------------------
     def best(self, x: Array) -> tuple[Array, Array]:

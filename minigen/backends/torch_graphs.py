@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from minigen.backends.base import Array
+from minigen.backends.base import Array, Quantized
 from minigen.backends.torch_static import StaticOps
 from minigen.errors import UsageError
 
@@ -163,7 +163,7 @@ class StaticSteps:
     def read(self, ids: npt.NDArray[Any] | Array, state: Any, at: tuple[int, ...], record: Record) -> Array | None:
         """As `Backend.replay`. The first pass of a kind goes op after op: only from the second on a graph pays."""
         B, T = ids.shape
-        if not self.possible or T > TOKENS or state.length == 0:
+        if not self.possible or T > TOKENS or state.length == 0 or isinstance(state.k[0], Quantized):
             return None
         kind = self.kinds.setdefault(state, {}).setdefault((B, T, at), Kind())
         kind.count += 1

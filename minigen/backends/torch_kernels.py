@@ -63,10 +63,9 @@ class TrainingOps(TorchBackend):
         self.device, self.accelerated, self.dtype = ops.device, ops.accelerated, ops.dtype
         self.rate, self.compiled = rate, compiled
 
-    def zeros(self, shape: Sequence[int]) -> Array:
-        return torch.zeros(
-            tuple(shape), dtype=getattr(torch, self.dtype), device=self.device
-        )  # as a compiler can trace
+    def zeros(self, shape: Sequence[int], dtype: str | None = None) -> Array:
+        kind = getattr(torch, dtype or self.dtype)
+        return torch.zeros(tuple(shape), dtype=kind, device=self.device)  # as a compiler can trace
 
     def dropout(self, x: Array) -> Array:
         return F.dropout(x, self.rate) if self.rate else x  # from the default generator, which the step has seeded

@@ -1,4 +1,4 @@
-"""Quantized matrices in torch, by plain operations: what the kernels of torch_cpu.py do not take."""
+"""Quantized matrices, keys and values in torch, by plain operations: what the kernels of torch_cpu.py do not take."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ SMALLEST = 1e-7  # of a scale, as in MLX: a group of equal numbers has no spread
 
 
 def quantize(weight: Array, bits: int, group: int) -> Quantized:
-    parts = [quantize_rows(rows, bits, group) for rows in weight.split(rows_at_once(weight, weight.shape[1]))]
-    packed, scales, biases = (torch.cat(some) for some in zip(*parts, strict=True))
+    lines = weight.reshape(-1, weight.shape[-1])
+    parts = [quantize_rows(rows, bits, group) for rows in lines.split(rows_at_once(lines, lines.shape[1]))]
+    packed, scales, biases = (torch.cat(some).reshape(*weight.shape[:-1], -1) for some in zip(*parts, strict=True))
     return Quantized(packed.view(torch.uint32), scales, biases, group, bits)
 
 
@@ -52,8 +53,9 @@ def rows_at_once(array: Array, columns: int) -> int:
 
 def parts_of(weight: Quantized) -> list[tuple[Array, Array, Array]]:
     """`arrays_of` as many rows as are unpacked at a time, one part after the other."""
-    count = rows_at_once(weight.scales, weight.scales.shape[1] * weight.group)
-    return list(zip(*(array.split(count) for array in arrays_of(weight)), strict=True))
+    count = rows_at_once(weight.scales, weight.shape[-1])
+    lines = (array.reshape(-1, array.shape[-1]) for array in arrays_of(weight))
+    return list(zip(*(array.split(count) for array in lines), strict=True))
 
 
 def arrays_of(weight: Quantized) -> tuple[Array, Array, Array]:
@@ -62,7 +64,7 @@ def arrays_of(weight: Quantized) -> tuple[Array, Array, Array]:
 
 
 def dequantize(weight: Quantized) -> Array:
-    return torch.cat([unpack(*part, weight.group, weight.bits) for part in parts_of(weight)])
+    return torch.cat([unpack(*part, weight.group, weight.bits) for part in parts_of(weight)]).reshape(weight.shape)
 
 
 def linear(x: Array, weight: Quantized, bias: Array | None) -> Array:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from minigen.backends.base import Array, Backend, Tree
+from minigen.decoder import Decoder
+from minigen.errors import UsageError
 from minigen.families.config import HubConfig
 from minigen.state import Starts
 
@@ -33,6 +35,22 @@ class Architecture(Protocol):
     ) -> Array | None:
         """`forward` at whatever position, for `Backend.replay`; None where there is no such thing."""
         ...
+
+
+def with_kv_bits(architecture: Architecture, bits: int | None) -> Architecture:
+    """The architecture with a cache of so many bits a number, itself for None. Raises UsageError as `Decoder` does, and
+    for one that has no cache."""
+    if bits is None:
+        return architecture
+    if not isinstance(architecture, Decoder):
+        raise UsageError("a recurrent model keeps no keys and values: leave kv_bits (--kv-bits) out")
+    return architecture.with_kv_bits(bits)
+
+
+def kv_name(architecture: Architecture) -> str:
+    """ "kv8" or "kv4" for a cache of so many bits a number, else ""."""
+    bits = architecture.kv_bits if isinstance(architecture, Decoder) else None
+    return f"kv{bits}" if bits else ""
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from minigen.backends.base import Array, Backend
+from minigen.backends.quantized import Held
 from minigen.layers.norm import Norm
 from minigen.layers.param import Param, linear_shapes, scale_down
 from minigen.layers.positions import Rotary
@@ -16,7 +17,7 @@ from minigen.layers.step import Step
 class LayerCache(Protocol):
     """One layer's keys and values."""
 
-    def append(self, ops: Backend, k: Array, v: Array) -> tuple[Array, Array]:
+    def append(self, ops: Backend, k: Array, v: Array) -> tuple[Held, Held]:
         """k and v (B, G, T, D) of the new tokens -> those of all tokens so far (B, G, S, D)."""
         ...
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from minigen.backends.base import Array, Backend
+from minigen.backends.base import Array, Backend, plain
+from minigen.backends.quantized import Held, tokens
 from minigen.layers.step import Step, Turn
 
 
@@ -55,13 +56,13 @@ class SinkStep(Step):
         """Whether a layer with this window of its own looks at sinks."""
         return window is None or window >= self.sinks.window
 
-    def attend(self, ops: Backend, q: Array, k: Array, v: Array, turn: Turn, window: int | None, scale: float) -> Array:
+    def attend(self, ops: Backend, q: Array, k: Held, v: Held, turn: Turn, window: int | None, scale: float) -> Array:
         """As Step's, with two places for each query: its own for the newest keys, and that towards the sinks."""
         if not self.rolls(window):
             return super().attend(ops, q, k, v, turn, window, scale)
         count, first = self.sinks.count, self.first
-        sinks, newest = k[:, :, :count], k[:, :, first:]
-        v = ops.concat([v[:, :, :count], v[:, :, first:]], axis=2)
+        sinks, newest = (plain(ops, tokens(k, *part)) for part in ((0, count), (first,)))
+        v = ops.concat([plain(ops, tokens(v, *part)) for part in ((0, count), (first,))], axis=2)
         if self.T == 1:
             # The one query stays where it is and the sinks come along with it, each at its distance. Two turns, as the
             # first is then the query's own to the bit, and no error grows with the text.

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from minigen.backends.base import Array, Backend
+from minigen.backends.quantized import Held, tokens
 
 Turn = Callable[[Array, "Step"], Array]  # rotates queries or keys (B, heads, T, D) to where a step says they stand
 
@@ -54,14 +55,14 @@ class Step:
         total = self.length + self.T
         return total if window is None else min(total, window + self.T - 1)
 
-    def attend(self, ops: Backend, q: Array, k: Array, v: Array, turn: Turn, window: int | None, scale: float) -> Array:
+    def attend(self, ops: Backend, q: Array, k: Held, v: Held, turn: Turn, window: int | None, scale: float) -> Array:
         """What the new tokens find: q (B, H, T, D), k and v (B, G, S, D) of all tokens so far -> (B, H, T, D).
 
         The keys have been turned to where they stand, the queries not yet.
         """
         first = k.shape[2] - self.keys_needed(window)
         if first > 0:
-            k, v = k[:, :, first:], v[:, :, first:]
+            k, v = tokens(k, first), tokens(v, first)
         return ops.attention(turn(q, self), k, v, scale, self.mask(ops, window))
 
     def mask(self, ops: Backend, window: int | None) -> Array | str | None:
@@ -102,7 +103,7 @@ class AnyStep(Step):
     def positions(self) -> npt.NDArray[np.int64]:
         return np.arange(self.capacity)[None]
 
-    def attend(self, ops: Backend, q: Array, k: Array, v: Array, turn: Turn, window: int | None, scale: float) -> Array:
+    def attend(self, ops: Backend, q: Array, k: Held, v: Held, turn: Turn, window: int | None, scale: float) -> Array:
         return ops.attention(turn(q, self), k, v, scale, window)
 
 

@@ -68,8 +68,14 @@ def start(subject: Subject) -> tuple[float, dict[str, Any]]:
     """One run: the seconds until it has written its token, and what it says of itself."""
     command = [sys.executable, "-m", "minigen", "generate", str(subject.folder), "--backend", subject.backend]
     command += ["-p", PROMPT, "-n", "1", "--temp", "0", "--ignore-eos", "--json"]
-    for flag, value in (("--device", subject.device), ("--dtype", subject.dtype), ("--quant", subject.quant)):
-        command += [flag, value] if value is not None else []
+    flags = {
+        "--device": subject.device,
+        "--dtype": subject.dtype,
+        "--quant": subject.quant,
+        "--kv-bits": subject.kv_bits,
+    }
+    for flag, value in flags.items():
+        command += [flag, str(value)] if value is not None else []
     began = time.perf_counter()
     pipes: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with subprocess.Popen(command, text=True, encoding="utf-8", **pipes) as process:
@@ -90,6 +96,6 @@ def summarise_starts(subject: Subject, starts: Sequence[tuple[float, dict[str, A
     summary, said = summarise(totals), starts[0][1]
     start_s, load_s, first_s = (summarise(part).median for part in (rests, loads, firsts))
     return ColdResult(
-        subject.model, subject.backend, said["device"], said["dtype"], said["quant"], "cold",
+        subject.model, subject.backend, said["device"], said["dtype"], f"{said['quant']} {said['kv']}".strip(), "cold",
         summary.median, summary.mean, summary.sd, start_s, load_s, first_s, totals,
     )  # fmt: skip

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from minigen.backends.quantized import group_for
 from minigen.decoder import Decoder
 from minigen.families.family import Architecture
 from minigen.families.quantization import Packing, Packings
@@ -28,7 +29,7 @@ def held(shapes: Mapping[str, tuple[int, ...]], packings: Packings) -> tuple[int
 
 
 def numbers_and_codes(shape: tuple[int, ...], packing: Packing | None) -> tuple[int, int]:
-    """A quantized matrix has a scale and a bias a group, and codes."""
+    """A quantized array has a scale and a bias a group, and codes."""
     size = int(np.prod(shape))
     return (size, 0) if packing is None else (2 * size // packing.group, size * packing.bits // 8)
 
@@ -64,6 +65,7 @@ class Costs:
     head: int
     attentions: tuple[Attention, ...]  # one a layer
     codes: int = 0
+    kv_bits: int | None = None
 
     @classmethod
     def of(cls, architecture: Architecture, packings: Packings | None = None) -> Costs:
@@ -75,7 +77,8 @@ class Costs:
         blocks = architecture.blocks if isinstance(architecture, Decoder) else ()
         numbers, codes = held(read, packings or {})
         last = int(np.prod(read[head]))
-        return cls(numbers, matrices - last, last, tuple(block.attention for block in blocks), codes)
+        kv_bits = architecture.kv_bits if isinstance(architecture, Decoder) else None
+        return cls(numbers, matrices - last, last, tuple(block.attention for block in blocks), codes, kv_bits)
 
     def flops(self, length: int, new: int, batch: int) -> int:
         """Operations of one pass over `new` tokens a row after `length` others, with logits after the last alone.
@@ -94,11 +97,14 @@ class Costs:
 
         The rows that are looked up, a recurrent state and what is written are too little to count.
         """
-        numbers = self.used
+        numbers, codes = self.used, self.codes
         for attention in self.attentions:
             keys = seen(attention, length + 1) + new - 1
-            numbers += batch * 2 * attention.kv_heads * attention.head_dim * keys
-        return numbers * ITEMSIZE[dtype] + self.codes
+            shape = (batch, 2, attention.kv_heads, keys, attention.head_dim)
+            packing = None if self.kv_bits is None else Packing(self.kv_bits, group_for(attention.head_dim))
+            more = numbers_and_codes(shape, packing)
+            numbers, codes = numbers + more[0], codes + more[1]
+        return numbers * ITEMSIZE[dtype] + codes
 
 
 def seen(attention: Attention, tokens: int) -> int:

@@ -10,6 +10,7 @@ from typing import Any
 
 from minigen.errors import ContextError, UsageError
 from minigen.families import Architecture, HubConfig, find_family
+from minigen.families.family import with_kv_bits
 from minigen.families.loading import stored_dtype
 from minigen.families.opening import open_stored
 from minigen.families.quantization import Packings, choose_packings
@@ -66,7 +67,7 @@ class Subject:
     """A model on a backend: the weights of `folder`, or random ones where that is None.
 
     `stored` is the checkpoint's own dtype, which a GPU computes in where `dtype` is None; `held` are the matrices that
-    it has quantized, and `quant` is what it is loaded with.
+    it has quantized, and `quant` is what it is loaded with, `kv_bits` the bits of a number in its cache.
     """
 
     model: str
@@ -78,6 +79,7 @@ class Subject:
     dtype: str | None = None
     quant: str | None = None
     held: Packings = field(default_factory=dict)
+    kv_bits: int | None = None
 
     def packings(self) -> Packings:
         """How its matrices are quantized. Raises UsageError as `choose_packings` does."""
@@ -85,7 +87,7 @@ class Subject:
 
     def architecture(self) -> Architecture:
         where = f"the shape {self.model}" if self.folder is None else str(self.folder / "config.json")
-        return find_family(self.config).build(HubConfig(self.config, where))
+        return with_kv_bits(find_family(self.config).build(HubConfig(self.config, where)), self.kv_bits)
 
     def session(self) -> Any:
         """What measures it, made in the process that does: it has the methods of Session."""

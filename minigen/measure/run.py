@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from minigen.errors import MinigenError
+from minigen.families.family import kv_name
 from minigen.families.quantization import name_of
 from minigen.measure import machine
 from minigen.measure.costs import ITEMSIZE, Costs, limit, parameters, training_limit, weights_bytes
@@ -23,11 +24,12 @@ Progress = Callable[[int, int], None]  # (runs done, runs in all)
 class Result:
     """One test of one model, as it stands in the JSON. Rates are of all rows of a batch together.
 
-    `quant` is "q8", "q4", "mixed", or "" for plain weights. `peak_memory_bytes` is the peak of the process that runs
-    all tests of this model, before its limits are measured; `load_s` is None for random weights. `limit_tps` is the
-    rate of the shortest time that the machine could take, by `limit_by`: "memory" or "compute"; `share` is what the
-    median has of it. A training step's is by its operations alone; its `p50_ms` and `p95_ms` are those of a step.
-    `in_cache`: the weights fit the CPU's largest cache, so that memory is no limit; None where that is not known.
+    `quant` is "q8", "q4", "mixed", or "" for plain weights, and "kv8" or "kv4" beside where the cache is quantized.
+    `peak_memory_bytes` is the peak of the process that runs all tests of this model, before its limits are measured;
+    `load_s` is None for random weights. `limit_tps` is the rate of the shortest time that the machine could take, by
+    `limit_by`: "memory" or "compute"; `share` is what the median has of it. A training step's is by its operations
+    alone; its `p50_ms` and `p95_ms` are those of a step. `in_cache`: the weights fit the CPU's largest cache, so that
+    memory is no limit; None where that is not known.
     """
 
     model: str
@@ -182,7 +184,7 @@ def result(contestant: Contestant, case: Case, timed: Sequence[Timed], cache: in
         backend=c.subject.backend,
         device=c.about["device"],
         dtype=dtype,
-        quant=name_of(packings),
+        quant=f"{name_of(packings)} {kv_name(architecture)}".strip(),
         threads=c.about["threads"],
         test=case.name,
         tokens=case.tokens,

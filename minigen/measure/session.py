@@ -53,7 +53,7 @@ class Session:
             self.runner = random_runner(s, self.ops)
             return None
         began = time.perf_counter()
-        self.runner = load(s.folder, s.backend, s.device, s.dtype, quant=s.quant).runner
+        self.runner = load(s.folder, s.backend, s.device, s.dtype, quant=s.quant, kv_bits=s.kv_bits).runner
         return time.perf_counter() - began
 
     def run(self, case: Case) -> Timed:

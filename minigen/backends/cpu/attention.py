@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numba import prange
 
-from minigen.backends.cpu.dots import FLOAT32, dot, dot_bfloat16, number, put
+from minigen.backends.cpu.dots import BITS4, BITS8, FLOAT32, number, one, prepare, put
+from minigen.backends.cpu.packing import add_unpacked
 from minigen.backends.cpu.panels import WIDTH
 from minigen.backends.cpu.tiles import mixture
 from minigen.backends.cpu.vectors import (
@@ -36,64 +37,81 @@ mix4_bfloat16, mix1_bfloat16 = mixture(WIDTH, WIDE // LANES, 2), mixture(WIDTH, 
 
 
 @compiled
-def attend_head(kind: int, q: int, k: int, v: int, out: int, S: int, D: int, scale: float) -> None:
-    """One query (D,) over S keys and values (S, D)."""
-    size = 4 if kind == FLOAT32 else 2
+def attend_head(
+    kind: int, q: int, k: int, k_scales: int, k_biases: int, v: int, v_scales: int, v_biases: int, scale_kind: int,
+    group: int, row: int, out: int, S: int, D: int, scale: float,
+) -> None:  # fmt: skip
+    """One query (D,) over S keys and values (any, D), from `row` on."""
     padded = (S + LANES - 1) // LANES * LANES
     weights, query = np.empty(padded, np.float32), np.empty(D, np.float32)
-    at, most, whole = weights.ctypes.data, np.float32(-np.inf), np.float32(0)
+    most, whole = np.float32(-np.inf), np.float32(0)
     for i in range(D):
         query[i] = load_one(q + 4 * i) * np.float32(scale)
+    helpers = prepare(kind, query.ctypes.data, D, group)
+    scores, x = weights.ctypes.data - 4 * row, query.ctypes.data
+    one(kind, k, k_scales, k_biases, scale_kind, group, 0, x, scores, D, helpers.ctypes.data, row, row + S)
+    hold(query)
+    hold(helpers)
     for s in range(S):
-        row = k + size * D * s
-        score = dot(row, query.ctypes.data, D) if kind == FLOAT32 else dot_bfloat16(row, query.ctypes.data, D)
-        weights[s] = score
-        most = max(most, score)
+        most = max(most, weights[s])
     weights[S:] = most
     for s in range(0, padded, LANES):
-        store(at + 4 * s, exp(add(load(at + 4 * s), splat(-most))))
+        at = weights.ctypes.data + 4 * s
+        store(at, exp(add(load(at), splat(-most))))
     for s in range(S):
         whole += weights[s]
     for i in range(D):
         store_one(out + 4 * i, np.float32(0))
     for s in range(S):
         weights[s] /= whole
+    at = weights.ctypes.data
+    if kind in (BITS8, BITS4):
+        add_unpacked(kind, at, v, v_scales, v_biases, scale_kind, group, row, out, S, D)
+    else:
+        add_mixture(kind, at, v + (4 if kind == FLOAT32 else 2) * D * row, out, S, D)
+    hold(weights)
+
+
+@compiled
+def add_mixture(kind: int, weights: int, v: int, out: int, S: int, D: int) -> None:
+    """Adds to `out` (D,) the sum of S values (S, D) by their weights (S,)."""
     for i in range(0, D // LANES * LANES, LANES):
         wide = D - i >= WIDE
         if i % WIDE and i < D // WIDE * WIDE:
             continue  # in the wide one before
         if kind == FLOAT32:
             if wide:
-                line4(at, v + 4 * i, out + 4 * i, 0, 4 * D, 0, S)
+                line4(weights, v + 4 * i, out + 4 * i, 0, 4 * D, 0, S)
             else:
-                line1(at, v + 4 * i, out + 4 * i, 0, 4 * D, 0, S)
+                line1(weights, v + 4 * i, out + 4 * i, 0, 4 * D, 0, S)
         elif wide:
-            line4_bfloat16(at, v + 2 * i, out + 4 * i, 0, 2 * D, 0, S)
+            line4_bfloat16(weights, v + 2 * i, out + 4 * i, 0, 2 * D, 0, S)
         else:
-            line1_bfloat16(at, v + 2 * i, out + 4 * i, 0, 2 * D, 0, S)
+            line1_bfloat16(weights, v + 2 * i, out + 4 * i, 0, 2 * D, 0, S)
     for i in range(D // LANES * LANES, D):
-        rest = np.float32(0)
+        rest = load_one(out + 4 * i)
         for s in range(S):
-            rest += weights[s] * number(v, kind, D * s + i)
+            rest += load_one(weights + 4 * s) * number(v, kind, D * s + i)
         store_one(out + 4 * i, rest)
-    hold(weights)
 
 
 @compiled_parts
 def attend(
-    kind: int, q: int, q_row: int, q_head: int, k: int, v: int, lane: int, step: int, lanes: Any, at: Any, starts: Any,
-    window: int, out: int, heads: int, groups: int, D: int, scale: float, parts: int,
+    kind: int, k: int, k_scales: int, k_biases: int, v: int, v_scales: int, v_biases: int, scale_kind: int, group: int,
+    q: int, q_row: int, q_head: int, lane: int, step: int, lanes: Any, at: Any, starts: Any, window: int, out: int,
+    heads: int, groups: int, D: int, scale: float, parts: int,
 ) -> None:  # fmt: skip
     """Row r of q (rows, heads, D) over the keys of lanes[r], from starts[r] or the last `window` on, to at[r] ->
-    (rows, heads, D)."""
-    size, units = 4 if kind == FLOAT32 else 2, len(at) * heads
+    (rows, heads, D). The cache is as in `write`."""
+    units = len(at) * heads
     for part in prange(parts):
         for unit in range(units * part // parts, units * (part + 1) // parts):
             r, h = unit // heads, unit % heads
             first = max(starts[r], at[r] + 1 - window)
-            base = lanes[r] * lane + h // (heads // groups) * step + size * D * first
+            row = lanes[r] * lane + h // (heads // groups) * step + first
             attend_head(
-                kind, q + r * q_row + h * q_head, k + base, v + base, out + 4 * D * unit, at[r] + 1 - first, D, scale
+                kind, q + r * q_row + h * q_head, k, k_scales, k_biases, v, v_scales, v_biases, scale_kind, group, row,
+                out + 4 * D * unit, at[r] + 1 - first, D, scale,
             )  # fmt: skip
 
 

@@ -77,7 +77,7 @@ def number(base: int, kind: int, index: int) -> Any:
 
 
 @compiled
-def put(base: int, kind: int, index: int, value: float) -> None:
+def put(base: int, kind: int, index: int, value: Any) -> None:
     if kind == FLOAT32:
         store_one(base + 4 * index, value)
     else:

@@ -14,7 +14,7 @@ from minigen.backends.cpu.small import activate, lookup, norm, pairwise, rotate,
 from minigen.backends.cpu.vectors import compiled
 
 LINEAR, LOOKUP, NORM, ROTATE, WRITE, ATTEND, PAIRWISE, SCALED, ACTIVATE = range(9)
-FIELDS = 16  # int64 an instruction
+FIELDS = 24  # int64 an instruction
 SHARED = 2**17  # bytes, or products, that are worth a second thread
 
 
@@ -36,13 +36,13 @@ def run(code: Any, reals: Any, ids: Any, positions: Any, starts: Any, lanes: Any
         elif c[0] == ROTATE:
             rotate(c[1], c[2], c[3], c[4], c[5], c[6], positions, c[7], c[8], c[9])
         elif c[0] == WRITE:
-            write(c[1], c[2], c[3], c[4], c[5], c[6], c[7], lanes, at, c[8], c[9])
+            write(c[1], c[2], c[3], c[4], c[5], c[6], c[7], c[8], c[9], c[10], c[11], lanes, at, c[12], c[13])
         elif c[0] == ATTEND:
-            work = n * c[10] * c[12] * (at.max() + 1)
+            work = n * c[16] * c[18] * (at.max() + 1)
             parts = threads if work >= SHARED else 1
             attend(
-                c[1], c[2], c[3], c[4], c[5], c[6], c[7], c[8], lanes, at, starts, c[13], c[9], c[10], c[11], c[12],
-                f[0], parts,
+                c[1], c[2], c[3], c[4], c[5], c[6], c[7], c[8], c[9], c[10], c[11], c[12], c[13], c[14], lanes, at,
+                starts, c[19], c[15], c[16], c[17], c[18], f[0], parts,
             )  # fmt: skip
         elif c[0] == PAIRWISE:
             pairwise(c[1], c[2], c[3], c[4], c[5], c[6], n, c[7])

@@ -19,14 +19,12 @@ import torch
 from minigen.backends.base import Array
 from minigen.backends.cpu import program as to
 from minigen.backends.cpu import small
+from minigen.backends.cpu.cache import Cache, UnrecordableError
 from minigen.backends.cpu.vectors import LANES
-from minigen.backends.torch_cpu import KINDS, Matrix
+from minigen.backends.quantized import Held
+from minigen.backends.torch_cpu import Matrix
 
 NO_WINDOW = 2**62
-
-
-class UnrecordableError(Exception):
-    """The model does something that no instruction stands for."""
 
 
 class Recorded(np.ndarray[Any, Any]):
@@ -231,27 +229,21 @@ class Recorder:
         self.emit(to.ROTATE, place(lines), *lines.strides[:2], *tables, place(found), H, D, half)
         return self.unheads(found, x)
 
-    def write(self, buffer: Array, new: Any, position: int) -> Array:
-        lines = self.heads(new)
-        _, G, D = lines.shape
-        lane, step = self.cache(buffer)
-        self.emit(to.WRITE, KINDS[buffer.dtype], place(lines), *lines.strides[:2], buffer.data_ptr(), lane, step, G, D)
+    def write(self, buffer: Held, new: Any, position: int) -> Held:
+        lines, cache = self.heads(new), Cache.of(buffer)
+        where = place(lines), *lines.strides[:2], cache.lane, cache.step
+        self.emit(to.WRITE, cache.kind, *cache.at, cache.scale_kind, cache.group, *where, *lines.shape[1:])
         return buffer
 
-    def cache(self, x: Array) -> tuple[int, int]:
-        """Bytes from row to row, and from head to head, of keys or values (B, G, S, D)."""
-        if x.dtype not in KINDS or x.stride()[2:] != (x.shape[3], 1):
-            raise UnrecordableError("a cache of this kind")
-        return x.stride(0) * x.itemsize, x.stride(1) * x.itemsize
-
-    def attention(self, q: Any, k: Array, v: Array, scale: float, mask: Any) -> Any:
+    def attention(self, q: Any, k: Held, v: Held, scale: float, mask: Any) -> Any:
         """`mask` is the number of newest keys that a token sees, itself included, or None for all."""
-        lines = self.heads(q)
+        lines, keys, values = self.heads(q), Cache.of(k), Cache.of(v)
         _, H, D = lines.shape
-        if self.cache(k) != self.cache(v) or k.shape[3] != D or v.shape[3] != D:
+        if keys._replace(at=values.at) != values or k.shape[3] != D or v.shape[3] != D:
             raise UnrecordableError("keys unlike values")
         found = self.new(self.rows, H, D)
         window = NO_WINDOW if mask is None else mask
-        where = place(lines), *lines.strides[:2], k.data_ptr(), v.data_ptr(), *self.cache(k)
-        self.emit(to.ATTEND, KINDS[k.dtype], *where, place(found), H, k.shape[1], D, window, reals=(scale, 0.0))
+        held = keys.kind, *keys.at, *values.at, keys.scale_kind, keys.group
+        where = place(lines), *lines.strides[:2], keys.lane, keys.step, place(found)
+        self.emit(to.ATTEND, *held, *where, H, k.shape[1], D, window, reals=(scale, 0.0))
         return self.unheads(found, q)

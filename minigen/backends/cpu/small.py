@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numba import prange
 
-from minigen.backends.cpu.dots import FLOAT32
+from minigen.backends.cpu.dots import BFLOAT16, FLOAT32
+from minigen.backends.cpu.packing import pack
 from minigen.backends.cpu.panels import unpack
 from minigen.backends.cpu.vectors import (
     LANES,
@@ -85,20 +86,22 @@ def rotate(
 
 @compiled
 def write(
-    kind: int, x: int, x_row: int, x_group: int, cache: int, lane: int, step: int, lanes: Any, at: Any, groups: int,
-    D: int,
+    kind: int, cache: int, scales: int, biases: int, scale_kind: int, group: int, x: int, x_row: int, x_group: int,
+    lane: int, step: int, lanes: Any, at: Any, groups: int, D: int,
 ) -> None:  # fmt: skip
-    """Row r of x (rows, groups, D) into the cache (lanes, groups, tokens, D), at token at[r] of lanes[r]."""
-    size = 4 if kind == FLOAT32 else 2
+    """Row r of x (rows, groups, D) into the cache (lanes, groups, tokens, D), at token at[r] of lanes[r]; from lane to
+    lane there are `lane` tokens, from group to group `step`."""
     for r in range(len(at)):
         for g in range(groups):
-            source, to = x + r * x_row + g * x_group, cache + lanes[r] * lane + g * step + size * D * at[r]
+            source, row = x + r * x_row + g * x_group, lanes[r] * lane + g * step + at[r]
             if kind == FLOAT32:
                 for i in range(D):
-                    store_one(to + 4 * i, load_one(source + 4 * i))
-            else:
+                    store_one(cache + 4 * (D * row + i), load_one(source + 4 * i))
+            elif kind == BFLOAT16:
                 for i in range(D):
-                    store_one_bfloat16(to + 2 * i, load_one(source + 4 * i))
+                    store_one_bfloat16(cache + 2 * (D * row + i), load_one(source + 4 * i))
+            else:
+                pack(kind, source, cache, scales, biases, scale_kind, group, D, row)
 
 
 @compiled

@@ -12,12 +12,19 @@ import numpy.typing as npt
 import torch
 
 from minigen.backends.base import Array
+from minigen.backends.cpu.cache import UnrecordableError
 from minigen.backends.cpu.program import run
-from minigen.backends.cpu.recorder import Recorder, UnrecordableError
+from minigen.backends.cpu.recorder import Recorder
+from minigen.backends.quantized import arrays_of
 
 ROWS = 16  # beyond, torch's operations cost little beside the arithmetic
 
 log = logging.getLogger("minigen")
+
+
+def places(state: Any) -> list[int]:
+    """Where the buffers of a cache lie."""
+    return [x.data_ptr() for x in arrays_of([state.k, state.v])]
 
 
 class Program:
@@ -33,12 +40,12 @@ class Program:
             raise UnrecordableError("the architecture does not offer it")
         self.shape, self.kept, self.tables = shape, recorder.kept, recorder.tables
         self.result = np.asarray(recorder.lines(result, result.shape[-1])).view(np.ndarray)
-        self.where = [x.data_ptr() for x in (*state.k, *state.v)]
+        self.where = places(state)
         self.code, self.reals = np.array(recorder.code), np.array(recorder.reals, np.float32)
 
     def fits(self, state: Any) -> bool:
         """Whether the state still lies where it lay."""
-        return self.where == [x.data_ptr() for x in (*state.k, *state.v)]
+        return self.where == places(state)
 
     def run(self, ids: npt.NDArray[np.int64], state: Any, threads: int) -> Array:
         """Logits (B, T or 1, V) float32."""

@@ -162,6 +162,13 @@ def store_one_bfloat16(b: Any, address: Any, value: Any) -> Any:
     return ir.Constant(ir.IntType(8).as_pointer(), None)
 
 
+@operation(types.void, types.int64, types.int64)
+def store_byte(b: Any, address: Any, value: Any) -> Any:
+    kind = ir.IntType(8)
+    b.store(b.trunc(value, kind), b.inttoptr(address, kind.as_pointer()), align=1)
+    return ir.Constant(kind.as_pointer(), None)
+
+
 @operation(types.int64, types.int64)
 def claim(b: Any, address: Any) -> Any:
     """The number at an address, which is one more afterwards: no two threads get the same."""
