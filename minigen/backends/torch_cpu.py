@@ -131,7 +131,7 @@ class Kernels:
             return None
         if n > most:
             return F.linear(x, self.unpack(matrix), bias) if isinstance(weight, Quantized) else None
-        lines = x.reshape(n, matrix.cols).float()
+        lines = x.reshape(n, matrix.cols).float().contiguous()
         y = lines.new_empty((n, matrix.rows))
         b = None if bias is None else bias.float()
         where = lines.data_ptr(), 4 * lines.stride(0), y.data_ptr(), 4 * matrix.rows

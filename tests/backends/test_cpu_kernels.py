@@ -70,6 +70,9 @@ def test_linear(pair: tuple[Any, Any], rows: int, cols: int) -> None:
         for n in (2, 5, 13, 23):
             same(pair, "linear", draw(1, n, cols), draw(rows, cols), bias, taken=pair[0].dtype == "float32")
     same(pair, "linear", draw(cols), draw(rows, cols), None)
+    turned = pair[0].asarray(draw(cols, 3)).T  # whose numbers are not side by side
+    same(pair, "linear", turned, draw(rows, cols), None, taken=pair[0].dtype == "float32")
+    same(pair, "linear", turned[:1], draw(rows, cols), None)
 
 
 @pytest.mark.parametrize("bits", [4, 8])
