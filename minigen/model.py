@@ -36,6 +36,7 @@ def load(
     *,
     quant: str | None = None,
     kv_bits: int | None = None,
+    threads: int | None = None,
     offline: bool = False,
 ) -> Model:
     """Loads a model from a folder, a hub id (`org/name[@revision]`), or, with None, the one that ships. A folder with a
@@ -44,12 +45,12 @@ def load(
     `backend` is "auto", "torch" or "mlx"; `device` what the framework calls it; `dtype` float32, bfloat16 or float16
     (without it: float32 on a CPU, the checkpoint's own on a GPU). `quant` holds the weights of a plain model in "8" or
     "4" bits, or "mixed": 4, with the embedding and the head in 8. `kv_bits` holds the keys and values of what a decoder
-    has read in 8 or 4. `offline` never opens a socket. Raises MinigenError: SourceError, CheckpointError, BackendError
-    or UsageError, each one line.
+    has read in 8 or 4. `threads` is how many threads of the CPU torch computes with, in the whole process. `offline`
+    never opens a socket. Raises MinigenError: SourceError, CheckpointError, BackendError or UsageError, each one line.
     """
     backend = choose_backend(backend)
     stored = open_stored(source, offline=offline)
-    ops = get_backend(backend, device, dtype, stored=stored_dtype(stored.tensors))
+    ops = get_backend(backend, device, dtype, stored=stored_dtype(stored.tensors), threads=threads)
     packings = stored.choose(quant)
     runner = Runner(ops, with_kv_bits(stored.architecture, kv_bits), stored.params(ops, packings))
     return Model(runner, stored.folder, stored.config, stored.base, name_of(packings))

@@ -17,6 +17,8 @@ from minigen.errors import CheckpointError, ContextError, MinigenError, Tokenize
 from minigen.model import Model
 from minigen.options import Options
 
+WITH_KERNELS = True  # see conftest.py
+
 GREEDY = {"temperature": 0, "ignore_eos": True}
 Tiny = Callable[[str], Path]
 

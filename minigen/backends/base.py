@@ -8,6 +8,7 @@ C width, V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -174,6 +175,15 @@ class Backend(Protocol):
 
         `record(ops, ids)` is the pass, at every position at once, for a backend that writes operations down.
         """
+        ...
+
+    def one_text(self) -> AbstractContextManager[None]:
+        """While one text is written: a backend that has several ways to compute does not change to another one where
+        it depends on the time whether it would."""
+        ...
+
+    def prepare(self) -> None:
+        """Waits for what is otherwise made ready while the first texts are written. Who measures calls this first."""
         ...
 
     # -- running ------------------------------------------------------------------------------------------------------

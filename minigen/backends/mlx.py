@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -212,6 +213,12 @@ class MLXBackend:
         self, ids: npt.NDArray[Any] | Array, state: Any, at: tuple[int, ...], record: Callable[[Any, Array], Any]
     ) -> Array | None:
         return None
+
+    def one_text(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def prepare(self) -> None:
+        pass
 
     # -- running ------------------------------------------------------------------------------------------------------
     def all_finite(self, xs: Sequence[Array]) -> list[bool]:

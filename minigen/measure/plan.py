@@ -67,7 +67,8 @@ class Subject:
     """A model on a backend: the weights of `folder`, or random ones where that is None.
 
     `stored` is the checkpoint's own dtype, which a GPU computes in where `dtype` is None; `held` are the matrices that
-    it has quantized, and `quant` is what it is loaded with, `kv_bits` the bits of a number in its cache.
+    it has quantized, and `quant` is what it is loaded with, `kv_bits` the bits of a number in its cache. `threads` of
+    the CPU compute; None: as many as torch takes.
     """
 
     model: str
@@ -80,6 +81,7 @@ class Subject:
     quant: str | None = None
     held: Packings = field(default_factory=dict)
     kv_bits: int | None = None
+    threads: int | None = None
 
     def packings(self) -> Packings:
         """How its matrices are quantized. Raises UsageError as `choose_packings` does."""

@@ -130,6 +130,7 @@ class RunConfig:
     prompt: str = setting("", "what the sample begins with (default: as a document does)", free=True)
     backend: str = setting("auto", "as in generate", choices=("auto", "torch", "mlx"))
     device: str = setting("", "cuda, cuda:1, mps, cpu (torch); gpu, cpu (mlx)")
+    threads: int = setting(0, "of the CPU to compute with (torch); 0: one on each core", least=0)
     processes: int = setting(
         0, "processes that train together, as torchrun or mlx.launch starts them; 0: all that they start", least=0
     )

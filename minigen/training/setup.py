@@ -219,9 +219,10 @@ def place_in(group: Group, config: Config) -> tuple[Backend, Config]:
             f"torchrun --nproc-per-node {wanted} -m minigen and mlx.launch -n {wanted} minigen do, or begin another run"
         )
     name = check_backend(group, config.run.backend)
-    ops = get_backend(name, group.place(config.run.device or None), config.run.dtype)
-    device = ops.device if group.size == 1 else ops.device.partition(":")[0]  # each has a GPU of its own
-    return ops, config.replace(backend=ops.name, device=device, processes=there)
+    device, threads = group.place(config.run.device or None), config.run.threads or None
+    ops = get_backend(name, device, config.run.dtype, threads=threads)
+    kind = ops.device if group.size == 1 else ops.device.partition(":")[0]  # each has a GPU of its own
+    return ops, config.replace(backend=ops.name, device=kind, processes=there)
 
 
 def absolute(config: Config) -> Config:
