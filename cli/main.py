@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -16,6 +15,8 @@ from typing import NoReturn
 
 from minigen import __version__
 from minigen.errors import MinigenError
+
+from .warning_lines import warn_on_stderr
 
 COMMANDS = {
     "chat": "talk with a model",
@@ -54,13 +55,6 @@ def build_parser(command: str | None) -> Parser:
             module.add_arguments(sub)
             sub.set_defaults(run=module.run)
     return parser
-
-
-def warn_on_stderr() -> None:
-    """The library's warnings, one line each, on what is stderr now."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("minigen: warning: %(message)s"))
-    logging.getLogger("minigen").handlers[:] = [handler]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
