@@ -11,6 +11,7 @@ from minigen.backends.base import Array, Quantized
 KINDS = {torch.float32: 0, torch.bfloat16: 1}  # as in dots.py, which imports numba
 PACKED_BITS = (4, 8)  # the codes that kernels unpack
 GROUP_STEP = 32  # kernels read a group of quantized weights in steps of so many codes
+SHORT = (8, 16)  # bits and group that are one step of half the width
 
 
 class Matrix(NamedTuple):
@@ -42,7 +43,8 @@ class Matrix(NamedTuple):
         rows, cols = arrays[0].shape
         if not isinstance(weight, Quantized):
             return cls(KINDS[dtype], weight.data_ptr(), 0, 0, 0, 1, rows, cols, size, dtype)
-        if weight.bits not in PACKED_BITS or weight.group % GROUP_STEP:
+        whole = weight.group % GROUP_STEP == 0 or (weight.bits, weight.group) == SHORT
+        if weight.bits not in PACKED_BITS or not whole:
             return None
         packed, scales, biases = (x.data_ptr() for x in arrays)
         cols = cols * 32 // weight.bits
