@@ -63,6 +63,11 @@ class Backend(Protocol):
 
     def astype(self, x: Array, dtype: str) -> Array: ...
 
+    def view(self, x: Array, dtype: str) -> Array:
+        """The same bytes read as integers of another size, "uint8" or "uint32", which are more or fewer on the last
+        axis."""
+        ...
+
     def contiguous(self, x: Array) -> Array:
         """The same values in memory order, so that a transposed weight is laid out once, at load."""
         ...
@@ -104,7 +109,7 @@ class Backend(Protocol):
         ...
 
     def dequantize(self, weight: Quantized) -> Array:
-        """(..., out, in), in the dtype of the scales."""
+        """(..., out, in), in the dtype that the model computes in, which affine scales have."""
         ...
 
     def layer_norm(self, x: Array, weight: Array, bias: Array | None, eps: float) -> Array: ...

@@ -86,6 +86,9 @@ class TorchBackend:
     def astype(self, x: Array, dtype: str) -> Array:
         return x.to(getattr(torch, dtype))
 
+    def view(self, x: Array, dtype: str) -> Array:
+        return x.view(getattr(torch, dtype))
+
     def contiguous(self, x: Array) -> Array:
         return x.contiguous()
 

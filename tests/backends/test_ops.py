@@ -248,6 +248,15 @@ def test_one_text_and_prepare(ops: Backend) -> None:
         raise KeyError
 
 
+def test_view(ops: Backend) -> None:
+    """The lowest byte of a word comes first."""
+    words = ops.quantize(ops.asarray(draw(2, 32)), 8, 32).packed
+    found = ops.view(words, "uint8")
+    assert np.array_equal(ops.numpy(found), ops.numpy(words).view(np.uint8))
+    assert dtype_of(found) == "uint8"
+    assert np.array_equal(ops.numpy(ops.view(found, "uint32")), ops.numpy(words))
+
+
 def test_fetch(ops: Backend) -> None:
     """As `numpy`, and what is asked for since changes nothing."""
     x, ids = ops.asarray(X), ops.asarray(np.arange(3))
