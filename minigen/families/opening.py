@@ -14,6 +14,7 @@ from minigen.checkpoint import TensorInfo, read_config, read_headers
 from minigen.errors import CheckpointError, UsageError
 from minigen.families import Architecture, Family, HubConfig, find_family
 from minigen.families.adapters import Adapter, is_adapter, read_adapter
+from minigen.families.held import held_packings
 from minigen.families.loading import load_params, matrices, plan
 from minigen.families.quantization import (
     GROUP,
@@ -21,7 +22,6 @@ from minigen.families.quantization import (
     Packings,
     choose_packings,
     find_packed,
-    held_packings,
     left_out,
     read_declared,
 )
