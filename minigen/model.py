@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from minigen.backends import choose_backend, get_backend
 from minigen.beam import steps
-from minigen.errors import CheckpointError, ContextError, TokenizerError, UsageError
+from minigen.errors import CheckpointError, ContextError, TokenizerError, UsageError, shown
 from minigen.families import Architecture
 from minigen.families.family import kv_name, with_kv_bits
 from minigen.families.loading import stored_dtype
@@ -222,7 +222,7 @@ def stop_ids(path: Path, hub_config: Mapping[str, Any], tokenizer: Tokenizer | N
         ids = ids if isinstance(ids, list) else [] if ids is None else [ids]
         if not all(type(i) is int for i in ids):
             raise CheckpointError(
-                f"{where}: eos_token_id is {values['eos_token_id']!r}: it must be an id or a list of ids"
+                f"{where}: eos_token_id is {shown(values['eos_token_id'])}: it must be an id or a list of ids"
             )
         found.update(ids)
     if tokenizer is not None and tokenizer.eos_id is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from minigen.errors import CheckpointError
+from minigen.errors import CheckpointError, shown
 from minigen.layers.feed_forward import ACTIVATIONS
 from minigen.layers.positions import LinearScaling, Llama3Scaling, RopeScaling, Rotary
 
@@ -29,7 +29,7 @@ class HubConfig:
         return HubConfig({**values, **self.values}, self.where)
 
     def fail(self, key: str, what: str) -> CheckpointError:
-        return CheckpointError(f"{self.where}: {key} is {self.values.get(key)!r}: {what}")
+        return CheckpointError(f"{self.where}: {key} is {shown(self.values.get(key))}: {what}")
 
     def number(self, key: str, default: float | None = None) -> float:
         value = self.get(key, default)
@@ -109,4 +109,6 @@ class HubConfig:
                 high_freq_factor=high,
                 original_context=rope.integer("original_max_position_embeddings"),
             )
-        raise CheckpointError(f"{self.where}: unknown rope scaling {kind!r}: minigen knows {', '.join(ROPE_TYPES)}")
+        raise CheckpointError(
+            f"{self.where}: unknown rope scaling {shown(kind)}: minigen knows {', '.join(ROPE_TYPES)}"
+        )

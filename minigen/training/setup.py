@@ -40,6 +40,7 @@ from minigen.training.model_files import (
 from minigen.training.teacher import WRITING, check_sources, open_teacher, resolve_teacher
 from minigen.training.trainer import Optimizer, Trainer
 from minigen.tree import flatten, unflatten
+from minigen.weight_files import read_object
 
 TOKENIZER = "tokenizer"  # the folder in RUN
 
@@ -103,7 +104,8 @@ class Setup:
         if used is not None:
             files[TEMPLATE] = used.template.source.encode()
         ends = end_ids(self.tokenizer, self.config.data.chat)
-        generation: dict[str, Any] = json.loads(files.get("generation_config.json", b"{}"))
+        given = self.tokenizer_folder / "generation_config.json"
+        generation = read_object(given) if given.is_file() else {}
         if self.tokenizer.bos_id is not None:
             generation.setdefault("bos_token_id", self.tokenizer.bos_id)
         if used is not None or "eos_token_id" not in generation:
