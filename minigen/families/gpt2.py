@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import math
+from math import prod
 
+import numpy as np
+
+from minigen.checkpoint import TensorInfo
 from minigen.decoder import Decoder
-from minigen.families.family import Family, HubConfig, Source
+from minigen.families.family import Buffer, Family, HubConfig, Source
 from minigen.layers.attention import Attention
 from minigen.layers.block import PreNormBlock
 from minigen.layers.feed_forward import PlainFeedForward
 from minigen.layers.norm import LayerNorm
 from minigen.layers.positions import LearnedPositions
+from minigen.stored_values import AT_ONCE, READERS, parts
+
+HIDDEN = -1e4  # what GPT-2 added to the scores of tokens to come
 
 
 def build(c: HubConfig) -> Decoder:
@@ -51,6 +58,25 @@ def norm(path: str, name: str) -> dict[str, Source]:
     return {f"{path}.{part}": Source((f"transformer.{name}.{part}",)) for part in ("weight", "bias")}
 
 
+def is_causal(architecture: Decoder, tensor: TensorInfo) -> bool:
+    """Whether this is a mask (1, 1, T, T) in which a token sees itself and those before it."""
+    size = tensor.shape[-1] if tensor.shape else 0
+    if tensor.shape != (1, 1, size, size) or tensor.dtype not in READERS:
+        return False
+    rows = max(1, AT_ONCE // max(size, 1))
+    return all(
+        np.array_equal(part.reshape(-1, size), np.tri(part.size // size, size, i * rows))
+        for i, part in enumerate(parts(tensor, rows * size))
+    )
+
+
+def hides(architecture: Decoder, tensor: TensorInfo) -> bool:
+    """Whether this is one number that leaves nothing of a token it is the score of."""
+    if prod(tensor.shape) != 1 or tensor.dtype not in READERS:
+        return False
+    return bool(next(parts(tensor))[0] <= HIDDEN)
+
+
 FAMILY = Family(
     build=build,
     prefix="transformer.",
@@ -67,5 +93,8 @@ FAMILY = Family(
         **norm("norm", "ln_f"),
         "head.weight": Source(("lm_head.weight",)),
     },
-    ignored=(r"h\.\d+\.attn\.(bias|masked_bias)",),
+    ignored={
+        r"h\.\d+\.attn\.bias": Buffer(is_causal, "a causal mask"),
+        r"h\.\d+\.attn\.masked_bias": Buffer(hides, "a score that hides a token, -10000 or below"),
+    },
 )

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
+import numpy as np
+
+from minigen.checkpoint import TensorInfo
 from minigen.decoder import Decoder
-from minigen.families.family import Family, HubConfig, Source
+from minigen.families.family import Buffer, Family, HubConfig, Source
 from minigen.layers.attention import Attention
 from minigen.layers.block import PreNormBlock
 from minigen.layers.feed_forward import GatedFeedForward
 from minigen.layers.norm import RMSNorm
+from minigen.stored_values import parts
 
 
 def decoder(
@@ -86,9 +91,27 @@ NAMES = {
 }
 
 
+def has_same_frequencies(architecture: Decoder, tensor: TensorInfo) -> bool:
+    """Whether these are the rotary frequencies of the config, to the precision that they are stored in.
+
+    Linear scaling may be left out: where it divided the positions, it was not in the frequencies.
+    """
+    rotary = architecture.blocks[0].attention.rotary
+    if rotary is None or tensor.dtype not in TOLERANCE or tensor.shape != (rotary.dims // 2,):
+        return False
+    stored = np.concatenate(list(parts(tensor)))
+    computed = (rotary.frequencies(), replace(rotary, scaling=None).frequencies())
+    return any(np.allclose(stored, own, rtol=TOLERANCE[tensor.dtype], atol=1e-7) for own in computed)
+
+
+TOLERANCE = {"F64": 1e-4, "F32": 1e-4, "F16": 2e-3, "BF16": 2e-2}  # of frequencies by their dtype, relative
+FREQUENCIES = Buffer(has_same_frequencies, "the rotary frequencies of its config.json (rope_theta, rope_scaling)")
+
+
 def family(build: Callable[[HubConfig], Decoder]) -> Family:
     """A family with Llama's names."""
-    return Family(build, NAMES, prefix="model.", ignored=(r"(layers\.\d+\.self_attn\.)?rotary_emb\.inv_freq",))
+    ignored = {r"(layers\.\d+\.self_attn\.)?rotary_emb\.inv_freq": FREQUENCIES}
+    return Family(build, NAMES, prefix="model.", ignored=ignored)
 
 
 FAMILY = family(build)

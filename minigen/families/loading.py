@@ -128,7 +128,7 @@ def check(
 
 
 def unused_names(architecture: Architecture, family: Family) -> tuple[str, ...]:
-    """Names of tensors that a tied model has no use for: hub files often store the head a second time."""
+    """Names of tensors that a tied model has no use for: copies of the embedding, as copies.py has seen."""
     return () if "head.weight" in flatten(architecture.shapes()) else family.names["head.weight"].names
 
 
