@@ -42,7 +42,10 @@ def build_as_stored(
     Raises CheckpointError as `Family.build` does, and where a file cannot be read.
     """
     where = str(folder / "config.json")
-    architecture = family.build(HubConfig(values, where))
+    config = HubConfig(values, where)
+    architecture = family.build(config)
+    for warning in dict.fromkeys(config.warnings):
+        log.warning("%s", warning)
     if unused_names(architecture, family):
         untied = {**values, TIED: False}
         other = family.build(HubConfig(untied, where))

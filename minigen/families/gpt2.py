@@ -21,11 +21,14 @@ HIDDEN = -1e4  # what GPT-2 added to the scores of tokens to come
 
 
 def build(c: HubConfig) -> Decoder:
-    width, heads, layers = c.integer("n_embd"), c.integer("n_head"), c.layers("n_layer")
-    head_dim, context = (
-        c.head_dim(width, heads),
-        c.integer("n_positions" if c.get("n_positions") is not None else "n_ctx", 1024),
-    )
+    width = c.integer(c.one_of("n_embd", "hidden_size"))
+    heads = c.integer(c.one_of("n_head", "num_attention_heads"))
+    layers = c.layers(c.one_of("n_layer", "num_hidden_layers"))
+    head_dim = c.head_dim(width, heads)
+    positions = c.one_of("n_positions", "max_position_embeddings")
+    context = c.integer(positions, c.integer("n_ctx", 1024))
+    if c.get("n_ctx", context) != context:
+        c.warn(f"n_ctx is {c.integer('n_ctx')}, and {positions} {context}, which counts")
     norm = LayerNorm(c.number("layer_norm_epsilon", 1e-5))
     feed_forward = PlainFeedForward(c.integer("n_inner", 4 * width), c.activation("activation_function", "gelu_new"))
 
