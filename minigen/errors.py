@@ -3,7 +3,7 @@
 Our own mistakes are asserts, never these.
 """
 
-LONGEST = 4000  # characters of a message
+LONGEST = 6000  # characters of a message
 SHOWN = 80  # characters of a value in it
 
 

@@ -50,7 +50,8 @@ def load_state(ops: Backend, architecture: Architecture, path: Path) -> tuple[An
         length, batch, kind, dtype = about["length"], about["batch"], about["kind"], about["dtype"]
         starts = None if about["starts"] is None else np.array(about["starts"])
         whole = type(length) is int and type(batch) is int and 0 <= length < 2**31 and 1 <= batch < 2**31
-        if not whole or (starts is not None and not right_starts(starts, batch, length)):
+        claimed = batch > 1 and any(0 in info.shape for info in headers.values())  # rows of nothing prove nothing
+        if not whole or claimed or (starts is not None and not right_starts(starts, batch, length)):
             raise ValueError
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} is no saved state") from error

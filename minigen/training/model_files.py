@@ -15,6 +15,7 @@ from minigen.families import find_family
 from minigen.families.adapters import is_adapter
 from minigen.families.copies import build_as_stored
 from minigen.families.quantization import read_declared
+from minigen.reading import at_home
 from minigen.tokenizer import Tokenizer
 from minigen.training.chat_formats import chat_format
 from minigen.training.config import RECURRENT, Config, ModelConfig
@@ -162,8 +163,8 @@ def make_tokenizer(
         )
     elif wanted == "gpt2" and not Path(wanted).is_dir():
         fetch_gpt2(folder)
-    elif Path(wanted).expanduser().is_dir():
-        copy_tokenizer(Path(wanted).expanduser(), folder)
+    elif at_home(wanted).is_dir():
+        copy_tokenizer(at_home(wanted), folder)
     else:
         raise UsageError(f"tokenizer is {wanted!r}: choose char, bytes, bpe:N, gpt2, or a folder that there is")
 

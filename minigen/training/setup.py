@@ -19,6 +19,7 @@ from minigen.families import Architecture, Family, HubConfig, adapters, find_fam
 from minigen.families.loading import load_params
 from minigen.hub import resolve
 from minigen.layers.param import as_arrays, initialise
+from minigen.reading import at_home
 from minigen.tokenizer import Tokenizer
 from minigen.training.chat_formats import chat_format
 from minigen.training.config import Config
@@ -234,7 +235,7 @@ def absolute(config: Config) -> Config:
         return os.path.abspath(os.path.expanduser(name)) if name else name
 
     changes: dict[str, Any] = {name: [whole(x) for x in config.values()[name]] for name in ("data", "valid_data")}
-    if Path(config.data.tokenizer).expanduser().is_dir():
+    if at_home(config.data.tokenizer).is_dir():
         changes["tokenizer"] = whole(config.data.tokenizer)
     if config.model.from_model:
         changes["from"] = str(resolve(config.model.from_model).resolve())
