@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import time
 
-import regex
-
 SECONDS = 5.0
 LONGEST = 10_000  # characters of a pattern
 
@@ -31,6 +29,8 @@ class Matcher:
         """Raises ValueError, saying why, for what is no pattern, and TimeoutError where the time is over."""
         if len(pattern) > LONGEST:
             raise ValueError(f"a pattern of more than {LONGEST} characters")
+        import regex  # when it is needed: it takes a fiftieth of a second
+
         left = self.end - time.monotonic()
         try:
             compiled = regex.compile(pattern)

@@ -81,6 +81,18 @@ def test_imports_go_one_way(path: Path) -> None:
             assert layer_of(other) <= layer_of(own), f"{name} is above {own}"
 
 
+def test_json_and_toml_are_read_within_bounds() -> None:
+    """By reading.py alone, but for what this program has just written, and the chat, which has bounds of its own."""
+    own = {"reading.py", "cold.py", "vocabulary.py", "lines.py"}
+    readers = {
+        path.name
+        for path in SOURCES
+        if re.search(r"\b(json|tomllib)\.loads?\(", path.read_text())
+        if "chat" not in str(path.relative_to(ROOT))
+    }
+    assert readers <= own
+
+
 def test_packages_are_the_folders() -> None:
     text = (ROOT / "pyproject.toml").read_text()
     match = re.search(r"^packages = \[(.*?)\]", text, re.DOTALL | re.MULTILINE)
