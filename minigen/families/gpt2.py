@@ -17,7 +17,7 @@ from minigen.layers.norm import LayerNorm
 from minigen.layers.positions import LearnedPositions
 from minigen.stored_values import AT_ONCE, READERS, parts
 
-HIDDEN = -1e4  # what GPT-2 added to the scores of tokens to come
+HIDDEN = -9.9e3  # GPT-2 added -10000 to the scores of tokens to come, which bfloat16 rounds to -9984
 
 
 def build(c: HubConfig) -> Decoder:
@@ -98,6 +98,6 @@ FAMILY = Family(
     },
     ignored={
         r"h\.\d+\.attn\.bias": Buffer(is_causal, "a causal mask"),
-        r"h\.\d+\.attn\.masked_bias": Buffer(hides, "a score that hides a token, -10000 or below"),
+        r"h\.\d+\.attn\.masked_bias": Buffer(hides, "a score that hides a token, such as -10000"),
     },
 )

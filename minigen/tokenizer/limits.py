@@ -7,7 +7,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from math import prod
 from typing import Any
 
@@ -51,10 +51,11 @@ def without_panics() -> Iterator[None]:
 
     A Rust library prints a panic before Python hears of it, and nothing but the file descriptor can stop that.
     """
-    with _lock, tempfile.TemporaryFile() as held:
+    with _lock, ExitStack() as stack:
         try:
+            held = stack.enter_context(tempfile.TemporaryFile())
             screen = os.dup(2)
-        except OSError:  # closed: there is no screen
+        except OSError:  # nowhere to hold it, or no screen
             yield
             return
         panicked = False

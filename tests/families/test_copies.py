@@ -327,6 +327,7 @@ def mask(size: int, dtype: Any, **changes: float) -> Any:
         ({"bias": np.ones((16, 16), np.float32)}, True),
         ({"bias": np.ones(32, np.float32)}, True),
         ({"masked_bias": np.array(-10000.0, np.float32)}, False),
+        ({"masked_bias": np.array(-9984.0, np.float32)}, False),  # -10000 in bfloat16
         ({"masked_bias": np.array([-1e9], np.float32)}, False),
         ({"masked_bias": np.array(0.0, np.float32)}, True),
         ({"masked_bias": np.array(-1.0, np.float16)}, True),
