@@ -27,7 +27,7 @@ def from_bfloat16(data: bytes) -> Numbers:
     return (np.frombuffer(data, "<u2").astype(np.uint32) << 16).view(np.float32)
 
 
-# safetensors' names of dtypes -> the bytes of a number, and how to read them. Tensors of others are taken for no copies.
+# safetensors' names of dtypes -> the bytes of a number, and how to read them. A tensor of another is no copy.
 READERS: dict[str, tuple[int, Callable[[bytes], Numbers]]] = {
     "F64": (8, plain("<f8")),
     "F32": (4, plain("<f4")),
