@@ -37,7 +37,7 @@ def build_cache(args: argparse.Namespace) -> int:
     from minigen.prompt_cache import save_prompt
 
     path = Path(args.cache)
-    ids = model.needed_tokenizer.encode(prompts[0], special=args.special)
+    ids = model.needed_tokenizer.encode_prompt(prompts[0], special=args.special)
     # A hub id says more than the folder it was fetched to; a path is nobody's business but the builder's.
     name = args.model if args.model and not Path(args.model).exists() else model.folder.name
     info = save_prompt(model, ids, path, name)

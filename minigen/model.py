@@ -142,9 +142,9 @@ class Model:
 
         `settings` are those of `Options.of` (max_tokens, temperature, seed, stop, ...) but for num_samples, which
         `complete` takes. One prompt may be sped up by guesses, which change no token but by rounding:
-        `speculate="lookup"` takes them from the text, `draft` is a smaller model with the same tokenizer. Raises
-        UsageError for a setting that is unknown or out of range or an empty prompt, ContextError for one that does not
-        fit.
+        `speculate="lookup"` takes them from the text, `draft` is a smaller model with the same tokenizer. After an
+        empty prompt a document begins, as `Tokenizer.encode_prompt` has it. Raises UsageError for a setting that is
+        unknown or out of range or an empty prompt that nothing can begin, ContextError for one that does not fit.
         """
         if settings.get("num_samples", 1) != 1:
             raise UsageError("generate gives one text a prompt: call complete for num_samples")
