@@ -23,6 +23,7 @@ from .bench_columns import (
 )
 from .bench_report import FORMATS, write
 from .model_arguments import THREADS
+from .parser import Parser
 from .progress import Bar
 
 if TYPE_CHECKING:
@@ -64,13 +65,12 @@ def names(*known: str) -> Callable[[str], list[str]]:
     return read
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: Parser) -> None:
     from minigen.measure.shapes import SHAPES
 
     parser.description = f"{parser.description}. {' '.join(DESCRIPTION.split())}"
-    parser.add_argument(
-        "models", nargs="*", metavar="MODEL", help="folders or hub ids (default: the model that ships, or the shapes)"
-    )
+    text = "folders or hub ids (default: the model that ships, or the shapes)"
+    parser.also(parser.add_argument("models", nargs="*", metavar="MODEL", help=text), "-m", "--model")
     parser.add_argument(
         "--shape", type=names(*SHAPES), action="extend", default=[], metavar="NAME,...",
         help=f"random weights in the shape of a known model: {', '.join(SHAPES)}",

@@ -8,10 +8,13 @@ from minigen.backends.base import DTYPES, QUANTS
 from minigen.backends.quantized import GROUPS
 from minigen.errors import UsageError
 
+from .parser import Parser
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", metavar="MODEL", help="a folder, a hub id org/name[@revision], or an adapter's folder")
-    parser.add_argument("out", metavar="OUT", help="the folder to write: a new one")
+
+def add_arguments(parser: Parser) -> None:
+    text = "a folder, a hub id org/name[@revision], or an adapter's folder"
+    parser.also(parser.add_argument("model", metavar="MODEL", help=text), "-m", "--model")
+    parser.also(parser.add_argument("out", metavar="OUT", help="the folder to write: a new one"), "-o", "--out")
     parser.add_argument("--dtype", choices=DTYPES, help="of the weights (default: the one that MODEL has them in)")
     parser.add_argument(
         "--quant", choices=QUANTS,

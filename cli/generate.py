@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .model_arguments import add_model_arguments, add_speculation_arguments, load_draft, load_model
+from .parser import Parser
 from .prompts import add_prompt_arguments, read_prompts
 from .report import as_json, logprob_table, statistics
 from .sampling_arguments import add_sampling_arguments, sampling_settings
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from minigen.text import TextRun
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: Parser) -> None:
     add_model_arguments(parser)
     add_prompt_arguments(parser)
     parser.add_argument("--cache", metavar="FILE", help="go on from a prompt that `minigen cache build` has read")

@@ -7,17 +7,19 @@ from typing import TYPE_CHECKING
 
 from minigen.backends.base import BITS, DTYPES, QUANTS
 
+from .parser import Parser
+
 if TYPE_CHECKING:
     from minigen.model import Model
 
 THREADS = "threads of the CPU to compute with (torch; default: one on each core)"
 
 
-def add_model_arguments(parser: argparse.ArgumentParser, *, positional: bool = True) -> None:
+def add_model_arguments(parser: Parser, *, positional: bool = True) -> None:
     """The model, as the first word or, where that is something else, as -m; and where it runs."""
     text = "a folder, or a hub id org/name[@revision] (default: the model that ships)"
     if positional:
-        parser.add_argument("model", nargs="?", metavar="MODEL", help=text)
+        parser.also(parser.add_argument("model", nargs="?", metavar="MODEL", help=text), "-m", "--model")
     else:
         parser.add_argument("-m", "--model", metavar="MODEL", help=text)
     group = parser.add_argument_group("where it runs")

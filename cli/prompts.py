@@ -9,8 +9,8 @@ from minigen.errors import UsageError
 
 from .texts import read_text, shown
 
-EMPTY = 'may be repeated: one batch; "" writes from where a document begins: the start token, or what separates two'
-SPECIAL = "let special tokens written in the prompt count as such; a start token that it begins with is not added again"
+EMPTY = 'may be repeated: one batch; "" writes from the start token, as a document begins'
+SPECIAL = "let special tokens written in the prompt count as such; a start token that it begins with is not doubled"
 
 
 def add_prompt_arguments(parser: argparse.ArgumentParser) -> None:

@@ -19,7 +19,7 @@ SOURCES = sorted(path for folder in ("minigen", "cli", "weights") for path in (R
 
 # Each layer may import those before it, and its own.
 LAYERS = (
-    {"__init__", "errors", "tree", "files", "reading", "patterns"},
+    {"__init__", "errors", "tree", "files", "reading", "patterns", "spellings"},
     {"backends"},
     {"layers", "state"},
     {"decoder", "recurrent"},

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from difflib import get_close_matches
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from minigen.errors import shown
 from minigen.fewshot.file import PromptError
 from minigen.fewshot.lines import Key, key_lines
 from minigen.reading import parse_toml, read_bytes
+from minigen.spellings import advice
 
 MOST_BYTES = 16 * 2**20  # of a prompt file: more belongs into a data file
 
@@ -22,13 +22,6 @@ _AT = re.compile(r"^(.*) \(at (?:line (\d+), column (\d+)|end of document)\)$", 
 def short(value: object) -> str:
     """A value as a message shows it: on one line, and not too long."""
     return shown(value, 60)
-
-
-def advice(name: str, known: Iterable[str]) -> str:
-    """What to write instead of an unknown name: the nearest known one, else all of them."""
-    names = list(known)
-    near = get_close_matches(name, names, 1)
-    return f"did you mean {near[0]}?" if near else f"there are {', '.join(names)}"
 
 
 def decode(data: bytes, path: object) -> str:

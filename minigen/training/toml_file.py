@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 from minigen.errors import UsageError, shown
 from minigen.reading import at_home, parse_toml, read_bytes
+from minigen.spellings import advice
 from minigen.training.config import SETTINGS, SHAPE, Config, checked
 
 MOST_BYTES = 2**20  # of a file of settings
@@ -40,8 +40,7 @@ def home_of(name: str, known: Sequence[str]) -> str:
     """Where a name that is not known here belongs, or what it may mean."""
     if name in SETTINGS:
         return f": it belongs in [{SETTINGS[name][0]}]"
-    close = difflib.get_close_matches(name, known, 1)
-    return f": do you mean {close[0]!r}?" if close else f": there are {', '.join(known)}"
+    return f": {advice(name, known)}"
 
 
 def near(folder: Path, name: str, value: Any) -> Any:
