@@ -140,6 +140,9 @@ class Model:
     def generate(self, text: str | Sequence[str], *, draft: Model | None = None, **settings: Any) -> str | list[str]:
         """The text that follows a prompt; for a list of prompts, run as one batch, a list.
 
+        In float32 each of these is the text that its prompt gives alone. In 16 bits on torch the rows of a batch are
+        rounded in another way, and a near tie may fall otherwise.
+
         `settings` are those of `Options.of` (max_tokens, temperature, seed, stop, ...) but for num_samples, which
         `complete` takes. One prompt may be sped up by guesses, which change no token but by rounding:
         `speculate="lookup"` takes them from the text, `draft` is a smaller model with the same tokenizer. After an

@@ -1,7 +1,7 @@
 """A conversation with a model: each answer reads only what the state has not read yet.
 
 An answer is a function of the conversation, the settings and the seed; what the state happens to hold changes the
-time it takes and nothing else.
+time it takes and nothing else (but the rounding, where torch computes in 16 bits).
 """
 
 from __future__ import annotations
