@@ -159,7 +159,7 @@ BROKEN_MODELS: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "quantized by others": (
         lambda f: change_config(f, quantization_config={"quant_method": "gptq", "bits": 4}),
-        r"MODEL/config\.json: quantization_config is of the method 'gptq': minigen reads mlx-lm's affine one .*",
+        r"MODEL/config\.json: quantization_config is of the method 'gptq': minigen reads mlx-lm's affine in .*",
     ),
     "bad config value": (
         lambda f: change_config(f, hidden_size="wide"),
