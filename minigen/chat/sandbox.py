@@ -7,7 +7,10 @@ time, as any loop in a loop can. Jinja is imported when the first template is co
 from __future__ import annotations
 
 import json
-from datetime import datetime
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import date, datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -32,8 +35,21 @@ def _to_json(
     return json.dumps(x, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
 
+_day: ContextVar[date | None] = ContextVar("_day", default=None)  # what a template is told, in place of now
+
+
+@contextmanager
+def on_day(day: date | None) -> Iterator[None]:
+    """Within it a template that asks for the time is told this day; None: the time that it is."""
+    token = _day.set(day)
+    try:
+        yield
+    finally:
+        _day.reset(token)
+
+
 def _strftime_now(format: str) -> str:  # noqa: A002, a template may name it
-    return datetime.now().strftime(format)
+    return (_day.get() or datetime.now()).strftime(format)
 
 
 class _MakeDict:

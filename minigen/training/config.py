@@ -68,7 +68,12 @@ class DataConfig:
         "bpe:1024",
         "char, bytes, bpe:N (learned from the data, N tokens), gpt2, or a folder; --from and --teacher bring their own",
     )
-    chat: str = setting("", "the format of conversations", choices=("", "phi3", "chatml"))
+    chat: str = setting(
+        "",
+        "the format of conversations (default: the chat template of --from's model, or of the tokenizer's folder)",
+        choices=("", "phi3", "chatml"),
+    )
+    chat_date: str = setting("", "the day that a chat template is told, where it asks (default: today)")
     separator: str = setting("", "what stands between documents (default: a line that is <|endoftext|>)")
     valid: float = setting(0.05, "share of the data that validates", above=0, below=1)
     valid_data: tuple[str, ...] = setting((), "files, folders or globs that validate, instead of a share")

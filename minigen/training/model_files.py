@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from minigen.backends.base import DTYPES
+from minigen.chat.format import ChatFormat
+from minigen.chat.template import ChatTemplate
 from minigen.checkpoint import read_config, read_headers
 from minigen.errors import MinigenError, SourceError, UsageError
 from minigen.families import find_family
@@ -24,9 +26,10 @@ from minigen.training.data.cutting import END
 from minigen.training.data.encoding import Progress
 from minigen.training.data.identity import FILES
 from minigen.training.data.vocabulary import train_tokenizer
+from minigen.weight_files import read_object
 
 KINDS = {"characters": "char", "bytes": "bytes"}  # what config.json's "tokenizer" calls our own kinds
-TEMPLATE = "chat_template.jinja"
+TEMPLATE, OLD_TEMPLATE = "chat_template.jinja", "chat_template.json"
 CONTEXT = 128  # where none is asked for and the model has no bound
 GPT2 = "openai-community/gpt2"
 
@@ -190,7 +193,7 @@ def fetch_gpt2(folder: Path) -> None:
 def copy_tokenizer(source: Path, folder: Path) -> None:
     """The files of a tokenizer, and whatever says how chats are written. Raises MinigenError."""
     tokenizer = open_tokenizer(source)
-    paths = [source / name for name in (*FILES, TEMPLATE)] + sorted(source.glob("*.tiktoken"))
+    paths = [source / name for name in (*FILES, TEMPLATE, OLD_TEMPLATE)] + sorted(source.glob("*.tiktoken"))
     try:
         folder.mkdir()
         for path in paths:
@@ -202,9 +205,29 @@ def copy_tokenizer(source: Path, folder: Path) -> None:
         raise MinigenError(f"cannot copy the tokenizer of {source} to {folder}: {error.strerror or error}") from error
 
 
-def tokenizer_files(folder: Path) -> list[Path]:
-    """What of a tokenizer's folder goes into a model's."""
-    return sorted(path for path in folder.iterdir() if path.is_file() and path.name != "config.json")
+def text_files(config: Config, tokenizer: Tokenizer, folder: Path, ends: Sequence[int]) -> dict[str, bytes]:
+    """The files of a model folder that say how text is read and written: those of its tokenizer's folder, as they are
+    but for a chat format that was asked for and for what ends a text, where nothing says that yet.
+    """
+    files = {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.is_file()}
+    files.pop("config.json", None)
+    named = chat_format(config.data.chat)
+    if named is not None:
+        files[TEMPLATE] = named.template.source.encode()
+    given = folder / "generation_config.json"
+    before = read_object(given) if given.is_file() else {}
+    generation = dict(before)
+    if tokenizer.bos_id is not None and not before:
+        generation["bos_token_id"] = tokenizer.bos_id
+    if ends and (named is not None or "eos_token_id" not in before):
+        generation["eos_token_id"] = list(ends) if len(ends) > 1 else ends[0]
+    if generation != before or not before:
+        files["generation_config.json"] = as_json(generation)
+    return files
+
+
+def as_json(content: Any) -> bytes:
+    return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
 
 
 def first_ids(tokenizer: Tokenizer) -> list[int]:
@@ -212,12 +235,11 @@ def first_ids(tokenizer: Tokenizer) -> list[int]:
     return list(tokenizer.start_ids) or ([] if tokenizer.eos_id is None else [tokenizer.eos_id])
 
 
-def end_ids(tokenizer: Tokenizer, chat: str) -> list[int]:
-    """What ends a text, and an answer."""
+def end_ids(tokenizer: Tokenizer, template: ChatTemplate | None) -> list[int]:
+    """What ends a text, and an answer of the chat template."""
     found = [] if tokenizer.eos_id is None else [tokenizer.eos_id]
-    used = chat_format(chat)
-    if used is not None and used.end in tokenizer.special_tokens:
-        found.append(tokenizer.special_tokens[used.end])
+    if template is not None:
+        found += sorted(ChatFormat(template, tokenizer).stop_ids)
     return list(dict.fromkeys(found))
 
 

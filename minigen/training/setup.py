@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -21,13 +20,13 @@ from minigen.hub import resolve
 from minigen.layers.param import as_arrays, initialise
 from minigen.reading import at_home
 from minigen.tokenizer import Tokenizer
-from minigen.training.chat_formats import chat_format
+from minigen.training.chat_formats import run_template
 from minigen.training.config import Config
 from minigen.training.data import Batches, Dataset, Validation, open_tokenizer, prepare, validation
 from minigen.training.data.identity import tokenizer_identity
 from minigen.training.lora import Lora, make_lora
 from minigen.training.model_files import (
-    TEMPLATE,
+    as_json,
     check_chat_tokens,
     copy_tokenizer,
     end_ids,
@@ -36,12 +35,11 @@ from minigen.training.model_files import (
     hub_config,
     make_tokenizer,
     model_config,
-    tokenizer_files,
+    text_files,
 )
 from minigen.training.teacher import WRITING, check_sources, open_teacher, resolve_teacher
 from minigen.training.trainer import Optimizer, Trainer
 from minigen.tree import flatten, unflatten
-from minigen.weight_files import read_object
 
 TOKENIZER = "tokenizer"  # the folder in RUN
 
@@ -100,25 +98,10 @@ class Setup:
 
     def model_files(self) -> dict[str, bytes]:
         """The small files of a model folder by name."""
-        files = {path.name: path.read_bytes() for path in tokenizer_files(self.tokenizer_folder)}
-        used = chat_format(self.config.data.chat)
-        if used is not None:
-            files[TEMPLATE] = used.template.source.encode()
-        ends = end_ids(self.tokenizer, self.config.data.chat)
-        given = self.tokenizer_folder / "generation_config.json"
-        generation = read_object(given) if given.is_file() else {}
-        if self.tokenizer.bos_id is not None:
-            generation.setdefault("bos_token_id", self.tokenizer.bos_id)
-        if used is not None or "eos_token_id" not in generation:
-            generation |= {"eos_token_id": ends if len(ends) > 1 else ends[0]} if ends else {}
-        files["generation_config.json"] = as_json(generation)
+        files = text_files(self.config, self.tokenizer, self.tokenizer_folder, self.stop_ids)
         if self.lora is not None:
             return files | {adapters.CONFIG: as_json(self.lora.config())}
         return files | {"config.json": as_json(self.hub)}
-
-
-def as_json(content: Any) -> bytes:
-    return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
 
 
 def build(
@@ -168,12 +151,13 @@ def build(
     m = config.model
     lora = make_lora(m, ops, architecture, family, source) if source is not None and m.lora_rank else None
     soft = None if teacher is None else teacher.soft_targets(tokenizer, place, context)
+    config, chat = run_template(config, place)
     data, micros = config.data, config.schedule.accumulate * group.size
     dataset = prepare(
         data.data,
         tokenizer,
         place,
-        chat=used.template if (used := chat_format(data.chat)) else None,
+        chat=chat,
         separator=data.separator or None,
         valid=data.valid,
         valid_sources=data.valid_data,
@@ -188,7 +172,8 @@ def build(
     most = max(config.schedule.batch, min(8192 // context, 2**24 // (context * architecture.vocab_size)))
     held = replace(held, batch=-(-len(held) // -(-len(held) // most)))
     prompt = sample_prompt(config, tokenizer, dataset, architecture)
-    stop = tuple(end_ids(tokenizer, data.chat))
+    dataset.warn_of_cuts(context)
+    stop = tuple(end_ids(tokenizer, None if chat is None else chat.template))
     known = "" if teacher is None else teacher.identity
     return Setup(
         config,

@@ -6,8 +6,8 @@ batches.batch(step)
 for batch in validation(dataset.valid, 12, 64): ...
 """
 
+from minigen.training.data.answers import ChatRenderer
 from minigen.training.data.batches import Batches, Mode, Validation, choose_mode, validation
-from minigen.training.data.chats import ChatRenderer
 from minigen.training.data.dataset import Dataset, default_cache, prepare
 from minigen.training.data.identity import open_tokenizer
 from minigen.training.data.sources import DataError, find_files

@@ -2,127 +2,127 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import accumulate
-from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from minigen.errors import MinigenError
 from minigen.tokenizer import Tokenizer
+from minigen.training.data.answers import Answer, ChatRenderer, find_answers, left_out
 from minigen.training.data.documents import Chat
 from minigen.training.data.sources import DataError
 
-Span = tuple[int, int]
+Weights = npt.NDArray[np.uint8]
 
 
-class ChatRenderer(Protocol):
-    """A chat format, such as a model's chat template."""
+class ChatEncoder:
+    """Encodes conversations, and remembers what is to be said about them: a text, and the rows that it is about."""
 
-    @property
-    def source(self) -> str:
-        """What tells it from another format, such as the text of the template."""
+    def __init__(self, renderer: ChatRenderer, tokenizer: Tokenizer) -> None:
+        self.renderer, self.tokenizer = renderer, tokenizer
+        self.control = [name for name in tokenizer.special_tokens if name]
+        self.eos = next((name for name, i in tokenizer.special_tokens.items() if i == tokenizer.eos_id), "")
+        self.notes: dict[str, list[str]] = {}
 
-    @property
-    def special(self) -> Mapping[str, str]:
-        """The control tokens that it writes, by their names in the template."""
+    def encode(self, chat: Chat) -> tuple[list[int], Weights, int]:
+        """As `encode_chat`."""
+        for name in self.control:
+            if any(name in message["content"] for message in chat.messages):
+                raise DataError(f"{chat.where}: a message holds the control token {name!r} as text: leave the row out")
+        try:
+            whole = self.renderer.render(chat.messages, generate=False)
+            answers = find_answers(chat, self.renderer, whole, self.control, self.eos)
+            ids = self.tokenizer.encode(whole, bos=False, special=True)
+            weights, places = np.zeros(len(ids), np.uint8), Places(self.tokenizer, whole, ids)
+            for answer in answers:
+                begin, end = self.tokens_of(answer, whole, places, chat.where)
+                weights[begin:end] = 1
+        except DataError:
+            raise
+        except MinigenError as error:
+            raise DataError(f"{chat.where}: {error}") from error
+        if self.needs_end(ids):
+            ids.append(self.tokenizer.eos_id or 0)
+            weights = np.append(weights, np.uint8(answers[-1].last))
+        self.note(chat, whole, answers)
+        if places.tokens is not None and answers[-1].asked:
+            read = self.tokenizer.encode(answers[-1].before, bos=False, special=True)
+            if ids[: len(read)] != read:
+                self.say(chat, "a chat reads the text before an answer as other tokens than are learned")
+        count = sum(len(m["content"].encode()) for m in chat.messages if m["role"] == "assistant")
+        return ids, weights, count
 
-    def render(self, messages: Sequence[Mapping[str, Any]], *, generate: bool) -> str:
-        """The text of a conversation; with `generate`, up to where the next answer begins."""
+    def tokens_of(self, answer: Answer, whole: str, places: Places, where: str) -> tuple[int, int]:
+        """Its tokens among those of the conversation, to which no other text belongs."""
+        begin, end = places.find(answer.begin), places.find(answer.end)
+        if begin is None:
+            raise DataError(
+                f"{where}: the chat format lets an answer begin inside a token, after {answer.before[-10:]!r}: let a "
+                "control token or a line break stand there, and let no answer begin with white space"
+            )
+        if end is None:
+            raise DataError(
+                f"{where}: the chat format lets an answer end inside a token, after "
+                f"{whole[max(answer.end - 10, 0) : answer.end]!r}: use a format that ends it with a control token "
+                "(--chat)"
+            )
+        return begin, end
+
+    def needs_end(self, ids: Sequence[int]) -> bool:
+        """Whether no end token ends the conversation, white space after one not counted."""
+        eos = self.tokenizer.eos_id
+        if eos is None or eos not in ids:
+            return eos is not None
+        after = list(ids[len(ids) - list(reversed(ids)).index(eos) :])
+        return bool(self.tokenizer.decode(after, skip_special=False).strip())
+
+    def note(self, chat: Chat, whole: str, answers: Sequence[Answer]) -> None:
+        for role in left_out(chat, self.renderer, whole):
+            self.say(chat, f"the chat template leaves out or changes the {role} message")
+        if not all(answer.ended or answer.last for answer in answers):
+            self.say(chat, "no control token ends an answer, so where one ends is hard to learn")
+        if not all(answer.asked for answer in answers):
+            self.say(chat, "the chat template asks for an answer with other white space than it writes before one")
+        if chat.unread:
+            self.say(chat, f"not read of the messages: {', '.join(chat.unread)}")
+
+    def say(self, chat: Chat, what: str) -> None:
+        self.notes.setdefault(what, []).append(chat.where)
 
 
-def encode_chat(
-    chat: Chat, renderer: ChatRenderer, tokenizer: Tokenizer
-) -> tuple[list[int], npt.NDArray[np.uint8], int]:
+class Places:
+    """Where among the tokens of a text a place of it lies."""
+
+    def __init__(self, tokenizer: Tokenizer, text: str, ids: Sequence[int]) -> None:
+        self.tokenizer, self.text, self.ids = tokenizer, text, list(ids)
+        parts = [tokenizer.token_bytes(i) for i in ids]
+        ends = [0, *accumulate(map(len, parts))]
+        whole = b"".join(parts) == text.encode()
+        self.tokens = {end: count for count, end in enumerate(ends)} if whole else None
+
+    def find(self, place: int) -> int | None:
+        """How many tokens stand before it; None where it lies inside one."""
+        if place == len(self.text):
+            return len(self.ids)
+        if self.tokens is not None:
+            return self.tokens.get(len(self.text[:place].encode()))
+        # The tokenizer changes the text before it cuts it: only by its own tokens can it be told.
+        head = self.tokenizer.encode(self.text[:place], bos=False, special=True)
+        return len(head) if self.ids[: len(head)] == head else None
+
+
+def encode_chat(chat: Chat, renderer: ChatRenderer, tokenizer: Tokenizer) -> tuple[list[int], Weights, int]:
     """The ids of a conversation, their weights (ids,), and how many bytes of text those with the weight 1 are for.
 
-    The weight is 1 on what the assistant says and on what ends it: up to the first control token after it, or all
-    that the format writes after it where there is none. The end token that follows a document is trained on only where
-    the format itself writes nothing after an answer. Its start tokens are the format's affair, as they are in a chat.
+    The ids are those of the format's own text. The weight is 1 on what the model has to write: all that follows what a
+    chat reads before an answer, up to the first control token after it, or all that the format writes after it where
+    there is none. Marks for training in a template ({% generation %}) change nothing in this. The end token that
+    follows a document is trained on only where the format itself writes nothing after an answer, and not written where
+    the format ends with it. Its start tokens are the format's affair, as they are in a chat.
 
-    Raises DataError, with FILE:LINE, for a format that rewrites what came before, or ends a turn inside a token.
+    Raises DataError, with FILE:LINE, for a format that rewrites what came before or begins or ends an answer inside a
+    token.
     """
-    for name in tokenizer.special_tokens:
-        if any(name in message["content"] for message in chat.messages):
-            raise DataError(f"{chat.where}: a message holds the control token {name!r} as text: leave the row out")
-    try:
-        whole = renderer.render(chat.messages, generate=False)
-        spans, open_end = answer_spans(chat, renderer, tokenizer, whole)
-        ids = tokenizer.encode(whole, bos=False, special=True)
-        bounds = token_bounds(tokenizer, whole, ids, spans)
-    except DataError:
-        raise
-    except MinigenError as error:
-        raise DataError(f"{chat.where}: {error}") from error
-    weights = np.zeros(len(ids), np.uint8)
-    for (start, end), (begin, _) in zip(bounds, spans, strict=True):
-        if start is None:
-            raise DataError(
-                f"{chat.where}: the chat format lets an answer begin inside a token, after "
-                f"{whole[max(begin - 10, 0) : begin]!r}: let a control token or a line break stand there"
-            )
-        weights[start:end] = 1
-    if tokenizer.eos_id is not None and ids[-1:] != [tokenizer.eos_id]:
-        ids.append(tokenizer.eos_id)
-        weights = np.append(weights, np.uint8(open_end))
-    count = sum(len(m["content"].encode()) for m in chat.messages if m["role"] == "assistant")
-    return ids, weights, count
-
-
-def answer_spans(chat: Chat, renderer: ChatRenderer, tokenizer: Tokenizer, whole: str) -> tuple[list[Span], bool]:
-    """Where the answers stand in the text, each with what ends it; and whether nothing ends the last of all."""
-    spans: list[Span] = []
-    open_end = False
-    for place, message in enumerate(chat.messages):
-        if message["role"] != "assistant":
-            open_end = False
-            continue
-        before = renderer.render(chat.messages[:place], generate=True) if place else None
-        after = renderer.render(chat.messages[: place + 1], generate=False)
-        if before is None:
-            raise DataError(f"{chat.where}: the assistant speaks first: begin with a system or user message")
-        if not (whole.startswith(after) and after.startswith(before)):
-            raise DataError(
-                f"{chat.where}: the chat format changes what stands before message {place + 1} when that is added, so "
-                "what was said cannot be told from what answers it: use a format that only adds to the text"
-            )
-        answer = after[len(before) :]
-        said = message["content"] if message["content"] in answer else message["content"].strip()
-        found = answer.find(said)
-        if found < 0:
-            raise DataError(f"{chat.where}: the chat format changes the text of message {place + 1}: use another")
-        tail = answer[found + len(said) :]
-        ends = [tail.index(name) + len(name) for name in tokenizer.special_tokens if name in tail]
-        spans.append((len(before), len(after) - len(tail) + min(ends, default=len(tail))))
-        open_end = not tail
-    return spans, open_end
-
-
-def token_bounds(
-    tokenizer: Tokenizer, text: str, ids: Sequence[int], spans: Sequence[Span]
-) -> list[tuple[int | None, int]]:
-    """The spans of a text as those of its tokens; None for a beginning that lies inside a token.
-
-    A token across the end of a span counts for what follows it.
-    """
-    ends = [0, *accumulate(len(tokenizer.token_bytes(i)) for i in ids)]
-    if b"".join(map(tokenizer.token_bytes, ids)) == text.encode("utf-8"):
-        at = {end: place for place, end in enumerate(ends)}
-
-        def tokens(place: int) -> tuple[int, bool]:
-            count = len(text[:place].encode("utf-8"))
-            found = at.get(count)
-            return (int(np.searchsorted(ends, count, "right")) - 1, False) if found is None else (found, True)
-    else:  # a tokenizer that changes the text before it cuts it
-
-        def tokens(place: int) -> tuple[int, bool]:
-            head = tokenizer.encode(text[:place], bos=False, special=True)
-            same = next((i for i, (a, b) in enumerate(zip(head, ids, strict=False)) if a != b), len(head))
-            return min(same, len(ids)), same == len(head)
-
-    found = []
-    for begin, end in spans:
-        start, exact = tokens(begin)
-        found.append((start if exact else None, tokens(end)[0]))
-    return found
+    return ChatEncoder(renderer, tokenizer).encode(chat)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from minigen.errors import UsageError
 from minigen.reading import at_home
 from minigen.tokenizer import Tokenizer
-from minigen.training.data.chats import ChatRenderer
+from minigen.training.data.answers import ChatRenderer
 from minigen.training.data.documents import count_documents, lone_text
 from minigen.training.data.encoding import Preparation, Progress, tokens_of
 from minigen.training.data.identity import digest_of, tokenizer_identity
@@ -37,6 +37,17 @@ class Dataset:
     files: tuple[Path, ...]
     left_out: tuple[Path, ...]  # what lay in the folders and was not taken
     made: bool  # whether tokens were made now, rather than found
+
+    def warn_of_cuts(self, context: int) -> None:
+        """Says how many conversations no row of so many tokens can hold."""
+        lengths = np.concatenate([self.train.chat_lengths(), self.valid.chat_lengths()])
+        longer = int((lengths > context).sum())
+        if longer:
+            log.warning(
+                "%d of %d conversations are longer than the context of %d tokens: they are cut into rows, and what "
+                "comes later is learned without what was said before; --context %d holds the longest",
+                *(longer, len(lengths), context, lengths.max()),
+            )
 
 
 def default_cache() -> Path:

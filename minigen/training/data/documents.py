@@ -32,6 +32,7 @@ class Chat:
 
     messages: list[dict[str, str]]
     where: str
+    unread: tuple[str, ...] = ()  # what else its row says of it, such as calls of tools
 
     last = True
 
@@ -94,7 +95,15 @@ def parse_row(line: str, where: str) -> str | Chat:
     talk = [_message(message, place, where) for place, message in enumerate(messages, 1)]
     if all(message["role"] != "assistant" for message in talk):
         raise DataError(f"{where}: no message is the assistant's, so there is nothing to learn: leave the row out")
-    return Chat(talk, where)
+    return Chat(talk, where, unread_of(row))
+
+
+def unread_of(row: Mapping[str, Any]) -> tuple[str, ...]:
+    """The names of what a row says beside roles and contents that a chat template might write."""
+    found = {name for message in row["messages"] for name, value in message.items() if value}
+    found -= {"role", "content"}
+    found |= {name for name in ("tools", "documents") if row.get(name)}
+    return tuple(sorted(map(str, found)))
 
 
 def _message(message: Any, place: int, where: str) -> dict[str, str]:

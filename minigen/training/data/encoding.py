@@ -13,7 +13,8 @@ from pathlib import Path
 
 from minigen.errors import MinigenError
 from minigen.tokenizer import Tokenizer
-from minigen.training.data.chats import ChatRenderer, encode_chat
+from minigen.training.data.answers import ChatRenderer
+from minigen.training.data.chats import ChatEncoder
 from minigen.training.data.documents import Chat, Part, Text, cut_at, read_parts
 from minigen.training.data.identity import data_key
 from minigen.training.data.shards import Shard, Writer, new_folder, open_shard
@@ -100,6 +101,7 @@ class Encoder:
 
     def __init__(self, work: Preparation, writer: Writer) -> None:
         self.work, self.tokenizer, self.writer = work, work.tokenizer, writer
+        self.chats = ChatEncoder(work.chat, work.tokenizer) if work.chat is not None else None
         self._begin()
 
     def _begin(self) -> None:
@@ -113,12 +115,18 @@ class Encoder:
             if part.last:
                 self.writer.end_document(self._bytes, self._first, self._hash.digest())
                 self._begin()
+        for what, rows in (self.chats.notes if self.chats is not None else {}).items():
+            more = f", and so in {len(rows) - 1} more rows" if len(rows) > 1 else ""
+            log.warning("%s: %s%s", rows[0], what, more)
         return count
 
     def _chat(self, part: Chat) -> int:
-        if self.work.chat is None:
-            raise DataError(f"{part.where}: a conversation, but no chat format is given: name one")
-        ids, weights, self._bytes = encode_chat(part, self.work.chat, self.tokenizer)
+        if self.chats is None:
+            raise DataError(
+                f"{part.where}: a conversation, but no chat format is given: name one with --chat, or begin with a "
+                "model that has a chat template (--from)"
+            )
+        ids, weights, self._bytes = self.chats.encode(part)
         self._hash.update(part.canonical.encode())
         self.writer.add(ids, weights)
         return len(ids)

@@ -10,7 +10,7 @@ from typing import Any
 
 from minigen.tokenizer import CharacterTokenizer, Tokenizer, load_tokenizer
 from minigen.tokenizer.files import read_object
-from minigen.training.data.chats import ChatRenderer
+from minigen.training.data.answers import ChatRenderer
 from minigen.training.data.documents import is_rows
 from minigen.training.data.shards import FORMAT
 from minigen.training.data.sources import DataError, file_digest

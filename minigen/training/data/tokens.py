@@ -40,6 +40,14 @@ class Tokens:
         """UTF-8 bytes of the text; of a conversation, those of the assistant's messages, as only they count."""
         return int(self.index["bytes"].sum())
 
+    def chat_lengths(self) -> npt.NDArray[np.int64]:
+        """(conversations,): the tokens of each document of which some are not trained on."""
+        mask, index = self.shard.mask, self.index
+        if mask is None:
+            return np.zeros(0, np.int64)
+        chats = [not mask[i["start"] : i["start"] + i["tokens"]].all() for i in index]
+        return index["tokens"][np.array(chats, np.bool_)].astype(np.int64)
+
     @property
     def largest_id(self) -> int:
         """No id is above it, on either side; a model's vocabulary must be larger."""
