@@ -271,3 +271,50 @@ def run_cli(capfdbinary: pytest.CaptureFixture[bytes]) -> Callable[..., tuple[in
         return code, out.decode(), err.decode()
 
     return run
+
+
+class KilledError(BaseException):
+    """In place of a process that dies: nothing that the program does after it changes a file."""
+
+
+class Killer:
+    """Counts what changes files in a folder, and lets the process die before one such call."""
+
+    EVENTS = frozenset({"open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.link", "shutil.rmtree"})
+
+    def __init__(self) -> None:
+        self.folder, self.count, self.at = "", 0, 0
+        sys.addaudithook(self.see)  # it stays for as long as Python runs
+
+    def see(self, event: str, args: tuple[Any, ...]) -> None:
+        if not self.folder or event not in self.EVENTS or (event == "open" and not self.writes(args)):
+            return
+        names = [os.fsdecode(x) for x in args[:2] if isinstance(x, str | bytes | os.PathLike)]
+        # `rmtree` names what it removes relative to an open folder.
+        if any(name.startswith(self.folder) for name in names) or (
+            event == "os.remove" and not os.path.isabs(names[0])
+        ):
+            self.count += 1
+            if self.count >= self.at > 0:
+                raise KilledError
+
+    @staticmethod
+    def writes(args: tuple[Any, ...]) -> bool:
+        return bool(args[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
+
+    def __call__(self, folder: Path, at: int, work: Callable[[], object]) -> bool:
+        """Whether `work` died, before change `at` in the folder; with 0 it lives, and `count` is how many there are."""
+        self.folder, self.count, self.at = str(folder), 0, at
+        try:
+            work()
+        except KilledError:
+            return True
+        finally:
+            self.folder = ""
+        return False
+
+
+@pytest.fixture(scope="session")
+def killed() -> Killer:
+    """killed(folder, n, work): whether `work` died, before the n-th change of a file in the folder."""
+    return Killer()

@@ -5,7 +5,6 @@ moved only once a commit is complete, so a download that breaks off leaves the p
 """
 
 import logging
-import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +12,8 @@ from typing import TypeVar
 
 from huggingface_hub import HfApi, constants, hf_hub_download
 
-from minigen.errors import SourceError
+from minigen.errors import MinigenError, SourceError
+from minigen.files import replacing
 from minigen.hub import TEXT_FILES
 from minigen.hub.faults import UnreachableError, explain
 from minigen.weight_files import INDEX, files_in, holds, no_weights, pick_weights, read_index, some
@@ -116,8 +116,8 @@ def _move_ref(snapshot: Path, revision: str) -> None:
         if revision == snapshot.name or (ref.is_file() and ref.read_text() == snapshot.name):
             return
         ref.parent.mkdir(parents=True, exist_ok=True)
-        new = ref.with_name(f"{ref.name}.{os.getpid()}.tmp")
-        new.write_text(snapshot.name)
-        os.replace(new, ref)
-    except OSError as error:  # the model is complete all the same; only a later offline run would miss it
-        _log.warning("cannot note %s in the cache (%s): offline it will not be found", ref, error.strerror)
+        with replacing(ref) as beside:
+            beside.write_text(snapshot.name)
+    except (OSError, MinigenError) as error:  # the model is complete all the same; only a later offline run misses it
+        reason = error.strerror if isinstance(error, OSError) else error
+        _log.warning("cannot note %s in the cache (%s): offline it will not be found", ref, reason)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import shutil
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from minigen.errors import MinigenError
+from minigen.files import workspace
 from minigen.tokenizer import Tokenizer
 from minigen.training.data.answers import ChatRenderer
 from minigen.training.data.chats import ChatEncoder
@@ -63,10 +62,10 @@ def tokens_of(work: Preparation, files: Sequence[Path], cut: int | None) -> tupl
 
 
 def discard(place: Path) -> None:
-    away = place.with_name(f".{uuid.uuid4().hex}")
+    """Removes a folder; others see it whole, or not at all."""
     try:
-        os.rename(place, away)
-        shutil.rmtree(away)
+        with workspace(place) as work:
+            os.rename(place, work / place.name)
     except FileNotFoundError:  # another process did it
         pass
     except OSError as error:

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import glob
 import json
 import os
-import shutil
-import socket
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
@@ -18,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from minigen.errors import MinigenError
-from minigen.files import sync_folder
+from minigen.files import sync_all, sync_folder, workspace
 from minigen.reading import parse_object, read_bytes
 
 FORMAT = 1  # of the folder, and of how documents become tokens: a change of either is a new number
@@ -79,8 +75,12 @@ class Writer:
         self._begin = 0
         self._index: list[tuple[int, int, int, int, int]] = []
         self._files: dict[str, BinaryIO] = {}
-        for name in (TOKENS, MASK):
-            self._files[name] = (folder / name).open("wb")
+        try:
+            for name in (TOKENS, MASK):
+                self._files[name] = (folder / name).open("wb")
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def document_tokens(self) -> int:
@@ -105,7 +105,7 @@ class Writer:
         self._begin = self.tokens
 
     def finish(self, key: str, end_id: int | None, files: list[str]) -> None:
-        """Everything is on the disk after it."""
+        """Writes what the numbers mean."""
         self.close()
         if not self.masked:
             (self.folder / MASK).unlink()
@@ -122,10 +122,6 @@ class Writer:
             files,
         )
         (self.folder / ABOUT).write_text(json.dumps(asdict(about), indent=1, ensure_ascii=True) + "\n")
-        for path in self.folder.iterdir():
-            with path.open("rb+") as file:
-                os.fsync(file.fileno())
-        sync_folder(self.folder)
 
     def close(self) -> None:
         for file in self._files.values():
@@ -155,38 +151,21 @@ def open_shard(folder: Path, key: str) -> Shard | None:
 
 @contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
-    """A folder beside `folder` to fill; it takes that name when the block ends well, else it is removed.
+    """A folder to fill; it becomes `folder` when the block ends well, else it is removed.
 
-    A process that is killed leaves only its half-filled folder under another name, which the next one removes. Where
-    another process was faster its folder stays, for it holds the same. Raises MinigenError where the disk refuses.
+    Where another process was faster its folder stays, for it holds the same. Raises MinigenError where the disk
+    refuses.
     """
-    prefix = f".{folder.name}.{socket.gethostname()}."
-    beside = folder.with_name(f"{prefix}{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        for left in folder.parent.glob(f".*.{glob.escape(socket.gethostname())}.*.tmp"):
-            if not _alive(left.name.split(".")[-3]):
-                shutil.rmtree(left, ignore_errors=True)
-        beside.mkdir()
-        try:
+        with workspace(folder) as beside:
             yield beside
+            sync_all(beside)
             try:
                 os.rename(beside, folder)
             except OSError:
                 if not folder.is_dir():
                     raise
             sync_folder(folder.parent)
-        finally:
-            shutil.rmtree(beside, ignore_errors=True)
     except OSError as error:
         raise MinigenError(f"cannot write {folder}: {error.strerror or error}") from error
-
-
-def _alive(process: str) -> bool:
-    try:
-        os.kill(int(process), 0)
-    except ProcessLookupError:
-        return False
-    except (OSError, ValueError):  # another user's; a name that is not ours
-        return True
-    return True
