@@ -152,12 +152,8 @@ def end_of_turn(rest: str, own: str, said: Callable[[], str], control: Collectio
     here, there = first_control(rest, control), first_control(own, control)
     if here is not None:
         space, name = here
-        same = here == there and rest[:space] == own[:space]
-        if (
-            same
-            or (name == eos and not rest[:space].strip())
-            or (there is not None and first_control(said(), control) == here)
-        ):
+        is_eos = name == eos and not rest[:space].strip()
+        if here == there or is_eos or (there is not None and here == first_control(said(), control)):
             return space + len(name), True
     if rest.startswith(own):
         return len(own), False

@@ -26,7 +26,7 @@ SPECIAL = [
     "<|end_of_role|>", "<|end_of_text|>", "<|end_of_turn|>",
 ]  # fmt: skip
 TEXT = "Hello there, how are you? I'm fine. The cat sat on the mat.\n\n### Response: user assistant system\n"
-ONE, TWO = "I'm fine.\n\nuser", "é assistant 🙂"
+ONE, TWO = "I'm fine.\n\nuser", "the assistant 🙂 é"
 
 
 def said(*contents: str, system: str = "") -> list[dict[str, str]]:
@@ -180,6 +180,8 @@ MARKED = MARKED.replace("CHATML", CHATML).replace("ASK", ASK)
 LOOSE = MARKED.replace("{{ '<|im_start|>assistant\\n' }}{% generation %}", "{% generation %}<|im_start|>assistant\n")
 RETURN = """{% for m in messages %}{{ '<|' + m.role + '|>' + m.content }}{{ '</s>' if loop.last and m.role == \
 'assistant' else '<|end|>' }}{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"""
+ENDED = """{% for m in messages %}{{ '<|' + m.role + '|>' + m.content }}{{ '<|end|>' if m.role == 'assistant' }}\
+{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"""
 LAST = """{% for m in messages %}{{ '<|' + m.role + '|>' + m.content }}{% endfor %}\
 {{ '<|assistant|>' if add_generation_prompt else eos_token }}"""
 NEXT = """{% for m in messages %}{% if m.role == 'user' %}{{ '' if loop.first else eos_token }}[INST] {{ m.content }} \
@@ -201,6 +203,7 @@ OWN = {
     "marks for training": (MARKED, TALK, [f"{ONE}<|im_end|>", f"{TWO}<|im_end|>"]),
     "marks around a header": (LOOSE, TALK, [f"{ONE}<|im_end|>", f"{TWO}<|im_end|>"]),
     "another end of all": (RETURN, TALK, [f"{ONE}<|end|>", f"{TWO}</s>"]),
+    "answers alone end": (ENDED, TALK, [f"{ONE}<|end|>", f"{TWO}<|end|>"]),
     "an end of all alone": (LAST, TALK, [ONE, f"{TWO}</s>"]),  # the next header is none
     "an end with the next turn": (NEXT, TALK, [f" {ONE}</s>", f" {TWO}</s>"]),
     "an answer that is a role": (EACH, said("user", "assistant"), ["assistant<|im_end|>"]),
