@@ -3,12 +3,14 @@
 RUN/step-000500/           config.json, model.safetensors, tokenizer, generation_config.json: a model like any other
 RUN/step-000500/training/  state.safetensors, position.json
 RUN/latest, RUN/best       the name of a folder, as text
+RUN/.step-000500.old.tmp   the checkpoint that was there before one of the same step, until that one stands
 RUN/                       the best checkpoint's model files (the latest's while none has been validated): a model too
                            Runs with --lora-rank have adapter_config.json and adapter_model.safetensors instead.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -26,10 +28,11 @@ import numpy.typing as npt
 from minigen.checkpoint import read_file
 from minigen.errors import CheckpointError, MinigenError
 from minigen.families.saving import write_tensors
-from minigen.files import replacing, sync_all, sync_folder
+from minigen.files import replacing, sync_all, sync_file, sync_folder, workspace
 from minigen.reading import parse_object, read_bytes
+from minigen.training.exchange import POSITION, discard, exchange, place_of, settle
 
-WEIGHTS, STATE, POSITION = "model.safetensors", "training/state.safetensors", "training/position.json"
+WEIGHTS, STATE = "model.safetensors", "training/state.safetensors"
 HASHED = re.compile(r"(training/)?[\w-]+\.safetensors")  # the files of a checkpoint that have a hash
 LARGEST = 1e300  # of a number that is kept; NaN may be
 LATEST, BEST = "latest", "best"
@@ -90,12 +93,11 @@ def save(
     MinigenError where the disk refuses; all that was there is as it was.
     """
     folder = run / name_of(position.step)
-    beside = run / f".{folder.name}.tmp"
     try:
-        for left in run.glob(".*.tmp"):  # of a process that was killed: there is only one at a time
-            shutil.rmtree(left) if left.is_dir() else left.unlink()
-        (beside / "training").mkdir(parents=True)
-        try:
+        run.mkdir(parents=True, exist_ok=True)
+        settle(run)
+        with workspace(folder) as beside:
+            (beside / "training").mkdir()
             for name, content in files.items():
                 (beside / name).write_bytes(content)
             write_tensors(beside / weights, tensors, dtype, metadata)
@@ -103,19 +105,30 @@ def save(
             known = asdict(position) | {"hashes": {name: sha256(beside / name) for name in (weights, STATE)}}
             (beside / POSITION).write_text(json.dumps(known, indent=1) + "\n")
             sync_all(beside)
-            if folder.exists():  # of a run that was resumed from before it
-                os.replace(folder, run / f".{folder.name}.old.tmp")
-            os.replace(beside, folder)
-            sync_folder(run)
-        finally:
-            shutil.rmtree(beside, ignore_errors=True)
-        shutil.rmtree(run / f".{folder.name}.old.tmp", ignore_errors=True)
+            exchange(beside, folder)
         point(run, LATEST, folder.name)
         if position.best_step == position.step:
             point(run, BEST, folder.name)
     except OSError as error:
         raise MinigenError(f"cannot write {folder}: {error.strerror or error}") from error
     return folder
+
+
+def tidy(run: Path, position: Position, keep: int) -> None:
+    """What a process that was killed had still to do, before the run goes on from a checkpoint at `position`.
+
+    Raises MinigenError where the disk refuses.
+    """
+    try:
+        settle(run)
+        best = None if position.best_step is None else place_of(run / name_of(position.best_step))
+        if best is not None and best != pointed(run, BEST):
+            point(run, BEST, best.name)
+    except OSError as error:
+        raise MinigenError(f"cannot write {run}: {error.strerror or error}") from error
+    if pointed(run, LATEST) is not None:
+        prune(run, keep)
+        publish(run)
 
 
 def point(run: Path, name: str, target: str) -> None:
@@ -126,11 +139,15 @@ def point(run: Path, name: str, target: str) -> None:
 def pointed(run: Path, name: str) -> Path | None:
     """The checkpoint that RUN/latest or RUN/best names, if it is there."""
     try:
-        found = read_bytes(run / name, 4096).decode("ascii").strip()
+        target = read_bytes(run / name, 4096).decode("ascii").strip()
     except (OSError, ValueError):
         return None
-    folder = run / found
-    return folder if re.fullmatch(r"step-\d+", found) and (folder / POSITION).is_file() else None
+    return place_of(run / target) if re.fullmatch(r"step-\d+", target) else None
+
+
+def chosen(run: Path) -> Path | None:
+    """The checkpoint that RUN itself is."""
+    return pointed(run, BEST) or pointed(run, LATEST)
 
 
 def publish(run: Path) -> Path:
@@ -138,19 +155,20 @@ def publish(run: Path) -> Path:
 
     Raises MinigenError where the disk refuses.
     """
-    source = pointed(run, BEST) or pointed(run, LATEST)
+    source = chosen(run)
     assert source is not None, "there is a checkpoint"
     paths = sorted((p for p in source.iterdir() if p.is_file()), key=lambda p: (p.name == "config.json", p.name))
     try:
-        for path in paths:
-            beside = run / f".{path.name}.tmp"
-            beside.unlink(missing_ok=True)
-            try:
-                os.link(path, beside)  # a second name takes no room
-            except OSError:  # a file system without such
-                shutil.copyfile(path, beside)
-            os.replace(beside, run / path.name)
-            beside.unlink(missing_ok=True)  # a rename to another name of the same file does nothing
+        with workspace(run / "model") as work:
+            for path in paths:
+                beside = work / path.name
+                try:
+                    os.link(path, beside)  # a second name takes no room
+                except OSError:  # a file system without such
+                    shutil.copyfile(path, beside)
+                    sync_file(beside)
+            for path in paths:
+                os.replace(work / path.name, run / path.name)
         sync_folder(run)
     except OSError as error:
         raise MinigenError(f"cannot write the model into {run}: {error.strerror or error}") from error
@@ -163,13 +181,18 @@ def prune(run: Path, keep: int) -> None:
     kept = {*newest, pointed(run, BEST), pointed(run, LATEST)}
     for folder in steps_in(run):
         if folder not in kept:
-            shutil.rmtree(folder, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                discard(folder)
 
 
 def steps_in(run: Path) -> list[Path]:
     """The checkpoints of a run, the newest first."""
-    found = [path for path in run.glob("step-*") if re.fullmatch(r"step-\d+", path.name)]
-    return sorted(found, key=lambda path: int(path.name[5:]), reverse=True)
+    steps: dict[int, Path] = {}
+    for path in (*run.glob(".step-*.old.tmp"), *run.glob("step-*")):
+        match = re.fullmatch(r"(?:\.step-(\d+)\.old\.tmp|step-(\d+))", path.name)
+        if match is not None:
+            steps[int(match[1] or match[2])] = path
+    return [steps[step] for step in sorted(steps, reverse=True)]
 
 
 def newest(run: Path) -> tuple[Path, Position] | None:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from minigen.backends.base import Tree
 from minigen.errors import MinigenError
+from minigen.files import workspace
 from minigen.model import load
 from minigen.training import checkpoint
 from minigen.training.batch import Batch
@@ -44,8 +45,9 @@ def examine(config: Config, progress: Progress = lambda what, done, total: None)
     Raises MinigenError where that cannot be made.
     """
     config = config.replace(teacher_tokens=min(config.teacher.tokens, TAUGHT))
-    with tempfile.TemporaryDirectory() as folder:
-        yield from checks(build(config, Path(folder), progress), Path(folder))
+    with workspace(Path(tempfile.gettempdir(), "minigen-doctor")) as folder:
+        folder.chmod(0o700)
+        yield from checks(build(config, folder, progress), folder)
 
 
 def checks(setup: Setup, folder: Path) -> Iterator[Check]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import math
 from collections.abc import Mapping
@@ -12,7 +11,7 @@ from types import TracebackType
 from typing import Any
 
 from minigen.errors import MinigenError, UsageError
-from minigen.files import replacing
+from minigen.files import replacing, take_lock
 from minigen.reading import parse_json, read_bytes
 
 NAME = "log.jsonl"
@@ -27,13 +26,9 @@ class RunLog:
         self.path = run / NAME
         try:
             self.lock = (run / ".lock").open("a")
-            try:
-                fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            if take_lock(self.lock.fileno(), wait=False) is False:
                 self.lock.close()
-                raise MinigenError(f"{run} is being trained by another process: wait for it, or end it") from None
-            except OSError:
-                pass  # a file system without locks
+                raise MinigenError(f"{run} is being trained by another process: wait for it, or end it")
             if self.path.exists():
                 kept = [row for row in read_log(run) if row.get("step", 0) <= after]
                 with replacing(self.path) as beside:
@@ -65,17 +60,17 @@ def line(row: Mapping[str, Any]) -> str:
 
 
 def read_log(run: Path) -> list[dict[str, Any]]:
-    """All whole lines; one that a kill cut short is left out, and what is no row of a log.
+    """All whole lines; one that a kill cut short, be it inside a character, is left out, and what is no row of a log.
 
     Raises UsageError where there is no log that can be read.
     """
     try:
-        text = read_bytes(run / NAME, MOST_BYTES).decode("utf-8")
+        content = read_bytes(run / NAME, MOST_BYTES)
     except (OSError, ValueError) as error:
-        reason = "not UTF-8" if isinstance(error, UnicodeDecodeError) else getattr(error, "strerror", None) or error
+        reason = getattr(error, "strerror", None) or error
         raise UsageError(f"cannot read {run / NAME}: {reason}: name the folder of a run") from error
     rows = []
-    for text_line in text.split("\n")[:-1]:
+    for text_line in content.split(b"\n")[:-1]:
         try:
             row = parse_json(text_line)
         except ValueError:

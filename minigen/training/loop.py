@@ -75,6 +75,7 @@ class Loop:
         with contextlib.ExitStack() as stack:
             if self.leads:
                 self.log = stack.enter_context(RunLog(self.folder, self.position.step))
+                checkpoint.tidy(self.folder, self.position, self.config.run.keep)
                 self.trackers = trackers(self.folder, self.config)
             for tracker in self.trackers:
                 stack.callback(tracker.close)
@@ -92,9 +93,7 @@ class Loop:
                 except MinigenError as error:
                     kind = SharedError if isinstance(error, SharedError) else MinigenError
                     raise kind(f"{error}; {self.whole()}") from error
-        published = checkpoint.pointed(self.folder, checkpoint.BEST) or checkpoint.pointed(
-            self.folder, checkpoint.LATEST
-        )
+        published = checkpoint.chosen(self.folder)
         done = self.position.step
         return Outcome(done, done < steps, published, self.last, time.perf_counter() - began)
 

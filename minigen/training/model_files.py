@@ -12,11 +12,12 @@ from minigen.backends.base import DTYPES
 from minigen.chat.format import ChatFormat
 from minigen.chat.template import ChatTemplate
 from minigen.checkpoint import read_config, read_headers
-from minigen.errors import MinigenError, SourceError, UsageError
+from minigen.errors import SourceError, UsageError
 from minigen.families import find_family
 from minigen.families.adapters import is_adapter
 from minigen.families.copies import build_as_stored
 from minigen.families.quantization import read_declared
+from minigen.files import new_folder
 from minigen.reading import at_home
 from minigen.tokenizer import Tokenizer
 from minigen.training.chat_formats import chat_format
@@ -177,8 +178,7 @@ def fetch_gpt2(folder: Path) -> None:
     from huggingface_hub import hf_hub_download
 
     try:
-        folder.mkdir()
-        shutil.copyfile(hf_hub_download(GPT2, "tokenizer.json", library_name="minigen"), folder / "tokenizer.json")
+        path = hf_hub_download(GPT2, "tokenizer.json", library_name="minigen")
     except Exception as error:  # each version of huggingface_hub lets another transport's errors through
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise SourceError(
@@ -187,22 +187,21 @@ def fetch_gpt2(folder: Path) -> None:
     # The hub's own says in the model's config.json what ends a text, which is none of a new model's files.
     ends = dict.fromkeys(("bos_token", "eos_token", "unk_token"), END)
     settings = {"tokenizer_class": "GPT2Tokenizer", **ends, "add_prefix_space": False}
-    (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=1) + "\n")
+    with new_folder(folder) as beside:
+        shutil.copyfile(path, beside / "tokenizer.json")
+        (beside / "tokenizer_config.json").write_text(json.dumps(settings, indent=1) + "\n")
 
 
 def copy_tokenizer(source: Path, folder: Path) -> None:
     """The files of a tokenizer, and whatever says how chats are written. Raises MinigenError."""
     tokenizer = open_tokenizer(source)
     paths = [source / name for name in (*FILES, TEMPLATE, OLD_TEMPLATE)] + sorted(source.glob("*.tiktoken"))
-    try:
-        folder.mkdir()
+    with new_folder(folder) as beside:
         for path in paths:
             if path.is_file():
-                shutil.copyfile(path, folder / path.name)
+                shutil.copyfile(path, beside / path.name)
         if tokenizer.kind == "bytes":
-            (folder / "config.json").write_text('{"tokenizer": "bytes"}\n')
-    except OSError as error:
-        raise MinigenError(f"cannot copy the tokenizer of {source} to {folder}: {error.strerror or error}") from error
+            (beside / "config.json").write_text('{"tokenizer": "bytes"}\n')
 
 
 def text_files(config: Config, tokenizer: Tokenizer, folder: Path, ends: Sequence[int]) -> dict[str, bytes]:

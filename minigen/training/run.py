@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,10 +16,10 @@ from minigen.training import checkpoint
 from minigen.training.checkpoint import Position
 from minigen.training.config import FREE, LORA, SETTINGS, SHAPE, Config, checked
 from minigen.training.presets import preset
+from minigen.training.run_folder import MARK, SAVED, making
 from minigen.training.setup import Progress, Setup, absolute, build
 from minigen.training.toml_file import read_toml, to_toml
 
-SAVED = "train.toml"
 BROUGHT = (*SHAPE, "tokenizer")  # what comes with `--from`
 
 Start = tuple[Path, Position]  # a checkpoint and what it says
@@ -85,26 +84,9 @@ def begin(
 
 
 def make(config: Config, out: Path, progress: Progress, group: Group) -> Setup:
-    if out.exists():
-        if not out.is_dir() or any(out.iterdir()):
-            if (out / SAVED).is_file():
-                raise UsageError(f"{out} has a run already: go on with --resume {out}, or name another --out")
-            raise UsageError(f"{out} is there already, and not empty: name another folder for --out")
-        made = False
-    else:
-        made = True
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise MinigenError(f"cannot make {out}: {error.strerror or error}") from error
-    try:
+    with making(out):
         setup = build(config, out, progress, group)
         write(out, setup.config)
-    except BaseException:
-        shutil.rmtree(out, ignore_errors=True)
-        if not made:
-            out.mkdir(exist_ok=True)
-        raise
     return setup
 
 
@@ -171,4 +153,5 @@ def take_up(run: Path, given: Mapping[str, Any], progress: Progress, group: Grou
             )
     if group.rank == 0:
         write(run, setup.config)
+        (run / MARK).unlink(missing_ok=True)  # of a process that was killed when all but this was done
     return setup, start

@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +16,10 @@ import numpy as np
 import pytest
 
 from minigen.errors import CheckpointError, MinigenError
-from minigen.training import checkpoint
+from minigen.training import checkpoint, exchange
 from minigen.training.checkpoint import Position
 
+Killed = Callable[[Path, int, Callable[[], object]], bool]
 FILES = {"config.json": b"{}", "vocab.json": b"[]"}
 
 
@@ -96,7 +99,7 @@ KILL = """
 import os, sys
 from pathlib import Path
 import numpy as np
-from minigen.training import checkpoint
+from minigen.training import checkpoint, exchange
 run, what, number = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 module = os if what in ("replace", "fsync") else checkpoint
 whole, count = getattr(module, what), 0
@@ -144,6 +147,115 @@ def test_the_same_step_again(tmp_path: Path) -> None:
     folder = save(tmp_path, 2)
     assert checkpoint.read_position(folder).step == 2
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def steps(run: Path) -> dict[int, float]:
+    """What a reader finds in each checkpoint, all of them whole: step -> its number."""
+    found = [(checkpoint.read_position(folder), checkpoint.read_state(folder)) for folder in checkpoint.steps_in(run)]
+    return {position.step: float(state["w"][0, 0]) for position, state in found}
+
+
+@pytest.mark.parametrize("number", [2, 1], ids=["the same", "another"])
+def test_the_same_step_killed_at_every_point(tmp_path: Path, killed: Killed, number: int) -> None:
+    """A checkpoint of a step that is there is lost at no moment: a reader finds the old one, or the new one."""
+    run, before = tmp_path / "run", tmp_path / "before"
+    save(before, 1, 1)
+    save(before, 2, 2)
+    checkpoint.publish(before)
+
+    def again() -> None:
+        state = {"w": arrays(number)["w"] + 10}
+        position = Position(number, best_step=number, best_loss=0.5, data="d", tokenizer="t")
+        checkpoint.save(run, position, FILES, state, "float32", state)
+        checkpoint.prune(run, 2)
+        checkpoint.publish(run)
+
+    at, alive = 0, False
+    while not alive:
+        at += 1
+        shutil.rmtree(run, ignore_errors=True)
+        shutil.copytree(before, run)
+        alive = not killed(run, at, again)
+        found = steps(run)
+        assert set(found) == {1, 2}
+        assert found[number] in ((number + 10,) if alive else (number, number + 10))
+        assert checkpoint.newest(run) is not None
+        assert checkpoint.pointed(run, "best") is not None
+        weights = {(folder / "model.safetensors").read_bytes() for folder in (*checkpoint.steps_in(run), before)}
+        assert (run / "model.safetensors").read_bytes() in weights
+        again()
+        assert steps(run)[number] == number + 10
+        assert [path.name for path in run.iterdir() if path.name.startswith(".")] == []
+    assert at > 40
+
+
+def test_old_ones_go_as_a_whole(tmp_path: Path, killed: Killed) -> None:
+    run = tmp_path / "run"
+    for at in range(1, 12):
+        for step in (1, 2, 3):
+            save(run, step)
+        assert killed(run, at, lambda: checkpoint.prune(run, 1))
+        assert set(steps(run)) in ({1, 2, 3}, {1, 3}, {3})
+        assert set(steps(run)) == {int(folder.name[5:]) for folder in run.glob("step-*")}
+    assert 2 not in steps(run)
+
+
+def test_what_an_older_version_left(tmp_path: Path) -> None:
+    """It removed the old checkpoint, and then gave its name to the new one."""
+    folder = save(tmp_path, 2, 2)
+    folder.rename(exchange.old_name(folder))
+    (tmp_path / ".step-000003.tmp").mkdir()
+    (tmp_path / ".notes.tmp").mkdir()  # nobody of ours
+    newest = checkpoint.newest(tmp_path)
+    assert newest is not None
+    assert newest[0] == exchange.old_name(folder)
+    assert checkpoint.publish(tmp_path) == newest[0]
+    exchange.settle(tmp_path)
+    assert checkpoint.pointed(tmp_path, "latest") == folder
+    # Where both are there the new one stands, unless it is no checkpoint.
+    shutil.copytree(folder, exchange.old_name(folder))
+    (folder / exchange.POSITION).unlink()
+    assert checkpoint.pointed(tmp_path, "latest") == exchange.old_name(folder)
+    exchange.settle(tmp_path)
+    assert steps(tmp_path) == {2: 2.0}
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == [".notes.tmp"]
+
+
+def test_the_disk_refuses_the_exchange(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each rename of a save in turn: the old checkpoint has its name again."""
+    folder = save(tmp_path, 2, 2)
+    replace = os.replace
+    for refused in (1, 2):
+        left = refused
+
+        def fail(source: Any, target: Any) -> None:
+            nonlocal left
+            left -= 1
+            if left == 0:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            replace(source, target)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "replace", fail)
+            with pytest.raises(MinigenError, match=r"^cannot write .*step-000002: Input/output error$"):
+                save(tmp_path, 2, 2)
+        assert checkpoint.steps_in(tmp_path) == [folder]
+        assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_what_was_still_to_do(tmp_path: Path) -> None:
+    """A process that dies after the latest checkpoint has its name has not named the best, nor published it."""
+    save(tmp_path, 1, 1)
+    checkpoint.publish(tmp_path)
+    save(tmp_path, 2, 2)
+    (tmp_path / "best").write_text("step-000001\n")
+    newest = checkpoint.newest(tmp_path)
+    assert newest is not None
+    checkpoint.tidy(tmp_path, newest[1], 1)
+    assert checkpoint.pointed(tmp_path, "best") == tmp_path / "step-000002"
+    assert [path.name for path in checkpoint.steps_in(tmp_path)] == ["step-000002"]
+    weights = (tmp_path / "step-000002/model.safetensors").read_bytes()
+    assert (tmp_path / "model.safetensors").read_bytes() == weights
 
 
 def test_a_damaged_checkpoint_is_passed_over_aloud(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
