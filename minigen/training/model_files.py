@@ -19,8 +19,8 @@ from minigen.training.chat_formats import chat_format
 from minigen.training.config import RECURRENT, Config, ModelConfig
 from minigen.training.data import open_tokenizer
 from minigen.training.data.cutting import END
-from minigen.training.data.encoding import Progress
 from minigen.training.data.identity import FILES
+from minigen.training.data.learning import MERGING
 from minigen.training.data.vocabulary import train_tokenizer
 
 KINDS = {"characters": "char", "bytes": "bytes"}  # what config.json's "tokenizer" calls our own kinds
@@ -134,7 +134,7 @@ def from_folder(config: Config) -> Path | None:
 def make_tokenizer(
     config: Config,
     folder: Path,
-    progress: Progress = lambda done, total: None,
+    progress: Callable[[str, int, int], None] = lambda what, done, total: None,
     more: Callable[[], Sequence[str]] = tuple,
 ) -> None:
     """Puts the tokenizer that `config` names into the new folder. Where it is learned, `more` is asked for files beside
@@ -142,11 +142,15 @@ def make_tokenizer(
 
     Raises MinigenError.
     """
+
+    def read(done: int, total: int) -> None:
+        progress("learning the tokenizer", done, total)
+
     wanted, found = config.data.tokenizer, chat_format(config.data.chat)
     kind, _, size = wanted.partition(":")
     if wanted in ("char", "bytes"):
         train_tokenizer(
-            [*config.data.data, *more()], folder, kind=kind, separator=config.data.separator or None, progress=progress
+            [*config.data.data, *more()], folder, kind=kind, separator=config.data.separator or None, progress=read
         )
     elif kind == "bpe" and not Path(wanted).is_dir():
         if not size.isdecimal():
@@ -157,7 +161,8 @@ def make_tokenizer(
             int(size),
             special=found.tokens if found else (),
             separator=config.data.separator or None,
-            progress=progress,
+            progress=read,
+            merging=lambda: progress(MERGING, 0, 0),
         )
     elif wanted == "gpt2" and not Path(wanted).is_dir():
         fetch_gpt2(folder)
