@@ -21,9 +21,18 @@ from minigen.backends.base import Array, Backend
 from minigen.checkpoint import FLOAT_DTYPES, TensorInfo, read_file, read_metadata
 from minigen.errors import CheckpointError, SourceError
 from minigen.hub import resolve
-from minigen.weight_files import INDEX, PICKLES, SINGLE, files_in, holds, read_object, some
+from minigen.weight_files import (
+    ADAPTER_CONFIG,
+    ADAPTER_WEIGHTS,
+    files_in,
+    holds,
+    is_adapter_of,
+    no_adapter_weights,
+    read_object,
+    some,
+)
 
-CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+CONFIG, WEIGHTS = ADAPTER_CONFIG, ADAPTER_WEIGHTS
 PREFIX = "base_model.model."  # of every name: PEFT's own two wrappers
 BASE_KEY = "minigen_base"  # in the metadata of the weights: the fingerprint of the model that it was trained on
 
@@ -124,8 +133,7 @@ def key_of(name: str, prefix: str) -> str:
 
 def is_adapter(folder: Path) -> bool:
     """Whether a folder holds an adapter and no whole model. Raises CheckpointError where it cannot be read."""
-    names = files_in(folder)
-    return CONFIG in names and SINGLE not in names and INDEX not in names
+    return is_adapter_of(files_in(folder))
 
 
 def read_adapter(folder: Path) -> Adapter:
@@ -136,9 +144,7 @@ def read_adapter(folder: Path) -> Adapter:
     values = read_object(folder / CONFIG)
     refuse_variants(values, folder / CONFIG)
     if WEIGHTS not in names:
-        pickles = [name for name in names if name.startswith("adapter_model") and name.endswith(PICKLES)]
-        what = f"only as a pickle ({pickles[0]}), which can run code: save it as safetensors" if pickles else "none"
-        raise CheckpointError(f"{folder} has no {WEIGHTS}; the weights of the adapter are there {what}")
+        raise CheckpointError(no_adapter_weights(names, str(folder)))
     base, revision = values.get("base_model_name_or_path") or "", values.get("revision")
     if not isinstance(base, str) or not isinstance(revision, str | None):
         raise CheckpointError(f"{folder / CONFIG}: base_model_name_or_path and revision must be texts")
