@@ -1,7 +1,8 @@
 """A hub model as a folder: what to download and what the cache already has. Imported only for a hub id.
 
-The files come from one commit, by exact name, the weights last. The cache's note of where a branch stands is
-moved only once a commit is complete, so a download that breaks off leaves the previous model usable.
+The files come from one commit, by exact name, the weights last, and each is checked against what the hub states of it.
+The cache's note of where a branch stands is moved only once a commit is complete, so a download that breaks off leaves
+the previous model usable.
 """
 
 import logging
@@ -13,11 +14,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from huggingface_hub import HfApi, constants, hf_hub_download
+from huggingface_hub import HfApi, constants, hf_hub_download, try_to_load_from_cache
 
 from minigen.errors import SourceError
 from minigen.hub import TEXT_FILES
 from minigen.hub.faults import UnreachableError, explain
+from minigen.hub.verify import Stated, check_download
 from minigen.weight_files import (
     ADAPTER_CONFIG,
     ADAPTER_WEIGHTS,
@@ -41,8 +43,8 @@ _T = TypeVar("_T")
 def fetch(repo: str, revision: str, *, offline: bool) -> Path:
     """The folder of one commit of a hub model, complete.
 
-    Errors: SourceError if it can neither be fetched nor found in the cache, or has no weights that minigen
-    reads; CheckpointError if its shard index is not usable.
+    Errors: SourceError if it can neither be fetched nor found in the cache, has no weights that minigen reads, or comes
+    with other bytes than the hub states; CheckpointError if its shard index is not usable.
     """
     place = repo if revision == "main" else f"{repo}@{revision}"
     if offline or constants.HF_HUB_OFFLINE:
@@ -75,13 +77,19 @@ def _download(repo: str, revision: str, place: str) -> Path:
     api = HfApi(library_name="minigen")
     timeout = constants.HF_HUB_ETAG_TIMEOUT
     with _said_if_slow(place):
-        info = ask("", lambda: api.model_info(repo, revision=revision, timeout=timeout))
+        info = ask("", lambda: api.model_info(repo, revision=revision, timeout=timeout, files_metadata=True))
     commit = info.sha or revision
-    names = sorted(file.rfilename for file in info.siblings or () if "/" not in file.rfilename)
+    files = {str(file.rfilename): Stated.listed(file) for file in info.siblings or ()}
+    stated = {name: file for name, file in files.items() if "/" not in name}
+    names = sorted(stated)
     begin, weights = _begin(names, place)
 
     def get(name: str) -> Path:
-        return Path(ask(name, lambda: hf_hub_download(repo, name, revision=commit, library_name="minigen")))
+        there = isinstance(ask(name, lambda: try_to_load_from_cache(repo, name, revision=commit)), str)
+        path = Path(ask(name, lambda: hf_hub_download(repo, name, revision=commit, library_name="minigen")))
+        if not there:
+            check_download(path, stated.get(name, Stated()), place)
+        return path
 
     folder = get(begin).parent
     for name in names:

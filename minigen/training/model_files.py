@@ -176,9 +176,13 @@ def fetch_gpt2(folder: Path) -> None:
     """GPT-2's vocabulary from the hub, or its cache. Raises SourceError."""
     from huggingface_hub import hf_hub_download
 
+    from minigen.hub.verify import Stated, check_download
+
     try:
         folder.mkdir()
-        shutil.copyfile(hf_hub_download(GPT2, "tokenizer.json", library_name="minigen"), folder / "tokenizer.json")
+        path = Path(hf_hub_download(GPT2, "tokenizer.json", library_name="minigen"))
+        check_download(path, Stated(), GPT2)
+        shutil.copyfile(path, folder / "tokenizer.json")
     except Exception as error:  # each version of huggingface_hub lets another transport's errors through
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise SourceError(

@@ -155,6 +155,12 @@ def test_an_adapter_that_broke_off(hub, cache, no_pause):
     assert refused("org/lora", offline=True) == expected
 
 
+def test_an_adapter_whose_weights_are_others(hub):
+    hub.add("org/lora", ADAPTER)
+    hub.sent["adapter_model.safetensors"] = b"two matricez"
+    assert "its SHA-256 is" in refused("org/lora")
+
+
 def model_files(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
