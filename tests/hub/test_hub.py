@@ -27,6 +27,7 @@ FILES = {
     "generation_config.json": b"{  }",
     "tokenizer.json": b'{"a": 1}',
     "tokenizer_config.json": b"{} ",
+    "added_tokens.json": b'{"a": 2}',
     "chat_template.jinja": b"{{ messages }}",
     SINGLE: WEIGHTS,
 }
