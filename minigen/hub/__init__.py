@@ -75,7 +75,7 @@ def resolve(source: str | os.PathLike[str] | None, *, offline: bool = False) -> 
         if "/" in repo:
             raise
         # A word may be a model of the hub's first days (gpt2), and is more often a folder that is not there.
-        raise SourceError(f"no folder {shown} here, and {error}") from error
+        raise SourceError(f"no folder {text!r:.100} here, and {error}") from error
 
 
 def _is_repo(name: str) -> bool:

@@ -47,19 +47,23 @@ def test_one_that_has_an_owner_now(hub):
 def test_what_is_nothing_is_both(hub, cache):
     hub.add("gpt2", FILES)
     login = "set HF_TOKEN or run 'hf auth login'"
-    said = f"no folder my-modle here, and {hub.url} has no model my-modle, or it is private: check the name, or {login}"
+    said = (
+        f"no folder 'my-modle' here, and {hub.url} has no model my-modle, or it is private: check the name, or {login}"
+    )
     assert refused("my-modle") == said
-    said = f"no folder gpt2@v9 here, and gpt2 has no revision 'v9': see {hub.url}/gpt2/tree/main"
+    said = f"no folder 'gpt2@v9' here, and gpt2 has no revision 'v9': see {hub.url}/gpt2/tree/main"
     assert refused("gpt2@v9") == said
     hub.stop()
     message = refused("my-modle")
-    assert message.startswith(f"no folder my-modle here, and cannot reach {hub.url} (")
+    assert message.startswith(f"no folder 'my-modle' here, and cannot reach {hub.url} (")
     assert message.endswith(f"and my-modle is not in the cache {cache}: check the connection and try again")
 
 
 @pytest.mark.parametrize("source", ["my-modle", "my-modle@v1", "runs.old"])
 def test_offline_no_socket_is_opened(hub, cache, sockets, source):
-    assert refused(source, offline=True) == f"no folder {source} here, and {source} is not in the cache {cache}: {ONCE}"
+    assert (
+        refused(source, offline=True) == f"no folder {source!r} here, and {source} is not in the cache {cache}: {ONCE}"
+    )
     assert not sockets
 
 
