@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -92,7 +92,7 @@ class Settings:
                 token_id = special_tokens.setdefault(name, special.get(name, vocab.get(name, -1)))
             ends.append(token_id)
         bos_id, eos_id = ends
-        self._warn_of_names({**vocab, **special}, eos_id)
+        self._warn_of_names([name for name in self.texts if name not in special and name not in vocab], eos_id)
         self._warn_of_ids(size, bos_id, eos_id)
         return Controls(special_tokens, bos_id, eos_id, self._start(bos_id, start_ids))
 
@@ -111,12 +111,12 @@ class Settings:
             )
         return (bos_id, *given) if self.add_bos else given[1:]
 
-    def _warn_of_names(self, known: Mapping[str, int], eos_id: int | None) -> None:
-        lacking = [f"{key} is {name!r:.60}" for key, name in self.named.items() if name not in known]
-        lacking += [f"{name!r:.60} is a special token" for name in self.listed if name not in known]
+    def _warn_of_names(self, absent: Collection[str], eos_id: int | None) -> None:
+        lacking = [f"{key} is {name!r:.60}" for key, name in self.named.items() if name in absent]
+        lacking += [f"{name!r:.60} is a special token" for name in self.listed if name in absent]
+        where = self.place.parent
         if not lacking:
             return
-        where = self.place.parent
         log.warning("%s: %s: no such token in the vocabulary, so it counts as none", where, shortened(lacking))
         if "eos_token" in self.named and eos_id is None:
             log.warning("%s: no token is left that ends a text: an answer goes on to its limit", where)

@@ -115,7 +115,9 @@ def _all_added(
     taken = {i: name for name, i in vocab.items()} if settings.added or settings.older else {}
     taken |= {token.id: token.content for token in tokens.values()}
     contradictions = []
-    for token in (*settings.added, *settings.older):
+    by_config = dict.fromkeys(token.content for token in settings.added)
+    older = [token for token in settings.older if token.content not in by_config]
+    for token in (*settings.added, *older):
         name, there = token.content, tokens.get(token.content)
         known = vocab.get(name) if there is None else there.id
         if known is not None and known != token.id:
@@ -125,7 +127,7 @@ def _all_added(
             contradictions.append(f"the id {token.id} is {taken[token.id]!r:.60}, not {name!r:.60}")
             continue
         special = token.special or (there is not None and there.special)
-        chosen = there if there is not None and token in settings.older else token
+        chosen = token if there is None or name in by_config else there
         tokens[name] = chosen.as_control() if special else chosen
         taken[token.id] = name
     if contradictions:
@@ -134,16 +136,15 @@ def _all_added(
     names = dict.fromkeys(settings.texts)
     tokens |= {name: tokens[name].as_control() for name in names if name in tokens}
     loose = [name for name in names if name not in tokens and name in vocab]
-    in_texts = _in_texts(spec["model"]) if set(loose) - ends else set()
+    in_texts = _in_texts(spec["model"], vocab) if set(loose) - ends else set()
     for name in loose:
         if name in ends or name not in in_texts:
             tokens[name] = added_token(path, {"id": vocab[name], "content": name, "special": True})
     return list(tokens.values())
 
 
-def _in_texts(model: Mapping[str, Any]) -> set[str]:
+def _in_texts(model: Mapping[str, Any], vocab: Mapping[str, int]) -> set[str]:
     """The entries of a vocabulary that an ordinary text may hold, so that they cannot be kept for control."""
-    vocab = read_vocab(Path(), model)
     if model.get("type") == "Unigram":
         return set(vocab)
     merges = (merge.split(" ") if isinstance(merge, str) else merge for merge in model.get("merges") or ())
