@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from minigen.errors import ChatError, MinigenError, UsageError
 
 from .model_arguments import add_model_arguments, add_speculation_arguments, load_draft, load_model
+from .parser import Parser, say
 from .sampling_arguments import add_sampling_arguments, sampling_settings
 from .terminal import harmless
 from .texts import read_text
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 NEWEST = "the newest"  # --resume without a name
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: Parser) -> None:
     add_model_arguments(parser)
     group = parser.add_argument_group("the conversation")
     group.add_argument("--system", metavar="TEXT", help="system prompt")
@@ -118,7 +119,6 @@ def talk(app: ChatApp, resumed: bool) -> None:
     from .chat_app import data_folder
     from .chat_commands import Leave, handle
     from .chat_prompt import LinePrompt
-    from .main import say
 
     signal.signal(signal.SIGINT, lambda signum, frame: None)  # outside of an answer it is a key; see LinePrompt.ask
     prompt = LinePrompt(app, data_folder())

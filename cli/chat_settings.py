@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from minigen.chat.engine import CHAT_SETTINGS
 from minigen.errors import UsageError
+from minigen.spellings import advice, spellings
 
 from .chat_app import ChatApp, tell_plain
 from .chat_views import settings_shown, settings_view
 from .chat_words import unquoted, words_of
 
-ALIASES = {"temp": "temperature", "no_repeat_ngram": "no_repeat_ngram_size", "n": "max_tokens"}
+KNOWN = (*CHAT_SETTINGS, "overflow", "context")
 
 
 def system(app: ChatApp, rest: str) -> None:
@@ -26,12 +28,14 @@ def system(app: ChatApp, rest: str) -> None:
 def set_(app: ChatApp, rest: str) -> None:
     name, _, value = rest.partition(" ")
     name = name.lstrip("-").replace("-", "_")
-    name, value = ALIASES.get(name, name), value.strip()
+    name, value = spellings(KNOWN).get(name, name), value.strip()
     if not name:
         print(settings_view(app.chat), end="")
         return
     if not value:
         raise UsageError(f"/set {name} takes a value, or the word default")
+    if name not in KNOWN:
+        raise UsageError(f"{name} is no setting of a chat: {advice(name, KNOWN)}")
     if name == "overflow":
         app.chat.set_window(value, app.chat.context)
     elif name == "context":

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from minigen.errors import TokenizerError
+from minigen.reading import load_json, read_bytes
 from minigen.tokenizer.base import Controls
 from minigen.tokenizer.special import AddedToken, added_tokens, listed_tokens, named_tokens, older_tokens
 
@@ -22,21 +23,23 @@ log = logging.getLogger("minigen")
 def read_text(path: Path) -> str:
     """Raises TokenizerError where the file cannot be read or is not UTF-8."""
     try:
-        return path.read_bytes().decode("utf-8")
+        return read_bytes(path).decode("utf-8")
     except OSError as error:
         raise TokenizerError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise TokenizerError(f"{path}: not UTF-8: byte 0x{error.object[error.start]:02X} at {error.start}") from None
+    except ValueError as error:
+        raise TokenizerError(f"{path}: {error}") from None
 
 
-def parse_json(path: Path, text: str) -> Any:
-    """Raises TokenizerError where the text is not JSON."""
+def parse_json(path: Path, text: str, *, halves: bool = False) -> Any:
+    """Raises TokenizerError where the text is not JSON, or not within the bounds of `load_json`."""
     try:
-        return json.loads(text)
+        return load_json(text, halves=halves)
     except json.JSONDecodeError as error:
         where = f"line {error.lineno} column {error.colno}"
         raise TokenizerError(f"{path}: not valid JSON: {error.msg} at {where}") from None
-    except (RecursionError, ValueError) as error:  # too deep; a number of more than 4300 digits
+    except ValueError as error:  # too deep, say; a number of more than 4300 digits
         raise TokenizerError(f"{path}: not usable JSON: {error}") from None
 
 

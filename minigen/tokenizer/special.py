@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from minigen.errors import TokenizerError
+from minigen.reading import is_id
 
 SPECIAL = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 LISTS = ("additional_special_tokens", "extra_special_tokens")
 DECODER = "added_tokens_decoder"
+MOST_IDS = 2**31  # the libraries count tokens in 32 bits
 
 
 @dataclass(frozen=True)
@@ -34,9 +36,9 @@ class AddedToken:
 def added_token(path: Path, entry: Any, key: object = None) -> AddedToken:
     """From an entry of `added_tokens` (tokenizer.json) or, with its key, `added_tokens_decoder`."""
     fields = dict(entry) if isinstance(entry, dict) else {}
-    token_id = int(key) if isinstance(key, str) and key.isdecimal() else fields.get("id")
+    token_id = int(key) if isinstance(key, str) and is_id(key) else fields.get("id")
     content = fields.get("content")
-    if type(token_id) is not int or token_id < 0 or not isinstance(content, str) or not content:
+    if type(token_id) is not int or not 0 <= token_id < MOST_IDS or not isinstance(content, str) or not content:
         raise TokenizerError(f"{path}: an added token needs an id and a content: {entry!r:.80}")
     special = bool(fields.get("special", False))
     flags = {name: bool(fields.get(name, False)) for name in ("single_word", "lstrip", "rstrip")}
