@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import pty
 import re
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from importlib import import_module
@@ -93,3 +95,15 @@ def test_where_there_is_no_terminal_it_is_one_line(
     with progress.Busy("merging") as busy:
         busy.timer.join()
     assert capsys.readouterr().err == "minigen: merging, which may take a while\n"
+
+
+def test_a_warning_of_a_thread_comes_out(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """After one of the main thread, which must let the handler go."""
+    logger = logging.getLogger("minigen")
+    monkeypatch.setattr(logger, "handlers", [])
+    import_module("minigen.cli.warning_lines").warn_on_stderr()
+    logger.warning("first")
+    thread = threading.Thread(target=logger.warning, args=("second",), daemon=True)
+    thread.start()
+    thread.join(30)
+    assert capsys.readouterr().err == "minigen: warning: first\nminigen: warning: second\n"
