@@ -62,6 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         say(str(error))
         return error.exit_code
     except KeyboardInterrupt:
+        leave_threads()
         return 130
     except BrokenPipeError:  # the reader left, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -74,6 +75,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         say("out of memory: use a smaller model, a shorter prompt or fewer samples")
         return 1
+
+
+def leave_threads() -> None:
+    """Ends the process here where a library still works in a thread of ours: it would go on, or be torn to pieces."""
+    learning = sys.modules.get("minigen.training.data.learning")
+    if learning is not None and learning.still_learning():
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        os._exit(130)
 
 
 def dispatch(argv: list[str]) -> int:

@@ -57,6 +57,51 @@ class Bar:
             self.progress.update(self.task, completed=done)
 
 
+class Busy:
+    """For work that nobody can count: after DELAY one line says that it goes on, on a terminal with its seconds."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.progress: Progress | None = None
+
+    def __enter__(self) -> Busy:
+        if sys.stderr.isatty():
+            progress = make_clock()
+            if progress.console.is_interactive:
+                self.progress = progress
+                progress.add_task(self.name, total=None)
+        self.timer = threading.Timer(DELAY, self.show)
+        self.timer.daemon = True
+        self.timer.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.timer.cancel()
+        self.timer.join()
+        if self.progress is not None:
+            self.progress.stop()
+
+    def show(self) -> None:
+        if self.progress is not None:
+            self.progress.start()
+        else:
+            print(f"minigen: {self.name}, which may take a while", file=sys.stderr, flush=True)
+
+
+def make_clock() -> Progress:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=16),
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+        transient=True,
+        redirect_stdout=False,
+    )
+
+
 def make_progress(unit: str, refresh: float = 10) -> Progress:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from .parser import Parser
-from .progress import Bar
+from .train import Reading
 
 
 def add_arguments(parser: Parser) -> None:
@@ -37,10 +37,11 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from minigen.training.data.learning import MERGING
     from minigen.training.data.vocabulary import train_tokenizer
 
     out = Path(args.out)
-    with Bar("reading", "bytes") as bar:
+    with Reading() as reading:
         made = train_tokenizer(
             args.files,
             out,
@@ -48,7 +49,8 @@ def run(args: argparse.Namespace) -> int:
             kind=args.kind,
             special=args.special,
             separator=args.separator,
-            progress=bar.reach,
+            progress=lambda done, total: reading("reading", done, total),
+            merging=lambda: reading(MERGING, 0, 0),
         )
     documents = f"{made.documents:,} document" + "s" * (made.documents != 1)
     print(f"{out}: {made.tokenizer.vocab_size:,} tokens, from {documents} ({made.bytes / 1e6:.3g} MB)")

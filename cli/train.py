@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from minigen.errors import MinigenError, SharedError, UsageError
 
 from .parser import Parser
-from .progress import Bar
+from .progress import Bar, Busy
 
 if TYPE_CHECKING:
     import dataclasses
@@ -159,13 +159,13 @@ def default_out(config: Config) -> Path:
 
 
 class Reading:
-    """What is prepared before a run, as a bar a task, where it is `shown`."""
+    """What is prepared before a run, as a bar a task, where it is `shown`. A task of 0 parts has none to count."""
 
     def __init__(self, shown: bool = True) -> None:
         self.shown = shown
 
     def __enter__(self) -> Reading:
-        self.bar: Bar | None = None
+        self.bar: Bar | Busy | None = None
         self.name = ""
         return self
 
@@ -176,10 +176,11 @@ class Reading:
             return
         if what != self.name:
             self.__exit__()
-            self.name, self.bar = what, Bar(what, "tokens" if what == WRITING else "bytes")
+            unit = "tokens" if what == WRITING else "bytes"
+            self.name, self.bar = what, Bar(what, unit) if total else Busy(what)
             self.bar.__enter__()
-        assert self.bar is not None
-        self.bar.reach(done, total)
+        if isinstance(self.bar, Bar):
+            self.bar.reach(done, total)
 
     def __exit__(self, *error: object) -> None:
         if self.bar is not None:

@@ -25,7 +25,7 @@ class WarningLines(logging.StreamHandler):  # type: ignore[type-arg]
     def hold(self) -> None:
         self.held = self.held or []
 
-    def release(self) -> None:
+    def let_go(self) -> None:
         held, self.held = self.held or [], None
         for record in held:
             self.emit(record)
@@ -46,4 +46,4 @@ def held_warnings() -> Iterator[None]:
         yield
     finally:
         for handler in handlers:
-            handler.release()
+            handler.let_go()

@@ -14,6 +14,7 @@ from minigen.reading import parse_object, read_bytes
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")
+ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"  # as PEFT calls them
 EXPECTED = f"{SINGLE}, or {INDEX} and the files that it names"
 
 LONG_NAME = 256  # characters: what a file system takes
@@ -32,6 +33,19 @@ def pick_weights(names: Iterable[str]) -> str | None:
             return name
     others = [name for name in top if name.endswith(".safetensors")]
     return others[0] if len(others) == 1 and not _SHARD.search(others[0]) else None
+
+
+def is_adapter_of(names: Iterable[str]) -> bool:
+    """Whether files of these names are an adapter and no whole model."""
+    there = set(names)
+    return ADAPTER_CONFIG in there and there.isdisjoint((SINGLE, INDEX))
+
+
+def no_adapter_weights(names: Iterable[str], place: str) -> str:
+    """The message for an adapter without ADAPTER_WEIGHTS: why, and the way out."""
+    pickles = [name for name in names if name.startswith("adapter_model") and name.endswith(PICKLES)]
+    what = f"only as a pickle ({pickles[0]}), which can run code: save it as safetensors" if pickles else "none"
+    return f"{place} has no {ADAPTER_WEIGHTS}; the weights of the adapter are there {what}"
 
 
 def no_weights(names: Iterable[str], place: str) -> str:

@@ -12,8 +12,7 @@ from typing import Any
 from minigen.chat.sandbox import RefusalError, compile_template
 from minigen.errors import ChatError, TokenizerError
 from minigen.tokenizer.files import read_object, read_text
-
-SPECIAL = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+from minigen.tokenizer.special import named_tokens
 
 _MAP = "special_tokens_map.json"
 _REASONING = ("reasoning_content", "thinking", "reasoning")  # the names of one thing; templates read the first two
@@ -141,25 +140,11 @@ def _default(path: Path, value: Any) -> str:
 
 def _special(folder: Path, config: Mapping[str, Any], token_map: Mapping[str, Any]) -> dict[str, str]:
     """The texts of the control tokens that the two files name; one that is null is no token."""
-    ours, theirs = _tokens(folder / "tokenizer_config.json", config), _tokens(folder / _MAP, token_map)
-    # As transformers: where that entry is missing, from the time before it, the map has the last word.
-    merged = theirs | ours if "added_tokens_decoder" in config else ours | theirs
-    return {key: text for key, text in merged.items() if text is not None}
-
-
-def _tokens(path: Path, content: Mapping[str, Any]) -> dict[str, str | None]:
-    """bos_token and its like, and what else a model names *_token or in its extra_special_tokens."""
-    extra = content.get("extra_special_tokens")
-    named = extra if isinstance(extra, dict) else {}
-    found: dict[str, str | None] = {}
-    for key, value in [*content.items(), *named.items()]:
-        text = value.get("content", value) if isinstance(value, dict) else value
-        if text is None or isinstance(text, str):
-            if key.endswith("_token") or key in named:
-                found[key] = text
-        elif key in SPECIAL or key in named:
-            raise ChatError(f"{path}: {key} must be a text or an object with a content, not {value!r:.60}")
-    return found
+    try:
+        named = named_tokens(folder / "tokenizer_config.json", config, folder / _MAP, token_map)
+    except TokenizerError as error:
+        raise ChatError(str(error)) from None
+    return {key: text for key, text in named.items() if text is not None}
 
 
 def _message(message: Mapping[str, Any]) -> dict[str, Any]:

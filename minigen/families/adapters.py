@@ -23,9 +23,18 @@ from minigen.errors import CheckpointError, SourceError, shown
 from minigen.hub import resolve
 from minigen.patterns import Matcher
 from minigen.reading import at_home
-from minigen.weight_files import INDEX, PICKLES, SINGLE, files_in, holds, read_object, some
+from minigen.weight_files import (
+    ADAPTER_CONFIG,
+    ADAPTER_WEIGHTS,
+    files_in,
+    holds,
+    is_adapter_of,
+    no_adapter_weights,
+    read_object,
+    some,
+)
 
-CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+CONFIG, WEIGHTS = ADAPTER_CONFIG, ADAPTER_WEIGHTS
 PREFIX = "base_model.model."  # of every name: PEFT's own two wrappers
 BASE_KEY = "minigen_base"  # in the metadata of the weights: the fingerprint of the model that it was trained on
 
@@ -127,8 +136,7 @@ def key_of(name: str, prefix: str) -> str:
 
 def is_adapter(folder: Path) -> bool:
     """Whether a folder holds an adapter and no whole model. Raises CheckpointError where it cannot be read."""
-    names = files_in(folder)
-    return CONFIG in names and SINGLE not in names and INDEX not in names
+    return is_adapter_of(files_in(folder))
 
 
 def read_adapter(folder: Path) -> Adapter:
@@ -139,9 +147,7 @@ def read_adapter(folder: Path) -> Adapter:
     values = read_object(folder / CONFIG)
     refuse_variants(values, folder / CONFIG)
     if WEIGHTS not in names:
-        pickles = [name for name in names if name.startswith("adapter_model") and name.endswith(PICKLES)]
-        what = f"only as a pickle ({pickles[0]}), which can run code: save it as safetensors" if pickles else "none"
-        raise CheckpointError(f"{folder} has no {WEIGHTS}; the weights of the adapter are there {what}")
+        raise CheckpointError(no_adapter_weights(names, str(folder)))
     base, revision = values.get("base_model_name_or_path") or "", values.get("revision")
     if not isinstance(base, str) or not isinstance(revision, str | None):
         raise CheckpointError(f"{folder / CONFIG}: base_model_name_or_path and revision must be texts")

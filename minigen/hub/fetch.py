@@ -1,22 +1,40 @@
 """A hub model as a folder: what to download and what the cache already has. Imported only for a hub id.
 
-The files come from one commit, by exact name, the weights last. The cache's note of where a branch stands is
-moved only once a commit is complete, so a download that breaks off leaves the previous model usable.
+The files come from one commit, by exact name, the weights last, and each is checked against what the hub states of it.
+The cache's note of where a branch stands is moved only once a commit is complete, so a download that breaks off leaves
+the previous model usable.
 """
 
 import logging
 import re
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from huggingface_hub import HfApi, constants, hf_hub_download
+from huggingface_hub import HfApi, constants, hf_hub_download, try_to_load_from_cache
 
 from minigen.errors import MinigenError, SourceError
 from minigen.files import replacing
 from minigen.hub import TEXT_FILES
 from minigen.hub.faults import UnreachableError, explain
-from minigen.weight_files import INDEX, files_in, holds, no_weights, pick_weights, read_index, some
+from minigen.hub.verify import Stated, check_download
+from minigen.weight_files import (
+    ADAPTER_CONFIG,
+    ADAPTER_WEIGHTS,
+    INDEX,
+    files_in,
+    holds,
+    is_adapter_of,
+    no_adapter_weights,
+    no_weights,
+    pick_weights,
+    read_index,
+    some,
+)
+
+PATIENCE = 2.0  # seconds without a word
 
 _log = logging.getLogger("minigen")
 _T = TypeVar("_T")
@@ -25,8 +43,8 @@ _T = TypeVar("_T")
 def fetch(repo: str, revision: str, *, offline: bool) -> Path:
     """The folder of one commit of a hub model, complete.
 
-    Errors: SourceError if it can neither be fetched nor found in the cache, or has no weights that minigen
-    reads; CheckpointError if its shard index is not usable.
+    Errors: SourceError if it can neither be fetched nor found in the cache, has no weights that minigen reads, or comes
+    with other bytes than the hub states; CheckpointError if its shard index is not usable.
     """
     place = repo if revision == "main" else f"{repo}@{revision}"
     if offline or constants.HF_HUB_OFFLINE:
@@ -58,19 +76,22 @@ def _download(repo: str, revision: str, place: str) -> Path:
 
     api = HfApi(library_name="minigen")
     timeout = constants.HF_HUB_ETAG_TIMEOUT
-    info = ask("", lambda: api.model_info(repo, revision=revision, timeout=timeout))
+    with _said_if_slow(place):
+        info = ask("", lambda: api.model_info(repo, revision=revision, timeout=timeout, files_metadata=True))
     commit = info.sha or revision
-    names = sorted(file.rfilename for file in info.siblings or () if "/" not in file.rfilename)
-    weights = pick_weights(names)
-    if weights is None:
-        raise SourceError(no_weights(names, place))
-    if "config.json" not in names:
-        raise SourceError(f"{place} has no config.json; it {holds(names)}")
+    files = {str(file.rfilename): Stated.listed(file) for file in info.siblings or ()}
+    stated = {name: file for name, file in files.items() if "/" not in name}
+    names = sorted(stated)
+    begin, weights = _begin(names, place)
 
     def get(name: str) -> Path:
-        return Path(ask(name, lambda: hf_hub_download(repo, name, revision=commit, library_name="minigen")))
+        there = isinstance(ask(name, lambda: try_to_load_from_cache(repo, name, revision=commit)), str)
+        path = Path(ask(name, lambda: hf_hub_download(repo, name, revision=commit, library_name="minigen")))
+        if not there:
+            check_download(path, stated.get(name, Stated()), place)
+        return path
 
-    folder = get("config.json").parent
+    folder = get(begin).parent
     for name in names:
         if name in TEXT_FILES or name.endswith(".tiktoken"):
             get(name)
@@ -84,6 +105,36 @@ def _download(repo: str, revision: str, place: str) -> Path:
     for shard in shards:
         get(shard)
     return folder
+
+
+def _begin(names: list[str], place: str) -> tuple[str, str]:
+    """The file that says what a commit holds, a model or an adapter of one, and the one to find its weights by.
+
+    Errors: SourceError if there is none of either.
+    """
+    if is_adapter_of(names):
+        if ADAPTER_WEIGHTS not in names:
+            raise SourceError(no_adapter_weights(names, place))
+        return ADAPTER_CONFIG, ADAPTER_WEIGHTS
+    weights = pick_weights(names)
+    if weights is None:
+        raise SourceError(no_weights(names, place))
+    if "config.json" not in names:
+        raise SourceError(f"{place} has no config.json; it {holds(names)}")
+    return "config.json", weights
+
+
+@contextmanager
+def _said_if_slow(place: str) -> Iterator[None]:
+    """Says whose answer is waited for, once that takes long: a folder may have been meant, and was not there."""
+    say = threading.Timer(PATIENCE, lambda: _log.warning("waiting for %s to list %s", constants.ENDPOINT, place))
+    say.daemon = True
+    say.start()
+    try:
+        yield
+    finally:
+        say.cancel()
+        say.join()
 
 
 def _cached(repo: str, revision: str, place: str) -> Path:
@@ -101,7 +152,8 @@ def _cached(repo: str, revision: str, place: str) -> Path:
         raise SourceError(f"{place} is not in the cache {cache}")
     names = files_in(snapshot)
     weights = pick_weights(names)
-    wanted = ["config.json", weights or "the weights"]
+    adapter = is_adapter_of(names)
+    wanted = [ADAPTER_CONFIG, ADAPTER_WEIGHTS] if adapter else ["config.json", weights or "the weights"]
     if weights == INDEX:
         wanted += sorted(set(read_index(snapshot / INDEX).values()))
     if lacking := [name for name in wanted if name not in names]:

@@ -28,7 +28,8 @@ PATTERNS = frozenset({GPT2_PATTERN, CL100K_PATTERN, QWEN_PATTERN, O200K_PATTERN}
 
 # tiktoken's regex engine gives up, with a panic, in a run of a million whitespace characters.
 LONGEST_RUN = 500_000
-_LONG_RUN = re.compile(rf"\s{{{LONGEST_RUN}}}")
+_WHITE = r"[^\S\x1c-\x1f]"  # white space as that engine has it; Python's \s has four characters more
+_LONG_RUN = re.compile(rf"(?<!{_WHITE}){_WHITE}{{{LONGEST_RUN}}}")  # no run is looked at again from its middle
 
 
 class TiktokenTokenizer(Tokenizer):

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+import logging
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from minigen.errors import TokenizerError
-from minigen.reading import is_id, load_json, read_bytes
+from minigen.reading import load_json, read_bytes
 from minigen.tokenizer.base import Controls
+from minigen.tokenizer.special import AddedToken, added_tokens, listed_tokens, named_tokens, older_tokens
+
+CONFIG, TOKEN_MAP, OLDER = "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"
+SHOWN = 4  # names that a warning lists
+
+log = logging.getLogger("minigen")
 
 
 def read_text(path: Path) -> str:
@@ -46,112 +53,133 @@ def read_object(path: Path) -> dict[str, Any]:
     return content
 
 
-MOST_IDS = 2**31  # the libraries count tokens in 32 bits
-
-
-@dataclass(frozen=True)
-class AddedToken:
-    """A token beside the vocabulary; a `special` one is a control token, never made from a user's text."""
-
-    id: int
-    content: str
-    special: bool
-    fields: dict[str, Any]  # as tokenizer.json has them
-
-
-def added_token(path: Path, entry: Any, key: object = None) -> AddedToken:
-    """From an entry of `added_tokens` (tokenizer.json) or, with its key, `added_tokens_decoder`."""
-    fields = dict(entry) if isinstance(entry, dict) else {}
-    token_id = int(key) if isinstance(key, str) and is_id(key) else fields.get("id")
-    content = fields.get("content")
-    if type(token_id) is not int or not 0 <= token_id < MOST_IDS or not isinstance(content, str) or not content:
-        raise TokenizerError(f"{path}: an added token needs an id and a content: {entry!r:.80}")
-    special = bool(fields.get("special", False))
-    flags = {name: bool(fields.get(name, False)) for name in ("single_word", "lstrip", "rstrip")}
-    flags["normalized"] = bool(fields.get("normalized", not special))
-    return AddedToken(token_id, content, special, {"id": token_id, "content": content, **flags, "special": special})
-
-
 @dataclass(frozen=True)
 class Settings:
     """What the files beside a vocabulary say about the tokenizer."""
 
-    bos: str | None = None
-    eos: str | None = None
-    bos_id: int | None = None  # from the model's own configuration, where no file names the token
-    eos_id: int | None = None
+    place: Path = Path("tokenizer_config.json")  # the first of them, for messages
+    named: Mapping[str, str] = field(default_factory=dict)  # control tokens by name: eos_token, pad_token, ...
+    listed: tuple[str, ...] = ()  # additional_special_tokens
+    bos_ids: tuple[int, ...] = ()  # from the model's own configuration, where no file names the token
+    eos_ids: tuple[int, ...] = ()
     add_bos: bool | None = None
     added: tuple[AddedToken, ...] = ()
+    older: tuple[AddedToken, ...] = ()  # of added_tokens.json, which does not say how they are matched
     tokenizer_class: str = ""  # without "Fast"
-    add_prefix_space: bool = False
+    add_prefix_space: bool | None = None
+    legacy: bool = False  # of a LlamaTokenizer: a space in front of what follows a control token too
+
+    @property
+    def texts(self) -> list[str]:
+        """Every token that is named as a control token."""
+        return [*self.named.values(), *self.listed]
 
     def controls(
-        self, special: Mapping[str, int], vocab: Mapping[str, int], size: int, start_ids: tuple[int, ...] = ()
+        self,
+        special: Mapping[str, int],
+        vocab: Mapping[str, int],
+        size: int,
+        start_ids: tuple[int, ...] | None = None,
     ) -> Controls:
-        """The control tokens of a vocabulary of `size` ids, in which bos and eos may be ordinary tokens."""
+        """The control tokens of a vocabulary of `size` ids, in which bos and eos may be ordinary tokens. `start_ids`:
+        what tokenizer.json puts before every text, where there is one.
+
+        Warns of what counts as none: a name that is no token, an id beyond the vocabulary.
+        """
         special_tokens = dict(special)
         ends: list[int | None] = []
-        for name, fallback in ((self.bos, self.bos_id), (self.eos, self.eos_id)):
-            token_id = fallback if fallback is not None and fallback < size else None
+        for key, fallbacks in (("bos_token", self.bos_ids), ("eos_token", self.eos_ids)):
+            name = self.named.get(key)
+            token_id = next((i for i in fallbacks if i < size), None)
             if name is not None and (name in special or name in vocab):
                 token_id = special_tokens.setdefault(name, special.get(name, vocab.get(name, -1)))
             ends.append(token_id)
         bos_id, eos_id = ends
-        if self.add_bos is True and bos_id is not None and start_ids[:1] != (bos_id,):
-            start_ids = (bos_id, *start_ids)
-        elif self.add_bos is False and start_ids and start_ids[0] == bos_id:
-            start_ids = start_ids[1:]
-        return Controls(special_tokens, bos_id, eos_id, start_ids)
+        self._warn_of_names([name for name in self.texts if name not in special and name not in vocab], eos_id)
+        self._warn_of_ids(size, bos_id, eos_id)
+        return Controls(special_tokens, bos_id, eos_id, self._start(bos_id, start_ids))
+
+    def _start(self, bos_id: int | None, start_ids: tuple[int, ...] | None) -> tuple[int, ...]:
+        """What begins every text: add_bos_token has the last word."""
+        given = start_ids or ()
+        begins = given[:1] == (bos_id,)
+        if bos_id is None or self.add_bos is None or self.add_bos == begins:
+            return given
+        if start_ids is not None:
+            log.warning(
+                "%s: add_bos_token is %s, and tokenizer.json %s that token: the former is taken",
+                self.place,
+                str(self.add_bos).lower(),
+                "begins no text with" if self.add_bos else "begins every text with",
+            )
+        return (bos_id, *given) if self.add_bos else given[1:]
+
+    def _warn_of_names(self, absent: Collection[str], eos_id: int | None) -> None:
+        lacking = [f"{key} is {name!r:.60}" for key, name in self.named.items() if name in absent]
+        lacking += [f"{name!r:.60} is a special token" for name in self.listed if name in absent]
+        where = self.place.parent
+        if not lacking:
+            return
+        log.warning("%s: %s: no such token in the vocabulary, so it counts as none", where, shortened(lacking))
+        if "eos_token" in self.named and eos_id is None:
+            log.warning("%s: no token is left that ends a text: an answer goes on to its limit", where)
+
+    def _warn_of_ids(self, size: int, bos_id: int | None, eos_id: int | None) -> None:
+        beyond = [f"bos_token_id is {i}" for i in self.bos_ids if bos_id is None]
+        beyond += [f"eos_token_id is {i}" for i in self.eos_ids if eos_id is None]
+        if beyond:
+            where, shown = self.place.parent, shortened(beyond)
+            log.warning("%s: %s and there are %d tokens, so it counts as none", where, shown, size)
 
 
 def read_settings(folder: Path, config: Mapping[str, Any]) -> Settings:
-    """From tokenizer_config.json, special_tokens_map.json, generation_config.json and `config`, in this
-    order.
+    """From tokenizer_config.json, special_tokens_map.json, added_tokens.json, generation_config.json and `config`.
 
     Raises:
         TokenizerError: a file is broken, or an entry has the wrong type.
     """
-    path = folder / "tokenizer_config.json"
-    mine = read_object(path)
-    token_map = read_object(folder / "special_tokens_map.json")
+    path, map_path, older_path = (folder / name for name in (CONFIG, TOKEN_MAP, OLDER))
+    mine, token_map = read_object(path), read_object(map_path)
     generation = read_object(folder / "generation_config.json")
-    decoder = mine.get("added_tokens_decoder") or {}
-    if not isinstance(decoder, dict):
-        raise TokenizerError(f"{path}: added_tokens_decoder must be an object")
-    add_bos = mine.get("add_bos_token")
-    if add_bos is not None and not isinstance(add_bos, bool):
-        raise TokenizerError(f"{path}: add_bos_token must be true or false, not {add_bos!r:.60}")
-    names = {}
-    for key in ("bos_token", "eos_token"):
-        places = ((folder / "special_tokens_map.json", token_map), (path, mine))
-        found = [_token_text(where, key, content[key]) for where, content in places if key in content]
-        names[key] = next((name for name in reversed(found) if name is not None), None)
+    found = named_tokens(path, mine, map_path, token_map)
+    named = {key: text for key, text in found.items() if text}
+    listed = dict.fromkeys([*listed_tokens(path, mine), *listed_tokens(map_path, token_map)])
+    controls = {*named.values(), *listed}
     # "bos_token": null says that there is none; config.json often has an id for one all the same.
-    no_bos = "bos_token" in mine and names["bos_token"] is None
+    no_bos = "bos_token" in mine and "bos_token" not in named
     return Settings(
-        bos=names["bos_token"],
-        eos=names["eos_token"],
-        bos_id=None if no_bos else _token_id("bos_token_id", generation, config),
-        eos_id=_token_id("eos_token_id", generation, config),
-        add_bos=add_bos,
-        added=tuple(added_token(path, entry, key) for key, entry in decoder.items()),
+        place=path,
+        named=named,
+        listed=tuple(listed),
+        bos_ids=() if no_bos else _token_ids("bos_token_id", generation, config),
+        eos_ids=_token_ids("eos_token_id", generation, config),
+        add_bos=_flag(path, mine, "add_bos_token"),
+        added=added_tokens(path, mine),
+        older=older_tokens(older_path, read_object(older_path), controls),
         tokenizer_class=str(mine.get("tokenizer_class") or "").removesuffix("Fast"),
-        add_prefix_space=mine.get("add_prefix_space") is True,
+        add_prefix_space=_flag(path, mine, "add_prefix_space"),
+        legacy=mine.get("legacy") is True,
     )
 
 
-def _token_text(path: Path, key: str, value: Any) -> str | None:
-    text = value.get("content") if isinstance(value, dict) else value
-    if text is not None and not isinstance(text, str):
-        raise TokenizerError(f"{path}: {key} must be a string, not {value!r:.60}")
-    return text or None
+def shortened(parts: Sequence[str]) -> str:
+    """The first parts of a warning, and how many more there are."""
+    more = len(parts) - SHOWN
+    return ", ".join(parts[:SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
-def _token_id(key: str, *places: Mapping[str, Any]) -> int | None:
+def _flag(path: Path, content: Mapping[str, Any], key: str) -> bool | None:
+    value = content.get(key)
+    if value is not None and not isinstance(value, bool):
+        raise TokenizerError(f"{path}: {key} must be true or false, not {value!r:.60}")
+    return value
+
+
+def _token_ids(key: str, *places: Mapping[str, Any]) -> tuple[int, ...]:
+    """The ids of the first place that has any; a negative one is none."""
     for place in places:
         value = place.get(key)
-        if isinstance(value, list):
-            value = value[0] if value else None
-        if type(value) is int and value >= 0:
-            return value
-    return None
+        ids = [i for i in (value if isinstance(value, list) else [value]) if type(i) is int and i >= 0]
+        if ids:
+            return tuple(ids)
+    return ()

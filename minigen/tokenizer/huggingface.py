@@ -12,6 +12,7 @@ from minigen.errors import TokenizerError
 from minigen.tokenizer.base import ByteStream, Controls, StreamDecoder, Tokenizer, library_errors
 from minigen.tokenizer.limits import MOST_GROWTH, growth, has_own_patterns, without_panics
 from minigen.tokenizer.proof import name_to_bytes
+from minigen.tokenizer.special import AddedToken
 
 CONTEXT = 6  # tokens before the new ones that a decoder may look at
 CUTTERS = ("normalizer", "pre_tokenizer", "post_processor", "decoder")  # the parts that may have a pattern
@@ -23,11 +24,20 @@ TokenBytes = Callable[[str], bytes]
 
 
 class HuggingFaceTokenizer(Tokenizer):
-    """`spec` is the content of a tokenizer.json, where every token of `controls` is an added, special one."""
+    """`spec` is the content of a tokenizer.json, with all its `added` tokens; every one of `controls` is among them."""
 
     kind = "tokenizers"
 
-    def __init__(self, text: str, spec: Mapping[str, Any], size: int, controls: Controls, *, source: str) -> None:
+    def __init__(
+        self,
+        text: str,
+        spec: Mapping[str, Any],
+        size: int,
+        controls: Controls,
+        added: Iterable[AddedToken],
+        *,
+        source: str,
+    ) -> None:
         import tokenizers
 
         rule, strip = bytes_rule(spec.get("decoder")) or (None, 0)
@@ -42,9 +52,11 @@ class HuggingFaceTokenizer(Tokenizer):
             self._library = tokenizers.Tokenizer.from_str(text)
             self._library.no_truncation()
             self._library.no_padding()
-            for name, token_id in controls.special_tokens.items():
+            wanted = controls.special_tokens | {token.content: token.id for token in added}
+            for name, token_id in wanted.items():
                 if self._library.token_to_id(name) != token_id:
-                    raise TokenizerError(f"{source}: the control token {name!r} cannot have the id {token_id}")
+                    kind = "control" if name in controls.special_tokens else "added"
+                    raise TokenizerError(f"{source}: the {kind} token {name!r:.60} cannot have the id {token_id}")
         self._rule = rule
         self._known: dict[int, bytes] = {}
         self._lock = threading.Lock()  # encode_special_tokens belongs to the library's object, not to a call

@@ -18,8 +18,9 @@ from minigen.tokenizer.bytelevel import (
     QWEN_PATTERN,
     TiktokenTokenizer,
 )
-from minigen.tokenizer.files import MOST_IDS, Settings, parse_json, read_text
+from minigen.tokenizer.files import Settings, parse_json, read_text
 from minigen.tokenizer.proof import BYTE_OF, UTF8_BYTES
+from minigen.tokenizer.special import MOST_IDS
 from minigen.tokenizer.tokenizer_json import from_tokenizer_json, read_vocab
 
 END = "<|endoftext|>"
@@ -42,7 +43,7 @@ KNOWN: dict[str, tuple[str, dict[str, int]]] = {
     ),
 }
 # Tokenizer classes (without "Fast") whose vocab.json and merges.txt are used as GPT-2's are.
-LIKE_GPT2 = ("", "GPT2Tokenizer", "GPTNeoXTokenizer", "CodeGenTokenizer", "RobertaTokenizer", "BartTokenizer")
+LIKE_GPT2 = ("", "GPT2Tokenizer", "CodeGenTokenizer", "RobertaTokenizer", "BartTokenizer")
 
 
 def from_rank_file(path: Path, config: Mapping[str, Any], settings: Settings) -> Tokenizer:
@@ -82,7 +83,7 @@ def from_rank_file(path: Path, config: Mapping[str, Any], settings: Settings) ->
             f"{path}: {len(ranks)} ranks of an unknown model: how it cuts text before the merges is missing; "
             "add its tokenizer.json"
         )
-    special |= {token.content: token.id for token in settings.added}
+    special |= {token.content: token.id for token in (*settings.older, *settings.added)}
     taken = set(ranks.values())
     wrong = next((name for name, i in special.items() if i in taken), None)
     if wrong is not None or len(set(special.values())) != len(special):
@@ -138,10 +139,12 @@ def _cut(path: Path, settings: Settings) -> dict[str, Any]:
     """The normalizer and the pre-tokenizer of the class that the settings name."""
     level: dict[str, Any] = {
         "type": "ByteLevel",
-        "add_prefix_space": settings.add_prefix_space,
+        "add_prefix_space": settings.add_prefix_space is True,
         "trim_offsets": True,
         "use_regex": True,
     }
+    if settings.tokenizer_class == "GPTNeoXTokenizer":
+        return {"normalizer": {"type": "NFC"}, "pre_tokenizer": level}
     if settings.tokenizer_class in LIKE_GPT2:
         return {"pre_tokenizer": level}
     if settings.tokenizer_class == "Qwen2Tokenizer":

@@ -9,9 +9,11 @@ from typing import Any
 from minigen.errors import TokenizerError
 from minigen.tokenizer.base import Tokenizer
 from minigen.tokenizer.bytelevel import GPT2_PATTERN, PATTERNS, TiktokenTokenizer
-from minigen.tokenizer.files import AddedToken, Settings, added_token
+from minigen.tokenizer.files import Settings, log, shortened
 from minigen.tokenizer.huggingface import HuggingFaceTokenizer, dump
+from minigen.tokenizer.prefix_space import settle_prefix_space
 from minigen.tokenizer.proof import mergeable_ranks
+from minigen.tokenizer.special import AddedToken, added_token
 
 Merges = list[tuple[str, str]]
 
@@ -31,11 +33,14 @@ def from_tokenizer_json(path: Path, text: str | None, spec: Any, settings: Setti
     if not isinstance(listed, list):
         raise TokenizerError(f"{path}: added_tokens must be a list")
     given = [added_token(path, entry) for entry in listed]
-    added = _all_added(given, vocab, settings)
+    added = _all_added(path, given, spec, vocab, settings)
     special = {token.content: token.id for token in added if token.special}
     size = 1 + max((*vocab.values(), *(token.id for token in added)), default=-1)
-    controls = settings.controls(special, vocab, size, start_ids(path, spec.get("post_processor")))
+    start = None if text is None else start_ids(path, spec.get("post_processor"))
+    controls = settings.controls(special, vocab, size, start)
 
+    settled = settle_prefix_space(path, spec, settings)
+    text, spec = (text, spec) if settled is spec else (None, settled)
     pattern = _same_pattern(spec, added)
     if pattern is not None and merges is not None:
         ranks = mergeable_ranks(vocab, merges, {token.content for token in added})
@@ -45,7 +50,7 @@ def from_tokenizer_json(path: Path, text: str | None, spec: Any, settings: Setti
         _check_merges(path, spec["model"], vocab, merges)
     if added != given or text is None:
         text = dump({**spec, "added_tokens": [token.fields for token in sorted(added, key=lambda t: t.id)]})
-    return HuggingFaceTokenizer(text, spec, size, controls, source=str(path))
+    return HuggingFaceTokenizer(text, spec, size, controls, added, source=str(path))
 
 
 def read_vocab(path: Path, model: Mapping[str, Any]) -> dict[str, int]:
@@ -101,27 +106,49 @@ def _check_merges(path: Path, model: Mapping[str, Any], vocab: Mapping[str, int]
             raise TokenizerError(f"{path}: merge {place} needs {missing!r:.60}, which the vocabulary lacks")
 
 
-def _all_added(given: Iterable[AddedToken], vocab: Mapping[str, int], settings: Settings) -> list[AddedToken]:
-    """The file's added tokens; the settings add those missing, and which ones are control tokens."""
+def _all_added(
+    path: Path, given: Iterable[AddedToken], spec: Mapping[str, Any], vocab: Mapping[str, int], settings: Settings
+) -> list[AddedToken]:
+    """The file's added tokens; the settings add those missing, and say how they are matched and which are control
+    tokens. Warns of a token that has another id there."""
     tokens = {token.content: token for token in given}
-    taken = {i: name for name, i in vocab.items()} if settings.added else {}
-    for token in settings.added:
-        old = tokens.get(token.content)
-        if old is None and taken.get(token.id, token.content) == token.content:
-            tokens[token.content] = token
-        elif old is not None and token.special and not old.special:
-            tokens[token.content] = _as_control(old)
-    for name in (settings.bos, settings.eos):
-        if name is not None and name in tokens and not tokens[name].special:
-            tokens[name] = _as_control(tokens[name])
-        elif name is not None and name not in tokens and name in vocab:
-            token_id = vocab[name]
-            tokens[name] = added_token(Path(), {"id": token_id, "content": name, "special": True})
+    taken = {i: name for name, i in vocab.items()} if settings.added or settings.older else {}
+    taken |= {token.id: token.content for token in tokens.values()}
+    contradictions = []
+    by_config = dict.fromkeys(token.content for token in settings.added)
+    older = [token for token in settings.older if token.content not in by_config]
+    for token in (*settings.added, *older):
+        name, there = token.content, tokens.get(token.content)
+        known = vocab.get(name) if there is None else there.id
+        if known is not None and known != token.id:
+            contradictions.append(f"{name!r:.60} has the id {known}, not {token.id}")
+            token = token.at(known)
+        elif known is None and token.id in taken:
+            contradictions.append(f"the id {token.id} is {taken[token.id]!r:.60}, not {name!r:.60}")
+            continue
+        special = token.special or (there is not None and there.special)
+        chosen = token if there is None or name in by_config else there
+        tokens[name] = chosen.as_control() if special else chosen
+        taken[token.id] = name
+    if contradictions:
+        log.warning("%s contradicts the files beside it, and is taken: %s", path, shortened(contradictions))
+    ends = {settings.named.get("bos_token"), settings.named.get("eos_token")}
+    names = dict.fromkeys(settings.texts)
+    tokens |= {name: tokens[name].as_control() for name in names if name in tokens}
+    loose = [name for name in names if name not in tokens and name in vocab]
+    in_texts = _in_texts(spec["model"], vocab) if set(loose) - ends else set()
+    for name in loose:
+        if name in ends or name not in in_texts:
+            tokens[name] = added_token(path, {"id": vocab[name], "content": name, "special": True})
     return list(tokens.values())
 
 
-def _as_control(token: AddedToken) -> AddedToken:
-    return AddedToken(token.id, token.content, True, {**token.fields, "special": True})
+def _in_texts(model: Mapping[str, Any], vocab: Mapping[str, int]) -> set[str]:
+    """The entries of a vocabulary that an ordinary text may hold, so that they cannot be kept for control."""
+    if model.get("type") == "Unigram":
+        return set(vocab)
+    merges = (merge.split(" ") if isinstance(merge, str) else merge for merge in model.get("merges") or ())
+    return {"".join(pair) for pair in merges} | {name for name in vocab if len(name) == 1}
 
 
 def start_ids(path: Path, processor: Any) -> tuple[int, ...]:

@@ -174,5 +174,5 @@ def suffixes(modules: Sequence[str], others: Sequence[str]) -> list[str]:
 
 def origin(folder: Path) -> tuple[str, str | None]:
     """What other machines call a model: the hub's name and commit for a folder in its cache, else the folder."""
-    match = re.search(r"/models--([\w.-]+?)--([\w.-]+)/snapshots/([0-9a-f]{40})$", folder.as_posix())
-    return (f"{match[1]}/{match[2]}", match[3]) if match else (str(folder), None)
+    match = re.search(r"/models--([\w.-]+)/snapshots/([0-9a-f]{40})$", folder.as_posix())
+    return (match[1].replace("--", "/"), match[2]) if match else (str(folder), None)

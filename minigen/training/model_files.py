@@ -24,8 +24,8 @@ from minigen.training.chat_formats import chat_format
 from minigen.training.config import RECURRENT, Config, ModelConfig
 from minigen.training.data import open_tokenizer
 from minigen.training.data.cutting import END
-from minigen.training.data.encoding import Progress
 from minigen.training.data.identity import FILES
+from minigen.training.data.learning import MERGING
 from minigen.training.data.vocabulary import train_tokenizer
 from minigen.weight_files import read_object
 
@@ -140,7 +140,7 @@ def from_folder(config: Config) -> Path | None:
 def make_tokenizer(
     config: Config,
     folder: Path,
-    progress: Progress = lambda done, total: None,
+    progress: Callable[[str, int, int], None] = lambda what, done, total: None,
     more: Callable[[], Sequence[str]] = tuple,
 ) -> None:
     """Puts the tokenizer that `config` names into the new folder. Where it is learned, `more` is asked for files beside
@@ -148,11 +148,15 @@ def make_tokenizer(
 
     Raises MinigenError.
     """
+
+    def read(done: int, total: int) -> None:
+        progress("learning the tokenizer", done, total)
+
     wanted, found = config.data.tokenizer, chat_format(config.data.chat)
     kind, _, size = wanted.partition(":")
     if wanted in ("char", "bytes"):
         train_tokenizer(
-            [*config.data.data, *more()], folder, kind=kind, separator=config.data.separator or None, progress=progress
+            [*config.data.data, *more()], folder, kind=kind, separator=config.data.separator or None, progress=read
         )
     elif kind == "bpe" and not Path(wanted).is_dir():
         if not size.isdecimal():
@@ -163,7 +167,8 @@ def make_tokenizer(
             int(size),
             special=found.tokens if found else (),
             separator=config.data.separator or None,
-            progress=progress,
+            progress=read,
+            merging=lambda: progress(MERGING, 0, 0),
         )
     elif wanted == "gpt2" and not Path(wanted).is_dir():
         fetch_gpt2(folder)
@@ -177,8 +182,11 @@ def fetch_gpt2(folder: Path) -> None:
     """GPT-2's vocabulary from the hub, or its cache. Raises SourceError."""
     from huggingface_hub import hf_hub_download
 
+    from minigen.hub.verify import Stated, check_download
+
     try:
-        path = hf_hub_download(GPT2, "tokenizer.json", library_name="minigen")
+        path = Path(hf_hub_download(GPT2, "tokenizer.json", library_name="minigen"))
+        check_download(path, Stated(), GPT2)
     except Exception as error:  # each version of huggingface_hub lets another transport's errors through
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise SourceError(

@@ -43,7 +43,7 @@ from minigen.tree import flatten, unflatten
 
 TOKENIZER = "tokenizer"  # the folder in RUN
 
-Progress = Callable[[str, int, int], None]  # what is being read, bytes done, of all
+Progress = Callable[[str, int, int], None]  # what is being read, bytes done, of all (0: nobody knows)
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ def build(
         if source is not None:
             copy_tokenizer(source, place)
         else:
-            make_tokenizer(config, place, lambda done, total: progress("learning the tokenizer", done, total), written)
+            make_tokenizer(config, place, progress, written)
     tokenizer = open_tokenizer(place)
     check_chat_tokens(tokenizer, config.data.chat)
     config, hub = model_config(config, tokenizer, source)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import pty
 import re
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from importlib import import_module
@@ -70,3 +72,38 @@ def test_a_short_run_shows_no_bar(terminal: Terminal) -> None:
             bar.step()
         print("end", file=sys.stderr, flush=True)
     assert written == b"end\r\n"
+
+
+def test_what_nobody_can_count_shows_its_seconds(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    progress = import_module("minigen.cli.progress")
+    monkeypatch.setattr(progress, "DELAY", 0)
+    with terminal() as written, progress.Busy("merging [x]") as busy:
+        busy.timer.join()
+        busy.progress.refresh()
+    assert re.search(rb"merging \[x\] \S+ 0:00:0\d", plain(written))
+    assert written.endswith(b"\x1b[2K")
+
+
+def test_where_there_is_no_terminal_it_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    progress = import_module("minigen.cli.progress")
+    with progress.Busy("merging"):
+        pass
+    assert capsys.readouterr().err == ""  # it was done at once
+    monkeypatch.setattr(progress, "DELAY", 0)
+    with progress.Busy("merging") as busy:
+        busy.timer.join()
+    assert capsys.readouterr().err == "minigen: merging, which may take a while\n"
+
+
+def test_a_warning_of_a_thread_comes_out(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """After one of the main thread, which must let the handler go."""
+    logger = logging.getLogger("minigen")
+    monkeypatch.setattr(logger, "handlers", [])
+    import_module("minigen.cli.warning_lines").warn_on_stderr()
+    logger.warning("first")
+    thread = threading.Thread(target=logger.warning, args=("second",), daemon=True)
+    thread.start()
+    thread.join(30)
+    assert capsys.readouterr().err == "minigen: warning: first\nminigen: warning: second\n"

@@ -263,7 +263,7 @@ BAD: dict[str, tuple[list[str], int, str]] = {
     "no teacher": (["TEXT", "--teacher-weight", "1"], 2, r"--teacher-weight is given and no teacher: name one with .*"),
     "share": (["TEXT", "--teacher", "x", "--teacher-weight", "2"], 2, r"teacher_weight is 2: it must be at least 0 .*"),
     "cold": (["TEXT", "--teacher", "x", "--teacher-temperature", "0"], 2, r"teacher_temperature is 0: it must be .*"),
-    "to validate": (["--teacher", "x", "--teacher-tokens", "9"], 1, r"no teacher: no folder 'x' here, and no hub .*"),
+    "to validate": (["--teacher", "x", "--teacher-tokens", "9"], 1, r"no teacher: no folder 'x' here, and x is not .*"),
     "resume": (["--resume", "FOLDER"], 2, r"FOLDER is no run: it has no train\.toml; begin one with --out FOLDER"),
     "resume elsewhere": (["--resume", "FOLDER", "--out", "x"], 2, r"--resume goes on with the settings of the run: .*"),
     "plot": (["--plot", "FOLDER"], 2, r"cannot read FOLDER/log\.jsonl: No such file or directory: name the folder .*"),

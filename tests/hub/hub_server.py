@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import ClassVar
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 
 @dataclass
@@ -26,6 +26,10 @@ class Hub:
 
     repos: dict[str, Repo] = field(default_factory=dict)
     cut: dict[str, int] = field(default_factory=dict)  # file name -> break off after so many bytes, every time
+    sent: dict[str, bytes] = field(default_factory=dict)  # file name -> the bytes that come in place of the right ones
+    etags: dict[str, str] = field(default_factory=dict)  # file name -> its ETag, where it is not its SHA-256
+    metadata: bool = True  # the list of files has their sizes and hashes, where it is asked for these
+    moved: dict[str, str] = field(default_factory=dict)  # old name of a repo -> the one to go on to
     delay: float = 0.0
     asked: Counter = field(default_factory=Counter)  # "GET name" of files, "list org/name@revision"
     commits: set[str] = field(default_factory=set)  # that files were asked of
@@ -68,6 +72,15 @@ def sha(files):
     return hashlib.sha1(repr(sorted(files.items())).encode()).hexdigest()
 
 
+def about(body):
+    """What the hub states of a file: large ones, which are any here that are not JSON, have a SHA-256."""
+    git = hashlib.sha1(b"blob %d\0" % len(body) + body).hexdigest()
+    if body.startswith(b"{"):
+        return {"size": len(body), "blobId": git}
+    lfs = {"sha256": hashlib.sha256(body).hexdigest(), "size": len(body), "pointerSize": 133}
+    return {"size": len(body), "blobId": "0" * 40, "lfs": lfs}
+
+
 class _Handler(BaseHTTPRequestHandler):
     hub: ClassVar[Hub]
 
@@ -84,13 +97,22 @@ class _Handler(BaseHTTPRequestHandler):
         time.sleep(self.hub.delay)
         if token := self.headers.get("Authorization"):
             self.hub.tokens.add(token)
-        parts = [unquote(part) for part in urlsplit(self.path).path.split("/")[1:]]
-        if parts[:2] == ["api", "models"] and parts[4:5] == ["revision"]:
-            self.listing("/".join(parts[2:4]), parts[5])
-        elif parts[2:3] == ["resolve"]:
-            self.file("/".join(parts[:2]), parts[3], "/".join(parts[4:]), with_body)
-        else:
+        address = urlsplit(self.path)
+        parts = [unquote(part) for part in address.path.split("/")[1:]]
+        api = parts[:2] == ["api", "models"]
+        parts = parts[2:] if api else parts
+        verb = "revision" if api else "resolve"
+        at = next((i for i in (1, 2) if parts[i : i + 1] == [verb]), 0)  # a name may have one part or two
+        name, rest = "/".join(parts[:at]), parts[at + 1 :]
+        if not at:
             self.refuse(404, "")
+        elif name in self.hub.moved:
+            place = f"/{'api/models/' if api else ''}{self.hub.moved[name]}/{verb}/{'/'.join(map(quote, rest))}"
+            self.reply(307, {"Location": f"{place}?{address.query}"}, b"", with_body)
+        elif api:
+            self.listing(name, "/".join(rest), "blobs" in address.query)
+        else:
+            self.file(name, rest[0], "/".join(rest[1:]), with_body)
 
     def find(self, name, revision, is_file):
         repo = self.hub.repos.get(name)
@@ -102,11 +124,12 @@ class _Handler(BaseHTTPRequestHandler):
             return self.refuse(404, "RevisionNotFound")
         return repo.revisions[revision]
 
-    def listing(self, name, revision):
+    def listing(self, name, revision, blobs):
         self.hub.asked[f"list {name}@{revision}"] += 1
         files = self.find(name, revision, is_file=False)
         if files is not None:
-            siblings = [{"rfilename": file} for file in files]
+            stated = about if blobs and self.hub.metadata else lambda body: {}
+            siblings = [{"rfilename": file, **stated(body)} for file, body in files.items()]
             body = json.dumps({"id": name, "sha": sha(files), "siblings": siblings}).encode()
             self.reply(200, {"Content-Type": "application/json"}, body)
 
@@ -120,7 +143,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.refuse(404, "EntryNotFound")
             return
         body, status = files[file], 200
-        etag = hashlib.sha256(body).hexdigest()
+        etag = self.hub.etags.get(file) or hashlib.sha256(body).hexdigest()
+        body = self.hub.sent.get(file, body)
         headers = {"ETag": f'"{etag}"', "X-Repo-Commit": sha(files), "Accept-Ranges": "bytes"}
         if requested := self.headers.get("Range"):
             start = int(requested.removeprefix("bytes=").partition("-")[0])

@@ -2,13 +2,11 @@
 
 import errno
 import fcntl
-import importlib.util
 import json
 import logging
 import os
 import pty
 import re
-import socket
 import struct
 import subprocess
 import sys
@@ -23,17 +21,13 @@ from minigen.weight_files import INDEX, SINGLE
 
 ROOT = Path(__file__).parents[2]
 
-_spec = importlib.util.spec_from_file_location("hub_server", Path(__file__).with_name("hub_server.py"))
-hub_server = importlib.util.module_from_spec(_spec)
-sys.modules["hub_server"] = hub_server
-_spec.loader.exec_module(hub_server)
-
 WEIGHTS = b"the weights " * 100
 FILES = {
     "config.json": b"{}",
     "generation_config.json": b"{  }",
     "tokenizer.json": b'{"a": 1}',
     "tokenizer_config.json": b"{} ",
+    "added_tokens.json": b'{"a": 2}',
     "chat_template.jinja": b"{{ messages }}",
     SINGLE: WEIGHTS,
 }
@@ -55,53 +49,6 @@ SHARDS = {
     A: b"shard a",
     B: b"shard b",
 }
-
-
-@pytest.fixture
-def cache(tmp_path):
-    return tmp_path / "cache"
-
-
-@pytest.fixture
-def hub(cache, monkeypatch):
-    """A running hub, with huggingface_hub, which reads the environment once, pointed to it."""
-    from huggingface_hub import constants, file_download
-
-    with hub_server.Hub() as hub:
-        monkeypatch.setattr(constants, "ENDPOINT", hub.url)
-        template = hub.url + "/{repo_id}/resolve/{revision}/{filename}"
-        for module in (constants, file_download):  # 0.x has a copy in each
-            monkeypatch.setattr(module, "HUGGINGFACE_CO_URL_TEMPLATE", template, raising=False)
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
-        monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(cache / "token"))
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-        monkeypatch.delenv("HF_TOKEN", raising=False)
-        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-        yield hub
-
-
-@pytest.fixture
-def no_pause(monkeypatch):
-    """huggingface_hub waits between its attempts to resume."""
-    import huggingface_hub.file_download
-
-    monkeypatch.setattr(huggingface_hub.file_download.time, "sleep", lambda _: None)
-
-
-@pytest.fixture
-def sockets(monkeypatch):
-    """Lets nothing connect, and notes who tried."""
-    tried = []
-
-    def refuse(*args, **_):
-        tried.append(args)
-        raise ConnectionRefusedError
-
-    for name in ("connect", "connect_ex", "bind", "sendto"):
-        monkeypatch.setattr(socket.socket, name, refuse)
-    for name in ("getaddrinfo", "gethostbyname", "create_connection"):
-        monkeypatch.setattr(socket, name, refuse)
-    return tried
 
 
 def refused(source, kind=SourceError, **settings):
@@ -161,23 +108,23 @@ def test_file_instead_of_its_folder(tmp_path):
     assert refused(path) == refused(str(path)) == f"{path} is a file: give the folder that holds it"
 
 
-@pytest.mark.parametrize("source", ["gpt2", "gpt2@main", "x" * 5000])
-def test_bare_name(source):
-    expected = f"no folder {source!r} here, and no hub id either: those are written org/name"
-    assert refused(source) == expected
-
-
 @pytest.mark.parametrize("source", ["https://huggingface.co/org/name", "hf://org/name"])
 def test_address(source):
     assert refused(source) == f"{source} is an address: give the id alone, written org/name[@revision]"
 
 
-@pytest.mark.parametrize(
-    "source", ["org/na me", "org/..", "org/a--b", "org/a..b", "C:/model", "örg/name", "org/.git", "-x/y"]
-)
+NO_NAMES = ["org/na me", "org/..", "org/a--b", "org/a..b", "C:/model", "örg/name", "org/.git", "-x/y", "org/name."]
+NO_NAMES += ["org-/x", "gpt2 ", "a--b", "a..b", "C:", "gpté", "-x", "x-", "x.git", "x" * 97, "org/" + "x" * 93]
+
+
+@pytest.mark.parametrize("source", NO_NAMES)
 def test_neither_folder_nor_id(source, sockets):
     assert refused(source) == f"{source} is neither a folder nor a hub id (org/name[@revision])"
     assert not sockets
+
+
+def test_a_long_name_is_cut(sockets):
+    assert refused("x" * 5000) == f"{'x' * 256!r} is neither a folder nor a hub id (org/name[@revision])"
 
 
 @pytest.mark.parametrize("revision", ["", "../../x", "a b", "-x", "/x", "a..b"])
@@ -327,6 +274,13 @@ def test_index_that_leads_out_of_the_folder(hub):
     hub.add("org/name", {**SHARDS, INDEX: b'{"weight_map": {"x": "../../x.safetensors"}}'})
     message = refused("org/name", CheckpointError)
     assert message.endswith(f"{INDEX} names '../../x.safetensors' for 'x', no name of a safetensors file")
+
+
+@pytest.mark.parametrize("name", ["..\\..\\x.tiktoken", "C:x.tiktoken", "a\0b.tiktoken"])
+def test_names_that_no_file_can_have(hub, cache, name):
+    hub.add("org/name", {**FILES, name: b"x"})
+    assert refused("org/name").startswith(f"cannot fetch {name if name.isprintable() else repr(name)} of org/name (")
+    assert not list(cache.parent.rglob("*.tiktoken"))
 
 
 # The hub says no

@@ -1,11 +1,13 @@
 """tiktoken against the `tokenizers` library on the same files."""
 
 import json
+import re
 
 import pytest
 import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Regex, pre_tokenizers
 
 from minigen.errors import TokenizerError
 from minigen.tokenizer import bytelevel, load_tokenizer
@@ -82,6 +84,33 @@ def test_an_endless_run_of_spaces_is_an_error_not_a_panic(pair):
     with pytest.raises(TokenizerError, match="whitespace characters in a row from position 1 on"):
         ours.encode(text)
     assert len(ours.encode("x  y" * 150_000)) > 100_000
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("run", [" " * 400_000, " \n" * 150_000, "\u3000" * 400_000])
+def test_runs_of_spaces_are_looked_at_once(pair, run):
+    """From each of their characters anew it would be hours."""
+    ours, _ = pair
+    text = f"{run}word {run}word " + "word " * 40_000
+    assert ours.decode(ours.encode(text)) == text
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("unit", ["a", "\u0301", "'", "1", "東", "\x1c"])
+def test_a_word_of_very_many_letters(pair, unit):
+    ours, library = pair
+    assert ours.decode(ours.encode(unit * 600_000)) == unit * 600_000
+    agree(ours, library, unit * 10_000)
+
+
+def test_white_space_is_what_the_engine_takes_for_it():
+    """Python's has four characters more, and a text of those is no run of spaces."""
+    white = re.compile(bytelevel._WHITE)
+    alone = [chr(code) for code in range(0x110000) if white.fullmatch(chr(code))]
+    only = pre_tokenizers.Split(Regex(r"\s"), "removed", invert=True)
+    every = "".join(chr(code) for code in range(0x110000) if not 0xD800 <= code <= 0xDFFF)
+    assert alone == [piece for piece, _ in only.pre_tokenize_str(every)]
+    assert set(filter(str.isspace, every)) - set(alone) == set("\x1c\x1d\x1e\x1f")
 
 
 @pytest.mark.parametrize("name", ["gpt2", "tinystories_33m", "qwen", "gpt_neox_20b"])

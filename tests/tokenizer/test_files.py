@@ -143,7 +143,7 @@ def test_files_that_are_not_text(tmp_path):
     [
         ([], "must be a JSON object, not list"),
         ("{", "not valid JSON"),
-        ({"bos_token": 5}, "bos_token must be a string, not 5"),
+        ({"bos_token": 5}, "bos_token must be a text or an object with a content, not 5"),
         ({"add_bos_token": "yes"}, "add_bos_token must be true or false, not 'yes'"),
         ({"added_tokens_decoder": [1]}, "added_tokens_decoder must be an object"),
         ({"added_tokens_decoder": {"x": {"content": "y"}}}, "an added token needs an id and a content"),

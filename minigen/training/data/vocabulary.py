@@ -6,27 +6,23 @@ import json
 import logging
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from minigen.errors import MinigenError, UsageError
 from minigen.tokenizer import Tokenizer
-from minigen.tokenizer.base import library_errors
 from minigen.training.data.cutting import END
 from minigen.training.data.dataset import Sources
 from minigen.training.data.documents import Chat, read_files
 from minigen.training.data.encoding import Progress
 from minigen.training.data.identity import open_tokenizer
+from minigen.training.data.learning import learn_bpe
 from minigen.training.data.shards import new_folder
 from minigen.training.data.sources import find_files
 
-if TYPE_CHECKING:
-    import tokenizers
-
 KINDS = ("bpe", "char", "bytes")
-SEEN_TWICE = 2  # a pair that stands only once teaches nothing and is not merged
 
 log = logging.getLogger("minigen.training.data")
 
@@ -50,6 +46,7 @@ def train_tokenizer(
     special: Sequence[str] = (),
     separator: str | None = None,
     progress: Progress = lambda done, total: None,
+    merging: Callable[[], None] = lambda: None,
 ) -> Made:
     """Makes a tokenizer of `vocab_size` tokens from texts and saves it as the folder `out`.
 
@@ -57,7 +54,7 @@ def train_tokenizer(
     learners"), as tokenizer.json with tokenizer_config.json; the same files make the same tokenizer. <|endoftext|> is
     its first token, it ends a text, and `special` ones follow. Where a text has these they are no text. "char": the
     characters that occur, by code point; "bytes": nothing to learn. A smaller vocabulary than asked for, where the
-    text gives no more, is a logged warning.
+    text gives no more, is a logged warning. `merging` is called as `learn_bpe` does.
 
     Raises:
         UsageError: a size or a special token that cannot be, or `out` is there and not empty.
@@ -74,7 +71,7 @@ def train_tokenizer(
     contents: dict[str, Any]
     if kind == "bpe":
         assert vocab_size is not None
-        library = train_bpe(texts, vocab_size, names)
+        library = learn_bpe(texts, vocab_size, names, merging)
         if library.get_vocab_size() < vocab_size:
             log.warning(
                 "%d tokens were made of the %d asked for: the text has no more pairs that stand in it twice",
@@ -119,40 +116,6 @@ def check_settings(kind: str, vocab_size: int | None, names: Sequence[str]) -> N
         raise UsageError(
             f"the vocabulary size is {vocab_size}: it must be at least {least}, the bytes and {len(names)} special"
         )
-
-
-def train_bpe(texts: Iterable[str], vocab_size: int, special: Sequence[str]) -> tokenizers.Tokenizer:
-    """The library's tokenizer. Special tokens have the lowest ids, then come the bytes, then the merges in order."""
-    import tokenizers
-    from tokenizers import decoders, models, pre_tokenizers, trainers
-
-    library = tokenizers.Tokenizer(models.BPE())
-    library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    library.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size,
-        min_frequency=SEEN_TWICE,
-        special_tokens=list(special),
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-        show_progress=False,
-    )
-    problems: list[BaseException] = []
-
-    def kept() -> Iterator[str]:  # the library turns what the iterator raises into an exception of its own
-        try:
-            yield from texts
-        except BaseException as error:
-            problems.append(error)
-            raise
-
-    try:
-        with library_errors("the tokenizers library cannot learn from these texts"):
-            library.train_from_iterator(kept(), trainer)
-    except MinigenError:
-        if problems:
-            raise problems[0] from None
-        raise
-    return library
 
 
 def _texts(
