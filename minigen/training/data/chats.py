@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from itertools import accumulate
 
@@ -79,8 +80,9 @@ class ChatEncoder:
         return bool(self.tokenizer.decode(after, skip_special=False).strip())
 
     def note(self, chat: Chat, whole: str, answers: Sequence[Answer]) -> None:
-        for role in left_out(chat, self.renderer, whole):
-            self.say(chat, f"the chat template leaves out or changes the {role} message")
+        with contextlib.suppress(MinigenError):  # a template may refuse other words than these
+            for role in left_out(chat, self.renderer, whole):
+                self.say(chat, f"the chat template leaves out or changes the {role} message")
         if not all(answer.ended or answer.last for answer in answers):
             self.say(chat, "no control token ends an answer, so where one ends is hard to learn")
         if not all(answer.asked for answer in answers):

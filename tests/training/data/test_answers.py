@@ -224,6 +224,8 @@ def test_system_prompts(many: Tokenizer) -> None:
         found, notes = trained(many, source, said("Hello?", ONE, "assistant", TWO, system="Be brief."))
         assert found == [ONE + end, TWO + end]
         assert notes == []
+    picky = "{% if messages[0].content != 'Hello?' %}{{ raise_exception('no') }}{% endif %}" + EACH
+    assert trained(many, picky, said("Hello?", ONE)) == ([f"{ONE}<|im_end|>"], [])
     silent = EACH.replace("in messages", "in messages if m.role != 'system'")
     found, notes = trained(many, silent, said("Hello?", ONE, system="Be brief."))
     assert found == [f"{ONE}<|im_end|>"]
