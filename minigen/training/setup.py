@@ -28,16 +28,15 @@ from minigen.training.lora import Lora, make_lora
 from minigen.training.model_files import (
     as_json,
     check_chat_tokens,
-    copy_tokenizer,
     end_ids,
     first_ids,
     from_folder,
     hub_config,
-    make_tokenizer,
     model_config,
     text_files,
 )
 from minigen.training.teacher import WRITING, check_sources, open_teacher, resolve_teacher
+from minigen.training.tokenizer_files import copy_tokenizer, make_tokenizer
 from minigen.training.trainer import Optimizer, Trainer
 from minigen.tree import flatten, unflatten
 

@@ -350,7 +350,7 @@ def test_the_vocabulary_of_gpt2(shared: Path, small: New, tmp_path: Path, monkey
     import huggingface_hub
 
     from minigen.training.data import open_tokenizer
-    from minigen.training.model_files import make_tokenizer
+    from minigen.training.tokenizer_files import make_tokenizer
 
     folder = shared / "tokenizers/gpt2"
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda repo, name, **_: str(folder / name))

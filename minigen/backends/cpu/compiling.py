@@ -100,6 +100,13 @@ def wait_until_idle() -> None:
         fcntl.flock(lock, fcntl.LOCK_SH)
 
 
+class LeftRunning(subprocess.Popen[bytes]):
+    """A process that may outlive this one. Python warns of those, which here is no mistake."""
+
+    def __del__(self) -> None:
+        pass
+
+
 class Compiler:
     """The process that compiles the kernels, if they are not there. It outlives this one, so that runs which are
     shorter than half a minute get somewhere too."""
@@ -119,7 +126,7 @@ class Compiler:
             return False
         cache_folder().mkdir(parents=True, exist_ok=True)
         with log_file().open("wb") as log:
-            self.process = subprocess.Popen(
+            self.process = LeftRunning(
                 self.command,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
