@@ -100,7 +100,8 @@ def load(app: ChatApp, rest: str) -> None:
 
     found = load_session(one_path(rest, "/load"))
     talk = found.conversation if found.tokenizer == app.tokenizer else found.conversation.without_ids()
-    before, app.chat.conversation = app.chat.conversation, talk
+    before = app.chat.conversation
+    app.chat.take(talk)
     try:
         _ = app.chat.used  # whether the template takes it, and the tokenizer its text
     except MinigenError:

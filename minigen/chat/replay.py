@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from minigen.chat.conversation import Conversation, Message, Run
 from minigen.chat.engine import Answer, Chat
+from minigen.chat.kept import check_vocabulary
 from minigen.errors import ChatError, ContextError
 from minigen.shared_text import common_length
 
@@ -26,8 +27,10 @@ class Replayed:
 def replay(chat: Chat, conversation: Conversation) -> Iterator[Replayed]:
     """Gives each answer again, with what was said before it as it was recorded, and compares it token for token.
 
-    `chat` brings the model and is used up. Raises ChatError where the window of a run does not fit the conversation.
+    `chat` brings the model and is used up. Raises ChatError where the window of a run does not fit the conversation,
+    or a token is none of the model's.
     """
+    check_vocabulary(conversation, chat.model.config.vocab_size)
     context = chat.model.config.context
     for number, message in enumerate(conversation.spoken):
         if message.role == "user":
