@@ -9,7 +9,7 @@ from minigen.errors import UsageError
 
 from .chat_app import ChatApp, tell_plain
 from .chat_views import settings_shown, settings_view
-from .chat_words import unquoted, words_of
+from .chat_words import unquoted, whole, words_of
 
 ALIASES = {"temp": "temperature", "no_repeat_ngram": "no_repeat_ngram_size", "n": "max_tokens"}
 
@@ -42,22 +42,18 @@ def set_(app: ChatApp, rest: str) -> None:
     app.note(f"{name} is {settings_shown(app.chat)[name]}")
 
 
-def whole(name: str, value: str) -> int:
-    if not value.isdecimal():
-        raise UsageError(f"{name} is {value!r}: it must be a whole number")
-    return int(value)
-
-
 def setting_value(name: str, text: str) -> Any:
     """JSON where it is JSON, else the text itself; one stop string stands for a list of one."""
     try:
         value = json.loads(text)
+    except RecursionError:
+        raise UsageError(f"{name} has lists within lists without end: give a number or a text") from None
     except ValueError:
         value = text
     if name == "stop" and isinstance(value, str):
         return [value]
     if name == "logit_bias" and isinstance(value, dict):
-        return {int(key) if key.isdecimal() else key: number for key, number in value.items()}
+        return {whole("a key of logit_bias", key): number for key, number in value.items()}
     return value
 
 

@@ -68,9 +68,9 @@ def why_view(app: ChatApp, rest: str) -> str:
     """Each token of the last answer, its probability, the alternatives, and what the sampling stages removed."""
     from minigen.chat.why import explain
 
-    if rest and (not rest.isdecimal() or int(rest) < 1):
+    if rest and (not rest.isdecimal() or not rest.strip("0")):
         raise UsageError(f"/why takes the number of the token to begin with, not {rest!r}")
-    begin = min(int(rest or 1), 10**9) - 1
+    begin = int((rest or "1").lstrip("0")[:10]) - 1  # beyond any answer, with ten digits
     choices = list(islice(explain(app.chat), begin, begin + ROWS + 1))
     if not choices:
         raise UsageError(f"the last answer has fewer than {rest or 1} tokens")

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from minigen.errors import UsageError
 
+DIGITS = 20  # of 2**64, which no seed reaches
+
 
 def is_open(text: str) -> bool:
     """Whether a triple quote has been opened and not closed, at the beginning of a message or in a command."""
@@ -38,7 +40,9 @@ def one_path(rest: str, usage: str) -> Path:
 
 
 def path_of(word: str) -> Path:
-    """Raises UsageError for a home that there is not."""
+    """Raises UsageError for a home that there is not, and for what no file can be called."""
+    if "\0" in word:
+        raise UsageError(f"{word!r:.60} has a NUL character: no file is named so")
     try:
         return Path(word).expanduser()
     except RuntimeError:
@@ -46,11 +50,14 @@ def path_of(word: str) -> Path:
 
 
 def seed_of(rest: str) -> int | None:
-    if not rest:
-        return None
-    if not rest.isdecimal():
-        raise UsageError(f"seed is {rest!r}: it must be a whole number")
-    return int(rest)
+    return whole("seed", rest) if rest else None
+
+
+def whole(name: str, text: str) -> int:
+    """A whole number that a user wrote. Raises UsageError for what is none, or has more digits than any setting."""
+    if not (text.isascii() and text.isdecimal() and len(text) <= DIGITS):
+        raise UsageError(f"{name} is {text[:40]!r}: it must be a whole number")
+    return int(text)
 
 
 def expect_free(path: Path) -> Path:

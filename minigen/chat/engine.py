@@ -88,6 +88,8 @@ class Chat:
                 raise UsageError(f"{name} is no setting of a chat: there are {', '.join(CHAT_SETTINGS)}")
         merged = {name: value for name, value in (self.settings | settings).items() if value is not None}
         options = Options.of(**merged)
+        if any("\ud800" <= c <= "\udfff" for stop in options.stop for c in stop):
+            raise UsageError("stop is not valid Unicode: it has half of a surrogate pair")
         if options.speculate is not None or self.draft is not None:
             check_speculation(self.model.runner, options, self.draft is not None)
         self.options = options
