@@ -9,15 +9,14 @@ from minigen.errors import UsageError
 
 from .chat_app import ChatApp, tell_plain
 from .chat_views import settings_shown, settings_view
-from .chat_words import unquoted, whole, words_of
+from .chat_words import whole, words_of
 
 ALIASES = {"temp": "temperature", "no_repeat_ngram": "no_repeat_ngram_size", "n": "max_tokens"}
 
 
 def system(app: ChatApp, rest: str) -> None:
-    if rest:
-        quoted = unquoted(rest)
-        app.chat.set_system(None if rest == "off" else rest if quoted is None else quoted)
+    if rest.strip():
+        app.chat.set_system(None if rest.strip() == "off" else rest)
         app.save()
     text = app.chat.conversation.system
     app.note(f"system prompt: {text}" if text else "no system prompt")

@@ -38,7 +38,7 @@ def help_view(commands: Mapping[str, tuple[str, str, Any]]) -> str:
     rows = [[f"/{name} {arguments}".rstrip(), text] for name, (arguments, text, _) in commands.items()]
     keys = [
         ["Alt-Enter", "a new line in the message"],
-        ['"""', "begins and ends a message of several lines"],
+        ['"""', "on a line by itself begins and ends a message of several lines"],
         ["Ctrl-C", "stops the answer, and keeps what was said"],
         ["Ctrl-D", "leaves"],
     ]
