@@ -22,6 +22,8 @@ from .bench_columns import (
     result_notes,
 )
 from .bench_report import FORMATS, write
+from .model_arguments import THREADS
+from .parser import Parser
 from .progress import Bar
 
 if TYPE_CHECKING:
@@ -63,13 +65,12 @@ def names(*known: str) -> Callable[[str], list[str]]:
     return read
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: Parser) -> None:
     from minigen.measure.shapes import SHAPES
 
     parser.description = f"{parser.description}. {' '.join(DESCRIPTION.split())}"
-    parser.add_argument(
-        "models", nargs="*", metavar="MODEL", help="folders or hub ids (default: the model that ships, or the shapes)"
-    )
+    text = "folders or hub ids (default: the model that ships, or the shapes)"
+    parser.also(parser.add_argument("models", nargs="*", metavar="MODEL", help=text), "-m", "--model")
     parser.add_argument(
         "--shape", type=names(*SHAPES), action="extend", default=[], metavar="NAME,...",
         help=f"random weights in the shape of a known model: {', '.join(SHAPES)}",
@@ -107,6 +108,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--kv-bits", type=names("none", *map(str, BITS)), default=["none"], metavar="NAME,...",
         help="hold keys and values in 8 or 4 bits, or none: as the model computes",
     )  # fmt: skip
+    group.add_argument("--threads", type=at_least_one, default=[None], metavar="N,...", help=THREADS)
     group.add_argument("--offline", action="store_true", help="never open a socket")
     group = parser.add_argument_group("what to show")
     group.add_argument("-o", "--output", choices=FORMATS, default="table", help="on stdout (default: table)")
@@ -182,12 +184,14 @@ def on_every_backend(kind: type[Subject], found: Sequence[dict[str, Any]], args:
             dtype=dtype,
             quant=None if quant == "none" else quant,
             kv_bits=None if bits == "none" else int(bits),
+            threads=threads,
         )
         for fields in found
         for backend in backends
         for dtype in dict.fromkeys(args.dtype)
         for quant in dict.fromkeys(args.quant)
         for bits in dict.fromkeys(args.kv_bits)
+        for threads in dict.fromkeys(args.threads)
     ]
 
 

@@ -9,19 +9,21 @@ from pathlib import Path
 from minigen.errors import UsageError
 
 from .model_arguments import add_model_arguments, load_model
+from .parser import Parser
 from .prompts import add_prompt_arguments, read_prompts
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: Parser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     text = "read a prompt and save its state"
-    build = actions.add_parser("build", help=text, description=text, allow_abbrev=False)
-    build.add_argument("cache", metavar="FILE", help="where to write it; an older file is replaced")
+    build = actions.add_parser("build", help=text, description=text)
+    cache = build.add_argument("cache", metavar="FILE", help="where to write it; an older file is replaced")
+    build.also(cache, "--cache", "--out")
     add_model_arguments(build, positional=False)
     add_prompt_arguments(build)
     text = "what a file holds; needs no model"
-    show = actions.add_parser("show", help=text, description=text, allow_abbrev=False)
-    show.add_argument("cache", metavar="FILE", help="a file that cache build made")
+    show = actions.add_parser("show", help=text, description=text)
+    show.also(show.add_argument("cache", metavar="FILE", help="a file that cache build made"), "--cache")
     show.add_argument("--json", action="store_true", help="one JSON object, with the token ids")
 
 
@@ -37,7 +39,7 @@ def build_cache(args: argparse.Namespace) -> int:
     from minigen.prompt_cache import save_prompt
 
     path = Path(args.cache)
-    ids = model.needed_tokenizer.encode(prompts[0], special=args.special)
+    ids = model.needed_tokenizer.encode_prompt(prompts[0], special=args.special)
     # A hub id says more than the folder it was fetched to; a path is nobody's business but the builder's.
     name = args.model if args.model and not Path(args.model).exists() else model.folder.name
     info = save_prompt(model, ids, path, name)

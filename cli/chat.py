@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from minigen.errors import ChatError, MinigenError, UsageError
 
 from .model_arguments import add_model_arguments, add_speculation_arguments, load_draft, load_model
+from .parser import Parser, say
 from .sampling_arguments import add_sampling_arguments, sampling_settings
 from .terminal import harmless
 from .texts import read_text
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 NEWEST = "the newest"  # --resume without a name
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: Parser) -> None:
     add_model_arguments(parser)
     group = parser.add_argument_group("the conversation")
     group.add_argument("--system", metavar="TEXT", help="system prompt")
@@ -117,7 +118,6 @@ def talk(app: ChatApp, resumed: bool) -> None:
     from .chat_app import data_folder
     from .chat_commands import Leave, handle
     from .chat_prompt import LinePrompt
-    from .main import say
 
     signal.signal(signal.SIGINT, lambda signum, frame: None)  # outside of an answer it is a key; see LinePrompt.ask
     prompt = LinePrompt(app, data_folder())
@@ -164,7 +164,6 @@ def answer_input(app: ChatApp, lines: bool) -> None:
     from .chat_commands import Leave, handle
     from .chat_lines import LineReader
     from .chat_words import Line, without_line_end
-    from .main import say
 
     tell_plain(app)
     keyboard = sys.stdin is not None and sys.stdin.isatty()

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from minigen.chat.engine import CHAT_SETTINGS
 from minigen.errors import UsageError
+from minigen.reading import load_json
+from minigen.spellings import advice, spellings
 
 from .chat_app import ChatApp, tell_plain
 from .chat_views import settings_shown, settings_view
 from .chat_words import whole, words_of
 
-ALIASES = {"temp": "temperature", "no_repeat_ngram": "no_repeat_ngram_size", "n": "max_tokens"}
+KNOWN = (*CHAT_SETTINGS, "overflow", "context")
 
 
 def system(app: ChatApp, rest: str) -> None:
@@ -25,12 +28,14 @@ def system(app: ChatApp, rest: str) -> None:
 def set_(app: ChatApp, rest: str) -> None:
     name, _, value = rest.partition(" ")
     name = name.lstrip("-").replace("-", "_")
-    name, value = ALIASES.get(name, name), value.strip()
+    name, value = spellings(KNOWN).get(name, name), value.strip()
     if not name:
         print(settings_view(app.chat), end="")
         return
     if not value:
         raise UsageError(f"/set {name} takes a value, or the word default")
+    if name not in KNOWN:
+        raise UsageError(f"{name} is no setting of a chat: {advice(name, KNOWN)}")
     if name == "overflow":
         app.chat.set_window(value, app.chat.context)
     elif name == "context":
@@ -44,11 +49,11 @@ def set_(app: ChatApp, rest: str) -> None:
 def setting_value(name: str, text: str) -> Any:
     """JSON where it is JSON, else the text itself; one stop string stands for a list of one."""
     try:
-        value = json.loads(text)
-    except RecursionError:
-        raise UsageError(f"{name} has lists within lists without end: give a number or a text") from None
-    except ValueError:
+        value = load_json(text)
+    except json.JSONDecodeError:
         value = text
+    except ValueError as error:  # beyond what a setting can be
+        raise UsageError(f"{name} is no setting's value: {error}") from None
     if name == "stop" and isinstance(value, str):
         return [value]
     if name == "logit_bias" and isinstance(value, dict):

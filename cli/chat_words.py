@@ -8,11 +8,10 @@ import shlex
 from pathlib import Path
 from typing import NamedTuple
 
-from minigen.errors import UsageError
+from minigen.errors import UsageError, shown
+from minigen.reading import is_id
 
 QUOTES = '"""'
-
-DIGITS = 20  # of 2**64, which no seed reaches
 
 
 class Line(NamedTuple):
@@ -111,8 +110,8 @@ def seed_of(rest: str) -> int | None:
 
 def whole(name: str, text: str) -> int:
     """A whole number that a user wrote. Raises UsageError for what is none, or has more digits than any setting."""
-    if not (text.isascii() and text.isdecimal() and len(text) <= DIGITS):
-        raise UsageError(f"{name} is {text[:40]!r}: it must be a whole number")
+    if not is_id(text):
+        raise UsageError(f"{name} is {shown(text)}: it must be a whole number")
     return int(text)
 
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from minigen.backends.base import DTYPES, QUANTS
 from minigen.backends.quantized import GROUPS
 from minigen.errors import UsageError
 
+from .parser import Parser
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", metavar="MODEL", help="a folder, a hub id org/name[@revision], or an adapter's folder")
-    parser.add_argument("out", metavar="OUT", help="the folder to write: a new one")
+
+def add_arguments(parser: Parser) -> None:
+    text = "a folder, a hub id org/name[@revision], or an adapter's folder"
+    parser.also(parser.add_argument("model", metavar="MODEL", help=text), "-m", "--model")
+    parser.also(parser.add_argument("out", metavar="OUT", help="the folder to write: a new one"), "-o", "--out")
     parser.add_argument("--dtype", choices=DTYPES, help="of the weights (default: the one that MODEL has them in)")
     parser.add_argument(
         "--quant", choices=QUANTS,
@@ -28,12 +30,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from minigen.convert import convert
     from minigen.families.quantization import GROUP
+    from minigen.reading import at_home
 
     if args.quant_group and not args.quant:
         raise UsageError("--quant-group says how --quant does it: name both")
-    lora = Path(args.lora).expanduser() if args.lora is not None else None
+    lora = at_home(args.lora) if args.lora is not None else None
     settings = {"dtype": args.dtype, "quant": args.quant, "group": args.quant_group or GROUP}
-    made = convert(args.model, Path(args.out).expanduser(), **settings, lora=lora, offline=args.offline)
+    made = convert(args.model, at_home(args.out), **settings, lora=lora, offline=args.offline)
     size = f"{made.bytes / 1e6:,.3g} MB" if made.bytes < 1e9 else f"{made.bytes / 1e9:,.3g} GB"
     quant = made.quant and f" and {made.quant}"
     print(f"{made.folder}: {made.model_type}, {made.parameters:,} parameters in {made.dtype}{quant}, {size}")

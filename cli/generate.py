@@ -6,15 +6,18 @@ import argparse
 import json
 import sys
 import time
+from contextlib import ExitStack
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .model_arguments import add_model_arguments, add_speculation_arguments, load_draft, load_model
+from .parser import Parser
 from .prompts import add_prompt_arguments, read_prompts
 from .report import as_json, logprob_table, statistics
 from .sampling_arguments import add_sampling_arguments, sampling_settings
 from .terminal import harmless
+from .warning_lines import held_warnings
 
 if TYPE_CHECKING:
     from minigen.model import Model
@@ -22,7 +25,7 @@ if TYPE_CHECKING:
     from minigen.text import TextRun
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: Parser) -> None:
     add_model_arguments(parser)
     add_prompt_arguments(parser)
     parser.add_argument("--cache", metavar="FILE", help="go on from a prompt that `minigen cache build` has read")
@@ -116,7 +119,8 @@ def write_texts(run: TextRun, args: argparse.Namespace) -> bool:
     except KeyboardInterrupt:
         return True
     finally:
-        shown.finish()
+        with shown.warnings:
+            shown.finish()
     return False
 
 
@@ -127,9 +131,12 @@ class Shown:
         self.run, self.quiet, self.echo = run, quiet, echo
         self.row, self.written = -1, 0
         self.terminal, self.wrote = sys.stdout.isatty(), False
+        self.warnings = ExitStack()
 
     def write(self, text: str) -> None:
         if text and not self.quiet:
+            if not self.wrote:
+                self.warnings.enter_context(held_warnings())
             self.wrote = True
             # A pipe gets the text as it is.
             sys.stdout.write(harmless(text) if self.terminal else text)

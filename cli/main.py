@@ -5,17 +5,17 @@ Exit codes: 0, 1 for an error, 2 for bad usage, 130 after Ctrl-C, 141 where the 
 
 from __future__ import annotations
 
-import argparse
 import io
-import logging
 import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import NoReturn
 
 from minigen import __version__
 from minigen.errors import MinigenError
+
+from .parser import Parser, say
+from .warning_lines import warn_on_stderr
 
 COMMANDS = {
     "chat": "talk with a model",
@@ -30,37 +30,21 @@ COMMANDS = {
 }
 
 
-class Parser(argparse.ArgumentParser):
-    """argparse, with errors as one line."""
-
-    def error(self, message: str) -> NoReturn:
-        say(f"{message} (see {self.prog} --help)")
-        self.exit(2)
-
-
 def build_parser(command: str | None) -> Parser:
     """The parser, with the arguments of one command alone: the others are only named."""
     parser = Parser(
         prog="minigen",
         description="Text generation with one GPT-style decoder, and an LSTM baseline, on PyTorch and MLX.",
-        allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"minigen {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=Parser)
     for name, summary in COMMANDS.items():
-        sub = commands.add_parser(name, help=summary, description=summary, allow_abbrev=False)
+        sub = commands.add_parser(name, help=summary, description=summary)
         if name == command:
             module = import_module(f".{name}", __package__)
             module.add_arguments(sub)
             sub.set_defaults(run=module.run)
     return parser
-
-
-def warn_on_stderr() -> None:
-    """The library's warnings, one line each, on what is stderr now."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("minigen: warning: %(message)s"))
-    logging.getLogger("minigen").handlers[:] = [handler]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -95,15 +79,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 def dispatch(argv: list[str]) -> int:
     """Parses the words and runs the command that they name."""
     command = next((word for word in argv if not word.startswith("-")), None)
-    args, unknown = build_parser(command).parse_known_args(argv)
-    if unknown:
-        say(f"unrecognized arguments: {' '.join(unknown)} (see minigen {args.command} --help)")
-        return 2
+    args = build_parser(command).parse_args(argv)
     code: int = args.run(args)
     return code
-
-
-def say(message: str) -> None:
-    """An error, as one line whatever a user's file or flag is called."""
-    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)
-    print(f"minigen: {line}", file=sys.stderr)

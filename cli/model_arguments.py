@@ -7,15 +7,19 @@ from typing import TYPE_CHECKING
 
 from minigen.backends.base import BITS, DTYPES, QUANTS
 
+from .parser import Parser
+
 if TYPE_CHECKING:
     from minigen.model import Model
 
+THREADS = "threads of the CPU to compute with (torch; default: one on each core)"
 
-def add_model_arguments(parser: argparse.ArgumentParser, *, positional: bool = True) -> None:
+
+def add_model_arguments(parser: Parser, *, positional: bool = True) -> None:
     """The model, as the first word or, where that is something else, as -m; and where it runs."""
     text = "a folder, or a hub id org/name[@revision] (default: the model that ships)"
     if positional:
-        parser.add_argument("model", nargs="?", metavar="MODEL", help=text)
+        parser.also(parser.add_argument("model", nargs="?", metavar="MODEL", help=text), "-m", "--model")
     else:
         parser.add_argument("-m", "--model", metavar="MODEL", help=text)
     group = parser.add_argument_group("where it runs")
@@ -33,6 +37,7 @@ def add_model_arguments(parser: argparse.ArgumentParser, *, positional: bool = T
     group.add_argument(
         "--kv-bits", type=int, choices=BITS, help="hold keys and values, which grow with the text, in 8 or 4 bits"
     )
+    group.add_argument("--threads", type=int, metavar="N", help=THREADS)
     group.add_argument("--offline", action="store_true", help="never open a socket")
 
 
@@ -47,7 +52,14 @@ def load_model(args: argparse.Namespace) -> Model:
     from minigen.model import load
 
     return load(
-        args.model, args.backend, args.device, args.dtype, quant=args.quant, kv_bits=args.kv_bits, offline=args.offline
+        args.model,
+        args.backend,
+        args.device,
+        args.dtype,
+        quant=args.quant,
+        kv_bits=args.kv_bits,
+        threads=args.threads,
+        offline=args.offline,
     )
 
 
@@ -55,4 +67,6 @@ def load_draft(args: argparse.Namespace) -> Model | None:
     """The model that guesses, where one is named; it runs where the other does."""
     from minigen.model import load
 
-    return load(args.draft, args.backend, args.device, args.dtype, offline=args.offline) if args.draft else None
+    if not args.draft:
+        return None
+    return load(args.draft, args.backend, args.device, args.dtype, threads=args.threads, offline=args.offline)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from minigen.errors import MinigenError, UsageError
 
 from .model_arguments import add_model_arguments
+from .parser import Parser
 from .prompt_check import check_files
 from .prompt_report import label, names
 from .terminal import harmless
@@ -39,10 +40,11 @@ minigen/fewshot/examples has some to start from. For example:
 """
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: Parser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = EPILOG
-    parser.add_argument("files", nargs="+", metavar="FILE", help="a prompt file; several make a suite with one table")
+    text = "a prompt file; several make a suite with one table"
+    parser.also(parser.add_argument("files", nargs="+", metavar="FILE", help=text), "-f", "--file")
     add_model_arguments(parser, positional=False)
     group = parser.add_argument_group("what to run")
     group.add_argument(

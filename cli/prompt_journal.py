@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from minigen.errors import MinigenError
+from minigen.reading import parse_object
 
 if TYPE_CHECKING:
     from minigen.fewshot import PromptFile
@@ -119,7 +120,7 @@ class Journal:
         from minigen.fewshot.result import ItemResult
 
         try:
-            entry: dict[str, Any] = json.loads(line)
+            entry = parse_object(line)
             file, found, model = entry["file"], entry["file_hash"], entry["model"]
             key = (int(entry["shots"]), int(entry["seed"]), int(entry["index"]))
             values: dict[str, Any] = {
@@ -128,7 +129,7 @@ class Journal:
             values |= {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
             item = ItemResult(**values)
             made_by = (entry["fingerprint"], entry["dtype"])
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, OverflowError):
             raise MinigenError(f"{where}: is no finished item; {OTHER}") from None
         if found not in self.files:
             if any(file in names for names in self.files.values()):

@@ -25,10 +25,13 @@ FLAGS: dict[str, tuple[str, Any, str]] = {
 }
 
 
+SEED = "the same seed gives the same text again; in float32 also on the other backend, and alone or in a batch"
+
+
 def add_sampling_arguments(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     """Adds them in a group of their own, and returns the group."""
     group = parser.add_argument_group("how to choose tokens")
-    group.add_argument("-s", "--seed", type=int, metavar="N", help="the same seed gives the same text on every backend")
+    group.add_argument("-s", "--seed", type=int, metavar="N", help=SEED)
     for flag, (setting, kind, text) in FLAGS.items():
         group.add_argument(flag, dest=setting, type=kind, metavar="N" if kind is int else "X", help=text)
     group.add_argument(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from minigen.errors import UsageError
 
 from .model_arguments import add_model_arguments, load_model
+from .parser import Parser
 from .progress import Bar
 from .report import piece
 from .tables import render, screen
@@ -20,8 +21,9 @@ if TYPE_CHECKING:
     from minigen.perplexity import TextScore
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("files", nargs="+", metavar="FILE", help="a text in UTF-8; - is standard input")
+def add_arguments(parser: Parser) -> None:
+    files = parser.add_argument("files", nargs="+", metavar="FILE", help="a text in UTF-8; - is standard input")
+    parser.also(files, "-f", "--file")
     add_model_arguments(parser, positional=False)
     group = parser.add_argument_group("how to read")
     group.add_argument(

@@ -5,16 +5,16 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from .parser import Parser
 from .progress import Bar
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: Parser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     text = "make a tokenizer from texts"
-    train = actions.add_parser("train", help=text, description=text, allow_abbrev=False)
-    train.add_argument(
-        "files", nargs="+", metavar="FILE", help="a text, a .jsonl file of rows with text or messages, a folder, a glob"
-    )
+    train = actions.add_parser("train", help=text, description=text)
+    text = "a text, a .jsonl file of rows with text or messages, a folder, a glob"
+    train.also(train.add_argument("files", nargs="+", metavar="FILE", help=text), "-f", "--file")
     train.add_argument("--out", required=True, metavar="DIR", help="where to save it: a new folder")
     train.add_argument("--vocab-size", type=int, metavar="N", help="how many tokens bpe makes, special ones and all")
     train.add_argument(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from minigen.errors import MinigenError, SharedError, UsageError
 
+from .parser import Parser
 from .progress import Bar
 
 if TYPE_CHECKING:
@@ -32,11 +33,12 @@ TITLES = {
 }
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: Parser) -> None:
     from minigen.training.config import SETTINGS
     from minigen.training.presets import PRESETS
 
-    parser.add_argument("data", nargs="*", metavar="DATA", help=SETTINGS["data"][1].metadata["help"])
+    text = SETTINGS["data"][1].metadata["help"]
+    parser.also(parser.add_argument("data", nargs="*", metavar="DATA", help=text), "--data")
     parser.add_argument("--out", metavar="DIR", help="the run's folder (default: DATA-MODEL here)")
     parser.add_argument("--preset", choices=PRESETS, help="settings that belong together")
     parser.add_argument("--config", metavar="FILE", help="settings in TOML, such as the train.toml of another run")

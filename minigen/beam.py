@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from minigen.backends.base import Backend
 from minigen.generate import Row, Runner, Timing, generate, set_limits
 from minigen.options import Options
 from minigen.sampling import log_softmax
@@ -121,7 +122,13 @@ def steps(
     if options.speculate is not None or draft is not None:
         runner = speculative(runner, rows, options, stop_ids, timing, draft)
     run = generate_beams if options.beams > 1 else generate
-    return run(runner, rows, options, stop_ids, timing)
+    return as_one_text(runner.ops, run(runner, rows, options, stop_ids, timing))
+
+
+def as_one_text(ops: Backend, run: Iterator[list[Row]]) -> Iterator[list[Row]]:
+    """The steps of `run`, of which the backend is told that they belong together."""
+    with ops.one_text():
+        yield from run
 
 
 def _settled(done: list[Hypothesis], live: list[tuple[list[int], float]], beams: int, limit: int, alpha: float) -> bool:

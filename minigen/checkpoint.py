@@ -5,17 +5,17 @@ files with overlapping tensors, holes or bytes left over, so these checks are th
 """
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from minigen.errors import CheckpointError
+from minigen.errors import CheckpointError, shown
+from minigen.reading import parse_object
 from minigen.weight_files import (
     INDEX,
     files_in,
     holds,
     no_weights,
-    parse_json,
     pick_weights,
     read_index,
     read_object,
@@ -24,7 +24,7 @@ from minigen.weight_files import (
 
 FLOAT_DTYPES = ("F32", "F16", "BF16")
 
-_MAX_HEADER = 100_000_000  # bytes; the format's own limit
+_MAX_HEADER = 16 * 2**20  # bytes: 100,000 tensors and more; the format's own limit takes 2 GB of memory to read
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,7 @@ class TensorInfo:
     dtype: str
     shape: tuple[int, ...]
     file: Path
+    start: int = field(default=0, compare=False)  # the place in the file of its first byte
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -90,8 +91,9 @@ def read_file(path: Path) -> dict[str, TensorInfo]:
     try:
         header, size = _raw_header(path)
         # Refuses a name that is there twice, which the library lets pass where both have the same bytes.
-        entries = parse_json(header)
-        wanted = 8 + len(header) + _data_length(entries)
+        entries = _entries(header)
+        data = 8 + len(header)
+        wanted = data + max((entry["data_offsets"][1] for entry in entries.values()), default=0)
         if wanted > size:
             raise _damaged(path, f"cut short, {size} of {wanted} bytes")
         # The library checks the rest: types, dtypes, sizes, and that the offsets cover the file exactly.
@@ -105,15 +107,14 @@ def read_file(path: Path) -> dict[str, TensorInfo]:
     except OSError as error:
         raise CheckpointError(f"cannot read {path}: {error.strerror}") from error
     return {
-        name: TensorInfo(name, entry["dtype"], tuple(entry["shape"]), path)
+        name: TensorInfo(name, entry["dtype"], tuple(entry["shape"]), path, data + entry["data_offsets"][0])
         for name, entry in entries.items()
-        if name != "__metadata__"
     }
 
 
 def read_metadata(path: Path) -> dict[str, str]:
     """The free-form metadata of a safetensors file that `read_file` has accepted."""
-    return dict(parse_json(_raw_header(path)[0]).get("__metadata__", {}))
+    return dict(parse_object(_raw_header(path)[0]).get("__metadata__") or {})
 
 
 def _raw_header(path: Path) -> tuple[bytes, int]:
@@ -126,18 +127,35 @@ def _raw_header(path: Path) -> tuple[bytes, int]:
         if size < 8:
             raise _damaged(path, f"cut short, {size} bytes")
         length = int.from_bytes(start[:8], "little")
-        if length > min(_MAX_HEADER, size - 8):
+        if length > size - 8:
             raise _damaged(path, f"a header of {length} bytes in a file of {size}")
+        if length > _MAX_HEADER:
+            raise CheckpointError(f"{path} has a header of {length} bytes: minigen reads up to {_MAX_HEADER}")
         file.seek(8)
         return file.read(length), size
 
 
-def _data_length(entries: Any) -> int:
-    """How many bytes of tensors a header describes, or 0 where it is too broken to tell."""
-    try:
-        return max(int(entry["data_offsets"][1]) for name, entry in entries.items() if name != "__metadata__")
-    except (ValueError, TypeError, LookupError, AttributeError, OverflowError):
-        return 0  # the library says what is wrong
+def _entries(header: bytes) -> dict[str, dict[str, Any]]:
+    """What a header says of each tensor. Raises ValueError where that is not a dtype, a shape and two offsets.
+
+    The library takes other spellings too, such as a list of the three.
+    """
+    entries = parse_object(header)
+    entries.pop("__metadata__", None)
+    for name, entry in entries.items():
+        if not isinstance(entry, dict) or not isinstance(entry.get("dtype"), str):
+            raise ValueError(f"{shown(name)} is {shown(entry)}")
+        shape, offsets = entry.get("shape"), entry.get("data_offsets")
+        if not _whole_numbers(shape) or not _whole_numbers(offsets, 2):
+            raise ValueError(f"{shown(name)} has the shape {shown(shape)} and the offsets {shown(offsets)}")
+    return entries
+
+
+def _whole_numbers(value: Any, count: int | None = None) -> bool:
+    """Whether it is a list of numbers from 0, and of so many if a count is given."""
+    if not isinstance(value, list) or count not in (None, len(value)):
+        return False
+    return all(type(number) is int and number >= 0 for number in value)
 
 
 def _damaged(path: Path, fault: str) -> CheckpointError:

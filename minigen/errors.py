@@ -3,11 +3,31 @@
 Our own mistakes are asserts, never these.
 """
 
+LONGEST = 6000  # characters of a message
+SHOWN = 80  # characters of a value in it
+
+
+def shown(value: object, most: int = SHOWN) -> str:
+    """A value as a message quotes it: what `repr` says, and of a long one the beginning."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # a number of thousands of digits, lists a thousand deep
+        return f"a {type(value).__name__} too large to show"
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
 
 class MinigenError(Exception):
-    """Something a user can cause and mend; the command line prints it as one line and exits with `exit_code`."""
+    """Something a user can cause and mend; the command line prints it as one line and exits with `exit_code`.
+
+    Whatever a file put into the message, it stays short enough to read: of a long one the middle is left out.
+    """
 
     exit_code = 1
+
+    def __init__(self, message: str = "") -> None:
+        if len(message) > LONGEST:
+            message = f"{message[: LONGEST * 3 // 4]} [...] {message[-LONGEST // 5 :]}"
+        super().__init__(message)
 
 
 class UsageError(MinigenError):

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from minigen.backends import choose_backend, get_backend
 from minigen.beam import steps
-from minigen.errors import CheckpointError, ContextError, TokenizerError, UsageError
+from minigen.errors import CheckpointError, ContextError, TokenizerError, UsageError, shown
 from minigen.families import Architecture
 from minigen.families.family import kv_name, with_kv_bits
 from minigen.families.loading import stored_dtype
@@ -36,6 +36,7 @@ def load(
     *,
     quant: str | None = None,
     kv_bits: int | None = None,
+    threads: int | None = None,
     offline: bool = False,
 ) -> Model:
     """Loads a model from a folder, a hub id (`org/name[@revision]`), or, with None, the one that ships. A folder with a
@@ -44,12 +45,12 @@ def load(
     `backend` is "auto", "torch" or "mlx"; `device` what the framework calls it; `dtype` float32, bfloat16 or float16
     (without it: float32 on a CPU, the checkpoint's own on a GPU). `quant` holds the weights of a plain model in "8" or
     "4" bits, or "mixed": 4, with the embedding and the head in 8. `kv_bits` holds the keys and values of what a decoder
-    has read in 8 or 4. `offline` never opens a socket. Raises MinigenError: SourceError, CheckpointError, BackendError
-    or UsageError, each one line.
+    has read in 8 or 4. `threads` is how many threads of the CPU torch computes with, in the whole process. `offline`
+    never opens a socket. Raises MinigenError: SourceError, CheckpointError, BackendError or UsageError, each one line.
     """
     backend = choose_backend(backend)
     stored = open_stored(source, offline=offline)
-    ops = get_backend(backend, device, dtype, stored=stored_dtype(stored.tensors))
+    ops = get_backend(backend, device, dtype, stored=stored_dtype(stored.tensors), threads=threads)
     packings = stored.choose(quant)
     runner = Runner(ops, with_kv_bits(stored.architecture, kv_bits), stored.params(ops, packings))
     return Model(runner, stored.folder, stored.config, stored.base, name_of(packings))
@@ -59,7 +60,8 @@ class Model:
     """A decoder or recurrent model on one backend; `load` makes it.
 
     `config` says what it is made of; `tokenizer` is None for a folder without one. `base` is the folder of an adapter's
-    model, which has what the adapter's own does not. `quant` is "q8", "q4" or "mixed" for quantized weights, else "".
+    model, which has what the adapter's own does not. `quant` is "q8", "mxfp4" or "mixed", say, for
+    quantized weights, else "".
     """
 
     def __init__(
@@ -138,11 +140,14 @@ class Model:
     def generate(self, text: str | Sequence[str], *, draft: Model | None = None, **settings: Any) -> str | list[str]:
         """The text that follows a prompt; for a list of prompts, run as one batch, a list.
 
+        In float32 each of these is the text that its prompt gives alone. In 16 bits on torch the rows of a batch are
+        rounded in another way, and a near tie may fall otherwise.
+
         `settings` are those of `Options.of` (max_tokens, temperature, seed, stop, ...) but for num_samples, which
         `complete` takes. One prompt may be sped up by guesses, which change no token but by rounding:
-        `speculate="lookup"` takes them from the text, `draft` is a smaller model with the same tokenizer. Raises
-        UsageError for a setting that is unknown or out of range or an empty prompt, ContextError for one that does not
-        fit.
+        `speculate="lookup"` takes them from the text, `draft` is a smaller model with the same tokenizer. After an
+        empty prompt a document begins, as `Tokenizer.encode_prompt` has it. Raises UsageError for a setting that is
+        unknown or out of range or an empty prompt that nothing can begin, ContextError for one that does not fit.
         """
         if settings.get("num_samples", 1) != 1:
             raise UsageError("generate gives one text a prompt: call complete for num_samples")
@@ -220,7 +225,7 @@ def stop_ids(path: Path, hub_config: Mapping[str, Any], tokenizer: Tokenizer | N
         ids = ids if isinstance(ids, list) else [] if ids is None else [ids]
         if not all(type(i) is int for i in ids):
             raise CheckpointError(
-                f"{where}: eos_token_id is {values['eos_token_id']!r}: it must be an id or a list of ids"
+                f"{where}: eos_token_id is {shown(values['eos_token_id'])}: it must be an id or a list of ids"
             )
         found.update(ids)
     if tokenizer is not None and tokenizer.eos_id is not None:

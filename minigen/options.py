@@ -9,6 +9,7 @@ from typing import Any
 from minigen.errors import UsageError
 from minigen.sampling import SETTINGS, Sampling
 from minigen.sampling.settings import plain_number
+from minigen.spellings import advice
 from minigen.stopping import StopStrings
 
 # What a user gets who names no setting; every other sampling setting is off.
@@ -37,7 +38,7 @@ class Options:
         names = [f.name for f in fields(cls) if f.name != "sampling"]
         for name in settings:
             if name not in names and name not in SETTINGS:
-                raise UsageError(f"{name} is no setting: there are {', '.join((*names, *SETTINGS))}")
+                raise UsageError(f"{name} is no setting: {advice(name, (*names, *SETTINGS))}")
         drawn = {name: value for name, value in settings.items() if name in SETTINGS}
         choosing = {name: value for name, value in drawn.items() if name != "seed"}
         own = {name: value for name, value in settings.items() if name in names}

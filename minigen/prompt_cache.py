@@ -16,11 +16,12 @@ from typing import Any
 from minigen import __version__
 from minigen.backends.base import Array
 from minigen.checkpoint import read_file, read_metadata
-from minigen.errors import CheckpointError, ContextError, MinigenError, UsageError
+from minigen.errors import CheckpointError, ContextError, MinigenError, UsageError, shown
 from minigen.fingerprint import fingerprint
 from minigen.generate import Runner, check_ids
 from minigen.model import Model
 from minigen.options import Options
+from minigen.reading import parse_object
 from minigen.shared_text import BranchedState, SharedRunner, SharedText, common_length
 from minigen.state_file import load_state, save_state
 from minigen.text import TextRun
@@ -84,15 +85,18 @@ def read_prompt_info(path: Path) -> PromptInfo:
         # What a broken model file is told to do does not help here.
         raise CheckpointError(str(error).replace("download it again", "build it again")) from error
     try:
-        about = json.loads(metadata[KEY])
+        about = parse_object(metadata[KEY])
         if about["format"] == FORMAT:
             info = PromptInfo(**{field.name: about[field.name] for field in fields(PromptInfo)})
             info.check()
             return info
-        found = int(about["format"])
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        found = about["format"]
+        if type(found) is not int:
+            raise ValueError
+    except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} is no prompt cache: make one with minigen cache build") from error
-    raise CheckpointError(f"{path} is a prompt cache of format {found}, this minigen reads {FORMAT}: build it again")
+    what = f"{path} is a prompt cache of format {shown(found)}"
+    raise CheckpointError(f"{what}, this minigen reads {FORMAT}: build it again")
 
 
 def load_prompt(model: Model, path: Path) -> tuple[Any, list[int]]:

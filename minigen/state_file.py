@@ -15,6 +15,7 @@ from minigen.checkpoint import read_file, read_metadata
 from minigen.errors import CheckpointError
 from minigen.families.family import Architecture
 from minigen.files import replacing
+from minigen.reading import parse_object
 from minigen.state import State
 
 STORED = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}  # our dtypes, as safetensors names them
@@ -45,11 +46,12 @@ def load_state(ops: Backend, architecture: Architecture, path: Path) -> tuple[An
     """
     headers, metadata = read_file(path), read_metadata(path)
     try:
-        about = json.loads(metadata.pop(KEY))
+        about = parse_object(metadata.pop(KEY))
         length, batch, kind, dtype = about["length"], about["batch"], about["kind"], about["dtype"]
         starts = None if about["starts"] is None else np.array(about["starts"])
         whole = type(length) is int and type(batch) is int and 0 <= length < 2**31 and 1 <= batch < 2**31
-        if not whole or (starts is not None and not right_starts(starts, batch, length)):
+        claimed = batch > 1 and any(0 in info.shape for info in headers.values())  # rows of nothing prove nothing
+        if not whole or claimed or (starts is not None and not right_starts(starts, batch, length)):
             raise ValueError
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} is no saved state") from error
@@ -57,7 +59,7 @@ def load_state(ops: Backend, architecture: Architecture, path: Path) -> tuple[An
     kinds = {info.dtype == ("U32" if name in codes else STORED[ops.dtype]) for name, info in headers.items()}
     if dtype != ops.dtype or False in kinds:
         raise CheckpointError(f"{path} was saved in {dtype} and the model runs in {ops.dtype}: load it with that dtype")
-    state = architecture.new_state(ops, batch, 1, starts)  # one token's room shows the shapes; the file may claim many
+    state = architecture.new_state(ops, 1, 1)  # one row and one token show the shapes; the file may claim many
     if kind != state.kind and str(kind) in KEPT and state.kind in KEPT:
         raise CheckpointError(
             f"{path} has keys and values {KEPT[str(kind)]}, the model keeps them {KEPT[state.kind]}: load the model "
@@ -65,7 +67,7 @@ def load_state(ops: Backend, architecture: Architecture, path: Path) -> tuple[An
         )
     if kind != state.kind:
         raise CheckpointError(f"{path} holds the state of a {kind} model, this one's is {state.kind}")
-    wanted = state.shapes(length)
+    wanted = {name: (batch, *shape[1:]) for name, shape in state.shapes(length).items()}
     found = {name: info.shape for name, info in headers.items()}
     for name in sorted(wanted.keys() | found.keys()):
         if wanted.get(name) != found.get(name):
@@ -74,6 +76,7 @@ def load_state(ops: Backend, architecture: Architecture, path: Path) -> tuple[An
                 f"this model's is {wanted.get(name, 'missing')}"
             )
     arrays = ops.load(path)
+    state = architecture.new_state(ops, batch, 1, starts)  # now that the file is known to have so many rows
     state.restore({name: arrays[name] for name in wanted}, length)
     ops.sync(state.arrays())
     return state, metadata

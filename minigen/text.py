@@ -72,9 +72,7 @@ class TextRun:
         texts = list(texts) if listed else []
         if not listed or not all(isinstance(text, str) for text in texts):
             raise UsageError("prompts must be a list of strings")
-        if "" in texts:
-            raise UsageError("the prompt is empty: give some text")
-        prompts = [tokenizer.encode(text, special=options.special) for text in texts]
+        prompts = [tokenizer.encode_prompt(text, special=options.special) for text in texts]
         self.options = options
         self.stop_ids = frozenset[int]() if options.ignore_eos else frozenset(stop_ids)
         self.rows = [Row(list(prompt), i) for prompt in prompts for i in range(options.num_samples)]

@@ -3,18 +3,20 @@
 A folder and a hub listing are judged by the same rules, so `checkpoint` and `hub` share this file.
 """
 
-import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from minigen.errors import CheckpointError
+from minigen.errors import CheckpointError, shown
+from minigen.reading import parse_object, read_bytes
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 EXPECTED = f"{SINGLE}, or {INDEX} and the files that it names"
+
+LONG_NAME = 256  # characters: what a file system takes
 
 _SHARD = re.compile(r"-\d{5}-of-(?!00001)\d{5}\.safetensors$")
 
@@ -54,7 +56,7 @@ def no_weights(names: Iterable[str], place: str) -> str:
 
 def some(names: list[str]) -> str:
     """The first names of a list, and how many more there are; in one line, whatever the files are called."""
-    first = [name if name.isprintable() else repr(name) for name in names[:4]]
+    first = [name if name.isprintable() and len(name) <= LONG_NAME else shown(name, LONG_NAME) for name in names[:4]]
     return ", ".join(first) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
 
 
@@ -74,38 +76,14 @@ def files_in(folder: Path) -> list[str]:
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """The JSON object in a file. Errors: CheckpointError if unreadable, not UTF-8, not JSON, no object."""
+    """The JSON object in a file. Errors: CheckpointError if unreadable, not UTF-8, not JSON, no object,
+    or too large."""
     try:
-        value = parse_json(path.read_bytes())
+        return parse_object(read_bytes(path))
     except OSError as error:
         raise CheckpointError(f"cannot read {path}: {error.strerror}") from error
     except ValueError as error:
         raise CheckpointError(f"{path}: {error}") from None
-    if not isinstance(value, dict):
-        raise CheckpointError(f"{path}: not a JSON object")
-    return value
-
-
-def parse_json(raw: bytes) -> Any:
-    """A JSON value. Errors: ValueError that says why it is none, or which key an object has twice."""
-    try:
-        return json.loads(raw.decode("utf-8"), object_pairs_hook=_no_duplicates)
-    except UnicodeDecodeError as error:
-        raise ValueError(f"not UTF-8 (at byte {error.start})") from None
-    except json.JSONDecodeError as error:
-        raise ValueError(f"not JSON ({error.msg} at line {error.lineno}, column {error.colno})") from None
-    except RecursionError:
-        raise ValueError("JSON nested too deeply") from None
-
-
-def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Two values under one key: readers disagree on which counts, so neither does."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"the key {twice!r} is there twice")
-    return found
 
 
 def read_index(path: Path) -> dict[str, str]:
@@ -120,5 +98,5 @@ def read_index(path: Path) -> dict[str, str]:
         # A path could lead out of the folder; the shards always lie beside the index.
         plain = isinstance(shard, str) and shard.isprintable() and "/" not in shard and "\\" not in shard
         if not plain or not shard.endswith(".safetensors"):
-            raise CheckpointError(f"{path} names {shard!r} for {tensor!r}, no name of a safetensors file")
+            raise CheckpointError(f"{path} names {shown(shard)} for {shown(tensor)}, no name of a safetensors file")
     return weight_map

@@ -63,12 +63,42 @@ TINY_LSTM = {
 TINY = {"gpt2": TINY_GPT2, "llama": TINY_LLAMA, "lstm": TINY_LSTM}
 
 
-@pytest.fixture(params=BACKENDS)
+KERNELS = "torch with kernels"
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Tests that take `backend` run on each, and in modules that say WITH_KERNELS also with the kernels of a CPU, which
+    real models have and those of the tests are too small for."""
+    if "backend" in metafunc.fixturenames:
+        own = "run_cli" not in metafunc.fixturenames  # commands may run models in processes of their own
+        kernels = [KERNELS] * (own and getattr(metafunc.module, "WITH_KERNELS", False))
+        metafunc.parametrize("backend", [*BACKENDS, *kernels], indirect=True)
+
+
+@pytest.fixture
 def backend(request: pytest.FixtureRequest) -> str:
     """Each backend's name in turn."""
+    if request.param == KERNELS:
+        pytest.importorskip("numba", reason="numba is not installed")
+        request.getfixturevalue("started_kernels")
+        return "torch"
     if find_spec(request.param) is None:
         pytest.skip(f"{request.param} is not installed")
     return str(request.param)
+
+
+@pytest.fixture
+def started_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every model that torch loads on a CPU has its kernels from the beginning, however small it is."""
+    backend_module = pytest.importorskip("minigen.backends.torch", reason="torch is not installed")
+
+    class Started(backend_module.Kernels):  # type: ignore[misc, name-defined]
+        def __init__(self, threads: int | None = None) -> None:
+            super().__init__(threads)
+            self.start()
+            assert self.started
+
+    monkeypatch.setattr(backend_module, "Kernels", Started)
 
 
 @pytest.fixture

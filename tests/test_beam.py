@@ -15,6 +15,8 @@ from minigen.beam import beam_search, length_penalty
 from minigen.generate import Row
 from minigen.model import Model
 
+WITH_KERNELS = True  # see conftest.py
+
 V, LENGTH, STOP = 5, 4, 2
 PROMPT = [1, 3, 0]
 

@@ -17,6 +17,8 @@ from minigen.errors import CheckpointError, ContextError, MinigenError, Tokenize
 from minigen.model import Model
 from minigen.options import Options
 
+WITH_KERNELS = True  # see conftest.py
+
 GREEDY = {"temperature": 0, "ignore_eos": True}
 Tiny = Callable[[str], Path]
 
@@ -141,7 +143,8 @@ BAD_CALLS = [
     ({"beams": 2, "top_k": 3}, "beam search draws nothing: drop top_k, or beams"),
     ({"beams": 2, "num_samples": 3}, "beam search gives one continuation without logprobs"),
     ({"length_penalty": "x"}, "length_penalty is 'x': it must be a number from 0 to 10"),
-    ({"top_q": 1}, "top_q is no setting: there are max_tokens, stop,"),
+    ({"top_q": 1}, "top_q is no setting: did you mean top_p?"),
+    ({"xyz": 1}, "xyz is no setting: there are max_tokens, stop,"),
     ({"seed": 2**64}, f"seed is {2**64}: it must be a whole number >= 0 and < 2**64"),
     ({"stop": "x"}, "stop is 'x': it must be a list of strings"),
     ({"stop": [""]}, "stop has the entry '': it must be a string of at least one character"),
@@ -174,7 +177,7 @@ def test_bad_ids_are_named(llama: Model, rows: Any, message: str) -> None:
 
 
 def test_bad_texts(llama: Model) -> None:
-    with pytest.raises(UsageError, match=r"^the prompt is empty: give some text$"):
+    with pytest.raises(UsageError, match=r"^the prompt is empty, and .* has no token that begins texts .*: give some"):
         llama.generate(["a", ""])
     with pytest.raises(UsageError, match=r"^prompts must be a list of strings$"):
         llama.generate([b"a"])  # type: ignore[list-item]

@@ -19,11 +19,22 @@ SOURCES = sorted(path for folder in ("minigen", "cli", "weights") for path in (R
 
 # Each layer may import those before it, and its own.
 LAYERS = (
-    {"__init__", "errors", "tree", "files"},
+    {"__init__", "errors", "tree", "files", "reading", "patterns", "spellings"},
     {"backends"},
     {"layers", "state"},
     {"decoder", "recurrent"},
-    {"weight_files", "checkpoint", "families", "fingerprint", "hub", "tokenizer", "sampling", "stopping", "state_file"},
+    {
+        "weight_files",
+        "checkpoint",
+        "stored_values",
+        "families",
+        "fingerprint",
+        "hub",
+        "tokenizer",
+        "sampling",
+        "stopping",
+        "state_file",
+    },
     {"options", "choosing", "generate", "beam", "text", "branches", "shared_text", "scoring"}
     | {"drafting", "speculation"},
     {"model"},
@@ -68,6 +79,13 @@ def test_imports_go_one_way(path: Path) -> None:
             if own == "__init__":
                 continue  # the public names, imported when used
             assert layer_of(other) <= layer_of(own), f"{name} is above {own}"
+
+
+def test_json_and_toml_are_read_within_bounds() -> None:
+    """By reading.py alone, but for what this program has just written."""
+    own = {"reading.py", "cold.py", "vocabulary.py", "lines.py"}
+    readers = {path.name for path in SOURCES if re.search(r"\b(json|tomllib)\.loads?\(", path.read_text())}
+    assert readers <= own
 
 
 def test_packages_are_the_folders() -> None:

@@ -25,6 +25,8 @@ from minigen.prompt_cache import load_prompt, save_prompt
 from minigen.state import KVCache
 from minigen.state_file import load_state, save_state
 
+WITH_KERNELS = True  # see conftest.py
+
 Numbers = np.ndarray[Any, Any]
 # Of the distance of logits from those with a plain cache, for random weights that make much of small differences: twice
 # what was found. Of 8 bits it is a 17th of that of 4, as their steps are.

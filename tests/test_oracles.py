@@ -15,6 +15,8 @@ from minigen.backends import Backend
 from minigen.layers.cells import CELLS, run_layer
 from minigen.model import Model
 
+WITH_KERNELS = True  # see conftest.py
+
 DECODERS = (
     "gpt2",
     "gpt2_hubnames",

@@ -23,6 +23,8 @@ from minigen.options import Options
 from minigen.prompt_cache import KEY, cached_run, load_prompt, read_prompt_info, save_prompt, shared_text
 from minigen.scoring import Scorer, Text
 
+WITH_KERNELS = True  # see conftest.py
+
 PREFIX = "Translate: sea otter"
 Tiny = Callable[[str], Path]
 Make = Callable[..., Path]

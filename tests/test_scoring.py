@@ -20,6 +20,8 @@ from minigen.options import Options
 from minigen.scoring import Scorer, Text
 from minigen.shared_text import SharedRunner, SharedText, common_length
 
+WITH_KERNELS = True  # see conftest.py
+
 MODELS = {
     "gpt2": {"vocab_size": 9},
     "llama": {"vocab_size": 9},

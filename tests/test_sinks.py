@@ -25,6 +25,8 @@ from minigen.layers.sinks import Placed, Sinks, SinkStep
 from minigen.options import Options
 from minigen.tree import flatten, unflatten
 
+WITH_KERNELS = True  # see conftest.py
+
 Numbers = np.ndarray[Any, Any]
 VOCAB, W, D, THETA = 29, 16, 6, 100.0  # so small a theta turns every dimension visibly
 CONFIG = {"model_type": "mistral", "vocab_size": VOCAB, "hidden_size": 20, "intermediate_size": 14, "head_dim": D,
@@ -302,3 +304,36 @@ def test_what_cannot_go_past_the_window(ops: Backend) -> None:
     model.read(np.array([IDS[:W], IDS[:W]]), state)
     with pytest.raises(AssertionError, match="padded"):
         model.read(IDS[:2, None], state)
+
+
+# -- a model as large as those that people have --
+def test_a_model_that_starts_the_kernels_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Past its window it says with the kernels what it says by torch alone."""
+    pytest.importorskip("numba", reason="numba is not installed")
+    pytest.importorskip("torch", reason="torch is not installed")
+    monkeypatch.setattr("minigen.backends.cpu.compiling.is_compiled", lambda: True)
+    decoder, params = large()
+
+    def write(kernels: str) -> tuple[list[int], bool]:
+        monkeypatch.setenv("MINIGEN_KERNELS", kernels)
+        ops: Any = get_backend("torch", "cpu", "float32")
+        model = Runner(ops, decoder, as_arrays(ops, params))
+        row = Row(list(range(20)))
+        for _ in generate(model, [row], Options.of(temperature=0, max_tokens=60)):
+            pass
+        return row.ids, bool(ops.kernels.started)
+
+    with_kernels, without = write("1"), write("0")
+    assert (with_kernels[1], without[1]) == (True, False)
+    assert with_kernels[0] == without[0]
+    assert len(set(with_kernels[0])) > 20
+
+
+def large() -> tuple[Decoder, Any]:
+    """An embedding of 4 MB, and heads of a width that kernels take."""
+    config = CONFIG | {"vocab_size": 2**14, "hidden_size": 64, "head_dim": 16, "max_position_embeddings": 32}
+    decoder = find_family(config).build(HubConfig(config))
+    rng = np.random.default_rng(1)
+    drawn = {p: x + 0.1 * rng.standard_normal(x.shape) for p, x in flatten(initialise(decoder.shapes())).items()}
+    assert isinstance(decoder, Decoder)
+    return decoder.with_sinks(4), unflatten(drawn)

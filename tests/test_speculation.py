@@ -22,6 +22,8 @@ from minigen.sampling import sample
 from minigen.shared_text import SharedText
 from minigen.speculation import Speculation, SpeculativeRunner
 
+WITH_KERNELS = True  # see conftest.py
+
 Make = Callable[..., Path]
 Tiny = Callable[[str], Path]
 PROMPT = "abcabcab"

@@ -21,6 +21,8 @@ from minigen.layers.step import Step
 from minigen.recurrent import SNAPSHOT_EVERY, RecurrentState
 from minigen.tree import flatten, unflatten
 
+WITH_KERNELS = True  # see conftest.py
+
 Numbers = np.ndarray[Any, Any]
 VOCAB, WINDOW = 29, 5
 LLAMA = {"vocab_size": VOCAB, "hidden_size": 20, "intermediate_size": 14, "num_hidden_layers": 2, "head_dim": 6,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -68,6 +70,26 @@ def test_what_does_not_fit_is_named(
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(CheckpointError, match=r"cut short"):
         load_state(ops, model.config, path)
+
+
+@pytest.mark.parametrize("length", [0, 6])
+def test_a_file_that_claims_many_rows(model: Model, tmp_path: Path, length: int) -> None:
+    """Nothing is made for rows that are not in the file: these would take terabytes."""
+    ops, path, rows = model.runner.ops, tmp_path / "s", 2**30
+    _, state = model.runner.prefill([PROMPTS[0]], 8)
+    arrays = {name: ops.numpy(x) for name, x in state.arrays().items()}
+    about = {"kind": state.kind, "length": length, "batch": rows, "dtype": ops.dtype, "starts": None}
+    for empty in (False, True):
+        header, end = dict[str, Any](), 0
+        for name, x in arrays.items():
+            shape = (rows, *x.shape[1:-1], 0) if empty else x.shape
+            size = 0 if empty else x.nbytes
+            header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [end, end + size]}
+            end += size
+        text = json.dumps({**header, "__metadata__": {"minigen_state": json.dumps(about)}}).encode()
+        path.write_bytes(len(text).to_bytes(8, "little") + text + bytes(end))
+        with pytest.raises(CheckpointError, match=r"is no saved state|is the state of another model"):
+            load_state(ops, model.config, path)
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:

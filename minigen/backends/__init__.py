@@ -7,6 +7,7 @@ import sys
 from importlib.util import find_spec
 
 from minigen.backends.base import DTYPES, Array, Backend, Tree
+from minigen.backends.cores import usable_cores
 from minigen.errors import BackendError, UsageError
 
 __all__ = [
@@ -48,22 +49,28 @@ def choose_backend(name: str = "auto") -> str:
 
 
 def get_backend(
-    name: str = "auto", device: str | None = None, dtype: str | None = None, stored: str = "float32"
+    name: str = "auto",
+    device: str | None = None,
+    dtype: str | None = None,
+    stored: str = "float32",
+    threads: int | None = None,
 ) -> Backend:
     """A backend on a device, computing in `dtype`.
 
-    Without `dtype`: float32 on a CPU, the checkpoint's own (`stored`) on a GPU. Raises UsageError for an unknown
-    backend or dtype and BackendError when the framework or the device is not available.
+    Without `dtype`: float32 on a CPU, the checkpoint's own (`stored`) on a GPU. `threads` is how many threads of the
+    CPU compute, in this whole process; without it torch decides. Raises UsageError for an unknown backend or dtype, or
+    threads that cannot be had, and BackendError when the framework or the device is not available.
     """
     if dtype is not None and dtype not in DTYPES:
         raise UsageError(f"unknown dtype {dtype!r}: choose {', '.join(DTYPES)}")
     name = choose_backend(name)
+    check_threads(threads, name)
     backend: Backend
     try:
         if name == "torch":
             from minigen.backends.torch import TorchBackend
 
-            backend = TorchBackend(device)
+            backend = TorchBackend(device, threads)
         else:
             from minigen.backends.mlx import MLXBackend
 
@@ -74,6 +81,16 @@ def get_backend(
         ) from error
     backend.dtype = dtype or (stored if backend.accelerated else "float32")
     return backend
+
+
+def check_threads(threads: int | None, backend: str) -> None:
+    """Raises UsageError for a number of threads that the backend cannot have on this machine."""
+    if threads is None:
+        return
+    if backend != "torch":
+        raise UsageError(f"threads is {threads}: {backend} chooses its threads itself; leave it out, or take torch")
+    if not 1 <= threads <= usable_cores():
+        raise UsageError(f"threads is {threads}: it must be from 1 to {usable_cores()}, the processors of this machine")
 
 
 def check_memory(wanted: int, memory: int) -> None:

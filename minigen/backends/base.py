@@ -8,6 +8,7 @@ C width, V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -62,6 +63,11 @@ class Backend(Protocol):
 
     def astype(self, x: Array, dtype: str) -> Array: ...
 
+    def view(self, x: Array, dtype: str) -> Array:
+        """The same bytes read as integers of another size, "uint8" or "uint32", which are more or fewer on the last
+        axis."""
+        ...
+
     def contiguous(self, x: Array) -> Array:
         """The same values in memory order, so that a transposed weight is laid out once, at load."""
         ...
@@ -103,7 +109,7 @@ class Backend(Protocol):
         ...
 
     def dequantize(self, weight: Quantized) -> Array:
-        """(..., out, in), in the dtype of the scales."""
+        """(..., out, in), in the dtype that the model computes in, which affine scales have."""
         ...
 
     def layer_norm(self, x: Array, weight: Array, bias: Array | None, eps: float) -> Array: ...
@@ -174,6 +180,15 @@ class Backend(Protocol):
 
         `record(ops, ids)` is the pass, at every position at once, for a backend that writes operations down.
         """
+        ...
+
+    def one_text(self) -> AbstractContextManager[None]:
+        """While one text is written: a backend that has several ways to compute does not change to another one where
+        it depends on the time whether it would."""
+        ...
+
+    def prepare(self) -> None:
+        """Waits for what is otherwise made ready while the first texts are written. Who measures calls this first."""
         ...
 
     # -- running ------------------------------------------------------------------------------------------------------

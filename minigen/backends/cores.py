@@ -6,6 +6,14 @@ import os
 from pathlib import Path
 
 
+def usable_cores() -> int:
+    """The processors that this process may use, two threads of one core counted twice."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not Linux
+        return os.cpu_count() or 1
+
+
 def physical_cores() -> int:
     """The cores that this process may use, two threads of one core counted once."""
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy.typing as npt
 from minigen.backends import check_memory, peak_rss, physical_memory
 from minigen.backends.base import Array, Quantized, Tree, plain, rotate_halves, turn, write_arrays
 from minigen.backends.mlx_files import HandedOver
-from minigen.backends.quantized import GROUPS, Held, arrays_of
+from minigen.backends.quantized import GROUPS, Held, arrays_of, each
 from minigen.errors import BackendError
 
 
@@ -93,6 +94,9 @@ class MLXBackend:
     def astype(self, x: Array, dtype: str) -> Array:
         return x.astype(getattr(mx, dtype))
 
+    def view(self, x: Array, dtype: str) -> Array:
+        return x.view(getattr(mx, dtype))
+
     def contiguous(self, x: Array) -> Array:
         return mx.contiguous(x)
 
@@ -123,18 +127,16 @@ class MLXBackend:
     # -- layers -------------------------------------------------------------------------------------------------------
     def embedding(self, ids: Array, weight: Array | Quantized) -> Array:
         if isinstance(weight, Quantized):
-            packed, scales, biases = (array[ids] for array in weight.arrays)
-            return mx.dequantize(packed, scales, biases, group_size=weight.group, bits=weight.bits)
+            return self.dequantize(each(lambda array: array[ids], weight))
         return weight[ids]
 
     def linear(self, x: Array, weight: Array | Quantized, bias: Array | None = None) -> Array:
         if isinstance(weight, Quantized):
-            floats = x, weight.scales, weight.biases
+            q = weight
             if not self.accelerated:  # in 16 bits MLX's CPU kernel sums in 16 bits too, and takes ten times as long
-                floats = tuple(array.astype(mx.float32) for array in floats)
-            x, scales, biases = floats
-            y = mx.quantized_matmul(x, weight.packed, scales, biases, True, weight.group, weight.bits)
-            y = y.astype(weight.scales.dtype)
+                x, q = widen(x), each(widen, weight)
+            y = mx.quantized_matmul(x, q.packed, q.scales, q.biases, True, q.group, q.bits, q.mode)
+            y = y.astype(getattr(mx, self.dtype))
             return y if bias is None else y + bias
         return x @ weight.T if bias is None else mx.addmm(bias, x, weight.T)
 
@@ -147,11 +149,12 @@ class MLXBackend:
         return Quantized(packed[..., :words], scales, biases, group, bits)
 
     def dequantize(self, weight: Quantized) -> Array:
-        packed, scales, biases, group, bits = weight
-        more = filling(group)
+        packed, scales, biases, group, bits, mode = weight
+        more = filling(group) if mode == "affine" else 0
         if more:
             packed = mx.concatenate([packed, mx.zeros((*packed.shape[:-1], more * bits // 32), mx.uint32)], axis=-1)
-        found = mx.dequantize(packed, scales, biases, group_size=group + more, bits=bits)
+        dtype = None if mode == "affine" else getattr(mx, self.dtype)  # affine ones have that of their scales
+        found = mx.dequantize(packed, scales, biases, group + more, bits, mode, dtype=dtype)
         return found[..., :group] if more else found
 
     def layer_norm(self, x: Array, weight: Array, bias: Array | None, eps: float) -> Array:
@@ -212,6 +215,12 @@ class MLXBackend:
         self, ids: npt.NDArray[Any] | Array, state: Any, at: tuple[int, ...], record: Callable[[Any, Array], Any]
     ) -> Array | None:
         return None
+
+    def one_text(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def prepare(self) -> None:
+        pass
 
     # -- running ------------------------------------------------------------------------------------------------------
     def all_finite(self, xs: Sequence[Array]) -> list[bool]:

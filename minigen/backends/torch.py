@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ class TorchBackend:
     kernels: Kernels | None = None  # on a CPU
     static: Any = None  # torch_graphs.StaticSteps, on CUDA
 
-    def __init__(self, device: str | None = None) -> None:
+    def __init__(self, device: str | None = None, threads: int | None = None) -> None:
         wanted = ("cuda" if torch.cuda.is_available() else "cpu") if device is None else device
         try:
             kind = torch.device(wanted).type
@@ -44,7 +45,10 @@ class TorchBackend:
 
             self.asynchronous, self.static = True, StaticSteps(self)
         elif not self.accelerated:
-            self.kernels = Kernels()
+            self.kernels = Kernels(threads)
+        self.asked_threads = threads
+        if threads is not None:
+            torch.set_num_threads(threads)
 
     # -- in and out ---------------------------------------------------------------------------------------------------
     def asarray(self, x: npt.ArrayLike) -> Array:
@@ -81,6 +85,9 @@ class TorchBackend:
 
     def astype(self, x: Array, dtype: str) -> Array:
         return x.to(getattr(torch, dtype))
+
+    def view(self, x: Array, dtype: str) -> Array:
+        return x.view(getattr(torch, dtype))
 
     def contiguous(self, x: Array) -> Array:
         return x.contiguous()
@@ -209,6 +216,13 @@ class TorchBackend:
         if self.kernels is None:
             return None
         return self.kernels.replay(ids if isinstance(ids, np.ndarray) else self.numpy(ids), state, at, record)
+
+    def one_text(self) -> AbstractContextManager[None]:
+        return nullcontext() if self.kernels is None else self.kernels.text()
+
+    def prepare(self) -> None:
+        if self.kernels is not None:
+            self.kernels.prepare()
 
     # -- running ------------------------------------------------------------------------------------------------------
     def all_finite(self, xs: Sequence[Array]) -> list[bool]:

@@ -6,7 +6,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ import torch.nn.functional as F
 
 from minigen.backends.base import Array, Backend, Tree
 from minigen.backends.group import Group
+from minigen.backends.torch import TorchBackend
 from minigen.backends.torch_kernels import TrainingOps, keep_memory, use_cores
 from minigen.backends.training import Floats, Forward, Ids, Leaf, Optimizer, SoftTargets
 from minigen.tree import unflatten
@@ -63,7 +64,8 @@ class TorchTraining:
         self.optimizer, self.forward = optimizer, forward
         if not ops.accelerated:
             keep_memory()
-            use_cores()
+            if cast(TorchBackend, ops).asked_threads is None:
+                use_cores()
         # Muon's weights first, then those of AdamW that decay, then the rest: each optimizer has one stretch.
         self.leaves = sorted(leaves, key=lambda leaf: (not leaf.muon, not leaf.decayed))
         self.order = [leaf.path for leaf in leaves]

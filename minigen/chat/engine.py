@@ -1,7 +1,7 @@
 """A conversation with a model: each answer reads only what the state has not read yet.
 
 An answer is a function of the conversation, the settings and the seed; what the state happens to hold changes the
-time it takes and nothing else.
+time it takes and nothing else (but the rounding, where torch computes in 16 bits).
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from minigen.options import Options
 from minigen.sampling import SETTINGS
 from minigen.shared_text import SharedText
 from minigen.speculation import check_speculation
+from minigen.spellings import advice
 from minigen.text import RowText
 from minigen.tokenizer import Tokenizer
 
@@ -85,7 +86,7 @@ class Chat:
         """Changes settings; None takes one back to its default. Raises UsageError and changes nothing for a bad one."""
         for name in settings:
             if name not in CHAT_SETTINGS:
-                raise UsageError(f"{name} is no setting of a chat: there are {', '.join(CHAT_SETTINGS)}")
+                raise UsageError(f"{name} is no setting of a chat: {advice(name, CHAT_SETTINGS)}")
         merged = {name: value for name, value in (self.settings | settings).items() if value is not None}
         options = Options.of(**merged)
         if any("\ud800" <= c <= "\udfff" for stop in options.stop for c in stop):

@@ -14,8 +14,9 @@ from typing import Any
 from minigen.chat.conversation import Message, Run
 from minigen.chat.engine import CHAT_SETTINGS, GUESSING
 from minigen.chat.window import POLICIES
-from minigen.errors import UsageError
+from minigen.errors import UsageError, shown
 from minigen.options import Options
+from minigen.reading import is_id
 
 Check = Callable[[str, Any], Any]  # a field's name and its value to the value as it is used; raises FieldError
 MOST = 2**31  # tokens, ids and messages: what any file may count
@@ -28,16 +29,15 @@ class FieldError(Exception):
 
 
 def wrong(name: str, value: Any, wanted: str) -> FieldError:
-    shown = "missing" if value is MISSING else quoted(value)
-    return FieldError(f"{name} is {shown}: it must be {wanted}")
+    found = "missing" if value is MISSING else quoted(value)
+    return FieldError(f"{name} is {found}: it must be {wanted}")
 
 
 def quoted(value: Any) -> str:
-    """The beginning of a value, in characters of which none drives a terminal."""
+    """A value in a message."""
     if isinstance(value, list | dict):
         return f"{'a list' if isinstance(value, list) else 'an object'} of {len(value)}"
-    shown = ascii(value[:QUOTED]) if isinstance(value, str) else json.dumps(value)
-    return shown if len(shown) <= QUOTED else f"{shown[:QUOTED]}…"
+    return json.dumps(value) if value is None or isinstance(value, bool) else shown(value, QUOTED)
 
 
 # -- kinds of fields --
@@ -119,7 +119,7 @@ def settings(*names: str, needed: tuple[str, ...] = ()) -> Check:
             try:
                 Options.of(**{key: item})
             except UsageError as error:
-                raise FieldError(f"{name}.{cut(str(error))}") from None
+                raise FieldError(f"{name}.{error}") from None
         return found
 
     return check
@@ -128,13 +128,9 @@ def settings(*names: str, needed: tuple[str, ...] = ()) -> Check:
 def bias(name: str, value: Mapping[str, Any]) -> dict[int, Any]:
     """JSON has no whole numbers as keys: those of logit_bias are made such again."""
     for key in value:
-        if not (key.isascii() and key.isdigit() and len(key) <= len(str(MOST))):
+        if not is_id(key):
             raise FieldError(f"{name} has the key {quoted(key)}: it must map token ids to numbers")
     return {int(key): item for key, item in value.items()}
-
-
-def cut(message: str) -> str:
-    return message if len(message) <= 200 else f"{message[:200]}…"
 
 
 # -- the table --

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
@@ -21,6 +20,7 @@ from minigen.chat.schema import HEAD, MISSING, FieldError, fields_of, message_of
 from minigen.errors import ChatError, MinigenError
 from minigen.files import replacing
 from minigen.model import Model
+from minigen.reading import load_json, read_bytes
 from minigen.tokenizer import token_files
 
 KEY = "minigen_chat"  # of the first line: the format's version
@@ -97,13 +97,13 @@ def load_session(path: Path) -> Session:
 
 def read_file(path: Path) -> str:
     try:
-        if path.exists() and not (path.is_file() or path.is_fifo()):
-            raise ChatError(f"{path} is no file")
-        return path.read_bytes().decode("utf-8-sig")
+        return read_bytes(path, pipes=True).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ChatError(f"{path} is not UTF-8: byte {error.object[error.start]:#04x} at {error.start}") from None
-    except (OSError, ValueError) as error:  # ValueError: a name with a NUL character
-        raise MinigenError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
+    except OSError as error:
+        raise MinigenError(f"cannot read {path}: {error.strerror}") from error
+    except ValueError as error:  # what is no path, or too large
+        raise MinigenError(f"cannot read {path}: {error}") from error
 
 
 @contextmanager
@@ -126,24 +126,11 @@ def from_messages(messages: Any) -> Session:
 
 
 def read_line(path: Path, number: int, line: str) -> dict[str, Any]:
-    """The object of a line. JSON as it is defined: no name twice, no number that is none."""
     try:
-        found = json.loads(line, object_pairs_hook=once_each, parse_constant=no_number)
-    except (ValueError, RecursionError) as error:
+        found = load_json(line, halves=True)  # the table says in which field half a character is
+    except ValueError as error:
         reason = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
         raise ChatError(f"{path}:{number}: not valid JSON: {reason}") from None
     if not isinstance(found, dict):
         raise ChatError(f"{path}:{number}: must be a JSON object, not {type(found).__name__}")
     return found
-
-
-def once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = Counter(name for name, _ in pairs)
-        raise ValueError(f"{quoted(names.most_common(1)[0][0])} is there twice in one object")
-    return found
-
-
-def no_number(name: str) -> float:
-    raise ValueError(f"{name} is no number in JSON")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
-from minigen.errors import CheckpointError
+from minigen.errors import CheckpointError, shown
 from minigen.families.family import Architecture, Family, HubConfig, Source
 
 __all__ = ["FAMILIES", "Architecture", "Family", "HubConfig", "Source", "find_family"]
@@ -28,7 +28,7 @@ def find_family(config: Mapping[str, Any]) -> Family:
     """The family of a config.json. Raises CheckpointError, naming what is known, for any other."""
     kind = config.get("model_type")
     if not isinstance(kind, str) or kind not in FAMILIES:
-        what = "names no model_type" if kind is None else f"has the unknown architecture {kind!r}"
+        what = "names no model_type" if kind is None else f"has the unknown architecture {shown(kind)}"
         raise CheckpointError(f"config.json {what}: minigen knows {', '.join(FAMILIES)}")
     family = import_module(f"minigen.families.{FAMILIES[kind]}").FAMILY
     assert isinstance(family, Family)

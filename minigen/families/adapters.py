@@ -19,8 +19,10 @@ import numpy as np
 
 from minigen.backends.base import Array, Backend
 from minigen.checkpoint import FLOAT_DTYPES, TensorInfo, read_file, read_metadata
-from minigen.errors import CheckpointError, SourceError
+from minigen.errors import CheckpointError, SourceError, shown
 from minigen.hub import resolve
+from minigen.patterns import Matcher
+from minigen.reading import at_home
 from minigen.weight_files import INDEX, PICKLES, SINGLE, files_in, holds, read_object, some
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -35,6 +37,7 @@ HARMLESS = {
     "loftq_config", "eva_config", "corda_config", "lora_ga_config", "qalora_group_size", "ensure_weight_tying",
     "runtime_config",
 }  # fmt: skip
+LARGEST = 1e30  # of an alpha
 STARTS = (True, False, None, "gaussian", "eva", "orthogonal")  # the others change the base too
 
 
@@ -142,7 +145,7 @@ def read_adapter(folder: Path) -> Adapter:
     base, revision = values.get("base_model_name_or_path") or "", values.get("revision")
     if not isinstance(base, str) or not isinstance(revision, str | None):
         raise CheckpointError(f"{folder / CONFIG}: base_model_name_or_path and revision must be texts")
-    if revision and not Path(base).expanduser().is_dir():
+    if revision and not at_home(base).is_dir():
         base = f"{base}@{revision}"
     tensors = read_file(folder / WEIGHTS)
     known = read_metadata(folder / WEIGHTS).get(BASE_KEY, "")
@@ -170,30 +173,52 @@ def read_pairs(tensors: Mapping[str, TensorInfo], values: Mapping[str, Any], fol
         match = re.fullmatch(re.escape(PREFIX) + r"(.+)\.lora_([AB])\.weight", name)
         if match is None or len(info.shape) != 2 or info.dtype not in FLOAT_DTYPES:
             raise CheckpointError(
-                f"{folder / WEIGHTS} has {name!r}, {info.dtype} {info.shape}: expected float matrices called "
+                f"{folder / WEIGHTS} has {shown(name)}, {info.dtype} {info.shape}: expected float matrices called "
                 f"{PREFIX}<module>.lora_A.weight and .lora_B.weight alone"
             )
         found.setdefault(match[1], {})[match[2]] = info
     if not found:
         raise CheckpointError(f"{folder / WEIGHTS} holds no tensors")
-    pairs = {}
+    pairs, matcher = dict[str, Pair](), Matcher()
     for module, halves in found.items():
         if len(halves) < 2 or halves["A"].shape[0] != halves["B"].shape[1] or not halves["A"].shape[0]:
             shapes = ", ".join(f"lora_{half} {info.shape}" for half, info in sorted(halves.items()))
             raise CheckpointError(
                 f"{folder / WEIGHTS}: {module} has {shapes}: expected lora_A (rank, in) and lora_B (out, rank)"
             )
-        pairs[module] = Pair(halves["A"], halves["B"], scale_of(module, halves["A"].shape[0], values, folder / CONFIG))
+        scale = scale_of(module, halves["A"].shape[0], values, folder / CONFIG, matcher)
+        pairs[module] = Pair(halves["A"], halves["B"], scale)
     return pairs
 
 
-def scale_of(module: str, rank: int, values: Mapping[str, Any], path: Path) -> float:
-    """alpha / rank, or alpha / sqrt(rank) (Kalajdzievski 2023); the first pattern that ends the module decides."""
-    alpha, patterns = values.get("lora_alpha"), values.get("alpha_pattern") or {}
-    try:
-        alpha = next((x for key, x in patterns.items() if re.match(rf"(.*\.)?({key})$", module)), alpha)
-    except (re.error, AttributeError):
-        raise CheckpointError(f"{path}: alpha_pattern is {patterns!r:.60}: it must map names to numbers") from None
-    if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not math.isfinite(alpha):
-        raise CheckpointError(f"{path}: alpha of {module} is {alpha!r}: it must be a number")
-    return alpha / math.sqrt(rank) if values.get("use_rslora") else alpha / rank
+def scale_of(module: str, rank: int, values: Mapping[str, Any], path: Path, matcher: Matcher) -> float:
+    """alpha / rank, or alpha / sqrt(rank) (Kalajdzievski 2023). Raises CheckpointError where `r` is not the rank."""
+    alpha = patterned(module, values, "lora_alpha", "alpha_pattern", path, matcher)
+    said = patterned(module, values, "r", "rank_pattern", path, matcher)
+    if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not abs(alpha) < LARGEST:
+        raise CheckpointError(f"{path}: alpha of {module} is {shown(alpha)}: it must be a number")
+    if said is not None and said != rank:
+        raise CheckpointError(
+            f"{path}: r of {module} is {shown(said)}, and its matrices have the rank {rank}: one of the two "
+            "files is of another adapter"
+        )
+    by_root = values.get("use_rslora") or False
+    if not isinstance(by_root, bool):
+        raise CheckpointError(f"{path}: use_rslora is {shown(by_root)}: it must be true or false")
+    return alpha / math.sqrt(rank) if by_root else alpha / rank
+
+
+def patterned(module: str, values: Mapping[str, Any], key: str, pattern_key: str, path: Path, matcher: Matcher) -> Any:
+    """A setting of one module: by the first pattern that ends its name, as in PEFT, else the one of all modules."""
+    patterns = values.get(pattern_key) or {}
+    if not isinstance(patterns, Mapping):
+        raise CheckpointError(f"{path}: {pattern_key} is {shown(patterns)}: it must map names to numbers")
+    for pattern, value in patterns.items():
+        try:
+            if matcher.begins(rf"(.*\.)?({pattern})$", module):
+                return value
+        except ValueError:
+            raise CheckpointError(f"{path}: {pattern_key} is {shown(patterns)}: it must map names to numbers") from None
+        except TimeoutError as error:
+            raise CheckpointError(f"{path}: {pattern_key} has {shown(pattern)}: {error}: name the modules") from None
+    return values.get(key)

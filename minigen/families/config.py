@@ -5,19 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from minigen.errors import CheckpointError
+from minigen.errors import CheckpointError, shown
 from minigen.layers.feed_forward import ACTIVATIONS
-from minigen.layers.positions import LinearScaling, Llama3Scaling, RopeScaling, Rotary
 
 MOST_LAYERS = 1000
-ROPE_TYPES = ("default", "linear", "llama3")
 
 
 class HubConfig:
-    """config.json with typed access. Every method raises CheckpointError naming the key and its value."""
+    """config.json with typed access. Every method raises CheckpointError naming the key and its value.
 
-    def __init__(self, values: Mapping[str, Any], where: str = "config.json") -> None:
+    `warnings` are what the family that reads it has to say, once somebody opens the model.
+    """
+
+    def __init__(
+        self, values: Mapping[str, Any], where: str = "config.json", warnings: list[str] | None = None
+    ) -> None:
         self.values, self.where = values, where
+        self.warnings = list[str]() if warnings is None else warnings
 
     def get(self, key: str, default: Any = None) -> Any:
         """The value, or the default where the key is absent or null."""
@@ -26,10 +30,26 @@ class HubConfig:
 
     def with_defaults(self, **values: Any) -> HubConfig:
         """With these values where a key is absent; one that is null stays so, as on the hub."""
-        return HubConfig({**values, **self.values}, self.where)
+        return HubConfig({**values, **self.values}, self.where, self.warnings)
+
+    def inside(self, key: str) -> HubConfig:
+        """The object under a key."""
+        return HubConfig(self.values[key], f"{self.where}, {key}", self.warnings)
+
+    def warn(self, what: str) -> None:
+        self.warnings.append(f"{self.where}: {what}")
+
+    def one_of(self, key: str, *others: str) -> str:
+        """Which of several names of one setting is used, `key` where none is; two that differ are refused."""
+        used = [name for name in (key, *others) if self.get(name) is not None]
+        for name in used[1:]:
+            if self.get(name) != self.get(used[0]):
+                other = shown(self.get(name))
+                raise self.fail(used[0], f"and {name}, which means the same, is {other}: correct one")
+        return used[0] if used else key
 
     def fail(self, key: str, what: str) -> CheckpointError:
-        return CheckpointError(f"{self.where}: {key} is {self.values.get(key)!r}: {what}")
+        return CheckpointError(f"{self.where}: {key} is {shown(self.values.get(key), 500)}: {what}")
 
     def number(self, key: str, default: float | None = None) -> float:
         value = self.get(key, default)
@@ -73,40 +93,3 @@ class HubConfig:
                 f"{self.where}: the width {width} is no multiple of {heads} heads, and head_dim is missing"
             )
         return width // heads
-
-    def rotary(self, head_dim: int, partial: float = 1.0) -> Rotary:
-        """The rotation from rope_parameters (as transformers 5 writes it) or rope_theta and rope_scaling.
-
-        `partial` is the share of a head that is rotated, in families that know such a thing.
-        """
-        given = self.get("rope_parameters") or self.get("rope_scaling") or {}
-        if not isinstance(given, Mapping):
-            raise self.fail(
-                "rope_parameters" if self.get("rope_parameters") else "rope_scaling", "it must be an object"
-            )
-        rope = HubConfig(given, f"{self.where}, rope scaling")
-        dims = int(head_dim * partial)
-        if dims % 2 or not 0 < dims <= head_dim:
-            raise CheckpointError(
-                f"{self.where}: rotary positions need an even part of the head width, not {dims} of {head_dim}"
-            )
-        theta = rope.number("rope_theta", self.number("rope_theta", 10000.0))
-        return Rotary(dims, theta, self._scaling(rope))
-
-    def _scaling(self, rope: HubConfig) -> RopeScaling | None:
-        kind = rope.get("rope_type", rope.get("type", "default"))
-        if kind == "default":
-            return None
-        if kind == "linear":
-            return LinearScaling(rope.number("factor"))
-        if kind == "llama3":
-            low, high = rope.number("low_freq_factor"), rope.number("high_freq_factor")
-            if low >= high:
-                raise rope.fail("low_freq_factor", f"it must be below high_freq_factor, {high}")
-            return Llama3Scaling(
-                factor=rope.number("factor"),
-                low_freq_factor=low,
-                high_freq_factor=high,
-                original_context=rope.integer("original_max_position_embeddings"),
-            )
-        raise CheckpointError(f"{self.where}: unknown rope scaling {kind!r}: minigen knows {', '.join(ROPE_TYPES)}")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
 
 from minigen.backends.base import Array, Backend, Tree
+from minigen.checkpoint import TensorInfo
 from minigen.decoder import Decoder
 from minigen.errors import UsageError
 from minigen.families.config import HubConfig
@@ -64,20 +65,29 @@ class Source:
     transposed: bool = False
 
 
+class Buffer(NamedTuple):
+    """A stored tensor that a model computes itself. `is_same` says whether its values are those that are computed, and
+    `computed` what these are, for a warning where they are not.
+    """
+
+    is_same: Callable[[Any, TensorInfo], bool]  # of the architecture and the tensor
+    computed: str
+
+
 @dataclass(frozen=True)
 class Family:
     """`names` maps a path of the parameter tree to its Source, with `*` for the layer's index on both sides.
 
     `prefix` is what the names begin with; a checkpoint saved without it loads all the same. `mlx_prefix` is what mlx-lm
-    writes in its place, where that is another: nothing is transposed there. Tensors that match `ignored` (regular
-    expressions, without the prefix) are buffers or copies that the model does not need.
+    writes in its place, where that is another: nothing is transposed there. Tensors that match a key of `ignored`
+    (regular expressions, without the prefix) are buffers, which the model computes itself.
     """
 
     build: Callable[[HubConfig], Architecture]
     names: Mapping[str, Source]
     prefix: str = ""
-    ignored: tuple[str, ...] = ()
+    ignored: Mapping[str, Buffer] = field(default_factory=dict)
     mlx_prefix: str = ""
 
 
-__all__ = ["Architecture", "Family", "HubConfig", "Source"]
+__all__ = ["Architecture", "Buffer", "Family", "HubConfig", "Source"]

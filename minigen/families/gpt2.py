@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import math
+from math import prod
 
+import numpy as np
+
+from minigen.checkpoint import TensorInfo
 from minigen.decoder import Decoder
-from minigen.families.family import Family, HubConfig, Source
+from minigen.families.family import Buffer, Family, HubConfig, Source
 from minigen.layers.attention import Attention
 from minigen.layers.block import PreNormBlock
 from minigen.layers.feed_forward import PlainFeedForward
 from minigen.layers.norm import LayerNorm
 from minigen.layers.positions import LearnedPositions
+from minigen.stored_values import AT_ONCE, READERS, parts
+
+HIDDEN = -9.9e3  # GPT-2 added -10000 to the scores of tokens to come, which bfloat16 rounds to -9984
 
 
 def build(c: HubConfig) -> Decoder:
-    width, heads, layers = c.integer("n_embd"), c.integer("n_head"), c.layers("n_layer")
-    head_dim, context = (
-        c.head_dim(width, heads),
-        c.integer("n_positions" if c.get("n_positions") is not None else "n_ctx", 1024),
-    )
+    width = c.integer(c.one_of("n_embd", "hidden_size"))
+    heads = c.integer(c.one_of("n_head", "num_attention_heads"))
+    layers = c.layers(c.one_of("n_layer", "num_hidden_layers"))
+    head_dim = c.head_dim(width, heads)
+    positions = c.one_of("n_positions", "max_position_embeddings")
+    context = c.integer(positions, c.integer("n_ctx", 1024))
+    if c.get("n_ctx", context) != context:
+        c.warn(f"n_ctx is {c.integer('n_ctx')}, and {positions} {context}, which counts")
     norm = LayerNorm(c.number("layer_norm_epsilon", 1e-5))
     feed_forward = PlainFeedForward(c.integer("n_inner", 4 * width), c.activation("activation_function", "gelu_new"))
 
@@ -51,6 +61,25 @@ def norm(path: str, name: str) -> dict[str, Source]:
     return {f"{path}.{part}": Source((f"transformer.{name}.{part}",)) for part in ("weight", "bias")}
 
 
+def is_causal(architecture: Decoder, tensor: TensorInfo) -> bool:
+    """Whether this is a mask (1, 1, T, T) in which a token sees itself and those before it."""
+    size = tensor.shape[-1] if tensor.shape else 0
+    if tensor.shape != (1, 1, size, size) or tensor.dtype not in READERS:
+        return False
+    rows = max(1, AT_ONCE // max(size, 1))
+    return all(
+        np.array_equal(part.reshape(-1, size), np.tri(part.size // size, size, i * rows))
+        for i, part in enumerate(parts(tensor, rows * size))
+    )
+
+
+def hides(architecture: Decoder, tensor: TensorInfo) -> bool:
+    """Whether this is one number that leaves nothing of a token it is the score of."""
+    if prod(tensor.shape) != 1 or tensor.dtype not in READERS:
+        return False
+    return bool(next(parts(tensor))[0] <= HIDDEN)
+
+
 FAMILY = Family(
     build=build,
     prefix="transformer.",
@@ -67,5 +96,8 @@ FAMILY = Family(
         **norm("norm", "ln_f"),
         "head.weight": Source(("lm_head.weight",)),
     },
-    ignored=(r"h\.\d+\.attn\.(bias|masked_bias)",),
+    ignored={
+        r"h\.\d+\.attn\.bias": Buffer(is_causal, "a causal mask"),
+        r"h\.\d+\.attn\.masked_bias": Buffer(hides, "a score that hides a token, such as -10000"),
+    },
 )

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
+import numpy as np
+
+from minigen.checkpoint import TensorInfo
 from minigen.decoder import Decoder
-from minigen.families.family import Family, HubConfig, Source
+from minigen.families.family import Buffer, Family, HubConfig, Source
+from minigen.families.rope import rotary
 from minigen.layers.attention import Attention
 from minigen.layers.block import PreNormBlock
 from minigen.layers.feed_forward import GatedFeedForward
 from minigen.layers.norm import RMSNorm
+from minigen.stored_values import parts
 
 
 def decoder(
@@ -33,7 +39,7 @@ def decoder(
         raise c.fail("num_key_value_heads", f"it must divide the {heads} attention heads")
     head_dim = head_dim or c.head_dim(width, heads)
     norm = RMSNorm(c.number("rms_norm_eps", 1e-6))
-    rotary = c.rotary(head_dim)
+    rotation = rotary(c, head_dim)
     feed_forward = GatedFeedForward(c.integer("intermediate_size"), c.activation("hidden_act", "silu"), mlp_bias)
 
     def block(layer: int) -> PreNormBlock:
@@ -43,7 +49,7 @@ def decoder(
             head_dim,
             qkv_bias=qkv_bias,
             out_bias=out_bias,
-            rotary=rotary,
+            rotary=rotation,
             qk_norm=norm if qk_norm else None,
             window=window(layer),
         )
@@ -61,6 +67,9 @@ def decoder(
 
 def build(c: HubConfig) -> Decoder:
     attention_bias = c.flag("attention_bias", False)
+    types = c.get("layer_types")
+    if isinstance(types, list) and "sliding_attention" in types:
+        c.warn("layer_types has sliding_attention, and a llama has full attention in every layer, which counts")
     return decoder(c, qkv_bias=attention_bias, out_bias=attention_bias, mlp_bias=c.flag("mlp_bias", False))
 
 
@@ -86,9 +95,27 @@ NAMES = {
 }
 
 
+def has_same_frequencies(architecture: Decoder, tensor: TensorInfo) -> bool:
+    """Whether these are the rotary frequencies of the config, to the precision that they are stored in.
+
+    Linear scaling may be left out: where it divided the positions, it was not in the frequencies.
+    """
+    own = architecture.blocks[0].attention.rotary
+    if own is None or tensor.dtype not in TOLERANCE or tensor.shape != (own.dims // 2,):
+        return False
+    stored = np.concatenate(list(parts(tensor)))
+    computed = (own.frequencies(), replace(own, scaling=None).frequencies())
+    return any(np.allclose(stored, x, rtol=TOLERANCE[tensor.dtype], atol=1e-7) for x in computed)
+
+
+TOLERANCE = {"F64": 1e-4, "F32": 1e-4, "F16": 2e-3, "BF16": 2e-2}  # of frequencies by their dtype, relative
+FREQUENCIES = Buffer(has_same_frequencies, "the rotary frequencies of its config.json (rope_theta, rope_scaling)")
+
+
 def family(build: Callable[[HubConfig], Decoder]) -> Family:
     """A family with Llama's names."""
-    return Family(build, NAMES, prefix="model.", ignored=(r"(layers\.\d+\.self_attn\.)?rotary_emb\.inv_freq",))
+    ignored = {r"(layers\.\d+\.self_attn\.)?rotary_emb\.inv_freq": FREQUENCIES}
+    return Family(build, NAMES, prefix="model.", ignored=ignored)
 
 
 FAMILY = family(build)

@@ -9,11 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from minigen.backends.base import Array, Backend, Quantized, Tree
+from minigen.backends.quantized import each
+from minigen.backends.recoding import as_floats, recode, scales_of
 from minigen.checkpoint import FLOAT_DTYPES, TensorInfo
 from minigen.errors import CheckpointError
 from minigen.families.adapters import Adapter, key_of
 from minigen.families.family import Architecture, Family
-from minigen.families.quantization import Declared, Packings, find_packed, stored_names
+from minigen.families.held import growth, held_on, held_packings
+from minigen.families.quantization import Declared, Packing, Packings, find_packed, stored_names
 from minigen.layers.param import Param
 from minigen.tree import flatten, unflatten
 
@@ -93,12 +96,14 @@ def check(
     """Raises one CheckpointError that names every missing, unexpected and misshapen tensor, and those of a dtype that
     they cannot have. `packed`: the quantized ones, by name."""
     wanted: dict[str, tuple[int, ...]] = {}
+    integers: dict[str, str] = {}
     for piece in (piece for entry in entries for piece in entry.pieces):
         packing = packed.get(piece.name)
         wanted |= {piece.name: piece.shape} if packing is None else packing.tensors(piece.name, piece.shape)
+        integers |= {} if packing is None else packing.integers(piece.name)
     ignored = re.compile("|".join((*family.ignored, "(?!)")))
     unused = {part for name in unused_names(architecture, family) for part in stored_names(name)}
-    dtypes = {name: ("U32",) if name in packed else FLOAT_DTYPES for name in wanted}
+    dtypes = {name: (integers[name],) if name in integers else FLOAT_DTYPES for name in wanted}
     faults = {
         "missing": [f"{name} {shape}" for name, shape in wanted.items() if name not in tensors],
         "unexpected": [
@@ -112,7 +117,7 @@ def check(
             if name in tensors and tensors[name].shape != shape
         ],
         "of the wrong dtype": [
-            f"{name} is {tensors[name].dtype}, not {'' if name in packed else 'one of '}{', '.join(dtypes[name])}"
+            f"{name} is {tensors[name].dtype}, not {'' if name in integers else 'one of '}{', '.join(dtypes[name])}"
             for name in wanted
             if name in tensors and tensors[name].dtype not in dtypes[name]
         ],
@@ -123,7 +128,7 @@ def check(
 
 
 def unused_names(architecture: Architecture, family: Family) -> tuple[str, ...]:
-    """Names of tensors that a tied model has no use for: hub files often store the head a second time."""
+    """Names of tensors that a tied model has no use for: copies of the embedding, as copies.py has seen."""
     return () if "head.weight" in flatten(architecture.shapes()) else family.names["head.weight"].names
 
 
@@ -142,9 +147,9 @@ def listed(names: list[str]) -> str:
 
 
 def stored_dtype(tensors: Mapping[str, TensorInfo]) -> str:
-    """The dtype that most of a checkpoint's tensors have, by our name for it; float32 where that is none of ours. What
-    quantized weights are packed in does not count."""
-    dtypes = [tensor.dtype for tensor in tensors.values() if tensor.dtype != "U32"] or ["F32"]
+    """The dtype that most of a checkpoint's tensors have, by our name for it; float32 where that is none of ours. The
+    integers of quantized weights do not count."""
+    dtypes = [tensor.dtype for tensor in tensors.values() if tensor.dtype not in ("U32", "U8")] or ["F32"]
     return NAMES.get(max(set(dtypes), key=dtypes.count), "float32")
 
 
@@ -167,35 +172,39 @@ def load_params(
     entries = plan(architecture, family, tensors)
     packed = find_packed(entries, tensors, declared, where)
     check(entries, tensors, architecture, family, where, packed)
-    split = [entry.path for entry in entries if len({packed.get(piece.name) for piece in entry.pieces}) > 1]
+    joined = held_packings(entries, packed)
+    split = [e.path for e in entries if e.path not in joined and any(piece.name in packed for piece in e.pieces)]
     if split:
         log.warning(
             "%s has parts of %s quantized in different ways: these are joined in %s", where, listed(split), ops.dtype
         )
+    held = held_on(ops.name, joined)
+    grown = growth(entries, packed, joined, ops.name, ops.dtype)
+    if grown:
+        log.warning("%s: %s holds %s", where, ops.name, grown)
     merged = adapter.merger(ops, family.prefix) if adapter is not None else None
     files = {file: ops.load(file) for file in {tensor.file for tensor in tensors.values()}}
 
-    def read(name: str, transposed: bool) -> Array | Quantized:
+    def read(name: str, transposed: bool, kept: Packing | None) -> Array | Quantized:
         if name in packed:
-            q, *floats = (files[tensors[part].file][part] for part in stored_names(name))
-            scales, biases = (ops.astype(x, ops.dtype) for x in floats)
-            return Quantized(q, scales, biases, packed[name].group, packed[name].bits)
+            arrays = [files[tensors[part].file][part] for part in packed[name].names(name)]
+            return recoded(ops, arrays, packed[name], kept)
         stored = files[tensors[name].file][name]
         return ops.astype(merged(name, transposed, stored) if merged else stored, ops.dtype)
 
     flat: dict[str, Array | Quantized] = {}
     finite: dict[str, bool] = {}
     for entry in entries:
-        x = join(ops, [read(piece.name, entry.transposed) for piece in entry.pieces])
+        x = join(ops, [read(piece.name, entry.transposed, held.get(entry.path)) for piece in entry.pieces])
         if entry.transposed and not isinstance(x, Quantized) and x.ndim == 2:
             x = ops.contiguous(ops.permute(x, (1, 0)))
         packing = (packings or {}).get(entry.path)
-        if packing is not None and not isinstance(x, Quantized):
+        if packing is not None and entry.path not in joined:
             finite[entry.path] = ops.all_finite([x])[0]
             x = ops.quantize(x, packing.bits, packing.group)
         ops.sync(x)  # now, so that what it is made of leaves the memory
         flat[entry.path] = x
-    rest = [(path, x) for path, leaf in flat.items() if path not in finite for x in floats_of(leaf)]
+    rest = [(path, x) for path, leaf in flat.items() if path not in finite for x in floats_of(ops, leaf)]
     for (path, _), ok in zip(rest, ops.all_finite([x for _, x in rest]), strict=True):
         finite[path] = finite.get(path, True) and ok
     bad = [piece.name for entry in entries if not finite[entry.path] for piece in entry.pieces]
@@ -206,16 +215,20 @@ def load_params(
     return params
 
 
+def recoded(ops: Backend, arrays: Iterable[Array], stored: Packing, held: Packing | None) -> Array | Quantized:
+    """A matrix whose tensors are `arrays`, as the backend holds it; None: in floats."""
+    packed, *others = arrays
+    if stored.mode == "affine":
+        others = [ops.astype(x, ops.dtype) for x in others]
+    scales, biases = (*others, None)[:2]
+    matrix = Quantized(packed, scales, biases, stored.group, stored.bits, stored.mode)
+    return as_floats(ops, matrix) if held is None else recode(ops, matrix, held.mode, held.bits)
+
+
 def join(ops: Backend, parts: Sequence[Array | Quantized]) -> Array | Quantized:
-    """One matrix of several, by rows. Parts that are not all quantized alike become floats again."""
-    first = parts[0]
-    if len(parts) == 1:
-        return first
-    if all(isinstance(x, Quantized) and x[3:] == first[3:] for x in parts):
-        packed, scales, biases = (ops.concat([x[i] for x in parts], axis=0) for i in range(3))
-        return Quantized(packed, scales, biases, first.group, first.bits)
-    return ops.concat([ops.dequantize(x) if isinstance(x, Quantized) else x for x in parts], axis=0)
+    """One matrix of several, by rows, which are all floats or all quantized alike."""
+    return parts[0] if len(parts) == 1 else each(lambda *arrays: ops.concat(arrays, axis=0), *parts)
 
 
-def floats_of(x: Array | Quantized) -> tuple[Array, ...]:
-    return (x.scales, x.biases) if isinstance(x, Quantized) else (x,)
+def floats_of(ops: Backend, x: Array | Quantized) -> tuple[Array, ...]:
+    return (scales_of(ops, x), *x.arrays[2:]) if isinstance(x, Quantized) else (x,)

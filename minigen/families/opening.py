@@ -12,8 +12,10 @@ from typing import Any
 from minigen.backends.base import Backend, Tree
 from minigen.checkpoint import TensorInfo, read_config, read_headers
 from minigen.errors import CheckpointError, UsageError
-from minigen.families import Architecture, Family, HubConfig, find_family
+from minigen.families import Architecture, Family, find_family
 from minigen.families.adapters import Adapter, is_adapter, read_adapter
+from minigen.families.copies import build_as_stored
+from minigen.families.held import held_packings
 from minigen.families.loading import load_params, matrices, plan
 from minigen.families.quantization import (
     GROUP,
@@ -21,7 +23,6 @@ from minigen.families.quantization import (
     Packings,
     choose_packings,
     find_packed,
-    held_packings,
     left_out,
     read_declared,
 )
@@ -38,7 +39,7 @@ class Stored:
 
     folder: Path
     base: Path
-    config: Mapping[str, Any]  # config.json
+    config: Mapping[str, Any]  # config.json, where the weights do not say otherwise
     family: Family
     architecture: Architecture
     tensors: Mapping[str, TensorInfo]
@@ -97,9 +98,9 @@ def open_stored(source: str | os.PathLike[str] | None, *, lora: Path | None = No
         folder, adapter = lora, read_adapter(lora)
     values = read_config(base)
     family = find_family(values)
-    architecture = family.build(HubConfig(values, str(base / "config.json")))
     declared = read_declared(values, str(base / "config.json"))
     tensors = read_headers(base)
+    values, architecture = build_as_stored(family, values, tensors, base, declared)
     if adapter is not None and declared is not None:
         raise CheckpointError(
             f"the adapter {adapter.folder} cannot be merged into {base}, whose weights are quantized: merge it into "

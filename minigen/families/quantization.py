@@ -1,8 +1,9 @@
 """Which matrices of a model are quantized, and how: what config.json says of them, and what a user asks for.
 
 A quantized tensor `X.weight` of a checkpoint is three: `X.weight` packed in uint32, `X.scales` and `X.biases`, as
-mlx-lm writes them. config.json has "quantization": {"group_size": 64, "bits": 4}, and by the name of a module what
-differs there: another such object, or false for one that is left as it is.
+mlx-lm writes them; but for the mode affine there are no biases. config.json has "quantization": {"group_size": 64,
+"bits": 4, "mode": "affine"}, and by the name of a module what differs there: another such object, or false for one that
+is left as it is. A null is the mode's default.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from minigen.backends.base import QUANTS
-from minigen.backends.quantized import BITS, GROUPS
+from minigen.backends.quantized import GROUPS, MODES, computed_in
 from minigen.checkpoint import TensorInfo
 from minigen.errors import CheckpointError, UsageError
 from minigen.families.adapters import module_of
@@ -26,6 +27,8 @@ from minigen.tree import flatten
 if TYPE_CHECKING:
     from minigen.families.loading import Entry
 
+SETTINGS = ("group_size", "bits", "mode", "quant_method")  # no names of modules
+READ = "affine in 1 to 6 and 8 bits, mxfp4, mxfp8 and nvfp4"
 KEYS = ("quantization", "quantization_config")  # in config.json: mlx-lm writes both, alike
 GROUP = 64  # where none is asked for
 OUTER = ("embedding.weight", "head.weight")  # in 8 bits where the precision is mixed
@@ -33,19 +36,49 @@ OUTER = ("embedding.weight", "head.weight")  # in 8 bits where the precision is 
 
 @dataclass(frozen=True)
 class Packing:
-    """How a matrix is quantized: bits a weight, and the weights of a row that share a scale and a bias."""
+    """How a matrix is quantized: bits a weight, weights of a row that share a scale, and which of MODES."""
 
     bits: int
     group: int
+    mode: str = "affine"
+
+    def names(self, name: str) -> tuple[str, ...]:
+        """Of the tensors that a matrix called `name` is stored as."""
+        return stored_names(name)[: 3 if self.mode == "affine" else 2]
 
     def tensors(self, name: str, shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
-        """The tensors that a matrix (out, in) called `name` is stored as, with their shapes."""
+        """The shapes of those tensors for a matrix (out, in)."""
         out, columns = shape
-        groups = (out, columns // self.group)
-        names = stored_names(name)
-        return dict(zip(names, ((out, columns * self.bits // 32), groups, groups), strict=True))
+        shapes = (out, columns * self.bits // 32), *[(out, columns // self.group)] * 2
+        return dict(zip(self.names(name), shapes, strict=False))
+
+    def integers(self, name: str) -> dict[str, str]:
+        """The dtypes of those that are not floats."""
+        weight, scales, _ = stored_names(name)
+        return {weight: "U32"} if self.mode == "affine" else {weight: "U32", scales: "U8"}
+
+    def memory(self, size: int) -> tuple[int, int]:
+        """What so many weights take: floats, of the dtype that is computed in, and bytes of codes."""
+        codes, groups = size * self.bits // 8, size // self.group
+        return (2 * groups, codes) if self.mode == "affine" else (0, codes + groups)
+
+    def bytes(self, size: int, wide: int) -> int:
+        """The same in bytes, where a float has `wide`."""
+        floats, codes = self.memory(size)
+        return floats * wide + codes
+
+    def held_on(self, backend: str) -> Packing | None:
+        """What a backend holds it as, by its name; None: floats."""
+        kind = computed_in(backend, self.mode, self.bits)
+        return None if kind is None else Packing(kind[1], self.group, kind[0])
+
+    @property
+    def label(self) -> str:
+        """ "q4" or "mxfp4", say."""
+        return f"q{self.bits}" if self.mode == "affine" else self.mode
 
     def as_config(self) -> dict[str, int]:
+        """Of an affine one, as all of those that minigen writes are."""
         return {"group_size": self.group, "bits": self.bits}
 
 
@@ -77,15 +110,18 @@ def read_declared(config: Mapping[str, Any], where: str = "config.json") -> Decl
     given, where = config[key], f"{where}: {key}"
     if not isinstance(given, Mapping):
         raise CheckpointError(f"{where} is {given!r:.60}: it must be an object")
-    method = given.get("quant_method") or given.get("mode", "affine")
-    if method != "affine":
+    method = given.get("quant_method") or given.get("mode") or "affine"
+    if method not in tuple(MODES):
         raise CheckpointError(
-            f"{where} is of the method {method!r}: minigen reads mlx-lm's affine one in 4 and 8 bits; take the "
-            "model in floats, and quantize it with --quant or minigen convert --quant"
+            f"{where} is of the method {method!r:.60}: minigen reads mlx-lm's {READ}; take the model in floats, and "
+            "quantize it with --quant or minigen convert --quant"
         )
+    missing = [key for key in ("bits", "group_size") if key not in given and "quant_method" not in given]
+    if missing:
+        raise CheckpointError(f"{where}: {missing[0]} is missing")
     modules = dict[str, Packing | None]()
     for name, value in given.items():
-        if name in ("group_size", "bits", "mode", "quant_method"):
+        if name in SETTINGS:
             continue
         if not isinstance(value, bool | Mapping):
             raise CheckpointError(f"{where} has {name!r}, which is {value!r:.60}: minigen does not know it")
@@ -93,18 +129,20 @@ def read_declared(config: Mapping[str, Any], where: str = "config.json") -> Decl
             modules[name] = None
         elif value is not True:
             modules[name] = read_packing(value, f"{where}, {name}")
-    return Declared(read_packing(given, where), modules)
+    return Declared(read_packing({**given, "mode": method}, where), modules)
 
 
 def read_packing(given: Mapping[str, Any], where: str) -> Packing:
+    """As mlx-lm reads it: a module's mode is affine unless it says otherwise, whatever the others have."""
     c = HubConfig(given, where)
-    found = Packing(c.integer("bits"), c.integer("group_size"))
-    if given.get("mode", "affine") != "affine":
-        raise c.fail("mode", "minigen reads affine")
-    if found.bits not in BITS:
-        raise c.fail("bits", f"minigen reads {' and '.join(map(str, BITS))}: take another checkpoint")
-    if found.group not in GROUPS:
-        raise c.fail("group_size", f"it must be {', '.join(map(str, GROUPS))}")
+    name = c.get("mode", "affine")
+    if name not in tuple(MODES):
+        raise c.fail("mode", f"minigen reads {READ}")
+    mode = MODES[name]
+    found = Packing(c.integer("bits", mode.bits[0]), c.integer("group_size", mode.groups[0]), name)
+    for key, value, known in (("bits", found.bits, mode.bits), ("group_size", found.group, mode.groups)):
+        if value not in known:
+            raise c.fail(key, f"for the mode {name} minigen reads {', '.join(map(str, sorted(known)))}")
     return found
 
 
@@ -133,12 +171,6 @@ def find_packed(
                 raise CheckpointError(f"the tensors in {where} do not fit its config.json; {piece.name} {fault}")
             found[piece.name] = packing
     return found
-
-
-def held_packings(entries: Iterable[Entry], packed: Mapping[str, Packing]) -> dict[str, Packing]:
-    """How each matrix of the tree is held if it is loaded as it is stored: parts that differ are joined as floats."""
-    found = {entry.path: {packed.get(piece.name) for piece in entry.pieces} for entry in entries}
-    return {path: one for path, kinds in found.items() if len(kinds) == 1 and (one := next(iter(kinds))) is not None}
 
 
 def quantizable(path: str, param: Param) -> bool:
@@ -184,6 +216,6 @@ def left_out(architecture: Architecture, packings: Packings) -> dict[str, int]:
 
 
 def name_of(packings: Packings) -> str:
-    """ "q4" or "q8"; "mixed" where there are both, "" where there is neither."""
-    bits = {packing.bits for packing in packings.values()}
-    return "mixed" if len(bits) > 1 else "".join(f"q{count}" for count in bits)
+    """ "q4" or "mxfp4", say; "mixed" where there are several, "" where there is none."""
+    names = {packing.label for packing in packings.values()}
+    return "mixed" if len(names) > 1 else "".join(names)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -12,7 +13,9 @@ from typing import Any
 
 from minigen.fewshot.file import PromptError
 from minigen.fewshot.source import decode, short
+from minigen.reading import RepeatedKeyError, load_json, read_bytes
 
+MOST_BYTES = 512 * 2**20  # of a data file, unpacked
 LABEL, TEXT = "label", "text"  # what the two parts of a label line are called
 
 
@@ -32,16 +35,20 @@ def read_rows(path: Path) -> Iterator[Row]:
 
     Raises:
         OSError: there is no such file, or it cannot be read.
+        ValueError: it is too large or no regular file, or the path is none.
         PromptError: it is not UTF-8, not gzip, not JSON, or a row is no object; FILE:LINE as above.
     """
-    data = path.read_bytes()
+    data = read_bytes(path, MOST_BYTES)
     suffixes = path.suffixes
     if suffixes[-1:] == [".gz"]:
         suffixes.pop()
         try:
-            data = gzip.decompress(data)
+            with gzip.GzipFile(fileobj=io.BytesIO(data)) as packed:
+                data = packed.read(MOST_BYTES + 1)  # a thousand times as much may be in it
         except (OSError, EOFError, zlib.error) as error:
             raise PromptError(f"{path}:1: gzip: {error or 'is cut short'}; pack the file again") from None
+        if len(data) > MOST_BYTES:
+            raise PromptError(f"{path}:1: gzip: unpacks to more than {MOST_BYTES // 2**20} MiB; give a smaller file")
     text = decode(data, path)
     suffix = suffixes[-1] if suffixes else ""
     read = {".jsonl": _json_lines, ".json": _json_list}.get(suffix, _label_lines)
@@ -111,18 +118,12 @@ def _past(text: str, at: int) -> int:
 
 
 def _parse(text: str, path: Path, line: int) -> Any:
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        values = dict(pairs)
-        if len(values) < len(pairs):
-            names = [name for name, _ in pairs]
-            twice = next(name for name in names if names.count(name) > 1)
-            raise PromptError(f"{path}:{line}: {twice}: stands twice in one object; keep one of them")
-        return values
-
     try:
-        return json.loads(text, object_pairs_hook=once)
+        return load_json(text, halves=True)
+    except RepeatedKeyError as error:
+        raise PromptError(f"{path}:{line}: {error.key}: stands twice in one object; keep one of them") from None
     except json.JSONDecodeError as error:
         where = f"{path}:{line + error.lineno - 1}"
         raise PromptError(f"{where}: JSON: {error.msg} at column {error.colno}; correct the JSON") from None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise PromptError(f"{path}:{line}: JSON: {short(str(error))}; correct the JSON") from None

@@ -17,6 +17,7 @@ from minigen.fewshot.rows import NAMES, Rules, to_example, to_item
 from minigen.fewshot.source import Source, Table, short
 from minigen.fewshot.template import field_names
 from minigen.options import Options
+from minigen.reading import is_id
 from minigen.sampling import SETTINGS
 from minigen.sampling.uniforms import LIMIT
 
@@ -101,7 +102,7 @@ def _generate(table: Table) -> dict[str, Any]:
         if name in settings:
             raise table.error(key, "and temperature are the same setting; keep one of them")
         if name == "logit_bias" and isinstance(value, dict):  # a TOML key is a text
-            value = {int(token) if token.isdecimal() else token: bias for token, bias in value.items()}
+            value = {int(token) if is_id(token) else token: bias for token, bias in value.items()}
         settings[name] = value
         _try_options(table, key, {name: value})
     if "beams" not in settings:
@@ -148,7 +149,7 @@ def _score(table: Table, items: tuple[Item, ...]) -> Score:
 def _try_regex(item: Item, answer: str) -> None:
     try:
         re.compile(answer)
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:
         problem = f"is no regular expression: {error}; metric = regex searches for it"
         raise PromptError(f"{item.where}: answer: {problem}") from None
 

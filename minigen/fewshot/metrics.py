@@ -10,8 +10,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from minigen.errors import MinigenError
+from minigen.errors import MinigenError, shown
 from minigen.fewshot.file import Metric, Normalize, PromptError
+from minigen.patterns import Matcher
 
 Scores = npt.NDArray[np.float64]
 
@@ -55,12 +56,15 @@ def words(text: str) -> list[str]:
 def regex(output: str, answer: str) -> float:
     """1 where the answer, a regular expression, matches somewhere in the output; anchor it with ^ and $ for all of it.
 
-    Raises PromptError for an answer that is none.
+    Raises PromptError for an answer that is none, or that takes too long to search for.
     """
     try:
-        return float(re.search(answer, output) is not None)
-    except re.error as error:
-        raise PromptError(f"answer: {answer!r} is no regular expression: {error}; correct it") from None
+        re.compile(answer)  # its faults are named as Python names them
+        return float(Matcher().stands_in(answer, output))
+    except TimeoutError as error:
+        raise PromptError(f"answer: {shown(answer)}: {error}; write it without repeats in repeats") from None
+    except (re.error, ValueError, OverflowError, RecursionError) as error:
+        raise PromptError(f"answer: {shown(answer)} is no regular expression: {error}; correct it") from None
 
 
 def accuracy(output: str, answer: str) -> float:

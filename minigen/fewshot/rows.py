@@ -12,7 +12,8 @@ from typing import Any
 
 from minigen.fewshot.data import LABEL, TEXT, Row
 from minigen.fewshot.file import Example, Fields, Item
-from minigen.fewshot.source import advice, short
+from minigen.fewshot.source import short
+from minigen.spellings import advice
 
 INPUTS = ("context", "prompt", "query", TEXT)  # what `input` stands for where a row has just one of them
 ANSWERS = ("output", "answer", "completion", LABEL)

@@ -3,44 +3,35 @@
 from __future__ import annotations
 
 import re
-import sys
-from collections.abc import Iterable, Mapping, Sequence
-from difflib import get_close_matches
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from minigen.errors import shown
 from minigen.fewshot.file import PromptError
 from minigen.fewshot.lines import Key, key_lines
+from minigen.reading import parse_toml, read_bytes
+from minigen.spellings import advice
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+MOST_BYTES = 16 * 2**20  # of a prompt file: more belongs into a data file
 
 _AT = re.compile(r"^(.*) \(at (?:line (\d+), column (\d+)|end of document)\)$", re.DOTALL)
 
 
 def short(value: object) -> str:
     """A value as a message shows it: on one line, and not too long."""
-    shown = repr(value)
-    return shown if len(shown) <= 60 else f"{shown[:57]}..."
+    return shown(value, 60)
 
 
-def advice(name: str, known: Iterable[str]) -> str:
-    """What to write instead of an unknown name: the nearest known one, else all of them."""
-    names = list(known)
-    near = get_close_matches(name, names, 1)
-    return f"did you mean {near[0]}?" if near else f"there are {', '.join(names)}"
-
-
-def decode(data: bytes, shown: object) -> str:
+def decode(data: bytes, path: object) -> str:
     """The text of a file's bytes, which must be UTF-8, with or without a byte order mark."""
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         byte = error.object[error.start]
-        raise PromptError(f"{shown}:{line}: encoding: byte 0x{byte:02X} is not UTF-8; save the file as UTF-8") from None
+        raise PromptError(f"{path}:{line}: encoding: byte 0x{byte:02X} is not UTF-8; save the file as UTF-8") from None
 
 
 class Source:
@@ -49,14 +40,15 @@ class Source:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise PromptError(f"{path}: cannot be read: {error.strerror or error}; give a *.prompt.toml file") from None
+            data = read_bytes(path, MOST_BYTES, pipes=True)
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise PromptError(f"{path}: cannot be read: {reason}; give a *.prompt.toml file") from None
         # As TOML has it: a line ends with or without a carriage return, also within a text.
         text = decode(data, path).replace("\r\n", "\n")
         try:
-            self.values: dict[str, Any] = tomllib.loads(text)
-        except (ValueError, RecursionError) as error:
+            self.values: dict[str, Any] = parse_toml(text)
+        except ValueError as error:
             raise self._syntax_error(text, error) from None
         self._lines = key_lines(text)
 
@@ -140,8 +132,10 @@ class Table:
             if not _is_whole(entry, 0, limit):
                 below = f" and < {limit}" if limit is not None else ""
                 raise self.error(name, f"has {short(entry)}; it must be whole numbers >= 0{below}")
-            if entries.count(entry) > 1:
-                raise self.error(name, f"has {entry} twice; name each once")
+        counts = Counter[int](entries)
+        twice = next((entry for entry in entries if counts[entry] > 1), None)
+        if twice is not None:
+            raise self.error(name, f"has {twice} twice; name each once")
         return tuple(entries)
 
 

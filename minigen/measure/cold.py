@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from minigen.backends.cpu.compiling import wait_until_idle
 from minigen.errors import MinigenError, UsageError
 from minigen.measure import machine
 from minigen.measure.plan import Subject
@@ -59,6 +60,8 @@ def measure_cold(subjects: Sequence[Subject], runs: int, progress: Progress) -> 
             started = start(subject)
             if number:
                 found[i].append(started)
+            else:
+                wait_until_idle()
             progress(number * len(subjects) + i + 1, (runs + 1) * len(subjects))
     about |= {"load_end": machine.load()}
     return about, [summarise_starts(subject, starts) for subject, starts in zip(subjects, found, strict=True)]
@@ -73,6 +76,7 @@ def start(subject: Subject) -> tuple[float, dict[str, Any]]:
         "--dtype": subject.dtype,
         "--quant": subject.quant,
         "--kv-bits": subject.kv_bits,
+        "--threads": subject.threads,
     }
     for flag, value in flags.items():
         command += [flag, str(value)] if value is not None else []

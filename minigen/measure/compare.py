@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +9,11 @@ from typing import Any
 
 from minigen.errors import MinigenError, UsageError
 from minigen.measure.statistics import ratio, summarise
+from minigen.reading import parse_object, read_bytes
 
 Key = tuple[str, str, str, str, str]  # model, backend, dtype, quant, test
+FASTEST = 1e30  # tokens a second: what is above is no measurement
+
 Rows = Mapping[Key, list[float]]  # tokens a second of each run
 
 
@@ -44,14 +46,15 @@ def key_of(row: Mapping[str, Any]) -> Key:
 def read_results(path: Path) -> tuple[dict[str, Any], Rows]:
     """The machine and the rows of a file that `bench -o json` wrote. Raises MinigenError for any other."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = parse_object(read_bytes(path, pipes=True))
         rows = {key_of(row): [float(x) for x in row["samples_tps"]] for row in found["results"]}
         machine = dict(found["machine"])
+        dict(machine.get("versions", {}))
     except OSError as error:
         raise MinigenError(f"cannot read {path}: {error.strerror}") from None
-    except (ValueError, TypeError, LookupError):
+    except (ValueError, TypeError, LookupError, AttributeError, OverflowError):
         raise MinigenError(f"{path} holds no results of `minigen bench -o json`: write it so") from None
-    if not rows or not all(samples and min(samples) > 0 for samples in rows.values()):
+    if not rows or not all(samples and 0 < min(samples) <= max(samples) < FASTEST for samples in rows.values()):
         raise MinigenError(f"{path} has a test without runs, or none at all: measure it again")
     return machine, rows
 

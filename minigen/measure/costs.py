@@ -29,9 +29,9 @@ def held(shapes: Mapping[str, tuple[int, ...]], packings: Packings) -> tuple[int
 
 
 def numbers_and_codes(shape: tuple[int, ...], packing: Packing | None) -> tuple[int, int]:
-    """A quantized array has a scale and a bias a group, and codes."""
+    """The same of one array, quantized or not."""
     size = int(np.prod(shape))
-    return (size, 0) if packing is None else (2 * size // packing.group, size * packing.bits // 8)
+    return (size, 0) if packing is None else packing.memory(size)
 
 
 def weights_bytes(architecture: Architecture, packings: Packings, dtype: str) -> int:

@@ -11,6 +11,7 @@ from typing import Any
 from minigen.errors import ContextError, UsageError
 from minigen.families import Architecture, HubConfig, find_family
 from minigen.families.family import with_kv_bits
+from minigen.families.held import held_on
 from minigen.families.loading import stored_dtype
 from minigen.families.opening import open_stored
 from minigen.families.quantization import Packings, choose_packings
@@ -67,7 +68,8 @@ class Subject:
     """A model on a backend: the weights of `folder`, or random ones where that is None.
 
     `stored` is the checkpoint's own dtype, which a GPU computes in where `dtype` is None; `held` are the matrices that
-    it has quantized, and `quant` is what it is loaded with, `kv_bits` the bits of a number in its cache.
+    it has quantized, and `quant` is what it is loaded with, `kv_bits` the bits of a number in its cache. `threads` of
+    the CPU compute; None: as many as torch takes.
     """
 
     model: str
@@ -80,10 +82,15 @@ class Subject:
     quant: str | None = None
     held: Packings = field(default_factory=dict)
     kv_bits: int | None = None
+    threads: int | None = None
 
     def packings(self) -> Packings:
         """How its matrices are quantized. Raises UsageError as `choose_packings` does."""
         return choose_packings(self.quant, self.architecture(), self.held, self.model)
+
+    def packings_in_memory(self) -> Packings:
+        """The same as its backend holds them, which may be in more bits."""
+        return held_on(self.backend, self.packings())
 
     def architecture(self) -> Architecture:
         where = f"the shape {self.model}" if self.folder is None else str(self.folder / "config.json")

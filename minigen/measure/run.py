@@ -76,7 +76,7 @@ class Contestant:
     peak: float = 0.0
 
     def weights_bytes(self) -> int:
-        return weights_bytes(self.subject.architecture(), self.subject.packings(), self.about["dtype"])
+        return weights_bytes(self.subject.architecture(), self.subject.packings_in_memory(), self.about["dtype"])
 
     def measure_limits(self) -> None:
         """The best that was seen counts: a limit is what the machine can do."""
@@ -165,8 +165,7 @@ def check_fit(contestants: Sequence[Contestant]) -> None:
 def result(contestant: Contestant, case: Case, timed: Sequence[Timed], cache: int | None) -> Result:
     c, architecture = contestant, contestant.subject.architecture()
     tokens, dtype = case.tokens * case.batch, c.about["dtype"]
-    packings = c.subject.packings()
-    costs = Costs.of(architecture, packings)
+    costs = Costs.of(architecture, c.subject.packings_in_memory())
     training = case.kind == "train"
     if training:
         least = training_limit(architecture, case.tokens, case.batch, c.peak)
@@ -184,7 +183,7 @@ def result(contestant: Contestant, case: Case, timed: Sequence[Timed], cache: in
         backend=c.subject.backend,
         device=c.about["device"],
         dtype=dtype,
-        quant=f"{name_of(packings)} {kv_name(architecture)}".strip(),
+        quant=f"{name_of(c.subject.packings())} {kv_name(architecture)}".strip(),
         threads=c.about["threads"],
         test=case.name,
         tokens=case.tokens,

@@ -40,7 +40,7 @@ class Session:
     def begin(self) -> dict[str, Any]:
         """Imports the framework. What it runs on: device, dtype, threads, gpu, total_memory in bytes."""
         s = self.subject
-        self.ops = get_backend(s.backend, s.device, s.dtype, stored=s.stored)
+        self.ops = get_backend(s.backend, s.device, s.dtype, stored=s.stored, threads=s.threads)
         return {
             "device": self.ops.device, "dtype": self.ops.dtype, "threads": self.ops.threads(),
             "gpu": self.ops.device_name(), "total_memory": self.ops.total_memory(),
@@ -53,11 +53,13 @@ class Session:
             self.runner = random_runner(s, self.ops)
             return None
         began = time.perf_counter()
-        self.runner = load(s.folder, s.backend, s.device, s.dtype, quant=s.quant, kv_bits=s.kv_bits).runner
+        settings: dict[str, Any] = {"quant": s.quant, "kv_bits": s.kv_bits, "threads": s.threads}
+        self.runner = load(s.folder, s.backend, s.device, s.dtype, **settings).runner
         return time.perf_counter() - began
 
     def run(self, case: Case) -> Timed:
         """Runs a test once. Its prompts are random ids, the same each time; it decodes what the model chooses."""
+        self.ops.prepare()  # the first run, which is dropped, may have begun to compile
         ops, vocabulary = self.ops, self.runner.architecture.vocab_size
         ids = np.random.default_rng(SEED).integers(0, vocabulary, (case.batch, case.before + case.tokens))
         self.rows = rows = [Row([int(i) for i in row[: case.before]], limit=case.tokens + 1) for row in ids]

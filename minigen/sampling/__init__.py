@@ -1,4 +1,4 @@
-"""From the logits of one position to one token id: the same id on every backend for the same seed.
+"""From the logits of one position to one token id: for the same logits and seed the same on every backend.
 
 The caller brings one row of logits to the host; this is NumPy float64, and knows no framework. A draw takes
 one uniform number, that of (seed, sequence, position), and inverts the distribution with it.

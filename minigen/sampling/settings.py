@@ -14,6 +14,7 @@ from typing import Any
 
 from minigen.errors import UsageError
 from minigen.sampling.uniforms import check_word
+from minigen.spellings import advice
 
 _RULES: Mapping[str, tuple[str, Callable[[Any], bool]]] = MappingProxyType(
     {
@@ -131,7 +132,7 @@ class Sampling:
         """
         for name in settings:
             if name not in SETTINGS:
-                raise UsageError(f"{name} is no sampling setting: there are {', '.join(SETTINGS)}")
+                raise UsageError(f"{name} is no sampling setting: {advice(name, SETTINGS)}")
 
         def part(names: tuple[Field[Any], ...]) -> dict[str, Any]:
             return {f.name: settings[f.name] for f in names if f.name in settings}

@@ -45,7 +45,7 @@ def load_tokenizer(folder: Path, config: Mapping[str, Any] | None = None) -> Tok
         if kind == "bytes":
             return ByteTokenizer()
         if kind == "char":
-            return characters_from(path := folder / "vocab.json", parse_json(path, read_text(path)))
+            return characters_from(path := folder / "vocab.json", parse_json(path, read_text(path), halves=True))
         return _from_files(folder, config)
 
 
@@ -66,7 +66,7 @@ def _from_files(folder: Path, config: Mapping[str, Any]) -> Tokenizer | None:
         return from_rank_file(rank_files[0], config, read_settings(folder, config))
     path = folder / "vocab.json"
     if path.is_file():
-        content = parse_json(path, read_text(path))
+        content = parse_json(path, read_text(path), halves=True)
         if isinstance(content, list):
             return characters_from(path, content)
         raise TokenizerError(f"{path}: its merges, merges.txt, are missing")

@@ -12,7 +12,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from minigen.errors import TokenizerError
+from minigen.errors import TokenizerError, UsageError
+
+SEPARATOR = "<|endoftext|>"  # what many tokenizers call the token between documents, whatever else ends an answer
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,8 @@ class Tokenizer(ABC):
         """The ids of `text`, after what the tokenizer's files put before every text unless `bos` is False.
 
         Nothing is ever added at the end. The text of a control token becomes that token only with `special`
-        (for text that the program wrote, such as a chat template); otherwise it is text like any other.
+        (for text that the program wrote, such as a chat template); otherwise it is text like any other. A text that
+        begins with the start tokens, written out, gets no second ones.
 
         Raises:
             TokenizerError: the text is not valid Unicode, or this tokenizer has no ids for it.
@@ -97,7 +100,30 @@ class Tokenizer(ABC):
                 "was it read from a file or argument that is not UTF-8?"
             ) from None
         ids = self._encode_with_special(text) if special else self._encode_plain(text)
-        return [*self.start_ids, *ids] if bos else ids
+        has_start = special and tuple(ids[: len(self.start_ids)]) == self.start_ids
+        return [*self.start_ids, *ids] if bos and not has_start else ids
+
+    def encode_prompt(self, text: str, *, special: bool = False) -> list[int]:
+        """The ids that a model goes on from: those of `encode`, or for an empty text where a document begins.
+
+        That is after the start tokens or, where the tokenizer's files put none before a text, after the token that
+        separates documents: `<|endoftext|>` where it is a control token, as a chat model's eos ends answers, else eos,
+        or bos where there is nothing else.
+
+        Raises:
+            TokenizerError: as `encode`.
+            UsageError: the text is empty, and there is no such token.
+        """
+        ids = self.encode(text, special=special)
+        if ids or text:
+            return ids
+        for token_id in (self.special_tokens.get(SEPARATOR), self.eos_id, self.bos_id):
+            if token_id is not None:
+                return [token_id]
+        raise UsageError(
+            "the prompt is empty, and this model's tokenizer has no token that begins texts or separates them: give "
+            "some text"
+        )
 
     def decode(self, ids: Iterable[int], *, skip_special: bool = True) -> str:
         """The text of `ids`. Bytes that are no UTF-8 become U+FFFD; an id that stands for nothing (a model's

@@ -9,27 +9,30 @@ from pathlib import Path
 from typing import Any
 
 from minigen.errors import TokenizerError
+from minigen.reading import is_id, load_json, read_bytes
 from minigen.tokenizer.base import Controls
 
 
 def read_text(path: Path) -> str:
     """Raises TokenizerError where the file cannot be read or is not UTF-8."""
     try:
-        return path.read_bytes().decode("utf-8")
+        return read_bytes(path).decode("utf-8")
     except OSError as error:
         raise TokenizerError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise TokenizerError(f"{path}: not UTF-8: byte 0x{error.object[error.start]:02X} at {error.start}") from None
+    except ValueError as error:
+        raise TokenizerError(f"{path}: {error}") from None
 
 
-def parse_json(path: Path, text: str) -> Any:
-    """Raises TokenizerError where the text is not JSON."""
+def parse_json(path: Path, text: str, *, halves: bool = False) -> Any:
+    """Raises TokenizerError where the text is not JSON, or not within the bounds of `load_json`."""
     try:
-        return json.loads(text)
+        return load_json(text, halves=halves)
     except json.JSONDecodeError as error:
         where = f"line {error.lineno} column {error.colno}"
         raise TokenizerError(f"{path}: not valid JSON: {error.msg} at {where}") from None
-    except (RecursionError, ValueError) as error:  # too deep; a number of more than 4300 digits
+    except ValueError as error:  # too deep, say; a number of more than 4300 digits
         raise TokenizerError(f"{path}: not usable JSON: {error}") from None
 
 
@@ -41,6 +44,9 @@ def read_object(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise TokenizerError(f"{path}: must be a JSON object, not {type(content).__name__}")
     return content
+
+
+MOST_IDS = 2**31  # the libraries count tokens in 32 bits
 
 
 @dataclass(frozen=True)
@@ -56,9 +62,9 @@ class AddedToken:
 def added_token(path: Path, entry: Any, key: object = None) -> AddedToken:
     """From an entry of `added_tokens` (tokenizer.json) or, with its key, `added_tokens_decoder`."""
     fields = dict(entry) if isinstance(entry, dict) else {}
-    token_id = int(key) if isinstance(key, str) and key.isdecimal() else fields.get("id")
+    token_id = int(key) if isinstance(key, str) and is_id(key) else fields.get("id")
     content = fields.get("content")
-    if type(token_id) is not int or token_id < 0 or not isinstance(content, str) or not content:
+    if type(token_id) is not int or not 0 <= token_id < MOST_IDS or not isinstance(content, str) or not content:
         raise TokenizerError(f"{path}: an added token needs an id and a content: {entry!r:.80}")
     special = bool(fields.get("special", False))
     flags = {name: bool(fields.get(name, False)) for name in ("single_word", "lstrip", "rstrip")}

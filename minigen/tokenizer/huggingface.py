@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from minigen.errors import TokenizerError
 from minigen.tokenizer.base import ByteStream, Controls, StreamDecoder, Tokenizer, library_errors
+from minigen.tokenizer.limits import MOST_GROWTH, growth, has_own_patterns, without_panics
 from minigen.tokenizer.proof import name_to_bytes
 
 CONTEXT = 6  # tokens before the new ones that a decoder may look at
+CUTTERS = ("normalizer", "pre_tokenizer", "post_processor", "decoder")  # the parts that may have a pattern
 HELD = 8  # tokens without a certain text; a character has at most four bytes
 
 BYTE_TOKENS = {form.format(byte): bytes((byte,)) for byte in range(256) for form in ("<0x{:02X}>", "<0x{:02x}>")}
@@ -29,7 +32,13 @@ class HuggingFaceTokenizer(Tokenizer):
 
         rule, strip = bytes_rule(spec.get("decoder")) or (None, 0)
         super().__init__(size, controls, strip=strip)
-        with library_errors(f"{source}: the tokenizers library cannot load it"):
+        for part in ("normalizer", "decoder"):
+            if growth(spec.get(part)) > MOST_GROWTH:
+                raise TokenizerError(
+                    f"{source}: its {part} can make more than {MOST_GROWTH:.0f} characters of one: take another model"
+                )
+        self._watched = has_own_patterns({name: spec.get(name) for name in CUTTERS})
+        with library_errors(f"{source}: the tokenizers library cannot load it"), without_panics():
             self._library = tokenizers.Tokenizer.from_str(text)
             self._library.no_truncation()
             self._library.no_padding()
@@ -65,9 +74,13 @@ class HuggingFaceTokenizer(Tokenizer):
         return 0 <= token_id < self.vocab_size and token_id not in self._special_ids
 
     def _library_decode(self, ids: Sequence[int]) -> str:
-        with library_errors("the tokenizers library cannot decode these ids"):
+        with library_errors("the tokenizers library cannot decode these ids"), self._quietly():
             known = [i for i in ids if 0 <= i < self.vocab_size]
             return self._library.decode(known, skip_special_tokens=False)
+
+    def _quietly(self) -> AbstractContextManager[None]:
+        """Around a call that may panic: the regular expressions of the file may be too much for their engine."""
+        return without_panics() if self._watched else nullcontext()
 
     def _encode_plain(self, text: str) -> list[int]:
         ids = self._library_encode(text, special=False)
@@ -85,7 +98,7 @@ class HuggingFaceTokenizer(Tokenizer):
         return self._library_encode(text, special=True)
 
     def _library_encode(self, text: str, *, special: bool) -> list[int]:
-        with self._lock, library_errors("the tokenizers library cannot encode this text"):
+        with self._lock, library_errors("the tokenizers library cannot encode this text"), self._quietly():
             self._library.encode_special_tokens = not special  # True: encode them like other text
             return self._library.encode(text, add_special_tokens=False).ids
 

@@ -18,7 +18,7 @@ from minigen.tokenizer.bytelevel import (
     QWEN_PATTERN,
     TiktokenTokenizer,
 )
-from minigen.tokenizer.files import Settings, parse_json, read_text
+from minigen.tokenizer.files import MOST_IDS, Settings, parse_json, read_text
 from minigen.tokenizer.proof import BYTE_OF, UTF8_BYTES
 from minigen.tokenizer.tokenizer_json import from_tokenizer_json, read_vocab
 
@@ -61,7 +61,7 @@ def from_rank_file(path: Path, config: Mapping[str, Any], settings: Settings) ->
             data, i = base64.b64decode(token, validate=True), int(rank)
         except (ValueError, binascii.Error):
             raise TokenizerError(f"{path}: line {number} is not a token in base64 and its rank") from None
-        if not data or i < 0 or data in ranks:
+        if not data or not 0 <= i < MOST_IDS or data in ranks:
             raise TokenizerError(f"{path}: line {number} repeats a token, or has an empty one or a bad rank")
         ranks[data] = i
     if len(set(ranks.values())) != len(ranks):

@@ -138,7 +138,10 @@ def start_ids(path: Path, processor: Any) -> tuple[int, ...]:
                 raise TypeError
             return tuple(ids)
         if kind in ("BertProcessing", "RobertaProcessing"):
-            return (int(processor["cls"][1]),)
+            token_id = processor["cls"][1]
+            if type(token_id) is not int:
+                raise TypeError
+            return (token_id,)
         if kind == "Sequence":
             inner = [start_ids(path, step) for step in processor["processors"]]
             return tuple(i for ids in reversed(inner) for i in ids)

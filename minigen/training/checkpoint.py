@@ -23,11 +23,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from minigen.checkpoint import read_file
 from minigen.errors import CheckpointError, MinigenError
 from minigen.families.saving import write_tensors
 from minigen.files import replacing, sync_all, sync_folder
+from minigen.reading import parse_object, read_bytes
 
 WEIGHTS, STATE, POSITION = "model.safetensors", "training/state.safetensors", "training/position.json"
+HASHED = re.compile(r"(training/)?[\w-]+\.safetensors")  # the files of a checkpoint that have a hash
+LARGEST = 1e300  # of a number that is kept; NaN may be
 LATEST, BEST = "latest", "best"
 
 log = logging.getLogger("minigen.training")
@@ -49,6 +53,21 @@ class Position:
     tokenizer: str = ""  # its identity
     teacher: str = ""  # its fingerprint
     hashes: Mapping[str, str] | None = None  # SHA-256 of the large files
+
+    def check(self) -> None:
+        """Raises ValueError for values of the wrong kind, as a file may have them, and for files outside the folder."""
+        best = (self.best_step, self.best_loss)
+        numbers = (self.smoothed, self.weight, *(value for value in best if value is not None))
+        texts = (self.data, self.tokenizer, self.teacher)
+        right = [
+            type(self.step) is int and 0 <= self.step < 2**62,
+            all(type(number) in (int, float) and not abs(number) > LARGEST for number in numbers),
+            all(isinstance(text, str) for text in texts),
+            all(isinstance(value, Mapping | None) for value in (self.config, self.hashes)),
+            all(HASHED.fullmatch(name) and isinstance(value, str) for name, value in (self.hashes or {}).items()),
+        ]
+        if not all(right):
+            raise ValueError
 
 
 def name_of(step: int) -> str:
@@ -107,8 +126,8 @@ def point(run: Path, name: str, target: str) -> None:
 def pointed(run: Path, name: str) -> Path | None:
     """The checkpoint that RUN/latest or RUN/best names, if it is there."""
     try:
-        found = (run / name).read_text().strip()
-    except OSError:
+        found = read_bytes(run / name, 4096).decode("ascii").strip()
+    except (OSError, ValueError):
         return None
     folder = run / found
     return folder if re.fullmatch(r"step-\d+", found) and (folder / POSITION).is_file() else None
@@ -178,9 +197,10 @@ def newest(run: Path) -> tuple[Path, Position] | None:
 def read_position(folder: Path) -> Position:
     """Raises CheckpointError where a file is missing, or is not what was written."""
     try:
-        content = json.loads((folder / POSITION).read_text())
+        content = parse_object(read_bytes(folder / POSITION, 2**24))
         content.setdefault("teacher", "")  # a checkpoint may be older than teachers
         position = Position(**{field.name: content[field.name] for field in fields(Position)})
+        position.check()
         hashes = {name: sha256(folder / name) for name in position.hashes or {}}
     except OSError as error:
         raise CheckpointError(f"{folder}: cannot read {error.filename}: {error.strerror}") from error
@@ -193,8 +213,10 @@ def read_position(folder: Path) -> Position:
 
 
 def read_state(folder: Path) -> dict[str, npt.NDArray[Any]]:
+    """Raises CheckpointError where the file is damaged."""
     from safetensors.numpy import load_file
 
+    read_file(folder / STATE)
     return {name: np.asarray(x) for name, x in load_file(folder / STATE).items()}
 
 

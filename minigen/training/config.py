@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from minigen.errors import UsageError
+from minigen.errors import UsageError, shown
 
 MODELS = ("gpt", "llama", "lstm", "gru", "rnn")
 RECURRENT = ("lstm", "gru", "rnn")
@@ -130,6 +130,7 @@ class RunConfig:
     prompt: str = setting("", "what the sample begins with (default: as a document does)", free=True)
     backend: str = setting("auto", "as in generate", choices=("auto", "torch", "mlx"))
     device: str = setting("", "cuda, cuda:1, mps, cpu (torch); gpu, cpu (mlx)")
+    threads: int = setting(0, "of the CPU to compute with (torch); 0: one on each core", least=0)
     processes: int = setting(
         0, "processes that train together, as torchrun or mlx.launch starts them; 0: all that they start", least=0
     )
@@ -180,6 +181,11 @@ LORA = tuple(name for name in SETTINGS if name.startswith("lora_"))
 FREE = tuple(name for name, (_, f) in SETTINGS.items() if f.metadata["free"])
 
 
+def is_number(value: Any) -> bool:
+    """Whether it is a number that a float can have; NaN is none."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
+
+
 def checked(name: str, value: Any) -> Any:
     """The value in its field's type. Raises UsageError, naming the setting, for one that it cannot have."""
     about = SETTINGS[name][1]
@@ -188,10 +194,12 @@ def checked(name: str, value: Any) -> Any:
     if isinstance(default, tuple):
         rows = list(value) if isinstance(value, list | tuple) else [value]
         kind = float if default else str
-        if any(not isinstance(x, int | float if kind is float else str) or isinstance(x, bool) for x in rows):
-            raise UsageError(f"{name} is {value!r}: it must be a list of {'numbers' if kind is float else 'names'}")
+        if not all(is_number(x) if kind is float else isinstance(x, str) for x in rows):
+            raise UsageError(
+                f"{name} is {shown(value)}: it must be a list of {'numbers' if kind is float else 'names'}"
+            )
         if default and len(rows) != len(default):
-            raise UsageError(f"{name} is {value!r}: it must be {len(default)} numbers")
+            raise UsageError(f"{name} is {shown(value)}: it must be {len(default)} numbers")
         for x in rows if default else []:
             in_range(name, x, about.metadata["rules"])
         return tuple(kind(x) for x in rows)
@@ -199,13 +207,13 @@ def checked(name: str, value: Any) -> Any:
     fits = {
         bool: isinstance(value, bool),
         int: number and value == value and abs(value) < 2**62 and int(value) == value,
-        float: number and abs(value) < 1e300,
+        float: is_number(value),
         str: isinstance(value, str),
     }[type(default)]
     if not fits:
-        raise UsageError(f"{name} is {value!r}: it must be {wanted}")
+        raise UsageError(f"{name} is {shown(value)}: it must be {wanted}")
     if about.metadata["choices"] and value not in about.metadata["choices"]:
-        raise UsageError(f"{name} is {value!r}: choose {', '.join(filter(None, about.metadata['choices']))}")
+        raise UsageError(f"{name} is {shown(value)}: choose {', '.join(filter(None, about.metadata['choices']))}")
     if number:
         in_range(name, value, about.metadata["rules"])
     kind_of: Any = type(default)

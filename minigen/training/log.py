@@ -13,8 +13,10 @@ from typing import Any
 
 from minigen.errors import MinigenError, UsageError
 from minigen.files import replacing
+from minigen.reading import parse_json, read_bytes
 
 NAME = "log.jsonl"
+MOST_BYTES = 2**30
 
 
 class RunLog:
@@ -63,18 +65,21 @@ def line(row: Mapping[str, Any]) -> str:
 
 
 def read_log(run: Path) -> list[dict[str, Any]]:
-    """All whole lines; one that a kill cut short is left out. Raises UsageError where there is no log."""
+    """All whole lines; one that a kill cut short is left out, and what is no row of a log.
+
+    Raises UsageError where there is no log that can be read.
+    """
     try:
-        text = (run / NAME).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        text = read_bytes(run / NAME, MOST_BYTES).decode("utf-8")
+    except (OSError, ValueError) as error:
+        reason = "not UTF-8" if isinstance(error, UnicodeDecodeError) else getattr(error, "strerror", None) or error
         raise UsageError(f"cannot read {run / NAME}: {reason}: name the folder of a run") from error
     rows = []
     for text_line in text.split("\n")[:-1]:
         try:
-            row = json.loads(text_line)
+            row = parse_json(text_line)
         except ValueError:
             continue
-        if isinstance(row, dict):
+        if isinstance(row, dict) and type(row.get("step", 0)) is int:
             rows.append(row)
     return rows

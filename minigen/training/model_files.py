@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from minigen.backends.base import DTYPES
-from minigen.checkpoint import read_config
+from minigen.checkpoint import read_config, read_headers
 from minigen.errors import MinigenError, SourceError, UsageError
-from minigen.families import HubConfig, find_family
+from minigen.families import find_family
 from minigen.families.adapters import is_adapter
+from minigen.families.copies import build_as_stored
 from minigen.families.quantization import read_declared
+from minigen.reading import at_home
 from minigen.tokenizer import Tokenizer
 from minigen.training.chat_formats import chat_format
 from minigen.training.config import RECURRENT, Config, ModelConfig
@@ -99,10 +101,10 @@ def model_config(config: Config, tokenizer: Tokenizer, source: Path | None) -> t
     """The settings with the context that is taken, and the model's config.json."""
     assert config.run.save_dtype in DTYPES
     if source is not None:
-        hub = read_config(source)
-        bound = find_family(hub).build(HubConfig(hub, str(source / "config.json"))).context
+        given = read_config(source)
+        hub, architecture = build_as_stored(find_family(given), given, read_headers(source), source)
         if not config.model.context:
-            config = config.replace(context=min(bound or CONTEXT, CONTEXT))
+            config = config.replace(context=min(architecture.context or CONTEXT, CONTEXT))
         for key in ("dtype", "torch_dtype"):
             if key in hub:
                 hub[key] = config.run.save_dtype
@@ -161,8 +163,8 @@ def make_tokenizer(
         )
     elif wanted == "gpt2" and not Path(wanted).is_dir():
         fetch_gpt2(folder)
-    elif Path(wanted).expanduser().is_dir():
-        copy_tokenizer(Path(wanted).expanduser(), folder)
+    elif at_home(wanted).is_dir():
+        copy_tokenizer(at_home(wanted), folder)
     else:
         raise UsageError(f"tokenizer is {wanted!r}: choose char, bytes, bpe:N, gpt2, or a folder that there is")
 

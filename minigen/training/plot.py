@@ -10,6 +10,7 @@ from typing import Any
 from minigen.errors import UsageError
 from minigen.fewshot.plot import COLOURS, GREY, STYLE, require_matplotlib
 from minigen.files import replacing
+from minigen.training.config import is_number
 
 NAME = "loss.png"
 
@@ -23,8 +24,9 @@ def plot(rows: Sequence[Mapping[str, Any]], path: Path, title: str) -> None:
     from matplotlib.figure import Figure
 
     def of(kind: str, name: str) -> tuple[list[float], list[float]]:
-        found = [(row["step"], row[name]) for row in rows if row.get("kind") == kind and row.get(name) is not None]
-        return [float(x) for x, _ in found], [float(y) for _, y in found]
+        own = [row for row in rows if row.get("kind") == kind]
+        found = [row for row in own if is_number(row.get("step")) and is_number(row.get(name))]
+        return [float(row["step"]) for row in found], [float(row[name]) for row in found]
 
     if not of("step", "loss")[0]:
         raise UsageError(f"there is nothing to plot in {path.parent}: its log has no loss yet")
@@ -46,7 +48,7 @@ def plot(rows: Sequence[Mapping[str, Any]], path: Path, title: str) -> None:
                 f"{losses[best]:.4f}", (steps[best], losses[best]), xytext=(0, 7), textcoords="offset points",
                 ha="right" if steps[best] > max(steps) / 2 else "left", color=COLOURS[1],
             )  # fmt: skip
-        seen = sorted([*losses, *of("step", "smoothed")[1]])
+        seen = sorted([*losses, *of("step", "smoothed")[1]] or of("step", "loss")[1])
         low, high = seen[0], max(seen[int(0.98 * (len(seen) - 1))], *(losses or [seen[0]]))
         axes.set_ylim(low - 0.06 * (high - low or 1), high + 0.1 * (high - low or 1))  # the first steps may lie above
         axes.set_xlim(left=0)

@@ -19,6 +19,7 @@ from minigen.families import Architecture, Family, HubConfig, adapters, find_fam
 from minigen.families.loading import load_params
 from minigen.hub import resolve
 from minigen.layers.param import as_arrays, initialise
+from minigen.reading import at_home
 from minigen.tokenizer import Tokenizer
 from minigen.training.chat_formats import chat_format
 from minigen.training.config import Config
@@ -40,6 +41,7 @@ from minigen.training.model_files import (
 from minigen.training.teacher import WRITING, check_sources, open_teacher, resolve_teacher
 from minigen.training.trainer import Optimizer, Trainer
 from minigen.tree import flatten, unflatten
+from minigen.weight_files import read_object
 
 TOKENIZER = "tokenizer"  # the folder in RUN
 
@@ -103,7 +105,8 @@ class Setup:
         if used is not None:
             files[TEMPLATE] = used.template.source.encode()
         ends = end_ids(self.tokenizer, self.config.data.chat)
-        generation: dict[str, Any] = json.loads(files.get("generation_config.json", b"{}"))
+        given = self.tokenizer_folder / "generation_config.json"
+        generation = read_object(given) if given.is_file() else {}
         if self.tokenizer.bos_id is not None:
             generation.setdefault("bos_token_id", self.tokenizer.bos_id)
         if used is not None or "eos_token_id" not in generation:
@@ -219,9 +222,10 @@ def place_in(group: Group, config: Config) -> tuple[Backend, Config]:
             f"torchrun --nproc-per-node {wanted} -m minigen and mlx.launch -n {wanted} minigen do, or begin another run"
         )
     name = check_backend(group, config.run.backend)
-    ops = get_backend(name, group.place(config.run.device or None), config.run.dtype)
-    device = ops.device if group.size == 1 else ops.device.partition(":")[0]  # each has a GPU of its own
-    return ops, config.replace(backend=ops.name, device=device, processes=there)
+    device, threads = group.place(config.run.device or None), config.run.threads or None
+    ops = get_backend(name, device, config.run.dtype, threads=threads)
+    kind = ops.device if group.size == 1 else ops.device.partition(":")[0]  # each has a GPU of its own
+    return ops, config.replace(backend=ops.name, device=kind, processes=there)
 
 
 def absolute(config: Config) -> Config:
@@ -231,7 +235,7 @@ def absolute(config: Config) -> Config:
         return os.path.abspath(os.path.expanduser(name)) if name else name
 
     changes: dict[str, Any] = {name: [whole(x) for x in config.values()[name]] for name in ("data", "valid_data")}
-    if Path(config.data.tokenizer).expanduser().is_dir():
+    if at_home(config.data.tokenizer).is_dir():
         changes["tokenizer"] = whole(config.data.tokenizer)
     if config.model.from_model:
         changes["from"] = str(resolve(config.model.from_model).resolve())

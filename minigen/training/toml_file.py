@@ -3,38 +3,35 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from minigen.errors import UsageError
+from minigen.errors import UsageError, shown
+from minigen.reading import at_home, parse_toml, read_bytes
+from minigen.spellings import advice
 from minigen.training.config import SETTINGS, SHAPE, Config, checked
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+MOST_BYTES = 2**20  # of a file of settings
 
 
 def read_toml(path: Path) -> dict[str, Any]:
     """The settings of a file by name; names of files in it are relative to its folder. Raises UsageError."""
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = parse_toml(read_bytes(path, MOST_BYTES, pipes=True).decode("utf-8"))
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror or error}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except ValueError as error:
         raise UsageError(f"{path} is not valid TOML: {' '.join(str(error).split())}") from error
     groups = [f.name for f in dataclasses.fields(Config)]
     values: dict[str, Any] = {}
     for group, table in content.items():
         if group not in groups or not isinstance(table, dict):
-            raise UsageError(f"{path}: unknown {group!r}{home_of(group, groups)}")
+            raise UsageError(f"{path}: unknown {shown(group)}{home_of(group, groups)}")
         for name, value in table.items():
             if name not in SETTINGS or SETTINGS[name][0] != group:
-                raise UsageError(f"{path}: unknown setting {name!r} in [{group}]{home_of(name, list(SETTINGS))}")
+                raise UsageError(f"{path}: unknown setting {shown(name)} in [{group}]{home_of(name, list(SETTINGS))}")
             values[name] = value
     return {name: checked(name, near(path.parent, name, value)) for name, value in values.items()}
 
@@ -43,14 +40,13 @@ def home_of(name: str, known: Sequence[str]) -> str:
     """Where a name that is not known here belongs, or what it may mean."""
     if name in SETTINGS:
         return f": it belongs in [{SETTINGS[name][0]}]"
-    close = difflib.get_close_matches(name, known, 1)
-    return f": do you mean {close[0]!r}?" if close else f": there are {', '.join(known)}"
+    return f": {advice(name, known)}"
 
 
 def near(folder: Path, name: str, value: Any) -> Any:
     """A name of a file as it is meant in a TOML file of this folder."""
     if name in ("data", "valid_data") and isinstance(value, list):
-        return [str(folder / Path(x).expanduser()) if isinstance(x, str) and x else x for x in value]
+        return [str(folder / at_home(x)) if isinstance(x, str) and x else x for x in value]
     if name in ("from", "teacher", "tokenizer") and isinstance(value, str) and value and (folder / value).is_dir():
         return str(folder / value)
     return value

@@ -230,13 +230,31 @@ def test_every_operation_is_tested() -> None:
     others = {name.removeprefix("test_") for name in globals() if name.startswith("test_")}
     assert set(CASES) == set(REFERENCE)
     assert set(CASES).isdisjoint(others)
-    assert set(PROTOCOL) - set(CASES) <= others
+    assert set(PROTOCOL) - set(CASES) - {"one_text", "prepare"} <= others
 
 
 def test_replay(ops: Backend) -> None:
     """What a backend records is tested beside it; here, that an empty state has nothing to repeat."""
     state, ids = SimpleNamespace(length=0), np.zeros((1, 1), np.int64)
     assert ops.replay(ids, state, (-1,), lambda *_: pytest.fail("there is nothing to record")) is None
+
+
+def test_one_text_and_prepare(ops: Backend) -> None:
+    """That they do what they say is tested with what needs it; here, that each backend has them and lets errors out."""
+    ops.prepare()
+    with ops.one_text(), ops.one_text():
+        assert ops.numpy(ops.asarray(X)).any()
+    with pytest.raises(KeyError), ops.one_text():
+        raise KeyError
+
+
+def test_view(ops: Backend) -> None:
+    """The lowest byte of a word comes first."""
+    words = ops.quantize(ops.asarray(draw(2, 32)), 8, 32).packed
+    found = ops.view(words, "uint8")
+    assert np.array_equal(ops.numpy(found), ops.numpy(words).view(np.uint8))
+    assert dtype_of(found) == "uint8"
+    assert np.array_equal(ops.numpy(ops.view(found, "uint32")), ops.numpy(words))
 
 
 def test_fetch(ops: Backend) -> None:

@@ -22,6 +22,8 @@ from minigen.model import Model, load
 from minigen.options import Options
 from minigen.shared_text import common_length
 
+WITH_KERNELS = True  # see conftest.py
+
 Load = Callable[..., Model]
 
 

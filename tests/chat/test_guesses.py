@@ -13,6 +13,8 @@ from minigen.chat.replay import replay
 from minigen.errors import UsageError
 from minigen.model import Model, load
 
+WITH_KERNELS = True  # see conftest.py
+
 Load = Callable[[str], Model]
 
 

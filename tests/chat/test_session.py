@@ -234,9 +234,9 @@ BROKEN: dict[str, tuple[list[Any] | bytes, str]] = {
     "sinks": ([HEAD, USER, run(sinks=2)], ":3: runs[0].sinks is 2: it must be a whole number from 8 to"),
     "a run's system": ([HEAD, USER, run(system="\ud800")], ":3: runs[0].system is not valid Unicode"),
     "surrogate": ([HEAD, {"role": "user", "content": "h\ud800i"}], ":2: content is not valid Unicode"),
-    "twice": (b'{"minigen_chat": 1, "minigen_chat": 1}', ":1: not valid JSON: 'minigen_chat' is there twice in one "),
-    "NaN": (b'{"minigen_chat": NaN}', ":1: not valid JSON: NaN is no number in JSON"),
-    "infinite": (b'{"messages": [{"role": "user", "content": 1e999}]}', ":1: messages[0].content is Infinity: it mu"),
+    "twice": (b'{"minigen_chat": 1, "minigen_chat": 1}', ":1: not valid JSON: the key 'minigen_chat' is there twice"),
+    "NaN": (b'{"minigen_chat": NaN}', ":1: minigen_chat is nan: this minigen reads 1"),
+    "infinite": (b'{"messages": [{"role": "user", "content": 1e999}]}', ":1: messages[0].content is inf: it must be a"),
     "digits": (b'{"minigen_chat": ' + b"1" * 5000 + b"}", ":1: not valid JSON: Exceeds the limit"),
     "messages": ([{"messages": [1]}], ":1: messages must be a list of objects with a role and a content"),
     "messages, turns": ([{"messages": [USER, USER]}], ":1: messages[1].role is 'user': user and assistant must alte"),
@@ -254,7 +254,7 @@ def test_broken_files(name: str, tmp_path: Path) -> None:
         load_session(path)
     assert str(error.value).startswith(f"{path}{reason}")
     assert str(error.value).isprintable()
-    assert len(str(error.value)) < 400 + len(str(path))
+    assert len(str(error.value)) < 600 + len(str(path))
 
 
 def test_a_file_that_cannot_be_had(tmp_path: Path) -> None:
@@ -262,7 +262,7 @@ def test_a_file_that_cannot_be_had(tmp_path: Path) -> None:
         load_session(tmp_path / "none")
     with pytest.raises(MinigenError, match=r"cannot read .*: embedded null byte"):
         load_session(Path("a\0b"))
-    with pytest.raises(ChatError, match=r"/dev/zero is no file"):
+    with pytest.raises(MinigenError, match=r"cannot read /dev/zero: is larger than 64 MiB"):
         load_session(Path("/dev/zero"))
     with pytest.raises(MinigenError, match="cannot write"):
         save_session(Session(), tmp_path / "none" / "s.jsonl")

@@ -159,7 +159,7 @@ BROKEN_MODELS: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "quantized by others": (
         lambda f: change_config(f, quantization_config={"quant_method": "gptq", "bits": 4}),
-        r"MODEL/config\.json: quantization_config is of the method 'gptq': minigen reads mlx-lm's affine one .*",
+        r"MODEL/config\.json: quantization_config is of the method 'gptq': minigen reads mlx-lm's affine in .*",
     ),
     "bad config value": (
         lambda f: change_config(f, hidden_size="wide"),
@@ -278,7 +278,7 @@ BAD_USAGE = {
         r"minigen: unrecognized arguments: --bogus \(see minigen generate --help\)",
     ),
     "abbreviated flag": (["-p", "x", "--temper", "1"], 2, r"minigen: unrecognized arguments: --temper 1 .*"),
-    "empty prompt": (["-p", ""], 2, r"minigen: the prompt is empty: give some text"),
+    "empty prompt": (["-p", ""], 2, r"minigen: the prompt is empty, and .* has no token that begins texts .*"),
     "long prompt": (
         ["-p", "x" * 80],
         1,

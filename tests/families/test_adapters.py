@@ -14,7 +14,8 @@ from safetensors.numpy import load_file, save_file
 
 import minigen
 from minigen.errors import MinigenError
-from minigen.families.adapters import is_adapter
+from minigen.families.adapters import is_adapter, read_adapter
+from minigen.patterns import Matcher
 
 Make = Callable[..., Path]
 IDS = np.arange(20).reshape(2, 10) * 7
@@ -36,7 +37,7 @@ def adapter(tiny: Callable[[str], Path], tmp_path: Path) -> Make:
                 name = f"base_model.model.{module}.lora_{half}.weight"
                 tensors[name] = rng.standard_normal(shape).astype(np.float32) * 0.3
         folder = tmp_path / "adapter"
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
         config = {
             "peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": str(tiny(model)), "r": 3,
             "lora_alpha": 6, "bias": "none", "target_modules": ["x"], "modules_to_save": None, "use_dora": False,
@@ -117,6 +118,20 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "future": ({"use_something_new": {"x": 1}}, r"use_something_new is \{'x': 1\}: "),
     "alpha": ({"lora_alpha": None}, r"alpha of model\.layers\.0\.self_attn\.q_proj is None: it must be a number$"),
     "pattern": ({"alpha_pattern": {"(": 3}}, r"alpha_pattern is \{'\(': 3\}: it must map names to numbers$"),
+    "huge alpha": (
+        {"lora_alpha": 10**400},
+        r"alpha of model\.layers\.0\.self_attn\.q_proj is 10+\.\.\.: it must be a n",
+    ),
+    "no alpha": ({"lora_alpha": float("nan")}, r"alpha of .* is nan: it must be a number$"),
+    "infinite alpha": ({"alpha_pattern": {"q_proj": float("inf")}}, r"alpha of .* is inf: it must be a number$"),
+    "a list of alphas": ({"alpha_pattern": {"q_proj": [1]}}, r"alpha of .* is \[1\]: it must be a number$"),
+    "no patterns": ({"alpha_pattern": [1]}, r"alpha_pattern is \[1\]: it must map names to numbers$"),
+    "no ranks": ({"rank_pattern": "x"}, r"rank_pattern is 'x': it must map names to numbers$"),
+    "rank": ({"r": 4}, r"r of .*q_proj is 4, and its matrices have the rank 3: one of the two files is of another ad"),
+    "rank by name": ({"rank_pattern": {"q_proj": 2}}, r"r of .*q_proj is 2, and its matrices have the rank 3"),
+    "root": ({"use_rslora": "x"}, r"use_rslora is 'x': it must be true or false$"),
+    "nobody": ({"base_model_name_or_path": "~no-such-user/x", "revision": "main"}, r"cannot be had \(no such folder: "),
+    "long base": ({"base_model_name_or_path": "x" * 10**6}, r"cannot be had .* correct base_model_name_or_path"),
     "base": ({"base_model_name_or_path": None}, r"does not say which model it belongs to: correct base_model_name"),
     "gone": ({"base_model_name_or_path": "/no/where"}, r"cannot be had \(no such folder: /no/where\): correct base_"),
     "embedding": (
@@ -143,6 +158,15 @@ def test_refused(adapter: Make, what: str) -> None:
     with pytest.raises(MinigenError, match=message) as caught:
         minigen.load(folder)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["alpha_pattern", "rank_pattern"])
+def test_a_pattern_takes_its_time(adapter: Make, monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    """The usual engine takes longer than anybody waits for these."""
+    assert read_adapter(adapter(**{key: {r"(([a-z0-9_.])+)+!": 1}})).pairs["model.layers.0.self_attn.q_proj"].scale == 2
+    monkeypatch.setattr("minigen.families.adapters.Matcher", lambda: Matcher(0.0))
+    with pytest.raises(MinigenError, match=rf"{key} has .* takes more than 0 seconds to match: name the modules$"):
+        read_adapter(adapter(**{key: {"x": 1}}))
 
 
 def test_files_that_are_missing(adapter: Make, tiny: Callable[[str], Path], tmp_path: Path) -> None:

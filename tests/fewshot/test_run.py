@@ -17,6 +17,8 @@ from minigen.fewshot.result import FileResult, ItemResult
 from minigen.fewshot.run import run_file, settings
 from minigen.model import Model
 
+WITH_KERNELS = True  # see conftest.py
+
 TASKS = {  # sets of the shared folder, as a person would write them
     "sst2": """
 format = 1

@@ -47,9 +47,9 @@ def test_every_setting_has_a_help_and_a_default_that_it_may_have() -> None:
 
 
 BAD_TOML = {
-    "[model]\nlayer = 3": "unknown setting 'layer' in [model]: do you mean 'layers'?",
+    "[model]\nlayer = 3": "unknown setting 'layer' in [model]: did you mean layers?",
     "[model]\nlr = 3": "unknown setting 'lr' in [model]: it belongs in [schedule]",
-    "[modle]\nlayers = 3": "unknown 'modle': do you mean 'model'?",
+    "[modle]\nlayers = 3": "unknown 'modle': did you mean model?",
     "layers = 3": "unknown 'layers': it belongs in [model]",
     "[model]\nlayers = ": "is not valid TOML: ",
 }

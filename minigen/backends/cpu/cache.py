@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from minigen.backends.base import Quantized
+from minigen.backends.cpu.matrix import KINDS
 from minigen.backends.cpu.vectors import LANES
 from minigen.backends.quantized import Held, arrays_of
-from minigen.backends.torch_cpu import KINDS
 
 
 class UnrecordableError(Exception):

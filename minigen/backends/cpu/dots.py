@@ -93,9 +93,12 @@ def dot_bits8(
     found, rest = zeros(), np.float32(0)
     for g in range(groups):
         a, b = zeros(), zeros()
-        for j in range(g * group, (g + 1) * group, 2 * LANES):
-            a = fma(floats(load_bytes(w + j)), load(x + 4 * j), a)
-            b = fma(floats(load_bytes(w + j + LANES)), load(x + 4 * j + 64), b)
+        if group == LANES:
+            a = mul(floats(load_bytes(w + g * LANES)), load(x + 4 * g * LANES))
+        else:
+            for j in range(g * group, (g + 1) * group, 2 * LANES):
+                a = fma(floats(load_bytes(w + j)), load(x + 4 * j), a)
+                b = fma(floats(load_bytes(w + j + LANES)), load(x + 4 * j + 64), b)
         found = fma(splat(number(scales, kind, first + g)), add(a, b), found)
         rest += number(biases, kind, first + g) * load_one(sums + 4 * g)
     return total(found) + rest

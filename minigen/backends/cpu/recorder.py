@@ -20,9 +20,9 @@ from minigen.backends.base import Array
 from minigen.backends.cpu import program as to
 from minigen.backends.cpu import small
 from minigen.backends.cpu.cache import Cache, UnrecordableError
+from minigen.backends.cpu.matrix import Matrix
 from minigen.backends.cpu.vectors import LANES
 from minigen.backends.quantized import Held
-from minigen.backends.torch_cpu import Matrix
 
 NO_WINDOW = 2**62
 
@@ -51,6 +51,12 @@ def same_memory(x: npt.NDArray[Any], y: npt.NDArray[Any]) -> npt.NDArray[Any]:
     if place(x) != place(y):
         raise UnrecordableError("a reshape that moves numbers")
     return y
+
+
+def check(fits: bool, what: str) -> None:
+    """Kernels take addresses, and trust the sizes that they are given. Raises UnrecordableError for others."""
+    if not fits:
+        raise UnrecordableError(f"{what} of shapes that no kernel takes")
 
 
 @dataclass(frozen=True)
@@ -156,6 +162,7 @@ class Recorder:
 
     def linear(self, x: Any, weight: Any, bias: Array | None = None) -> Any:
         matrix = self.matrix(weight)
+        check(x.shape[-1] == matrix.cols and (bias is None or bias.shape == (matrix.rows,)), "a product")
         lines, found = self.lines(x, matrix.cols), self.new(*x.shape[:-1], matrix.rows)
         where = place(lines), lines.strides[0], place(found), 4 * matrix.rows
         size = matrix.rows, matrix.cols
@@ -170,6 +177,7 @@ class Recorder:
 
     def norm(self, which: int, x: Any, weight: Array, bias: Array | None, eps: float) -> Any:
         cols = weight.shape[0]
+        check(x.shape[-1] == cols and (bias is None or bias.shape == (cols,)), "a norm")
         heads = 1 if x.ndim == 3 else x.shape[2]
         lines, found = self.lines(x, heads, cols), self.new(*x.shape)
         where = place(lines), *lines.strides[:2], self.floats(weight), self.floats(bias), place(found)
@@ -223,6 +231,7 @@ class Recorder:
     def rotate(self, x: Any, cos: Any, sin: Any) -> Any:
         lines, half = self.heads(x), cos.shape[-1]
         _, H, D = lines.shape
+        check(cos.shape == sin.shape and cos.shape[:2] == (1, 1) and 2 * half <= D, "a rotation")
         self.tables[1] = min(self.tables[1], cos.shape[2])
         found = self.new(self.rows, H, D)
         tables = self.keep(cos), self.keep(sin)
@@ -230,6 +239,7 @@ class Recorder:
         return self.unheads(found, x)
 
     def write(self, buffer: Held, new: Any, position: int) -> Held:
+        check((*new.shape[:2], new.shape[3]) == (*buffer.shape[:2], buffer.shape[3]), "keys or values")
         lines, cache = self.heads(new), Cache.of(buffer)
         where = place(lines), *lines.strides[:2], cache.lane, cache.step
         self.emit(to.WRITE, cache.kind, *cache.at, cache.scale_kind, cache.group, *where, *lines.shape[1:])
@@ -239,8 +249,9 @@ class Recorder:
         """`mask` is the number of newest keys that a token sees, itself included, or None for all."""
         lines, keys, values = self.heads(q), Cache.of(k), Cache.of(v)
         _, H, D = lines.shape
-        if keys._replace(at=values.at) != values or k.shape[3] != D or v.shape[3] != D:
-            raise UnrecordableError("keys unlike values")
+        check(keys._replace(at=values.at) == values and k.shape == v.shape, "keys unlike values")
+        check(k.shape[0] == self.shape[0] and k.shape[3] == D and H % k.shape[1] == 0, "queries unlike keys")
+        check(mask is None or isinstance(mask, int), "a mask")
         found = self.new(self.rows, H, D)
         window = NO_WINDOW if mask is None else mask
         held = keys.kind, *keys.at, *values.at, keys.scale_kind, keys.group

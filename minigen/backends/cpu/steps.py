@@ -13,6 +13,7 @@ import torch
 
 from minigen.backends.base import Array
 from minigen.backends.cpu.cache import UnrecordableError
+from minigen.backends.cpu.crew import Crew
 from minigen.backends.cpu.program import run
 from minigen.backends.cpu.recorder import Recorder
 from minigen.backends.quantized import arrays_of
@@ -47,7 +48,7 @@ class Program:
         """Whether the state still lies where it lay."""
         return self.where == places(state)
 
-    def run(self, ids: npt.NDArray[np.int64], state: Any, threads: int) -> Array:
+    def run(self, ids: npt.NDArray[np.int64], state: Any, crew: Crew) -> Array:
         """Logits (B, T or 1, V) float32."""
         B, T = self.shape
         state.check_room(T)
@@ -58,7 +59,7 @@ class Program:
         assert ids.min() >= 0
         assert ids.max() < self.tables[0]
         assert positions.max() < self.tables[1]
-        run(self.code, self.reals, ids, positions, starts, lanes, at, threads)
+        crew.run(self.shape, lambda threads: run(self.code, self.reals, ids, positions, starts, lanes, at, threads))
         state.length += T
         return torch.from_numpy(self.result.copy()).reshape(B, -1, self.result.shape[-1])
 
@@ -67,8 +68,8 @@ class Steps:
     """The programs of all states that are alive: for each kind of pass None at first, then its program, or False where
     it cannot be recorded."""
 
-    def __init__(self, threads: int) -> None:
-        self.threads = threads
+    def __init__(self, crew: Crew) -> None:
+        self.crew = crew
         self.programs: WeakKeyDictionary[Any, dict[Any, Program | Literal[False] | None]] = WeakKeyDictionary()
 
     def read(
@@ -89,4 +90,4 @@ class Steps:
                 log.debug("passes of %s tokens are not recorded: %s", ids.shape, reason)
                 program = False
             known[key] = program
-        return program.run(ids, state, self.threads) if program else None
+        return program.run(ids, state, self.crew) if program else None

@@ -5,10 +5,7 @@ LLVM turns them into whatever registers a processor has. Addresses are int64, in
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from llvmlite import ir
@@ -16,17 +13,9 @@ from numba import config, njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
 
+from minigen.backends.cpu.compiling import cache_folder
 
-def cache_folder() -> str:
-    """Where compiled code is kept: a place for each state of these files, since numba, asked whether what it compiled
-    is up to date, looks at the one file of a function and not at those that it calls."""
-    here = Path(__file__).parent
-    state = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(here.glob("*.py")))).hexdigest()[:12]
-    base = here / "__pycache__" if os.access(here, os.W_OK) else Path.home() / ".cache" / "minigen"
-    return str(base / f"numba-{state}")
-
-
-config.CACHE_DIR = config.CACHE_DIR or cache_folder()
+config.CACHE_DIR = str(cache_folder())
 config.THREADING_LAYER = "omp"
 # Sums in any order and products with sums in one operation; NaN and infinity stay what they are.
 FAST = {"fastmath": {"reassoc", "contract", "nsz", "arcp"}, "cache": True, "error_model": "numpy"}

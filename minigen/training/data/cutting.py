@@ -6,8 +6,9 @@ import re
 from collections.abc import Iterable, Iterator
 
 from minigen.errors import UsageError
+from minigen.tokenizer.base import SEPARATOR
 
-END = "<|endoftext|>"  # a line of it ends a document, where no other separator is given
+END = SEPARATOR  # a line of it ends a document, where no other separator is given
 PIECE = 2**19  # characters of a document that are taken at once, where it may be cut
 
 _END_LINE = re.compile(rf"(?<![^\n]){re.escape(END)}(?=\r?(?:\n|\Z))")

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from minigen.errors import UsageError
+from minigen.reading import at_home
 from minigen.tokenizer import Tokenizer
 from minigen.training.data.chats import ChatRenderer
 from minigen.training.data.documents import count_documents, lone_text
@@ -42,7 +43,7 @@ def default_cache() -> Path:
     """MINIGEN_DATA_CACHE, or the folder that the system has for such things."""
     named = os.environ.get("MINIGEN_DATA_CACHE")
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(named or Path(base, "minigen", "data")).expanduser()
+    return at_home(named or Path(base, "minigen", "data"))
 
 
 def prepare(

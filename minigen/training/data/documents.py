@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from minigen.reading import load_json
 from minigen.training.data.cutting import cut_text, split_text
 from minigen.training.data.sources import DataError, Read, Reader
 
@@ -74,10 +75,10 @@ def read_parts(reader: Reader, separator: str | None = None, *, whole: bool = Fa
 def parse_row(line: str, where: str) -> str | Chat:
     """A row's text, or its conversation. Raises DataError where it has neither, or both."""
     try:
-        row = json.loads(line)
+        row = load_json(line, halves=True)
     except json.JSONDecodeError as error:
         raise DataError(f"{where}: not valid JSON: {error.msg} at column {error.colno}; correct the line") from None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise DataError(f"{where}: not usable JSON: {error}; correct the line") from None
     if not isinstance(row, dict) or ("text" in row) == ("messages" in row):
         has = f"has {', '.join(map(repr, row))[:80] or 'nothing'}" if isinstance(row, dict) else f"is {line[:40]}"

@@ -19,9 +19,11 @@ import numpy.typing as npt
 
 from minigen.errors import MinigenError
 from minigen.files import sync_folder
+from minigen.reading import parse_object, read_bytes
 
 FORMAT = 1  # of the folder, and of how documents become tokens: a change of either is a new number
 SMALL = 2**16  # vocabularies up to this size take two bytes a token
+DTYPES = ("<u2", "<u4")
 
 TOKENS, MASK, INDEX, ABOUT = "tokens.bin", "mask.bin", "documents.npy", "about.json"
 DOCUMENT = np.dtype(
@@ -72,7 +74,7 @@ class Writer:
 
     def __init__(self, folder: Path, vocab_size: int) -> None:
         self.folder = folder
-        self.dtype = np.dtype("<u2" if vocab_size <= SMALL else "<u4")
+        self.dtype = np.dtype(DTYPES[0] if vocab_size <= SMALL else DTYPES[1])
         self.tokens, self.largest, self.masked = 0, -1, False
         self._begin = 0
         self._index: list[tuple[int, int, int, int, int]] = []
@@ -133,19 +135,20 @@ class Writer:
 def open_shard(folder: Path, key: str) -> Shard | None:
     """The shard of a folder; None where there is none, or one that is not whole."""
     try:
-        content = json.loads((folder / ABOUT).read_text())
+        content = parse_object(read_bytes(folder / ABOUT))
         about = About(**{field.name: content[field.name] for field in fields(About)})
-        if about.format != FORMAT or about.key != key:
+        if about.format != FORMAT or about.key != key or about.dtype not in DTYPES:
             return None
         if any((folder / name).stat().st_size != size for name, size in about.sizes().items()):
             return None
-        index = np.load(folder / INDEX)
+        # Mapped first: an array in memory is made as large as the file says that it is.
+        index = np.array(np.lib.format.open_memmap(folder / INDEX, mode="r"))
         if index.dtype != DOCUMENT or index.shape != (about.documents,) or index["tokens"].sum() != about.tokens:
             return None
         # Still mapped, but without the class of its own, whose slices cost more than what they hold.
         ids = np.asarray(np.memmap(folder / TOKENS, np.dtype(about.dtype), "r"))
         mask = np.asarray(np.memmap(folder / MASK, np.uint8, "r")) if about.masked else None
-    except (OSError, ValueError, KeyError, TypeError, EOFError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, EOFError):
         return None
     return Shard(about, ids, mask, index)
 

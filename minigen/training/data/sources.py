@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-from minigen.errors import MinigenError, UsageError
+from minigen.errors import MinigenError, UsageError, shown
 
 ENDINGS = (".txt", ".md", ".jsonl")  # what is taken from a folder
 CHUNK = 2**20  # bytes read at a time
@@ -51,6 +51,8 @@ def find_files(sources: Sequence[str | os.PathLike[str]]) -> Found:
         source = os.fspath(given)
         if not source:
             raise UsageError("the name of a source is empty: name a file, a folder or a glob")
+        if "\0" in source:
+            raise DataError(f"{shown(source)}: no file can be called so: name a file, a folder or a glob")
         for path in _matches(source):
             found = _in_folder(path) if path.is_dir() else Found((path,))
             if not found.files:

@@ -1,0 +1,112 @@
+"""A busy machine: tokens per second beside programs that keep the cores busy, against one thread alone there.
+
+    python bench/busy.py [MODEL] [--shape smollm2-135m] [--loops 0 1 2 4] [--rounds 5] [--spinning]
+
+Each contestant has a process of its own, and they take turns. `--spinning` adds one whose threads look for work in a
+loop while they wait, as OpenMP has them do where nothing is said; `minigen` commands let them sleep. What counts is the
+last column: how many times as fast all threads are as one, beside the same programs. Reading is a prompt of 128
+tokens, decoding 16 tokens after it, training steps of 8 rows of 64 tokens of a small model (`--train-shape`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from statistics import median
+from typing import Any
+
+import minigen.cli.entry  # noqa: F401  (has threads wait as the command does)
+from minigen.cli.tables import WIDE, render
+from minigen.measure.machine import describe
+from minigen.measure.plan import Case, Subject, model_of, shape_of
+from minigen.measure.training import TrainedSubject
+from minigen.measure.worker import Worker
+
+READ, DECODE, TRAIN = Case("pp", 128), Case("tg", 16, 128), Case("train", 64, batch=8)
+WAITING = "OMP_WAIT_POLICY"
+
+
+@contextmanager
+def busy(loops: int) -> Iterator[None]:
+    """So many programs beside, each of which wants a core."""
+    programs = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(loops)]
+    try:
+        time.sleep(0.5)
+        yield
+    finally:
+        for program in programs:
+            program.kill()
+            program.wait()
+
+
+@contextmanager
+def environment(name: str, value: str) -> Iterator[None]:
+    before = os.environ[name]
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        os.environ[name] = before
+
+
+def start(stack: ExitStack, kind: type[Subject], fields: dict[str, Any], threads: int | None) -> Worker:
+    worker = Worker(kind(**fields, backend="torch", device="cpu", dtype="float32", threads=threads))
+    stack.callback(worker.close)
+    worker.ask("begin")
+    worker.ask("load")
+    return worker
+
+
+def contestants(stack: ExitStack, kind: type[Subject], fields: dict[str, Any], spinning: bool) -> dict[str, Worker]:
+    found = {"one thread": start(stack, kind, fields, 1), "minigen": start(stack, kind, fields, None)}
+    if spinning:
+        with environment(WAITING, "active"):
+            found["spinning"] = start(stack, kind, fields, None)
+    return found
+
+
+def rates(workers: dict[str, Worker], case: Case, rounds: int) -> dict[str, float]:
+    """Tokens per second of each, the median of the rounds."""
+    samples: dict[str, list[float]] = {name: [] for name in workers}
+    for _ in range(rounds):
+        for name, worker in workers.items():
+            samples[name].append(case.batch * case.tokens / worker.ask("run", case).seconds)
+    return {name: median(values) for name, values in samples.items()}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", nargs="?", help="a folder or hub id, in the place of a shape with random weights")
+    parser.add_argument("--shape", default="smollm2-135m")
+    parser.add_argument("--train-shape", default="stories-3m")
+    parser.add_argument("--loops", type=int, nargs="+", default=[0, 1, 2, 4], metavar="N")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--spinning", action="store_true")
+    args = parser.parse_args(argv)
+    about = describe(["torch"])
+    model = shape_of(args.shape) if args.model is None else model_of(args.model)
+    rows: list[list[str]] = []
+    with ExitStack() as stack:
+        reading = contestants(stack, Subject, model, args.spinning)
+        training = contestants(stack, TrainedSubject, shape_of(args.train_shape), args.spinning)
+        tests = [(READ, reading), (DECODE, reading), (TRAIN, training)]
+        for case, workers in tests:
+            rates(workers, case, 2)  # the first runs, which start the kernels
+        for loops in args.loops:
+            for case, workers in tests:
+                with busy(loops):
+                    found = rates(workers, case, args.rounds)
+                ratio = found["minigen"] / found["one thread"]
+                rows.append([str(loops), case.name, *(f"{rate:.1f}" for rate in found.values()), f"{ratio:.2f}"])
+    print(f"{about['cpu']}, {about['cores']} cores; {model['model']}, float32; training: {args.train_shape} shape")
+    print(render(["programs beside", "test", *reading, "minigen / one thread"], rows, WIDE, terminal=False))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,57 @@
+"""The program that compiles all kernels into numba's cache: see compiling.py for who runs it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+
+import numpy as np
+import torch
+
+from minigen.backends.cpu.compiling import cache_folder, count_compiled, is_compiled, lock_file, marker
+from minigen.backends.torch_cpu import Kernels
+from minigen.backends.torch_quantized import quantize
+
+NICENESS = 10  # whoever started this writes a text meanwhile
+LIMIT = 900  # seconds, after which it gives up
+
+
+def compile_all() -> None:
+    """Calls each kernel that Python calls once, on next to nothing: each is compiled for one list of types."""
+    kernels = Kernels()
+    kernels.compiled = kernels.load()  # where numba does not work, the reason is the last line of what is written
+    kernels.started = True
+    x = torch.ones(1, 2, 64)
+    heads = torch.ones(1, 1, 2, 64)
+    angles = torch.ones(1, 1, 2, 32)
+    kernels.linear(x, torch.ones(64, 64), None)
+    kernels.norm("RMS_NORM", x, x[0, 0], None, 1e-5)
+    kernels.activate("SILU", x)
+    kernels.rotate(heads, angles, angles)
+    kernels.attention(heads, heads, heads, 1.0, "causal")
+    many = torch.ones(1, 100, 64, dtype=torch.bfloat16)  # so many rows are multiplied by unpacked weights
+    kernels.linear(many, quantize(torch.ones(64, 64, dtype=torch.bfloat16), 8, 64), None)
+
+    from minigen.backends.cpu.program import FIELDS, run
+
+    code, reals, rows = np.zeros((0, FIELDS), np.int64), np.zeros((0, 2), np.float32), np.zeros(0, np.int64)
+    run(code, reals, rows, rows, rows, rows, rows, 1)
+
+
+def main() -> int:
+    """Compiles unless that has been done, or another process is at it. Returns the exit code."""
+    os.nice(NICENESS)
+    signal.alarm(LIMIT)
+    cache_folder().mkdir(parents=True, exist_ok=True)
+    with open(lock_file(), "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return 0
+        if not is_compiled():
+            compile_all()
+            beside = marker().with_suffix(".tmp")
+            beside.write_text(str(count_compiled()))
+            beside.replace(marker())
+    return 0

@@ -1,0 +1,136 @@
+"""An empty prompt writes from where a document begins; a start token that is written out is not there twice."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+import minigen
+from minigen.chat.format import ChatFormat
+from minigen.chat.template import ChatTemplate
+from minigen.errors import UsageError
+from minigen.model import Model
+from minigen.tokenizer import load_tokenizer
+
+Run = Callable[..., tuple[int, str, str]]
+Tiny = Callable[[str], Path]
+CONTROLS = ("<s>", "</s>", "<|endoftext|>")
+START, END, SEPARATOR = range(256, 259)
+
+
+def write_tokenizer(folder: Path, start: bool, controls: tuple[str, ...] = CONTROLS, **settings: str) -> None:
+    """A token a byte, and control tokens; `start`: <s> goes before every text."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE({character: i for i, character in enumerate(alphabet)}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(list(controls))
+    tokenizer.save(str(folder / "tokenizer.json"))
+    (folder / "tokenizer_config.json").write_text(json.dumps({"add_bos_token": start, **settings}))
+
+
+@pytest.fixture
+def make_started(make_model: Callable[..., Path]) -> Callable[..., Path]:
+    """make_started("llama"): a random model over bytes whose tokenizer puts <s> before every text."""
+
+    def make(name: str, start: bool = True, **settings: str) -> Path:
+        folder = make_model(name, vocab_size=260, tokenizer=None)
+        write_tokenizer(folder, start, **({"bos_token": "<s>", "eos_token": "</s>"} | settings))
+        return folder
+
+    return make
+
+
+@pytest.fixture(params=["gpt2", "llama", "lstm"])
+def model(request: pytest.FixtureRequest, make_started: Callable[..., Path], backend: str, device: str) -> Model:
+    return minigen.load(make_started(request.param), backend=backend, device=device, dtype="float32")
+
+
+@pytest.mark.parametrize("settings", [{"temperature": 0}, {"temperature": 1.0, "seed": 3}, {"beams": 3}])
+def test_it_is_the_start_token_alone(model: Model, settings: dict[str, Any]) -> None:
+    (ids,) = model.generate_ids([[START]], max_tokens=9, **settings)
+    text = model.needed_tokenizer.decode(ids)
+    assert model.complete([""], max_tokens=9, **settings)[0].ids == ids
+    assert model.generate("", max_tokens=9, **settings) == text
+    assert "".join(model.stream("", max_tokens=9, **settings)) == text
+    other = model.generate("ab", max_tokens=9, **settings)
+    assert model.generate(["ab", "", ""], max_tokens=9, **settings) == [other, text, text]
+
+
+def test_or_the_token_between_documents(make_started: Callable[..., Path], backend: str, device: str) -> None:
+    llama = minigen.load(make_started("llama", start=False), backend=backend, device=device, dtype="float32")
+    wanted = llama.generate_ids([[SEPARATOR]], max_tokens=9, temperature=0)[0]
+    assert llama.generate("", max_tokens=9, temperature=0) == llama.needed_tokenizer.decode(wanted)
+
+
+def test_guesses_change_nothing(make_started: Callable[..., Path], backend: str, device: str) -> None:
+    llama = minigen.load(make_started("llama"), backend=backend, device=device, dtype="float32")
+    text = llama.generate("", max_tokens=12, temperature=0)
+    assert llama.generate("", max_tokens=12, temperature=0, speculate="lookup") == text
+    assert llama.generate("", max_tokens=12, temperature=0, draft=llama) == text
+
+
+def test_a_token_between_documents_where_there_is_no_start_token(tmp_path: Path) -> None:
+    settings = {"bos_token": "<s>", "eos_token": "</s>"}
+    write_tokenizer(tmp_path, start=False, **settings)
+    assert load_tokenizer(tmp_path).encode_prompt("") == [SEPARATOR]
+    write_tokenizer(tmp_path, start=False, controls=CONTROLS[:2], **settings)
+    assert load_tokenizer(tmp_path).encode_prompt("") == [END]
+    write_tokenizer(tmp_path, start=False, controls=CONTROLS[:2], bos_token="<s>")
+    assert load_tokenizer(tmp_path).encode_prompt("") == [START]
+    write_tokenizer(tmp_path, start=False, controls=CONTROLS[:2])
+    with pytest.raises(UsageError, match=r"^the prompt is empty, and .*: give some text$"):
+        load_tokenizer(tmp_path).encode_prompt("")
+
+
+def test_a_written_start_token_is_not_doubled(make_started: Callable[..., Path], run_cli: Run, tmp_path: Path) -> None:
+    folder = make_started("llama")
+    tokenizer = load_tokenizer(folder)
+    assert tokenizer is not None
+    assert tokenizer.encode("<s>", special=True) == tokenizer.encode_prompt("") == [START]
+    assert tokenizer.encode("<s>ab", special=True) == tokenizer.encode("ab")
+    assert tokenizer.encode("ab<s>", special=True) == [*tokenizer.encode("ab"), START]
+    assert tokenizer.encode("<s><s>", special=True) == [START, START]  # both are meant
+    assert tokenizer.encode("<s>")[:2] == [START, *tokenizer.encode("<", bos=False)]  # text, unless asked for
+    greedy = ("--temp", "0", "-n", "9")
+    wanted = run_cli("generate", folder, "-p", "ab", *greedy)
+    assert run_cli("generate", folder, "--special", "-p", "<s>ab", *greedy) == wanted
+    cache = tmp_path / "start.cache"
+    assert run_cli("cache", "build", cache, "-m", folder, "--special", "-p", "<s>ab")[0] == 0
+    assert run_cli("generate", folder, "--cache", cache, "-p", "ab", *greedy) == wanted
+
+
+def test_a_template_that_writes_the_start_token_gives_one(make_started: Callable[..., Path]) -> None:
+    from minigen.chat.conversation import Conversation, Message
+
+    tokenizer = load_tokenizer(make_started("llama"))
+    assert tokenizer is not None
+    template = ChatTemplate("{{ bos_token }}{% for m in messages %}{{ m.content }}{% endfor %}", {"bos_token": "<s>"})
+    ids = ChatFormat(template, tokenizer).ids(Conversation([Message("user", "ab")]))
+    assert ids == tokenizer.encode("ab")
+
+
+def test_on_the_command_line(
+    make_started: Callable[..., Path], run_cli: Run, tmp_path: Path, tiny: Tiny, backend: str
+) -> None:
+    folder, greedy = make_started("gpt2"), ("--temp", "0", "-n", "9", "--backend", backend)
+    wanted = minigen.load(folder, backend=backend).generate("", temperature=0, max_tokens=9)
+    assert run_cli("generate", folder, "-p", "", *greedy) == (0, f"{wanted}\n", "")
+    empty = tmp_path / "empty.txt"
+    for content in ("", "\n", "\ufeff"):
+        empty.write_text(content)
+        code, out, err = run_cli("generate", folder, "-p", "ab", "-f", empty, *greedy)
+        assert (code, out) == (2, "")
+        assert err == f'minigen: {empty} is empty: give some text, or -p "" to write from where a document begins\n'
+    code, _, err = run_cli("cache", "build", tmp_path / "x.cache", "-m", folder, "-p", "")
+    assert (code, err) == (2, "minigen: the prompt is a single token: a cache of it saves nothing\n")
+    code, _, err = run_cli("cache", "build", tmp_path / "x.cache", "-m", tiny("llama"), "-p", "")
+    assert (code, "has no token that begins texts" in err) == (2, True)
+    assert run_cli("cache", "build", tmp_path / "x.cache", "-m", folder, "-p", "abc", "--backend", backend)[0] == 0
+    code, _, err = run_cli("generate", folder, "--cache", tmp_path / "x.cache", "-p", "", *greedy)
+    assert (code, "the prompt ends after 1 of the 4 tokens" in err) == (2, True)
