@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from typing import Any
 
 STEPS = 2_000_000  # nodes of a program that are evaluated; about a second
-BYTES = 64 << 20  # of all values made, whether they are still there or not
+BYTES = 16 << 20  # of all values made, whether they are still there or not
 OUTPUT = 4 << 20  # characters of the rendered text
 GROWTH = 64  # steps, and bytes, beside these for each byte of the conversation; a quarter as many characters
 DEPTH = 100  # lists within lists
@@ -85,6 +85,8 @@ class Budget:
             waiting += [(inner, depth + 1) for inner in contents(value)]
             if isinstance(value, int):
                 self.step(value.bit_length() ** 2 >> 16)  # written in decimal digits
+            elif isinstance(value, range):
+                self.step(len(value))  # searched
         return weight
 
 

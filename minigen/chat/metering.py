@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from jinja2 import nodes
-from jinja2.runtime import str_join
+from jinja2.exceptions import SecurityError
+from jinja2.runtime import LoopContext, str_join
 from jinja2.visitor import NodeTransformer
 
 from minigen.chat.budget import size_of
@@ -96,6 +97,8 @@ def pay(steps: Any) -> bool:
 
 def look(value: Any) -> Any:
     """Before a value is compared, or is the key of a dict."""
+    if isinstance(value, LoopContext):  # `x in loop` goes through it
+        raise SecurityError("a chat template may not compare its loop with anything")
     if not is_small(value):
         looked(value)
     return value

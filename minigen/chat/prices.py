@@ -107,32 +107,33 @@ def as_json(
 
 def percent(text: str, values: Any) -> None:
     """`text % values`: no width and no precision beyond reason, however it is written."""
-    biggest = budget().show(values)
-    size = budget().show(text)
+    formatted(text, "%", budget().show(values))
     for width, precision, kind in PERCENT.findall(text):
         if kind == "(":
             raise LimitError("formats with a key that has parentheses")
         if "*" in (width, precision) or any(digits and int(digits[:9]) > PAD for digits in (width, precision)):
             raise LimitError(f"formats to more than {PAD} columns")
-        size += biggest + 4 * PAD
-    budget().make(size)
+
+
+def formatted(text: str, mark: str, biggest: int) -> None:
+    """Pays for a text in which each mark becomes the biggest of the values, with so many columns around it."""
+    budget().make(budget().show(text) + text.count(mark) * (biggest + 4 * PAD))
 
 
 def filter_format(text: Any, *args: Any, **named: Any) -> None:
+    if not isinstance(text, str):
+        budget().show(text)
     percent(str(text), named or args)
 
 
 def braces(text: str, *args: Any, **named: Any) -> None:
     """`text.format(...)`, as above."""
-    biggest = budget().show([*args, *named.values()])
-    size = budget().show(text)
+    formatted(text, "{", budget().show([*args, *named.values()]))
     for _, field, spec, _ in Formatter().parse(text):
         if field is None:
             continue
         if "{" in (spec or "") or any(int(digits[:9]) > PAD for digits in re.findall(r"\d+", spec or "")):
             raise LimitError(f"formats to more than {PAD} columns")
-        size += biggest + 4 * PAD
-    budget().make(size)
 
 
 # -- prices, for numbers --

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from functools import lru_cache, wraps
 from typing import Any
@@ -29,7 +29,7 @@ from jinja2.utils import Cycler, Joiner, Namespace, pass_context
 from minigen.chat.allowed import FILTERS, METHODS, TESTS
 from minigen.chat.budget import NODE, LimitError, RefusalError
 from minigen.chat.metering import OWN_FILTERS, Metering
-from minigen.chat.prices import Price, arithmetic, braces, budget, listed, looked
+from minigen.chat.prices import Price, arithmetic, braces, budget, free, listed, looked
 
 Function = Callable[..., Any]
 
@@ -47,6 +47,7 @@ def compile_template(source: str) -> jinja2.Template:
 
 # -- what a template finds --
 def refuse(message: object) -> None:
+    budget().show(message)
     raise RefusalError(str(message))
 
 
@@ -60,6 +61,7 @@ def to_json(
 def strftime_now(format: str) -> str:  # noqa: A002, a template may name it
     if isinstance(format, str) and (len(format) > 100 or any(c.isdigit() for c in format)):
         raise LimitError("asks for the date in more than 100 characters, or with a width")
+    budget().make(16 * NODE)
     return datetime.now().strftime(format)
 
 
@@ -131,6 +133,12 @@ def at_once(value: Any) -> Any:
     return list(value) if isinstance(value, Iterator) and not isinstance(value, LoopContext) else value
 
 
+def expect_no_loop(values: Iterable[Any]) -> None:
+    """The variable `loop` gives what is left of its loop to whoever goes through it, and nobody would pay."""
+    if any(isinstance(value, LoopContext) for value in values):
+        raise SecurityError("a chat template may give its loop to nothing but a macro")
+
+
 def priced(function: Function, price: Price) -> Function:
     """The function of a filter or test, which pays first."""
     before = 1 if hasattr(function, "jinja_pass_arg") else 0  # Jinja's own argument, such as the context
@@ -139,6 +147,8 @@ def priced(function: Function, price: Price) -> Function:
     def paying(*args: Any, **named: Any) -> Any:
         own, given = args[:before], [at_once(arg) for arg in args[before:]]
         budget().step()
+        if price is not free:
+            expect_no_loop((*given, *named.values()))
         price(*given, **named)
         return made(function(*own, *given, **named))
 
@@ -205,7 +215,10 @@ class Sandbox(ImmutableSandboxedEnvironment):
         budget().make(4 * NODE)
         args = tuple(at_once(arg) for arg in args)
         owner = getattr(__obj, "__self__", None)
-        price = method_price(owner, __obj.__name__) if isinstance(__obj, types.BuiltinMethodType) else None
+        is_method = isinstance(__obj, types.BuiltinMethodType | types.MethodType)  # the latter: of escaped texts
+        price = method_price(owner, __obj.__name__) if is_method else None
+        if not isinstance(__obj, Macro):
+            expect_no_loop((*args, *named.values()))
         if price is not None:
             price(owner, *args, **{name: value for name, value in named.items() if name not in INNER})
         elif isinstance(owner, LoopContext):  # loop.changed compares

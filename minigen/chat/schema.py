@@ -207,7 +207,7 @@ def runs_fault(message: Message, number: int) -> str:
     before = 0
     for i, run in enumerate(message.runs):
         if run.first >= number:
-            return f"runs[{i}].first is {run.first}: it must be before this message, the {number + 1}th"
+            return f"runs[{i}].first is {run.first}: it must be less than the {number} messages before this one"
         if message.ids is not None and not before <= run.start <= len(message.ids):
             return (
                 f"runs[{i}].start is {run.start}: it must be from {before} to the {len(message.ids)} tokens there are"

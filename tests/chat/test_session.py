@@ -225,7 +225,7 @@ BROKEN: dict[str, tuple[list[Any] | bytes, str]] = {
     "guessing": ([HEAD, USER, run(settings={"seed": 1, "speculate": "lookup"})], ":3: runs[0].settings has 'specula"),
     "finish": ([HEAD, USER, run(finish="x")], ":3: runs[0].finish is 'x': it must be one of stop, length, interrupted"),
     "first": ([HEAD, USER, run(first=1)], ":3: runs[0].first is 1: it must be even: a window begins with the user"),
-    "first, late": ([HEAD, USER, run(first=2)], ":3: runs[0].first is 2: it must be before this message, the 2th"),
+    "first, late": ([HEAD, USER, run(first=2)], ":3: runs[0].first is 2: it must be less than the 1 mess"),
     "start": ([HEAD, USER, run(start=2)], ":3: runs[0].start is 2: it must be from 0 to the 1 tokens there are"),
     "back": (
         [HEAD, USER, ANSWER | {"ids": [1], "runs": [RUN | {"start": 1}, RUN]}], ":3: runs[1].start is 0: it must be ",

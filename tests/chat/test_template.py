@@ -203,6 +203,10 @@ FEATURES = [
      "{% for i in [1, 1, 2] %}{{ loop.changed(i) }}{{ loop.cycle('a', 'b') }}{% endfor %}"
      "{% for i in [] %}{% else %}none{% endfor %}{% with x = 1 %}{{ x }}{% endwith %}",
      "(1(2))(3)TrueaFalsebTrueanone1"),
+    ("escaped texts", "{{ ('<a> ' | e).strip().split(';')[0] }}{{ ('<' | safe).replace('<', 'x') }}"
+     "{{ '%s' | e % '<' }}", "&ltx&lt;"),
+    ("loop, given", "{% macro f(l) %}{{ l.index }}{% endmacro %}{% for i in 'ab' %}{{ f(loop) }}{{ loop is defined }}"
+     "{{ 'a' in (messages | map(attribute='role')) }}{% endfor %}", "1TrueFalse2TrueFalse"),
     ("numbers", "{{ 7 // 2 }}{{ 7 % 2 }}{{ -7 | abs }}{{ '12' | int + 1 }}{{ 2.567 | round(2) }}{{ 7 / 2 }}",
      "317132.573.5"),
 ]  # fmt: skip

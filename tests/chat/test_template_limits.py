@@ -30,6 +30,12 @@ TOO_MUCH = {
     "earning": (f"{{{{ [-10**9] | map(' pay') | list }}}}{MANY}{MANY}" + "{% endfor %}" * 2, STEPS),
     "filters in a loop": (f"{MANY}{{% set x = range(99999) | map('string') | join %}}{{% endfor %}}", ""),
     "sums of lists": ("{{ [[1] * 999] * 9999 | sum(start=[]) }}", ""),
+    "searched ranges": (f"{MANY}{{{{ [] in range(99999) }}}}{{% endfor %}}", STEPS),
+    "searched ranges, a test": (f"{MANY}{{{{ [] is in range(99999) }}}}{{% endfor %}}", STEPS),
+    "a searched loop": (f"{MANY}{MANY}{{{{ [] in loop }}}}" + "{% endfor %}" * 2, "its loop"),
+    "a joined loop": (f"{MANY}{MANY}{{{{ loop | join }}}}" + "{% endfor %}" * 2, "its loop"),
+    "a joined loop, a method": (f"{MANY}{MANY}{{{{ ''.join(loop) }}}}" + "{% endfor %}" * 2, "its loop"),
+    "a loop as a dict": (f"{MANY}{MANY}{{{{ dict(loop) }}}}" + "{% endfor %}" * 2, "its loop"),
     # texts
     "output": (f"{MANY}{{{{ 'x' * 99999 }}}}{{% endfor %}}", BYTES),
     "output of its own": (f"{MANY}{'x' * 9999}{{% endfor %}}", STEPS),
@@ -75,6 +81,8 @@ TOO_MUCH = {
     # lists in lists, and each of them twice
     "nested, shown": (NESTED + "{{ ns.x }}", STEPS),
     "nested, a text": (NESTED + "{% set s = ns.x ~ '' %}", STEPS),
+    "nested, refusing": (NESTED + "{{ raise_exception(ns.x) }}", STEPS),
+    "nested, a format": (NESTED + "{{ ns.x | format(1) }}", STEPS),
     "nested, json": (NESTED + "{{ ns.x | tojson }}", STEPS),
     "nested, percent": (NESTED + "{{ '%s' % [ns.x] }}", STEPS),
     "nested, compared": (NESTED + "{{ ns.x == ns.y }}", STEPS),
