@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -122,7 +121,7 @@ def talk(app: ChatApp, resumed: bool) -> None:
 
     signal.signal(signal.SIGINT, lambda signum, frame: None)  # outside of an answer it is a key; see LinePrompt.ask
     prompt = LinePrompt(app, data_folder())
-    app.ask = prompt.ask
+    app.ask = prompt.edit
     greet(app, resumed)
     while True:
         try:
@@ -156,43 +155,45 @@ def greet(app: ChatApp, resumed: bool) -> None:
 
 
 def answer_input(app: ChatApp, lines: bool) -> None:
-    """Standard input through a pipe: one message, or lines that are messages and commands; errors end it."""
+    """Standard input through a pipe: one message, or lines that are messages and commands; errors end it.
+
+    From a keyboard (only the answers go through a pipe) lines are taken too, and errors are told.
+    """
     from .chat_answer import show
     from .chat_app import tell_plain
     from .chat_commands import Leave, handle
-    from .chat_words import is_open
+    from .chat_lines import LineReader
+    from .chat_words import Line, without_line_end
 
     tell_plain(app)
-    if not lines:
-        text = read_text("-")
+    keyboard = sys.stdin is not None and sys.stdin.isatty()
+    if not lines and not keyboard:
+        text = without_line_end(read_text("-"))
         if not text.strip():
             raise UsageError("standard input is empty: write a message")
-        show(app, lambda: app.chat.say(text.rstrip("\n")))
+        show(app, lambda: app.chat.say(text))
         return
-    waiting = ""
-    for line in input_lines():
-        waiting = f"{waiting}\n{line}" if waiting else line
-        if is_open(waiting):
-            continue
+    if keyboard:
+        app.note("type a message; /help lists the commands, Ctrl-D leaves")
+    reader = LineReader(keyboard)
+    while True:
         try:
-            handle(app, waiting)
+            line = reader.read()
+            if line is None:
+                return
+            handle(app, Line(line))
         except Leave:
             return
-        waiting = ""
-    if waiting:
-        raise UsageError('a triple quote is open at the end of standard input: close it with """')
-
-
-def input_lines() -> Iterator[str]:
-    """The lines of standard input as they come, so that another program may talk with this one."""
-    if sys.stdin is None:
-        raise UsageError("standard input is closed: name a file")
-    for number, line in enumerate(sys.stdin.buffer, 1):
-        try:
-            yield line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
-        except UnicodeDecodeError as error:
-            byte = error.object[error.start]
-            raise MinigenError(f"line {number} of standard input is not UTF-8: byte {byte:#04x}") from None
+        except BrokenPipeError:  # nobody reads the answers
+            raise
+        except (MinigenError, OSError) as error:
+            if not keyboard:
+                raise
+            say(str(error))
+        except KeyboardInterrupt:  # an answer was stopped, or a line that was begun is dropped
+            if not keyboard:
+                raise
+            print(file=sys.stderr)
 
 
 def run_replay(args: argparse.Namespace) -> int:

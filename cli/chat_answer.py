@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -17,19 +19,28 @@ from .progress import Bar
 if TYPE_CHECKING:
     from minigen.chat.engine import Answer
 
+PATIENCE = 0.5  # seconds; what began sooner is stopped at its first piece
+
 
 class Stop:
     """Whether an end was asked for. No threading.Event: a second signal within its `set` would wait for the first."""
 
-    asked = False
+    def __init__(self) -> None:
+        self.asked = False
+        self.impatient_at = time.monotonic() + PATIENCE  # until the answer begins
 
 
 @contextmanager
 def ctrl_c_asks(stop: Stop) -> Iterator[None]:
-    """Ctrl-C in the block only asks for an end, however often it comes, so that nothing is left half done."""
+    """Ctrl-C in the block only asks for an end, however often it comes, so that nothing is left half done.
+
+    Where an answer takes long to begin, as a chat template may, Ctrl-C gives it up.
+    """
 
     def ask(signum: int, frame: FrameType | None) -> None:
         stop.asked = True
+        if time.monotonic() > stop.impatient_at:
+            raise KeyboardInterrupt
 
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -73,6 +84,7 @@ def show(app: ChatApp, begin: Callable[[], Answer]) -> None:
     stop = Stop()
     with ctrl_c_asks(stop):
         answer = begin()
+        stop.impatient_at = math.inf
         before(app, answer)
         view = AnswerView(sys.stdout, terminal=app.terminal, markdown=app.markdown)
         reading = Reading(stop)
@@ -90,9 +102,16 @@ def show(app: ChatApp, begin: Callable[[], Answer]) -> None:
             answer.finish()
             app.save()
             view.finish()
+        let_it_arrive()
         after(app, answer)
     if stop.asked and app.ask is None:
         raise KeyboardInterrupt
+
+
+def let_it_arrive() -> None:
+    """An answer that goes from a keyboard's chat through a pipe, as to `tee`, is on the screen before what follows."""
+    if sys.stdin is not None and sys.stdin.isatty() and not sys.stdout.isatty():
+        time.sleep(0.03)
 
 
 def before(app: ChatApp, answer: Answer) -> None:

@@ -12,7 +12,18 @@ from .chat_answer import show
 from .chat_app import ChatApp
 from .chat_settings import markdown, model, set_, system
 from .chat_views import context_view, help_view, stats_view, why_view
-from .chat_words import expect_free, one_path, path_of, seed_of, unquoted, words_of
+from .chat_words import (
+    Line,
+    command_of,
+    expect_free,
+    first_word,
+    one_path,
+    path_of,
+    seed_of,
+    unquoted,
+    without_line_end,
+    words_of,
+)
 from .terminal import harmless
 from .texts import read_text
 
@@ -21,18 +32,30 @@ class Leave(Exception):  # noqa: N818  (no error)
     """The user wants to go."""
 
 
-def handle(app: ChatApp, line: str) -> None:
-    """One line of the user's: a command, or a message to answer. Raises MinigenError, or Leave at the end."""
-    quoted = unquoted(line)
-    if quoted is not None or not line.startswith("/"):
-        text = line.removeprefix(" ") if quoted is None else quoted
-        if text.strip():
-            show(app, lambda: app.chat.say(text))
+def handle(app: ChatApp, line: Line) -> None:
+    """One line of the user's: a command, or a message to answer. Raises MinigenError, or Leave at the end.
+
+    A message reaches the model as it is, but for one line ending at its end. A space before a slash, and quotes around
+    a block, are ways to write it.
+    """
+    text = without_line_end(line.text)
+    command = command_of(text)
+    if command is not None and line.pasted and command[0] in COMMANDS and "\n" not in text:
+        app.note("what is pasted is a message: commands are typed")
+    if command is None or line.pasted:
+        quoted = None if line.plain else unquoted(text)
+        said = quoted if quoted is not None else text[1:] if text.startswith(" /") and not line.pasted else text
+        if said.strip():
+            show(app, lambda: app.chat.say(said))
         return
-    name, _, rest = line[1:].partition(" ")
+    name, rest = command
     if name not in COMMANDS:
         raise UsageError(f"there is no command /{name}: /help lists them, and a space before it makes it a message")
-    COMMANDS[name][2](app, rest.strip())
+    if name in TAKE_TEXT:
+        quoted = None if line.plain else unquoted(rest)
+        COMMANDS[name][2](app, rest if quoted is None else quoted)
+    else:
+        COMMANDS[name][2](app, rest.strip())
 
 
 # -- the conversation --
@@ -60,16 +83,15 @@ def edit(app: ChatApp, rest: str) -> None:
     spoken = app.chat.conversation.spoken
     if not spoken:
         raise UsageError("nothing has been said yet")
-    if not rest:
+    if not rest.strip():
         if app.ask is None:
             raise UsageError("/edit takes the new text where there is no terminal")
         with suppress(EOFError):  # Ctrl-D leaves the edit, not the chat
             rest = app.ask(spoken[-2].content if len(spoken) % 2 == 0 else spoken[-1].content)
-    text = unquoted(rest) or rest
-    if not text.strip():
+    if not rest.strip():
         app.note("nothing was changed")
         return
-    show(app, lambda: app.chat.edit(text))
+    show(app, lambda: app.chat.edit(rest))
 
 
 def go_on(app: ChatApp, rest: str) -> None:
@@ -77,13 +99,12 @@ def go_on(app: ChatApp, rest: str) -> None:
 
 
 def read(app: ChatApp, rest: str) -> None:
-    words = words_of(rest)
-    if not words:
+    name, said = first_word(rest)
+    if not name:
         raise UsageError("/read takes a file, and words to say before its text")
-    text = read_text(str(path_of(words[0])))
-    said = " ".join(words[1:])
-    app.note(f"{len(text):,} characters of {words[0]}")
-    show(app, lambda: app.chat.say(f"{said}\n\n{text.strip()}" if said else text.strip()))
+    text = without_line_end(read_text(str(path_of(name))))
+    app.note(f"{len(text):,} characters of {name}")
+    show(app, lambda: app.chat.say(f"{said}\n\n{text}" if said.strip() else text))
 
 
 # -- files --
@@ -100,7 +121,8 @@ def load(app: ChatApp, rest: str) -> None:
 
     found = load_session(one_path(rest, "/load"))
     talk = found.conversation if found.tokenizer == app.tokenizer else found.conversation.without_ids()
-    before, app.chat.conversation = app.chat.conversation, talk
+    before = app.chat.conversation
+    app.chat.take(talk)
     try:
         _ = app.chat.used  # whether the template takes it, and the tokenizer its text
     except MinigenError:
@@ -137,6 +159,9 @@ def shown(view: Callable[[ChatApp, str], str]) -> Callable[[ChatApp, str], None]
         print(view(app, rest), end="", flush=True)
 
     return show
+
+
+TAKE_TEXT = ("edit", "read", "system")  # as it is written, white space and blocks in triple quotes too
 
 
 def leave(app: ChatApp, rest: str) -> None:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prompt_toolkit import PromptSession
 from prompt_toolkit.application import get_app
+from prompt_toolkit.buffer import Buffer
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion, PathCompleter
 from prompt_toolkit.document import Document
 from prompt_toolkit.history import FileHistory, InMemoryHistory
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+from prompt_toolkit.keys import Keys
 from prompt_toolkit.styles import Style
 
 from minigen.chat.engine import CHAT_SETTINGS
@@ -21,7 +23,7 @@ from minigen.chat.window import POLICIES
 from minigen.errors import MinigenError
 
 from .chat_commands import COMMANDS
-from .chat_words import is_open
+from .chat_words import Line, is_open
 from .report import rate
 
 if TYPE_CHECKING:
@@ -60,17 +62,45 @@ def words(rest: str, first: Iterable[str], second: dict[str, tuple[str, ...]]) -
     return (Completion(choice, -len(begun)) for choice in choices if choice.startswith(begun))
 
 
-def bindings() -> KeyBindings:
-    """Enter sends unless a triple quote is open; Alt-Enter is a new line."""
+class Pasted:
+    """What of the line that is being written was pasted. `editing`: it is a message already, and nothing but text."""
+
+    def __init__(self, editing: bool = False) -> None:
+        self.editing = editing
+        self.forget()
+
+    def forget(self) -> None:
+        self.begin = ""  # the pasted text that the line begins with
+        self.plain = self.editing  # triple quotes are text
+
+    def paste(self, buffer: Buffer, text: str) -> None:
+        if buffer.cursor_position == 0:
+            self.begin = text
+        self.plain = self.plain or not is_open(buffer.text)  # a block that was typed goes on
+
+    def line(self, text: str) -> Line:
+        """The line, as far as what was pasted is still in it."""
+        begins = bool(self.begin) and (text.startswith(self.begin[:8]) or self.begin.startswith(text))
+        return Line(text, begins, self.plain)
+
+
+def bindings(pasted: Callable[[], Pasted]) -> KeyBindings:
+    """Enter sends unless a triple quote is open; Alt-Enter is a new line; what is pasted is text."""
     keys = KeyBindings()
 
     @keys.add("enter")
     def _(event: KeyPressEvent) -> None:
         buffer = event.current_buffer
-        if is_open(buffer.text):
+        if is_open(buffer.text) and not pasted().line(buffer.text).plain:
             buffer.insert_text("\n")
         else:
             buffer.validate_and_handle()
+
+    @keys.add(Keys.BracketedPaste)
+    def _(event: KeyPressEvent) -> None:
+        text = event.data.replace("\r\n", "\n").replace("\r", "\n")  # a terminal sends line feeds as returns
+        pasted().paste(event.current_buffer, text)
+        event.current_buffer.insert_text(text)
 
     @keys.add("escape", "enter")
     def _(event: KeyPressEvent) -> None:
@@ -107,10 +137,21 @@ class LinePrompt:
     """Asks for lines until the user leaves: EOFError at Ctrl-D, KeyboardInterrupt at Ctrl-C."""
 
     def __init__(self, app: ChatApp, folder: Path) -> None:
-        self.app, self.history, self.keys = app, history(folder / "history"), bindings()
+        self.app, self.history = app, history(folder / "history")
+        self.pasted = Pasted()
+        self.keys = bindings(lambda: self.pasted)
 
-    def ask(self, text: str = "") -> str:
-        """A line that begins as given, for the user to change."""
+    def ask(self) -> Line:
+        """A command or a message."""
+        self.pasted = Pasted()
+        return self.pasted.line(self.prompt(""))
+
+    def edit(self, text: str) -> str:
+        """A message, for the user to change: text from its first character on."""
+        self.pasted = Pasted(editing=True)
+        return self.prompt(text)
+
+    def prompt(self, text: str) -> str:
         # A new session each time: one that is used again stumbles over keys that came while it ended. Ctrl-C is a key
         # here, and what comes as a signal before or after is nothing to end a chat for.
         session: PromptSession[str] = PromptSession(
@@ -124,7 +165,13 @@ class LinePrompt:
             reserve_space_for_menu=4,
             style=Style.from_dict({"bottom-toolbar": "noreverse dim"}),
         )
+        session.default_buffer.on_text_changed += self.emptied
         return session.prompt("> ", default=text, handle_sigint=False)
+
+    def emptied(self, buffer: Buffer) -> None:
+        """What was pasted into a line that is empty again is gone."""
+        if not buffer.text:
+            self.pasted.forget()
 
     def toolbar(self) -> str:
         """Model, backend, what of the window is used, and the speed of the last answer; cut where it is too long."""

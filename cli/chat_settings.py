@@ -7,19 +7,19 @@ from typing import Any
 
 from minigen.chat.engine import CHAT_SETTINGS
 from minigen.errors import UsageError
+from minigen.reading import load_json
 from minigen.spellings import advice, spellings
 
 from .chat_app import ChatApp, tell_plain
 from .chat_views import settings_shown, settings_view
-from .chat_words import unquoted, words_of
+from .chat_words import whole, words_of
 
 KNOWN = (*CHAT_SETTINGS, "overflow", "context")
 
 
 def system(app: ChatApp, rest: str) -> None:
-    if rest:
-        quoted = unquoted(rest)
-        app.chat.set_system(None if rest == "off" else rest if quoted is None else quoted)
+    if rest.strip():
+        app.chat.set_system(None if rest.strip() == "off" else rest)
         app.save()
     text = app.chat.conversation.system
     app.note(f"system prompt: {text}" if text else "no system prompt")
@@ -46,22 +46,18 @@ def set_(app: ChatApp, rest: str) -> None:
     app.note(f"{name} is {settings_shown(app.chat)[name]}")
 
 
-def whole(name: str, value: str) -> int:
-    if not value.isdecimal():
-        raise UsageError(f"{name} is {value!r}: it must be a whole number")
-    return int(value)
-
-
 def setting_value(name: str, text: str) -> Any:
     """JSON where it is JSON, else the text itself; one stop string stands for a list of one."""
     try:
-        value = json.loads(text)
-    except ValueError:
+        value = load_json(text)
+    except json.JSONDecodeError:
         value = text
+    except ValueError as error:  # beyond what a setting can be
+        raise UsageError(f"{name} is no setting's value: {error}") from None
     if name == "stop" and isinstance(value, str):
         return [value]
     if name == "logit_bias" and isinstance(value, dict):
-        return {int(key) if key.isdecimal() else key: number for key, number in value.items()}
+        return {whole("a key of logit_bias", key): number for key, number in value.items()}
     return value
 
 

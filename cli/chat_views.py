@@ -38,7 +38,7 @@ def help_view(commands: Mapping[str, tuple[str, str, Any]]) -> str:
     rows = [[f"/{name} {arguments}".rstrip(), text] for name, (arguments, text, _) in commands.items()]
     keys = [
         ["Alt-Enter", "a new line in the message"],
-        ['"""', "begins and ends a message of several lines"],
+        ['"""', "on a line by itself begins and ends a message of several lines"],
         ["Ctrl-C", "stops the answer, and keeps what was said"],
         ["Ctrl-D", "leaves"],
     ]
@@ -68,9 +68,9 @@ def why_view(app: ChatApp, rest: str) -> str:
     """Each token of the last answer, its probability, the alternatives, and what the sampling stages removed."""
     from minigen.chat.why import explain
 
-    if rest and (not rest.isdecimal() or int(rest) < 1):
+    if rest and (not rest.isdecimal() or not rest.strip("0")):
         raise UsageError(f"/why takes the number of the token to begin with, not {rest!r}")
-    begin = min(int(rest or 1), 10**9) - 1
+    begin = int((rest or "1").lstrip("0")[:10]) - 1  # beyond any answer, with ten digits
     choices = list(islice(explain(app.chat), begin, begin + ROWS + 1))
     if not choices:
         raise UsageError(f"the last answer has fewer than {rest or 1} tokens")

@@ -6,16 +6,16 @@ time it takes and nothing else (but the rounding, where torch computes in 16 bit
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from minigen.backends.base import Array
 from minigen.beam import steps
 from minigen.chat.conversation import Conversation, Message, Run
 from minigen.chat.format import ChatFormat
-from minigen.chat.kept import kept_ids, without_half
+from minigen.chat.kept import KeptRunner, fitted, kept_ids, without_half
+from minigen.chat.left_out import LeftOut
 from minigen.chat.template import find_template
 from minigen.chat.window import SINKS, Window
 from minigen.decoder import Decoder
@@ -24,7 +24,7 @@ from minigen.generate import Row, Timing, set_limits
 from minigen.model import Model
 from minigen.options import Options
 from minigen.sampling import SETTINGS
-from minigen.shared_text import OnSharedText, SharedText
+from minigen.shared_text import SharedText
 from minigen.speculation import check_speculation
 from minigen.spellings import advice
 from minigen.text import RowText
@@ -35,23 +35,6 @@ CHAT_SETTINGS = ("max_tokens", "stop", *SETTINGS, *GUESSING)
 
 
 OnRead = Callable[[int, int], None] | None
-
-
-class KeptRunner(OnSharedText):
-    """A Runner for one text after another, on a state that is kept: what it has read already is not read again."""
-
-    def prefill(self, prompts: Sequence[Sequence[int]], capacity: int) -> tuple[Array, Any]:
-        (prompt,) = prompts
-        self.shared.reserve(capacity)
-        if self.shared.state.capacity is None:  # recurrent: it goes back to copies alone, so one is made here
-            self.shared.seek(prompt[:-1])
-        logits = self.shared.seek(prompt, [len(prompt) - 1])
-        assert logits is not None
-        return logits[None], self.shared
-
-    def read(self, ids: Any, state: Any, at: Sequence[int] = (-1,)) -> Array:
-        (tokens,) = ids
-        return self.shared.push([int(token) for token in tokens], at)[None]
 
 
 @dataclass
@@ -84,16 +67,19 @@ class Chat:
         draft: Model | None = None,
     ) -> None:
         self.model, self.plain, self.draft = model, plain, model.text_of(draft)
-        self.conversation = conversation or Conversation()
         self.tokenizer: Tokenizer = model.needed_tokenizer
         template = None if plain else find_template(model.text_folder)
         self.format = ChatFormat(template, self.tokenizer) if template else ChatFormat.transcript(self.tokenizer)
         self.settings: dict[str, Any] = {}
         self.configure(**(settings or {}))
         self.readings: list[Reading] = []
-        self._counted: tuple[Any, int] = (None, 0)  # a conversation, and its tokens
+        self._counted: tuple[Any, int | MinigenError] = (None, 0)  # a conversation, and its tokens, or why it has none
+        self.left_out = LeftOut(self.format)
         self.runner = KeptRunner(SharedText(model.runner))
         self.set_window(overflow, context)
+        self.conversation = Conversation()
+        if conversation is not None:
+            self.take(conversation)
 
     # -- settings -----------------------------------------------------------------------------------------------------
     def configure(self, **settings: Any) -> None:
@@ -103,6 +89,8 @@ class Chat:
                 raise UsageError(f"{name} is no setting of a chat: {advice(name, CHAT_SETTINGS)}")
         merged = {name: value for name, value in (self.settings | settings).items() if value is not None}
         options = Options.of(**merged)
+        if any("\ud800" <= c <= "\udfff" for stop in options.stop for c in stop):
+            raise UsageError("stop is not valid Unicode: it has half of a surrogate pair")
         if options.speculate is not None or self.draft is not None:
             check_speculation(self.model.runner, options, self.draft is not None)
         self.options = options
@@ -130,8 +118,16 @@ class Chat:
         talk = self.conversation
         of = (list(talk.spoken), talk.system)
         if of != self._counted[0]:  # asked for at every key that is pressed
-            self._counted = of, len(self.format.ids(talk, talk.first, generate=False)) if talk.spoken else 0
+            try:
+                counted: int | MinigenError = (
+                    len(self.format.ids(talk, talk.first, generate=False)) if talk.spoken else 0
+                )
+            except MinigenError as error:
+                counted = error
+            self._counted = of, counted
         used = self._counted[1]
+        if isinstance(used, MinigenError):
+            raise used
         return used if self.window.bound is None else min(used, self.window.bound)  # how the last turn ends may not fit
 
     def warning(self, used: int | None = None) -> tuple[str, str] | None:
@@ -139,13 +135,18 @@ class Chat:
         return self.window.warning(self.used if used is None else used, self.window.answer(self.options.max_tokens))
 
     def set_system(self, text: str | None) -> None:
-        """The system prompt. Raises ChatError, and leaves the old one, where the template does not take it."""
-        before, self.conversation.system = self.conversation.system, text
-        try:
-            self.format.ids(Conversation([Message("user", "Hello")], text))
-        except MinigenError:
-            self.conversation.system = before
-            raise
+        """The system prompt. Raises ChatError, and leaves the old one, where the template does not take it; warns
+        where the template leaves it out.
+        """
+        first = Conversation([Message("user", "Hello")], text)
+        self.format.ids(first)
+        self.conversation.system = text
+        self.left_out.tell(first, 0)
+
+    def take(self, conversation: Conversation) -> None:
+        """Goes on with another conversation, which may come from a file: see `fitted`."""
+        self.conversation = fitted(conversation, self.tokenizer, self.model.config.vocab_size)
+        self.left_out.tell(self.conversation, self.conversation.first)
 
     # -- answers ------------------------------------------------------------------------------------------------------
     # A message or a request that is refused leaves the conversation as it was. `on_read(done, all)` is called while
@@ -190,6 +191,7 @@ class Chat:
         going_on = turn < len(talk.spoken) - 1
         limit = window.answer(self.options.max_tokens)
         ids, first = window.fit(lambda i: self.format.ids(talk, i, going_on=going_on), talk.first, turn, limit)
+        self.left_out.tell(talk, first)
         if window.bound is not None:
             limit = min(limit, window.bound - len(ids))
         settings = {name: value for name, value in self.settings.items() if name not in GUESSING}

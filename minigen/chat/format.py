@@ -57,12 +57,38 @@ class ChatFormat:
         `generate`: up to where the next answer begins; `going_on`: up to the end of the last message, an answer that
         is not over. Raises ChatError where the template refuses, TokenizerError for a text without tokens.
         """
+        messages = self._messages(talk, first)
+        if not going_on:
+            return self._encoded(self._pieces(messages, generate))
+        said = messages[-1].ids
+        if said is None:
+            return self._encoded(self._up_to_the_end(messages))
+        # What was read, and what the model then said: the template may show an answer in another way than it began.
+        return [*self._encoded(self._pieces(messages[:-1], generate=True)), *said]
+
+    def left_out(self, talk: Conversation, first: int = 0) -> list[int]:
+        """The messages that the template does not show, of those from the spoken one `first` on: their numbers among
+        the spoken, and -1 for the system prompt. Each is tried with a mark in its place; none where it refuses those.
+        """
+        messages = self._messages(talk, first)
+        if not messages:
+            return []
+        left, right = self._marks(messages)
+        marked = [replace(message, content=f"{left}{i}{right}") for i, message in enumerate(messages)]
+        try:
+            text = self.render(marked, generate=messages[-1].role == "user")
+        except ChatError:
+            return []
+        before = first - 1 if talk.system else first
+        missing = [i for i, message in enumerate(marked) if message.content not in text]
+        return [-1 if messages[i].role == "system" else before + i for i in missing]
+
+    def _messages(self, talk: Conversation, first: int) -> list[Message]:
+        """What the template is given: the system prompt, and the spoken messages from `first` on."""
         messages = [self._prepared(message) for message in talk.spoken[first:]]
-        if talk.system:
-            messages.insert(0, Message("system", talk.system))
-        pieces = self._pieces(messages, generate and not going_on)
-        if going_on:
-            pieces = up_to_the_end(pieces, messages)
+        return [Message("system", talk.system), *messages] if talk.system else messages
+
+    def _encoded(self, pieces: Sequence[Piece]) -> list[int]:
         ids: list[int] = []
         for piece, before in zip(pieces, [None, *pieces], strict=False):
             ids += piece.ids if piece.ids is not None else self._encode(piece, before)
@@ -120,9 +146,7 @@ class ChatFormat:
         """The pieces of the render with those messages set apart; None where the template changes them."""
         if not apart:
             return [Piece(true)]
-        left, right = "\ue000", "\ue001"  # for private use: in no template, and in no text of a conversation
-        while any(left in message.content for message in messages):
-            left += "\ue002"
+        left, right = self._marks(messages)
         marked = list(messages)
         for i in apart:
             lead, _, trail = around(messages[i].content)
@@ -150,6 +174,30 @@ class ChatFormat:
         pieces = [piece for piece in [*pieces, Piece(text)] if piece.text or piece.number is not None]
         return pieces if "".join(piece.text for piece in pieces) == true else None
 
+    def _up_to_the_end(self, messages: Sequence[Message]) -> list[Piece]:
+        """The pieces up to where the text of the last message ends. As transformers, a mark behind it tells where that
+        is, and a space behind the mark whether the template takes white space away.
+        """
+        last = messages[-1]
+        end = "".join(self._marks(messages))
+        pieces = self._pieces([*messages[:-1], replace(last, content=f"{last.content}{end} ")], generate=False)
+        number = max((i for i, piece in enumerate(pieces) if end in piece.text), default=None)
+        if number is None:
+            raise ChatError("the chat template does not show the last answer, so it cannot be continued")
+        text, _, after = pieces[number].text.rpartition(end)
+        behind = after + "".join(piece.text for piece in pieces[number + 1 :])
+        _, core, trail = around(last.content)
+        if core.strip() and not behind.startswith(" "):
+            text = text.removesuffix(trail)
+        return [*pieces[:number], replace(pieces[number], text=text)]
+
+    def _marks(self, messages: Sequence[Message]) -> tuple[str, str]:
+        """Two characters for private use: in no template; and where a message has the first, it is made longer."""
+        left, right = "\ue000", "\ue001"
+        while any(left in message.content for message in messages):
+            left += "\ue002"
+        return left, right
+
     def _ends(self) -> tuple[frozenset[int], tuple[str, ...]]:
         """What ends an answer besides the model's own stop tokens: what the template writes after one.
 
@@ -176,15 +224,3 @@ def around(text: str) -> tuple[str, str, str]:
         return "", text, ""
     start = text.index(core)
     return text[:start], core, text[start + len(core) :]
-
-
-def up_to_the_end(pieces: Sequence[Piece], messages: Sequence[Message]) -> list[Piece]:
-    """The pieces without what the template writes after the last message."""
-    text = messages[-1].content.strip()
-    for number in range(len(pieces) - 1, -1, -1):
-        piece = pieces[number]
-        if piece.number == len(messages) - 1:
-            return list(pieces[: number + 1])
-        if piece.number is None and text and (at := piece.text.rfind(text)) >= 0:
-            return [*pieces[:number], Piece(piece.text[: at + len(text)])]
-    raise ChatError("the chat template does not show the last answer, so it cannot be continued")

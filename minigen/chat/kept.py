@@ -1,10 +1,37 @@
-"""Which of the generated tokens stand for what was said, where that is not all of them."""
+"""What is kept from turn to turn: what the state has read, and the tokens that stand for what was said."""
 
 from __future__ import annotations
 
+import logging
+import re
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
+from minigen.backends.base import Array
+from minigen.chat.conversation import Conversation, Message
+from minigen.errors import ChatError
+from minigen.shared_text import OnSharedText
 from minigen.tokenizer import Tokenizer
+
+log = logging.getLogger("minigen")
+
+
+class KeptRunner(OnSharedText):
+    """A Runner for one text after another, on a state that is kept: what it has read already is not read again."""
+
+    def prefill(self, prompts: Sequence[Sequence[int]], capacity: int) -> tuple[Array, Any]:
+        (prompt,) = prompts
+        self.shared.reserve(capacity)
+        if self.shared.state.capacity is None:  # recurrent: it goes back to copies alone, so one is made here
+            self.shared.seek(prompt[:-1])
+        logits = self.shared.seek(prompt, [len(prompt) - 1])
+        assert logits is not None
+        return logits[None], self.shared
+
+    def read(self, ids: Any, state: Any, at: Sequence[int] = (-1,)) -> Array:
+        (tokens,) = ids
+        return self.shared.push([int(token) for token in tokens], at)[None]
 
 
 def without_half(tokenizer: Tokenizer, prompt: Sequence[int], ids: Sequence[int], text: str) -> str:
@@ -34,3 +61,40 @@ def kept_ids(tokenizer: Tokenizer, prompt: Sequence[int], ids: Sequence[int], te
     if rest:
         kept += tokenizer.encode(rest, bos=False)
     return kept if not rest or said(kept) == text else None
+
+
+def check_vocabulary(conversation: Conversation, size: int) -> None:
+    """Raises ChatError for tokens that a model with so many does not have."""
+    for number, message in enumerate(conversation.spoken, 1):
+        for token in message.ids or ():
+            if not 0 <= token < size:
+                raise ChatError(f"message {number} has the token {token}, and the model's go from 0 to {size - 1}")
+
+
+def fitted(conversation: Conversation, tokenizer: Tokenizer, size: int) -> Conversation:
+    """A conversation that may come from a file, so that the model is given what a person reads in it.
+
+    An answer whose tokens say something else, since its text was edited, keeps its text alone, with a warning. Raises
+    ChatError for tokens that a model with `size` of them does not have.
+    """
+    check_vocabulary(conversation, size)
+    spoken, edited = [], []
+    for number, message in enumerate(conversation.spoken, 1):
+        true = message.ids is None or says(tokenizer, message)
+        spoken.append(message if true else replace(message, ids=None, runs=()))
+        edited += [] if true else [str(number)]
+    if edited:
+        log.warning("the model is given the text of message %s, whose tokens say something else", ", ".join(edited))
+    return Conversation(spoken, conversation.system)
+
+
+def says(tokenizer: Tokenizer, message: Message) -> bool:
+    """Whether the tokens of an answer are its text.
+
+    Decoded alone they may lose spaces at the beginning, and where bytes are no character, how many U+FFFD stand for
+    them depends on where the answer was continued.
+    """
+    decoder = tokenizer.stream()
+    said = "".join(map(decoder.push, message.ids or ())) + decoder.finish()
+    found, expected = (re.sub("\ufffd+", "\ufffd", text.lstrip(" ")) for text in (said, message.content))
+    return found == expected

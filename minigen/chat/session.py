@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from minigen import __version__
-from minigen.chat.conversation import Conversation, Message, Run
-from minigen.chat.window import POLICIES
+from minigen.chat.conversation import Conversation, Message
+from minigen.chat.schema import HEAD, MISSING, FieldError, fields_of, message_of, quoted, text
 from minigen.errors import ChatError, MinigenError
 from minigen.files import replacing
 from minigen.model import Model
+from minigen.reading import load_json, read_bytes
 from minigen.tokenizer import token_files
 
 KEY = "minigen_chat"  # of the first line: the format's version
@@ -59,115 +61,76 @@ def save_session(session: Session, path: Path) -> None:
         if message.runs:
             line["runs"] = [asdict(run) for run in message.runs]
         lines.append(line)
+    written = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+    try:
+        written.encode("utf-8")
+    except UnicodeEncodeError as error:
+        code = ord(error.object[error.start])
+        raise MinigenError(f"cannot write {path}: the lone surrogate U+{code:04X} is in the session's texts") from None
     with replacing(path) as beside:
         beside.touch(mode=0o600)  # what was said is nobody else's
-        beside.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8")
+        beside.write_text(written, encoding="utf-8")
 
 
 def load_session(path: Path) -> Session:
-    """Raises ChatError, naming the line, for what is no session; MinigenError where the file cannot be read."""
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise MinigenError(f"cannot read {path}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise ChatError(f"{path} is not UTF-8: byte {error.object[error.start]:#04x} at {error.start}") from error
-    lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+    """Raises ChatError, naming line and field, for what is no session; MinigenError where the file cannot be read."""
+    lines = [(number, line) for number, line in enumerate(read_file(path).split("\n"), 1) if line.strip()]
     if not lines:
         raise ChatError(f"{path} is empty: no conversation is in it")
     rows = [(number, read_line(path, number, line)) for number, line in lines]
     head = rows[0][1]
     if "messages" in head:
-        return from_messages(path, head["messages"])
+        with faults_in(path, 1):
+            return from_messages(head["messages"])
     if KEY not in head:
         raise ChatError(f'{path}:1: neither a session (its first line has "{KEY}") nor {{"messages": [...]}}')
-    if head[KEY] != VERSION:
-        raise ChatError(f"{path}:1: {KEY} is {head[KEY]!r}: this minigen reads {VERSION}")
-    session = Session(
-        model=take(path, 1, head, "model", str, type(None)),
-        tokenizer=take(path, 1, head, "tokenizer", str),
-        overflow=take(path, 1, head, "overflow", str),
-        context=take(path, 1, head, "context", int, type(None)),
-        settings=settings_of(path, 1, take(path, 1, head, "settings", dict)),
-        plain=head.get("plain") is True,
-    )
-    if session.overflow not in POLICIES:
-        raise ChatError(f"{path}:1: overflow is {session.overflow!r}: it must be one of {', '.join(POLICIES)}")
-    spoken = [read_message(path, number, row) for number, row in rows[1:]]
-    system = take(path, 1, head, "system", str, type(None))
-    session.conversation = conversation_of(path, spoken, system)
-    return session
+    with faults_in(path, 1):
+        if type(head[KEY]) is not int or head[KEY] != VERSION:
+            raise FieldError(f"{KEY} is {quoted(head[KEY])}: this minigen reads {VERSION}")
+        about = fields_of(HEAD, head)
+    spoken: list[Message] = []
+    for number, row in rows[1:]:
+        with faults_in(path, number):
+            spoken.append(message_of(row, len(spoken)))
+    return Session(Conversation(spoken, about.pop("system")), **about)
 
 
-def conversation_of(path: Path, spoken: list[Message], system: str | None) -> Conversation:
+def read_file(path: Path) -> str:
     try:
-        return Conversation(spoken, system)
-    except ChatError as error:
-        raise ChatError(f"{path}: {error}") from None
+        return read_bytes(path, pipes=True).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ChatError(f"{path} is not UTF-8: byte {error.object[error.start]:#04x} at {error.start}") from None
+    except OSError as error:
+        raise MinigenError(f"cannot read {path}: {error.strerror}") from error
+    except ValueError as error:  # what is no path, or too large
+        raise MinigenError(f"cannot read {path}: {error}") from error
 
 
-def from_messages(path: Path, messages: Any) -> Session:
+@contextmanager
+def faults_in(path: Path, number: int) -> Iterator[None]:
+    """A fault in the block is an error of this line."""
+    try:
+        yield
+    except FieldError as error:
+        raise ChatError(f"{path}:{number}: {error}") from None
+
+
+def from_messages(messages: Any) -> Session:
     """A session of nothing but a conversation, from training data's form."""
     if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
-        raise ChatError(f"{path}:1: messages must be a list of objects with a role and a content")
-    system = None
-    if messages and messages[0].get("role") == "system":
-        system = take(path, 1, messages.pop(0), "content", str)
-    spoken = [read_message(path, 1, message) for message in messages]
-    return Session(conversation_of(path, spoken, system), imported=True)
+        raise FieldError("messages must be a list of objects with a role and a content")
+    first = 1 if messages and messages[0].get("role") == "system" else 0
+    system = text("messages[0].content", messages[0].get("content", MISSING)) if first else None
+    spoken = [message_of(row, i, f"messages[{i + first}]") for i, row in enumerate(messages[first:])]
+    return Session(Conversation(spoken, system), imported=True)
 
 
 def read_line(path: Path, number: int, line: str) -> dict[str, Any]:
     try:
-        found = json.loads(line)
-    except (ValueError, RecursionError) as error:
+        found = load_json(line, halves=True)  # the table says in which field half a character is
+    except ValueError as error:
         reason = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
         raise ChatError(f"{path}:{number}: not valid JSON: {reason}") from None
     if not isinstance(found, dict):
         raise ChatError(f"{path}:{number}: must be a JSON object, not {type(found).__name__}")
     return found
-
-
-def take(path: Path, number: int, row: Mapping[str, Any], name: str, *kinds: type) -> Any:
-    """A value of one of the kinds, of which a bool is never a number."""
-    value = row.get(name)
-    if not isinstance(value, kinds) or isinstance(value, bool):
-        wanted = " or ".join("null" if kind is type(None) else kind.__name__ for kind in kinds)
-        raise ChatError(f"{path}:{number}: {name} is {json.dumps(value)[:60]}: it must be {wanted}")
-    return value
-
-
-def settings_of(path: Path, number: int, settings: dict[str, Any]) -> dict[str, Any]:
-    """JSON has no whole numbers as keys: those of logit_bias are made such again."""
-    bias = settings.get("logit_bias")
-    if isinstance(bias, dict):
-        if not all(key.isdecimal() for key in bias):
-            raise ChatError(f"{path}:{number}: logit_bias must map token ids to numbers")
-        settings["logit_bias"] = {int(key): value for key, value in bias.items()}
-    return settings
-
-
-def read_message(path: Path, number: int, row: dict[str, Any]) -> Message:
-    role, content = take(path, number, row, "role", str), take(path, number, row, "content", str)
-    if role not in ("user", "assistant"):
-        raise ChatError(f"{path}:{number}: role is {role!r}: it must be user or assistant")
-    if any("\ud800" <= c <= "\udfff" for c in content):
-        raise ChatError(f"{path}:{number}: content is not valid Unicode: it has half of a surrogate pair")
-    ids = take(path, number, row, "ids", list, type(None))
-    if ids is not None and not all(type(i) is int and i >= 0 for i in ids):
-        raise ChatError(f"{path}:{number}: ids must be a list of token ids")
-    runs = []
-    for run in take(path, number, row, "runs", list, type(None)) or []:
-        if not isinstance(run, dict) or set(run) != {f.name for f in fields(Run)}:
-            raise ChatError(f"{path}:{number}: a run must have {', '.join(f.name for f in fields(Run))}")
-        counts = {name: take(path, number, run, name, int) for name in ("start", "tokens", "first")}
-        if min(counts.values()) < 0 or counts["first"] % 2:
-            raise ChatError(f"{path}:{number}: start, tokens and first must be whole numbers from 0, first an even one")
-        settings = settings_of(path, number, take(path, number, run, "settings", dict))
-        rest = {
-            "finish": take(path, number, run, "finish", str),
-            "system": take(path, number, run, "system", str, type(None)),
-            "sinks": take(path, number, run, "sinks", int, type(None)),
-        }
-        runs.append(Run(**counts, **rest, settings=settings))
-    return Message(role, content, None if ids is None else tuple(ids), tuple(runs))

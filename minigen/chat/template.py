@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from minigen.chat.sandbox import RefusalError, compile_template
+from minigen.chat.budget import Budget, LimitError, RefusalError, size_of, spending
 from minigen.errors import ChatError, TokenizerError
 from minigen.tokenizer.files import read_object, read_text
 from minigen.tokenizer.special import named_tokens
@@ -28,12 +28,16 @@ class ChatTemplate:
     def __init__(self, source: str, special: Mapping[str, str] = {}, where: str = "chat template") -> None:
         from jinja2 import TemplateSyntaxError
 
+        from minigen.chat.sandbox import compile_template  # imports Jinja
+
         self.source, self.special, self.where = source, dict(special), where
         try:
             self._compiled = compile_template(source)
         except TemplateSyntaxError as error:
             reason = _line(error.message or "")
             raise ChatError(f"the chat template ({where}) is not valid: line {error.lineno}: {reason}") from None
+        except LimitError as error:
+            raise ChatError(f"the chat template ({where}) {error}: it is refused") from None
         except Exception as error:  # Python's own limits: loops nested too deep, expressions too long
             raise ChatError(f"the chat template ({where}) cannot be compiled: {_reason(error)}") from None
 
@@ -48,12 +52,21 @@ class ChatTemplate:
         if not messages:
             raise ChatError("a chat template cannot render an empty conversation: give at least one message")
         plain = [_message(message) for message in messages]
+        budget = Budget(_size(plain))
+        with spending(budget):
+            return self._rendered(plain, generate, budget)
+
+    def _rendered(self, plain: list[dict[str, Any]], generate: bool, budget: Budget) -> str:
         try:
-            return self._render(plain, generate)
+            text = self._render(plain, generate)
+            budget.check_output(text)
+            return text
         except RefusalError as error:
             reason = _line(str(error)) or "it gives no reason"
             advice = self._advice(plain, generate)
             raise ChatError(f"the chat template refuses this conversation: {reason}{advice}") from None
+        except LimitError as error:
+            raise ChatError(f"the chat template ({self.where}) {error}: it is stopped") from None
         except Exception as error:  # whatever a stranger's program can raise
             raise ChatError(f"the chat template ({self.where}) fails: {_reason(error)}") from None
 
@@ -85,6 +98,12 @@ class ChatTemplate:
         except Exception:
             return False
         return True
+
+
+def _size(messages: list[dict[str, Any]]) -> int:
+    """The bytes of a conversation, about."""
+    values = [value for message in messages for value in message.values()]
+    return sum(size_of(value if isinstance(value, str) else str(value)) for value in values)
 
 
 def find_template(folder: Path) -> ChatTemplate | None:

@@ -9,8 +9,8 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from minigen.chat.sandbox import on_day
 from minigen.chat.template import ChatTemplate, find_template
+from minigen.chat.today import on_day
 from minigen.errors import ChatError, UsageError
 from minigen.training.config import Config
 from minigen.training.data import find_files

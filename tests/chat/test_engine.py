@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ from hypothesis import strategies as st
 
 from minigen.chat.conversation import Conversation, Message
 from minigen.chat.engine import Answer, Chat
-from minigen.chat.kept import kept_ids
+from minigen.chat.kept import kept_ids, says
+from minigen.chat.replay import replay
+from minigen.chat.why import explain
 from minigen.errors import ChatError, ContextError, MinigenError, UsageError
 from minigen.generate import Row, Runner, generate
 from minigen.model import Model, load
@@ -44,7 +47,9 @@ def finished(answer: Answer, stop_after: int | None = None) -> Message:
     for count, _ in enumerate(answer, 1):
         if count == stop_after:
             break
-    return answer.finish()
+    message = answer.finish()
+    assert message.ids is None or says(answer.chat.tokenizer, message)  # it is not taken for one that was edited
+    return message
 
 
 def from_scratch(chat: Chat, answer: Answer) -> list[int]:
@@ -177,6 +182,123 @@ def test_going_on_is_one_text(loaded: Load) -> None:
         (0, 10, "length"), (10, 10, "length"),
     ]  # fmt: skip
     assert len(chat.conversation.spoken) == 2
+
+
+THOUGHTFUL = """{%- for m in messages %}{%- if m.role == 'assistant' and loop.last -%}
+{{ '<|assistant|><think>\\n\\n</think>\\n\\n' + m.content + '<|end|>' }}
+{%- else -%}{{ '<|' + m.role + '|>' + m.content + '<|end|>' }}{%- endif -%}
+{%- endfor -%}{%- if add_generation_prompt %}{{ '<|assistant|>' }}{% endif -%}"""
+STRIPPING = (
+    "{% for m in messages %}<|{{ m.role }}|>{{ m.content | trim }}<|end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+
+
+@pytest.mark.parametrize("policy", ["stop", "roll", "sinks"])
+@pytest.mark.parametrize("template", [THOUGHTFUL, STRIPPING, None])
+def test_going_on_reads_what_was_read(
+    backend: str, device: str, make_bigram: Callable[..., Path], template: str | None, policy: str
+) -> None:
+    """In pieces the same answer as in one go, the state kept, whatever the template makes of an answer."""
+    model = load(make_bigram(template, 120), backend, device, "float32")
+    whole = finished(Chat(model, settings={"seed": 3, "max_tokens": 40, "temperature": 0.9}).say("Hi"))
+    chat = Chat(model, settings={"seed": 3, "max_tokens": 5, "temperature": 0.9}, overflow=policy)
+    answer = chat.say("Hi")
+    finished(answer)
+    for _ in range(5):
+        read = [*answer.row.prompt, *chat.conversation.last_answer().ids[answer.run.start :]]  # type: ignore[index]
+        answer = chat.go_on()
+        assert answer.row.prompt == read
+        finished(answer)
+        assert answer.reading.tokens_read <= 1
+    said = chat.conversation.last_answer()
+    assert len(said.ids or ()) > 20
+    assert whole.ids is not None
+    assert whole.ids[: len(said.ids or ())] == said.ids
+    assert whole.content.startswith(said.content)
+    assert {found.at for found in replay(Chat(model), chat.conversation)} == {None}
+    assert 1 <= len(list(explain(chat))) <= 6
+    finished(chat.say("More, please."))
+    finished(chat.go_on())
+    finished(chat.again())
+    assert {found.at for found in replay(Chat(model), chat.conversation)} == {None}
+
+
+# -- what the template does not show, and what a file says --
+USERS = (
+    "{% for m in messages if m.role == 'user' %}{{ m.content }}<|end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+SYSTEM_OUT = "the chat template leaves the system prompt out: the model does not see it"
+
+
+def test_what_is_left_out_is_said_once(
+    backend: str, device: str, make_bigram: Callable[..., Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    model = load(make_bigram(USERS), backend, device, "float32")
+    chat = Chat(model, settings={"seed": 1, "max_tokens": 3})
+    finished(chat.say("Hi"))
+    assert caplog.messages == []
+    chat.set_system("Be kind.")
+    chat.set_system("Be kinder.")
+    assert caplog.messages == [SYSTEM_OUT]
+    finished(chat.say("Hello"))
+    finished(chat.say("Hello?"))
+    finished(chat.again())
+    answers = "the chat template leaves messages out, which the model does not see: 2 (the assistant's)"
+    assert caplog.messages == [SYSTEM_OUT, answers]
+    caplog.clear()
+    resumed = Chat(model, chat.conversation)  # says it before anything is asked of it
+    assert caplog.messages == [SYSTEM_OUT, f"{answers}, 4 (the assistant's), 6 (the assistant's)"]
+    finished(resumed.say("So"))
+    assert len(caplog.messages) == 2
+    caplog.clear()
+    Chat(model, Conversation([Message("user" if i % 2 == 0 else "assistant", "x") for i in range(20)]))
+    assert caplog.messages[0].endswith("2 (the assistant's), 4 (the assistant's), 6 (the assistant's) and 7 more")
+    caplog.clear()
+    Chat(load(make_bigram(), backend, device, "float32"), chat.conversation)
+    Chat(load(make_bigram(None), backend, device, "float32"), chat.conversation)
+    assert caplog.messages == []
+
+
+def test_an_answer_that_was_edited(loaded: Load, caplog: pytest.LogCaptureFixture) -> None:
+    """Its text is what the model is given; tokens that say something else are no longer its own."""
+    chat = Chat(loaded("bigram"), settings={"seed": 3, "max_tokens": 10})
+    finished(chat.say("Hi"))
+    finished(chat.say("More"))
+    edited = list(chat.conversation.spoken)
+    edited[1] = replace(edited[1], content="The roof is old.")
+    resumed = Chat(chat.model, Conversation(edited), settings=chat.settings)
+    assert caplog.messages == ["the model is given the text of message 2, whose tokens say something else"]
+    assert resumed.conversation.spoken == [edited[0], Message("assistant", "The roof is old."), *edited[2:]]
+    resumed.conversation.take_turn()
+    assert chat.tokenizer.decode(resumed.go_on().row.prompt).endswith("HiThe roof is old.")
+    wrong = [edited[0], replace(edited[1], ids=(5, 10**6))]
+    message = f"message 2 has the token 1000000, and the model's go from 0 to {chat.model.config.vocab_size - 1}"
+    with pytest.raises(ChatError, match=message):
+        Chat(chat.model, Conversation(wrong))
+    with pytest.raises(ChatError, match=message):
+        resumed.take(Conversation(wrong))
+    with pytest.raises(ChatError, match=message):
+        list(replay(chat, Conversation(wrong)))
+    assert len(resumed.conversation.spoken) == 2
+
+
+def test_what_is_refused_is_worked_out_once(loaded: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The toolbar asks at every key."""
+    chat = Chat(loaded("bigram"), Conversation([Message("user", "Hi")]))
+    asked = []
+
+    def refuse(*args: Any, **named: Any) -> list[int]:
+        asked.append(args)
+        raise ChatError("no")
+
+    monkeypatch.setattr(chat.format, "ids", refuse)
+    chat.conversation.system = "x"
+    for _ in range(3):
+        with pytest.raises(ChatError, match="no"):
+            _ = chat.used
+    assert len(asked) == 1
 
 
 def test_again_takes_the_next_seed(loaded: Load) -> None:

@@ -143,6 +143,104 @@ def test_going_on_without_tokens(bytelevel: Tokenizer) -> None:
         gone.ids(turns("a", "b"), going_on=True)
 
 
+# As Qwen3's: what comes after the last message of the user has its thought, though it be empty; what came before, none.
+THOUGHTFUL = """{%- for m in messages %}{%- if m.role == 'assistant' and loop.last -%}
+{{ '<|assistant|><think>\n\n</think>\n\n' + m.content.split('</think>')[-1].lstrip('\n') + '<|end|>' }}
+{%- else -%}{{ '<|' + m.role + '|>' + m.content.split('</think>')[-1].lstrip('\n') + '<|end|>' }}{%- endif -%}
+{%- endfor -%}{%- if add_generation_prompt %}{{ '<|assistant|>' }}{% endif -%}"""
+CONTROL = (
+    "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+PREFILLED = CONTROL.replace("<|assistant|>{% endif %}", "<|assistant|><think>\n{% endif %}")
+CONTENTS = ["end", "e", "|", ">", "<|end|>", "|>", "soft rain", "Paris \n", " Paris", " ", "\n\n", "", "<think>\nhm",
+            "\ue000", "The <|end|> is near. ", "assistant", "<think>a</think>b"]  # fmt: skip
+
+
+def test_going_on_from_the_tokens_of_an_answer(bytelevel: Tokenizer) -> None:
+    """What was read and what was said, whatever the template makes of the answer."""
+    templates = [CONTROL, THOUGHTFUL, PREFILLED, TRIMMING, SHOUTING, CONTROL.replace("<|end|>", "")]
+    formats = [ChatFormat(ChatTemplate(template), bytelevel) for template in templates]
+    for chat, content in product([*formats, ChatFormat.transcript(bytelevel)], CONTENTS):
+        asked = chat.ids(turns("a", "soft", "b", ids={1: (71, 72)}))
+        said = tuple(i for c in content for i in bytelevel.encode(c))
+        talk = turns("a", "soft", "b", content, ids={1: (71, 72), 3: said})
+        assert chat.ids(talk, going_on=True) == [*asked, *said]
+        assert chat.ids(talk, 2, going_on=True) == [*chat.ids(turns("b")), *said]
+
+
+@pytest.mark.parametrize("template", [CONTROL, THOUGHTFUL, TRIMMING, CHATML])
+def test_going_on_from_the_text_of_an_answer(bytelevel: Tokenizer, template: str) -> None:
+    """Where the template stops writing the answer, as transformers finds it."""
+    pytest.importorskip("transformers")
+    from transformers.utils.chat_template_utils import render_jinja_template
+
+    chat = ChatFormat(ChatTemplate(template), bytelevel)
+    for content in CONTENTS[:-1] if template is THOUGHTFUL else CONTENTS:  # there transformers refuses the last one
+        talk = turns("a", "soft", "b", content)
+        messages = [{"role": m.role, "content": m.content} for m in talk.spoken]
+        (expected,), _ = render_jinja_template([messages], chat_template=template, continue_final_message=True)
+        found = chat.ids(talk, going_on=True)
+        text = bytelevel.decode(found, skip_special=False)
+        # Where all of it is trimmed, transformers takes white space of the template's too.
+        assert (text if content.strip() or template is not TRIMMING else text.rstrip()) == expected
+        control = sum(i in bytelevel.special_tokens.values() for i in found)
+        assert control == (0 if template in (CHATML, TRIMMING) else 7)  # none of the answer's own
+
+
+def test_going_on_in_a_transcript(bytelevel: Tokenizer) -> None:
+    plain = ChatFormat.transcript(ByteTokenizer())
+    for content in ("User: Hi", "Hi\nUser:", " \n", "Assistant:"):
+        text = bytes(plain.ids(turns("Hi", content), going_on=True)).decode()
+        assert text == "User: Hi\nAssistant:" + ("" if content[0].isspace() else " ") + content
+
+
+@pytest.mark.parametrize("name", ["gemma-it", "llama-3-instruct", "mistral-instruct", "qwen2.5-instruct", "vicuna"])
+def test_going_on_with_real_templates(shared: Path, name: str) -> None:
+    pytest.importorskip("transformers")
+    from transformers.utils.chat_template_utils import render_jinja_template
+
+    tokenizer = load_tokenizer(shared / "tokenizers" / "qwen", {})
+    assert tokenizer is not None
+    source = (shared / "tokenizers" / "chat_templates" / f"{name}.jinja").read_text()
+    source = source.replace("    ", "").replace("\n", "")
+    special = {"bos_token": "<s>", "eos_token": "</s>"}
+    chat = ChatFormat(ChatTemplate(source, special), tokenizer)
+    for content in ("e", "end", "s", "</s", "It is 4. \n", " It", "_", ">"):
+        talk = turns("a", "b", "c", content)
+        messages = [{"role": m.role, "content": m.content} for m in talk.spoken]
+        (expected,), _ = render_jinja_template([messages], chat_template=source, continue_final_message=True, **special)
+        assert tokenizer.decode(chat.ids(talk, going_on=True), skip_special=False) == expected
+
+
+# -- what a template leaves out --
+def test_what_a_template_leaves_out(bytelevel: Tokenizer) -> None:
+    def left_out(template: str, talk: Conversation, first: int = 0) -> list[int]:
+        return ChatFormat(ChatTemplate(template), bytelevel).left_out(talk, first)
+
+    talk = turns("a", "b", "c", "d", "e")
+    for template in (CONTROL, CHATML, TRIMMING, SHOUTING, THINKING, THOUGHTFUL, PREFILLED):
+        assert left_out(template, talk) == []
+    last = "{{ messages[-1].content }}"
+    users = "{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}"
+    rest = "{% for m in messages[1:] %}{{ m.content }}{% endfor %}"  # takes a system prompt for granted, and leaves it
+    merged = "{% for m in messages %}{{ m.content if loop.first else '|' ~ m.content }}{% endfor %}"
+    assert left_out(last, talk) == [0, 1, 2, 3]
+    assert left_out(last, talk, 2) == [2, 3]
+    assert left_out(users, talk) == [1, 3]
+    assert left_out(rest, talk) == [0]
+    assert left_out("Hello", talk) == [0, 1, 2, 3, 4]
+    assert left_out("{{ raise_exception('no') }}", talk) == []
+    assert left_out(last, turns("a", "b")) == [0]
+    assert left_out(last, Conversation()) == []
+    talk.system = "Be kind."
+    assert left_out(users, talk) == [-1, 1, 3]
+    assert left_out(users, talk, 2) == [-1, 3]
+    assert left_out(rest, talk, 2) == [-1]
+    assert left_out(merged, talk) == []
+    assert ChatFormat.transcript(bytelevel).left_out(talk) == []
+
+
 def test_tokenizers_that_treat_beginnings_in_their_own_way(shared: Path) -> None:
     """SentencePiece's put a space before a text: not before each part of one."""
     tokenizer = load_tokenizer(shared / "models" / "stories260K", {})

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from minigen.chat import sandbox
+from minigen.chat import today
 from minigen.chat.template import ChatTemplate, find_template
 from minigen.errors import ChatError
 
@@ -177,6 +177,38 @@ FEATURES = [
     ("power", "{{ 2 ** 10 }}{{ 'ab' * 2 }}{{ 2 * [1] }}{{ 2 ** -1 }}{{ 1.5 * 2 }}", "1024abab[1, 1]0.53.0"),
     ("long", "{{ ('ab' * 3000000) | length }}{{ (2 ** 4000000) % 7 }}", "60000002"),
     ("newline", "a\r\nb\rc\n\n", "a\nb\nc\n"),
+    ("pieces", "{% set t = 'a</think>b</think>\n c ' %}{{ t.split('</think>')[-1].lstrip('\n') }}"
+     "{{ t.rsplit('a', 1) | length }}{{ t.startswith('a') and not t.endswith('a') }}{{ t.rstrip() ~ 1 ~ none }}"
+     "{{ t.find('b') ~ t.partition('b')[2] }}{{ t.replace('b', 'x', 1) }}{{ 'a\nb'.splitlines() }}{{ t.count('b') }}"
+     "{{ '-'.join(['a', 'b']) }}{{ 'aB'.title() }}{{ t.removeprefix('a') }}{{ 'ab'.upper().lower().capitalize() }}",
+     " c 2Truea</think>b</think>\n c1None9</think>\n c a</think>x</think>\n c ['a', 'b']1"
+     "a-bAb</think>b</think>\n c Ab"),
+    ("formats", "{{ '%s: %5.1f%%' % ('a', 2.25) }}{{ '%(x)s' % {'x': 1} }}{{ '%d-%s' | format(1, 'b') }}"
+     "{{ '{:>4}|{a!r:.3}|{0[0]}'.format([7][0] ~ '', a='abc') }}", "a:   2.2%11-b   7|'ab|7"),
+    ("lists", "{% set l = [3, 1, 2] %}{{ l[::-1] }}{{ l[1:] + [4] }}{{ l | sort | join(',') }}{{ l | first }}"
+     "{{ l | last }}{{ l | map('string') | list }}{{ l | select('odd') | list }}{{ l | sum }}{{ l | min }}"
+     "{{ l | reverse | list }}{{ l | unique | list | length }}{{ 1 in l }}{{ l == [3, 1, 2] }}{{ l is not mapping }}",
+     "[2, 1, 3][1, 2, 4]1,2,332['3', '1', '2'][3, 1]61[2, 1, 3]3TrueTrueTrue"),
+    ("dicts", "{% set d = {'b': 1, 'a': [1]} %}{% for k, v in d.items() %}{{ k }}{{ v }}{% endfor %}{{ d | dictsort }}"
+     "{{ d.get('c', 5) }}{{ d | items | list | length }}{{ 'a' in d }}{{ d.keys() | list }}{{ d['b'] }}",
+     "b1a[1][('a', [1]), ('b', 1)]52True['b', 'a']1"),
+    ("messages", "{{ messages | selectattr('role', 'equalto', 'user') | map(attribute='content') | list }}"
+     "{{ messages | rejectattr('role', 'in', ['user']) | list }}{% for m in messages if m.role == 'user' %}"
+     "{{ loop.first }}{{ loop.last }}{{ loop.index0 }}{{ loop.previtem is defined }}{{ loop.length }}{% endfor %}",
+     "['Hi'][]TrueTrue0False1"),
+    ("macro, again", "{% macro f(x, n=0) %}{% if x is mapping %}{% for k in x %}{{ f(x[k], n + 1) }}{% endfor %}"
+     "{% else %}{{ ('  ' * n ~ x) | indent(2, true) }}{% endif %}{% endmacro %}{{ f({'a': {'b': 1}, 'c': 2}) }}"
+     "{% filter upper %}a{% endfilter %}{% set z %}b{{ 1 }}{% endset %}{{ z }}", "      1    2Ab1"),
+    ("loops", "{% for i in [[1, [2]], [3]] recursive %}{{ i if i is number else '(' ~ loop(i) ~ ')' }}{% endfor %}"
+     "{% for i in [1, 1, 2] %}{{ loop.changed(i) }}{{ loop.cycle('a', 'b') }}{% endfor %}"
+     "{% for i in [] %}{% else %}none{% endfor %}{% with x = 1 %}{{ x }}{% endwith %}",
+     "(1(2))(3)TrueaFalsebTrueanone1"),
+    ("escaped texts", "{{ ('<a> ' | e).strip().split(';')[0] }}{{ ('<' | safe).replace('<', 'x') }}"
+     "{{ '%s' | e % '<' }}", "&ltx&lt;"),
+    ("loop, given", "{% macro f(l) %}{{ l.index }}{% endmacro %}{% for i in 'ab' %}{{ f(loop) }}{{ loop is defined }}"
+     "{{ 'a' in (messages | map(attribute='role')) }}{% endfor %}", "1TrueFalse2TrueFalse"),
+    ("numbers", "{{ 7 // 2 }}{{ 7 % 2 }}{{ -7 | abs }}{{ '12' | int + 1 }}{{ 2.567 | round(2) }}{{ 7 / 2 }}",
+     "317132.573.5"),
 ]  # fmt: skip
 
 
@@ -196,7 +228,7 @@ def test_the_date(monkeypatch: pytest.MonkeyPatch, peer: Callable[..., Any]) -> 
             assert tz is None  # local time
             return datetime(2031, 2, 3, 4, 5)
 
-    monkeypatch.setattr(sandbox, "datetime", Clock)
+    monkeypatch.setattr(today, "datetime", Clock)
     assert ChatTemplate(source).render(HI, generate=False) == "2031-03 Feb 04:05"
 
 

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from importlib import import_module
@@ -259,6 +260,98 @@ def test_lines_as_they_come(chat: Run, make_bigram: Callable[..., Path], home: P
     assert code == 1
 
 
+QUOTES = '"' * 3
+LITERAL = [
+    "    if x:", " x", "\tx", "x  ", "x\t", "a\x00b", "a\x07\x1b[2Jb", "a\rb", "\ufeffx", "a\u2028b", "a\x0cb",
+    "a\x85b", f"{QUOTES}Adds one.{QUOTES}", f"x = {QUOTES}y{QUOTES}", f"x {QUOTES}", '""', "  /usr/bin", "e\u0301",
+    "\u200bx", "\x7f", "'", "<|end|>", "\ue000", "\x0bx",
+]  # fmt: skip
+
+
+def test_messages_are_literal(chat: Run, make_bigram: Callable[..., Path], home: Path) -> None:
+    """What is piped reaches the model as it is, as lines or as one message, but for one line ending at its end."""
+    model, flags = make_bigram(context=2000), ("-n", "1", "--seed", "1")
+    text = "".join(f"{line}\n" for line in ["Hello", *LITERAL])  # a byte order mark is none but at the beginning
+    assert chat(model, text, "--lines", *flags)[0] == 0
+    assert said(home) == ["Hello", *LITERAL]
+    windows = "".join(f"{line}\r\n" for line in ("Hello", "  there", "a\r"))
+    assert chat(model, windows, "--lines", *flags)[0] == 0
+    assert said(home) == ["Hello", "  there", "a\r"]
+    for line in LITERAL:
+        for end in ("", "\n", "\r\n"):
+            message = f"x{line}\r\n\n {line}"
+            assert chat(model, message + end, *flags)[0] == 0
+            assert said(home) == [message.removesuffix("\r") if end == "\n" else message]
+    for message in ("/clear", " /clear", '"""\nx\n"""', "hi\n\n\n", "   x", "x\r"):
+        assert chat(model, f"{message}\n" if message != "x\r" else message, *flags)[0] == 0
+        assert said(home) == [message]
+    assert chat(model, "\ufeffHello", *flags)[0] == 0
+    assert said(home) == ["Hello"]
+
+
+def said(home: Path) -> list[str]:
+    """The user's messages of the newest session, which goes."""
+    path = max(sessions(home), key=lambda path: path.stat().st_mtime_ns)
+    rows = [json.loads(line) for line in path.read_text().split("\n")[1:] if line]
+    path.unlink()
+    return [row["content"] for row in rows if row["role"] == "user"]
+
+
+def test_ways_to_write_a_message(chat: Run, make_bigram: Callable[..., Path], home: Path) -> None:
+    """A space before a slash, and blocks in triple quotes: what is between them is text."""
+    model, flags = make_bigram(context=2000), ("--lines", "-n", "1", "--seed", "1")
+    code = f"def f():\n    {QUOTES}Doc.{QUOTES}\n    x = {QUOTES}"
+    blocks = {
+        " /clear": "/clear",
+        f"{QUOTES}\n/clear\n  x \n\n{QUOTES}": "/clear\n  x \n",
+        f"{QUOTES}\n{code}\n  {QUOTES}": code,
+        f"{QUOTES}Hello,\nworld.{QUOTES}": "Hello,\nworld.",
+        f"{QUOTES}Hello,\nworld.\n{QUOTES}": "Hello,\nworld.",
+        f"{QUOTES} \n{QUOTES}x{QUOTES}\n{QUOTES}  ": f"{QUOTES}x{QUOTES}",
+        "/edit    x ": "   x ",
+        "/edit \tx": "\tx",
+        f"/edit {QUOTES}one line{QUOTES}": f"{QUOTES}one line{QUOTES}",
+        f"/edit {QUOTES}\n  two\n/lines\n{QUOTES}": "  two\n/lines",
+        f"/edit x {QUOTES}": f"x {QUOTES}",
+    }
+    for written, message in blocks.items():
+        before = "Hello\n" if written.startswith("/edit") else ""
+        code, _, err = chat(model, f"{before}{written}\n", *flags)
+        assert (code, said(home)) == (0, [message]), err
+    for written, system in {
+        "/system   Be kind. ": "  Be kind. ",
+        f"/system {QUOTES}\n Be\nkind.\n{QUOTES}": " Be\nkind.",
+        f"/system {QUOTES}kind{QUOTES}": f"{QUOTES}kind{QUOTES}",
+    }.items():
+        assert chat(model, f"{written}\nHello\n", *flags, "--session", str(home / "s.jsonl"))[0] == 0
+        assert json.loads((home / "s.jsonl").read_text().split("\n")[0])["system"] == system
+        (home / "s.jsonl").unlink()
+
+
+def test_files_are_literal(chat: Run, make_bigram: Callable[..., Path], home: Path, tmp_path: Path) -> None:
+    model, flags = make_bigram(context=2000), ("--lines", "-n", "1", "--seed", "1")
+    for text in ("    if x:\n        y\n", "\n\nx\n\n", '"""Doc.\n\nMore.\n"""\n', "a\r\nb\r\n", "/clear\n", " x"):
+        path = tmp_path / "a file.txt"
+        path.write_bytes(text.encode())
+        content = text.removesuffix("\n").removesuffix("\r")
+        assert chat(model, f"/read '{path}'\n", *flags)[0] == 0
+        assert said(home) == [content]
+        assert chat(model, f"/read '{path}' What's  'this'? \n", *flags)[0] == 0
+        assert said(home) == [f"What's  'this'? \n\n{content}"]
+        data = tmp_path / "data.jsonl"
+        messages = [{"role": "user", "content": text}, {"role": "assistant", "content": text}]
+        data.write_text(json.dumps({"messages": messages}))
+        assert chat(model, f"/load {data}\nMore\n", *flags)[0] == 0
+        assert said(home) == [text, "More"]
+
+
+def test_a_block_of_many_lines(chat: Run, make_bigram: Callable[..., Path]) -> None:
+    """It is not looked through again at each line."""
+    text = '"""\n' + "x\n" * 200_000 + '"""\n'
+    code, _, err = chat(make_bigram(), text, "--lines", "-n", "1")
+    assert (code, "this turn alone has" in err) == (1, True)
+
+
 def test_the_format_of_a_session(
     chat: Run, run_cli: Run, make_bigram: Callable[..., Path], home: Path, backend: str
 ) -> None:
@@ -346,6 +439,15 @@ MISTAKES = {
     "model": ("/model /nowhere", 1, "/nowhere"),
     "no home": ("/save ~nosuchuser/x", 2, "~nosuchuser/x: there is no such home folder"),
     "long name": ("/save " + "x" * 300, 2, "cannot write xxx"),
+    "a seed of many digits": ("Hi\n/regen " + "1" * 5000, 2, "seed is '111111111111111111111111111"),
+    "a context of many digits": ("/set context " + "1" * 5000, 2, "context is '11111"),
+    "a token of many digits": ('/set logit_bias {{"' + "1" * 5000 + '": 1}}', 2, "a key of logit_bias is '1111111"),
+    "a token that is none": ('/set logit_bias {{"x": 1}}', 2, "a key of logit_bias is 'x': it must be a whole number"),
+    "why of many digits": ("Hi\n/why " + "1" * 5000, 2, "the last answer has fewer than 111"),
+    "lists without end": ("/set stop " + "[" * 100_000, 2, "stop is no setting's value: JSON nested too deeply"),
+    "half a surrogate pair": ('/set stop ["\\ud800"]', 2, "stop is no setting's value: half a character in a text"),
+    "NUL in a name": ("/load a\0b", 2, "'a\\x00b' has a NUL character: no file is named so"),
+    "NUL in a name to save": ("/save a\0b", 2, "'a\\x00b' has a NUL character: no file is named so"),
     "why far beyond": ("Hi\n/why 9223372036854775807", 2, "the last answer has fewer than 9223372036854775807 tokens"),
     "open quote": ('"""\nabc', 2, 'a triple quote is open at the end of standard input: close it with """'),
     "too long": ("x" * 3000, 1, "this turn alone has 3003 tokens, and the window is 512: shorten it"),
@@ -412,6 +514,24 @@ def test_kill_in_the_middle_of_an_answer(make_model: Callable[..., Path], backen
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     assert [line["content"] for line in lines[1:] if line["role"] == "user"] == ["One.", "Two."]
     assert len(lines) == 5
+
+
+def test_ctrl_c_while_an_answer_begins(
+    chat: Run, make_bigram: Callable[..., Path], home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a chat template takes long: it is given up, and nothing was said."""
+    monkeypatch.setattr(import_module("minigen.cli.chat_answer"), "PATIENCE", 0.1)
+
+    def slow(*args: Any, **named: Any) -> list[int]:
+        until = time.monotonic() + 20
+        threading.Timer(0.3, signal.raise_signal, [signal.SIGINT]).start()
+        while time.monotonic() < until:
+            pass
+        return [5]
+
+    monkeypatch.setattr(import_module("minigen.chat.format").ChatFormat, "ids", slow)
+    code, out, _ = chat(make_bigram(), "Hello")
+    assert (code, out, sessions(home)) == (130, "", [])
 
 
 def test_a_session_that_cannot_be_saved(chat: Run, make_bigram: Callable[..., Path], home: Path) -> None:

@@ -23,6 +23,7 @@ pytestmark = pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is no
 
 TOOLBAR = r"\S+ · (?:torch|mlx) ·.*"
 NUMBERS = count()  # of the servers, which take a moment to go
+QUOTES = '"' * 3
 TIMEOUT = 90  # seconds; only a failure takes so long
 
 
@@ -243,16 +244,96 @@ def test_pasting(start: Start, make_bigram: Callable[..., Path], tmp_path: Path)
     terminal.wait("line 449")
     terminal.keys("Enter")
     terminal.wait(r"^\[cut at 5 tokens")
+    terminal.wait(rf"^>\n+{TOOLBAR}\Z")
     assert session(tmp_path)[1]["content"] == pasted.rstrip("\n")
     terminal.keys("One", "M-Enter", "two")
     terminal.wait("^… two")
     terminal.keys("Enter")
     terminal.wait(r"(?s)\[cut at 5 tokens.*\[cut at 5 tokens")
+    terminal.wait(rf"^>\n+{TOOLBAR}\Z")
     assert session(tmp_path)[3]["content"] == "One\ntwo"
     for line in ('"""', "/three", "four", '"""'):
         terminal.keys(line, "Enter")
     terminal.wait(r"(?s)(\[cut at 5 tokens.*){3}")
     assert session(tmp_path)[5]["content"] == "/three\nfour"
+
+
+def paste(terminal: Terminal, text: str) -> None:
+    terminal.tmux("load-buffer", "-", text=text)
+    terminal.tmux("paste-buffer", "-p")
+
+
+def test_what_is_pasted_is_text(start: Start, make_bigram: Callable[..., Path], tmp_path: Path) -> None:
+    """Whatever it begins with; what is typed around it is still a command, or a block."""
+    terminal = start(f"{make_bigram(context=40_000)} --seed 1 -n 1")
+    code = f"{QUOTES}Adds one.{QUOTES}\n\ndef f(x):\n\treturn x  + 1"
+    opens = f"{QUOTES}Adds one.\n\nIt does.{QUOTES}\n\n    x = 1"
+    answers = 0
+
+    def sent(*messages: str) -> None:
+        nonlocal answers
+        answers += 1
+        terminal.keys("Enter")
+        terminal.wait(rf"(?s)(\[cut at 1 tokens.*){{{answers}}}")
+        terminal.wait(rf"^>\n+{TOOLBAR}\Z")
+        said = [line["content"] for line in session(tmp_path)[1:] if line["role"] == "user"]
+        assert tuple(said[-len(messages) :]) == messages
+
+    texts = [code, f"{opens}\n", "    if x:\n        y", "/clear", " /clear", "/usr/bin/python: none", f"{QUOTES}\nx"]
+    for text in texts:
+        paste(terminal, text)
+        terminal.wait(re.escape(text.rstrip("\n").split("\n")[-1].strip()[-9:]))
+        sent(text.removesuffix("\n"))  # a line ending at the end is how it was copied
+    assert "[what is pasted is a message: commands are typed]" in terminal.screen()
+    terminal.tmux("send-keys", "-l", "/edit ")
+    paste(terminal, opens)
+    terminal.wait(r"> /edit (.*\n)*.*x = 1\n")
+    sent("/usr/bin/python: none", opens)
+    terminal.keys(QUOTES, "Enter")
+    paste(terminal, code)
+    terminal.keys("Enter")
+    terminal.wait(r"\+ 1\n… *\n")
+    terminal.keys(QUOTES)
+    sent(opens, code)
+    paste(terminal, "/clear")  # and taken away again: what comes then is typed
+    terminal.wait(r"^> /clear\n+\S+ · [^/]*\Z")
+    terminal.keys("C-a", "C-k")
+    terminal.tmux("send-keys", "-l", "/undo")
+    terminal.keys("Enter")
+    terminal.wait(r"^\[taken back: ")
+    terminal.keys(*"/edit", "Enter")  # the message is text there too, though it begins with quotes
+    terminal.wait(rf"(?s)taken back.*> {QUOTES}Adds one\..*x = 1\n")
+    terminal.keys("z")
+    sent("/usr/bin/python: none", f"{opens}z")
+
+
+def test_answers_into_a_pipe(make_bigram: Callable[..., Path], tmp_path: Path, backend: str) -> None:
+    """`minigen chat | tee log`: the conversation goes on line by line, and says what it waits for."""
+    chat = f"{sys.executable} -m minigen chat {make_bigram()} --backend {backend} --seed 3 -n 8"
+    socket = f"minigen-{os.getpid()}-{next(NUMBERS)}"
+    terminal = Terminal(socket, tmp_path / "home", f"{chat} | tee -i {tmp_path}/log")
+    waits = r"^>$\n*\Z"
+    try:
+        assert "minigen: type a message; /help lists the commands, Ctrl-D leaves" in terminal.wait(waits)
+        for line in ("Hello", "/nothing", "And  the rain?"):
+            terminal.tmux("send-keys", "-l", line)
+            terminal.keys("Enter")
+            terminal.wait(rf"^> {re.escape(line)}\n(.+\n)+\n*{waits}")
+        for line in (QUOTES, "two", "lines"):
+            terminal.keys(line, "Enter")
+            terminal.wait(rf"^[>…] {line}\n…\n*\Z")
+        terminal.keys(QUOTES, "Enter")
+        terminal.wait(rf"^> {QUOTES}\n… two\n… lines\n… {QUOTES}\n(.+\n)+\n*{waits}")
+        terminal.keys("x", "C-c")  # dropped, as in a shell
+        terminal.wait(rf"^> x?\^C\n+{waits}")
+        terminal.keys("C-d")
+        assert "minigen: there is no command /nothing" in "\n".join(terminal.wait("^status 0"))
+    finally:
+        terminal.close()
+    lines = session(tmp_path)[1:]
+    assert [line["content"] for line in lines if line["role"] == "user"] == ["Hello", "And  the rain?", "two\nlines"]
+    answers = [line["content"].strip() + "\n" for line in lines if line["role"] == "assistant"]
+    assert (tmp_path / "log").read_text() == "".join(answers)
 
 
 def test_completion(start: Start, make_bigram: Callable[..., Path]) -> None:
