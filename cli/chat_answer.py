@@ -8,13 +8,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING
 
 from .chat_app import ChatApp
 from .chat_stream import AnswerView
 from .progress import Bar
+from .warning_lines import held_warnings
 
 if TYPE_CHECKING:
     from minigen.chat.engine import Answer
@@ -89,13 +90,17 @@ def show(app: ChatApp, begin: Callable[[], Answer]) -> None:
         view = AnswerView(sys.stdout, terminal=app.terminal, markdown=app.markdown)
         reading = Reading(stop)
         answer.on_read = reading.show
+        streaming = ExitStack()  # entered with the first piece: what is said before it may be shown at once
         try:
-            with reading:
-                for piece in answer:
-                    reading.done()
+            with reading, streaming:
+                for number, piece in enumerate(answer):
+                    if number == 0:
+                        reading.done()
+                        streaming.enter_context(held_warnings())
                     view.write(piece)
                     if stop.asked:
                         break
+                view.finish()
         except Stopped:
             pass
         finally:

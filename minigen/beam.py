@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -113,7 +113,7 @@ def steps(
     stop_ids: Collection[int] = (),
     timing: Timing | None = None,
     draft: SharedText | None = None,
-) -> Iterator[list[Row]]:
+) -> Generator[list[Row], None, None]:
     """`generate` as the options ask for it: by sampling or by beam search, with guesses or without.
 
     `draft` is the text of a draft model. Raises UsageError at once where speculation is not for this run.
@@ -125,7 +125,7 @@ def steps(
     return as_one_text(runner.ops, run(runner, rows, options, stop_ids, timing))
 
 
-def as_one_text(ops: Backend, run: Iterator[list[Row]]) -> Iterator[list[Row]]:
+def as_one_text(ops: Backend, run: Iterator[list[Row]]) -> Generator[list[Row], None, None]:
     """The steps of `run`, of which the backend is told that they belong together."""
     with ops.one_text():
         yield from run

@@ -243,6 +243,7 @@ class Answer:
 
     def finish(self) -> Message:
         """Puts what was said into the conversation, whether the answer is over or not, and returns it."""
+        self.steps.close()  # the backend is told that this text is over
         row, begun, talk = self.row, self.begun, self.chat.conversation
         run = replace(self.run, tokens=len(row.ids), finish=row.finish or "interrupted")
         new = row.ids[:-1] if row.ids and row.ids[-1] in self.stop_ids else row.ids
