@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 Key = tuple[int, int, int]  # shots, seed, index of the item
 HEAD = b'{"file": '  # how each line of ours begins
+SCORED = "one stretch"  # how choices are scored (fewshot/stretch.py): what was scored otherwise is not mixed with it
 OTHER = "give another --jsonl file, or remove this one"
 
 
@@ -40,6 +41,8 @@ def content_hash(file: PromptFile) -> str:
     for name in ("path", "shots"):
         del content[name]
     content["pick"] = file.shots.pick
+    if any(item.choices or item.contexts for item in file.items):
+        content["scored"] = SCORED
     for entry in (*content["examples"], *content["items"]):
         del entry["where"]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
@@ -133,7 +136,9 @@ class Journal:
             raise MinigenError(f"{where}: is no finished item; {OTHER}") from None
         if found not in self.files:
             if any(file in names for names in self.files.values()):
-                raise MinigenError(f"{where}: is of {file} before it or its data changed; {OTHER}")
+                raise MinigenError(
+                    f"{where}: is of {file} as it, its data or the scoring of choices was before; {OTHER}"
+                )
             raise MinigenError(f"{where}: is of {file}, which is not among the files; {OTHER}")
         if made_by != (self.model.fingerprint, self.model.dtype):
             this, that = f"{self.model.name} in {self.model.dtype}", f"{model} in {entry['dtype']}"
