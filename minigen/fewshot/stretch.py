@@ -21,6 +21,7 @@ from minigen.tokenizer import Tokenizer
 
 Encode = Callable[[str], list[int]]
 
+SEPARATOR = "<|endoftext|>"  # what many tokenizers call the token between documents
 NO_PREFIX = "this model's tokenizer has no token that begins a text (bos) or ends one (eos)"
 
 
@@ -98,6 +99,8 @@ def unequal_ends(stretches: Sequence[Stretch]) -> Iterator[str]:
 def prefix_token(tokenizer: Tokenizer) -> int | None:
     """What stands for an empty context: the token that begins texts, else the one that ends and so separates them.
 
-    None where the tokenizer has neither, as those of characters and bytes.
+    That is the tokenizer's bos, its eos, or a control token <|endoftext|>. None where it has none of them, as those of
+    characters and bytes.
     """
-    return tokenizer.eos_id if tokenizer.bos_id is None else tokenizer.bos_id
+    known = (tokenizer.bos_id, tokenizer.eos_id, tokenizer.special_tokens.get(SEPARATOR))
+    return next((token for token in known if token is not None), None)
