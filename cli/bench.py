@@ -129,8 +129,10 @@ def run(args: argparse.Namespace) -> int:
     bench_training.check(args)
     if args.plot:
         from minigen.fewshot.plot import require_matplotlib
+        from minigen.files import check_writable
 
         require_matplotlib()
+        check_writable(Path(args.plot))
     subjects, cases = bench_training.training_of(args) if args.train else generation_of(args)
     with Bar("cold starts" if args.cold else "bench", "runs", refresh=1) as bar:
         if args.cold:

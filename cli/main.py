@@ -5,6 +5,7 @@ Exit codes: 0, 1 for an error, 2 for bad usage, 130 after Ctrl-C, 141 where the 
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import sys
@@ -28,6 +29,8 @@ COMMANDS = {
     "bench": "tokens a second, against what the machine could do",
     "tokenizer": "make a tokenizer from texts, for a model of one's own",
 }
+
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # what a disk says that takes no more
 
 
 def build_parser(command: str | None) -> Parser:
@@ -57,7 +60,18 @@ def main(argv: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="replace")  # a character that the terminal's encoding lacks ends no run
     warn_on_stderr()
     try:
-        return dispatch(sys.argv[1:] if argv is None else list(argv))
+        code = run(sys.argv[1:] if argv is None else list(argv))
+    except SystemExit:  # of argparse, which has said what there is to say
+        if write_out(0):
+            return 1
+        raise
+    return write_out(code)
+
+
+def run(argv: list[str]) -> int:
+    """Runs a command, and says in one line why it cannot go on."""
+    try:
+        return dispatch(argv)
     except MinigenError as error:
         say(str(error))
         return error.exit_code
@@ -65,10 +79,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         leave_threads()
         return 130
     except BrokenPipeError:  # the reader left, as `| head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        write_nowhere()
         return 141
-    except OSError as error:  # standard output on a full disk, say
-        say(str(error))
+    except OSError as error:
+        if error.filename is None and error.errno in DISK:  # files are named: this is standard output
+            write_nowhere()
+            say(f"cannot write to standard output: {error.strerror}")
+        else:
+            say(f"{error.filename}: {error.strerror}" if error.filename else str(error))
         return 1
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "memory" not in str(error):  # torch's own has no class on a CPU
@@ -84,6 +102,25 @@ def leave_threads() -> None:
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
         os._exit(130)
+
+
+def write_out(code: int) -> int:
+    """Writes what standard output still holds; the exit code, which is that of a failure where it cannot be written."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        write_nowhere()
+        return 141
+    except OSError as error:
+        write_nowhere()
+        say(f"cannot write to standard output: {error.strerror or error}")
+        return code or 1
+    return code
+
+
+def write_nowhere() -> None:
+    """Standard output takes no more: what it holds must not fail once more when the process ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def dispatch(argv: list[str]) -> int:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from minigen.errors import MinigenError, UsageError
+from minigen.errors import UsageError
 
 from .model_arguments import add_model_arguments
 from .parser import Parser
@@ -139,9 +139,9 @@ def prompts(files: list[PromptFile], wanted: int | None) -> Iterator[str]:
 def prepare_plot(path: Path) -> None:
     """What can be wrong with --plot is said before the run."""
     from minigen.fewshot.plot import require_matplotlib
+    from minigen.files import check_writable
 
     require_matplotlib()
     if path.suffix.lower() != ".png":
         raise UsageError(f"--plot is {path}: it must end in .png")
-    if not path.parent.is_dir():
-        raise MinigenError(f"cannot write {path}: there is no folder {path.parent}")
+    check_writable(path)

@@ -11,8 +11,9 @@ from minigen.errors import MinigenError
 
 if TYPE_CHECKING:
     from minigen.fewshot import Finding, PromptFile
+    from minigen.tokenizer import Tokenizer
 
-Encode = Callable[[str], list[int]]
+Tokens = tuple["Tokenizer", int | None]  # a model's tokenizer, and its context in tokens
 
 
 def check_files(args: argparse.Namespace, as_asked: Callable[[PromptFile, argparse.Namespace], PromptFile]) -> int:
@@ -20,9 +21,9 @@ def check_files(args: argparse.Namespace, as_asked: Callable[[PromptFile, argpar
 
     A file that cannot be read is said on stderr, and the others are checked.
     """
-    from minigen.fewshot import PromptError, check, load_prompt_file
+    from minigen.fewshot import PromptError, load_prompt_file
 
-    encode, context = read_tokenizer(args.model, args.offline) if args.model is not None else (None, None)
+    tokens = read_tokenizer(args.model, args.offline) if args.model is not None else None
     failed = False
     for name in args.files:
         try:
@@ -31,7 +32,7 @@ def check_files(args: argparse.Namespace, as_asked: Callable[[PromptFile, argpar
             print(f"minigen: {error}", file=sys.stderr)
             failed = True
             continue
-        findings = check(file, encode, context)
+        findings = findings_of(file, tokens)
         errors = sum(finding.level == "error" for finding in findings)
         failed = failed or errors > 0
         for finding in findings:
@@ -46,7 +47,18 @@ def counted(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
 
 
-def read_tokenizer(source: str, offline: bool) -> tuple[Encode, int | None]:
+def findings_of(file: PromptFile, tokens: Tokens | None) -> list[Finding]:
+    """All that there is to say about a file: with a tokenizer also what depends on tokens."""
+    from minigen.fewshot import check
+    from minigen.fewshot.stretch import prefix_token
+
+    if tokens is None:
+        return check(file)
+    tokenizer, context = tokens
+    return check(file, tokenizer.encode, context, prefix_id=prefix_token(tokenizer))
+
+
+def read_tokenizer(source: str, offline: bool) -> Tokens:
     """A model's tokenizer and its context; the weights are not read. Raises MinigenError as `load` does."""
     from minigen.checkpoint import read_config
     from minigen.errors import TokenizerError
@@ -60,14 +72,12 @@ def read_tokenizer(source: str, offline: bool) -> tuple[Encode, int | None]:
     tokenizer = load_tokenizer(folder, config)
     if tokenizer is None:
         raise TokenizerError(f"{folder} has no tokenizer (tokenizer.json, vocab.json, ...): leave out -m, or add one")
-    return tokenizer.encode, context
+    return tokenizer, context
 
 
-def refuse_errors(files: Sequence[PromptFile], tokens: tuple[Encode, int | None] | None) -> list[Finding]:
+def refuse_errors(files: Sequence[PromptFile], tokens: Tokens | None) -> list[Finding]:
     """The warnings about all files. Raises MinigenError for the first error, and says how many more there are."""
-    from minigen.fewshot import check
-
-    findings = [finding for file in files for finding in check(file, *(tokens or ()))]
+    findings = [finding for file in files for finding in findings_of(file, tokens)]
     errors = [finding for finding in findings if finding.level == "error"]
     if errors:
         more = f" ({counted(len(errors) - 1, 'more error')}: see --check)" if len(errors) > 1 else ""

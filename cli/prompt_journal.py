@@ -7,11 +7,12 @@ import hashlib
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, fields
+from io import FileIO
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 from minigen.errors import MinigenError
 from minigen.reading import parse_object
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 Key = tuple[int, int, int]  # shots, seed, index of the item
 HEAD = b'{"file": '  # how each line of ours begins
+SCORED = "one stretch"  # how choices are scored (fewshot/stretch.py): what was scored otherwise is not mixed with it
 OTHER = "give another --jsonl file, or remove this one"
 
 
@@ -40,6 +42,8 @@ def content_hash(file: PromptFile) -> str:
     for name in ("path", "shots"):
         del content[name]
     content["pick"] = file.shots.pick
+    if any(item.choices or item.contexts for item in file.items):
+        content["scored"] = SCORED
     for entry in (*content["examples"], *content["items"]):
         del entry["where"]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
@@ -56,11 +60,15 @@ class Journal:
         """`files`: content hash -> the names of the files that have it."""
         self.path, self.files, self.model = path, files, model
         self.done: dict[str, dict[Key, ItemResult]] = {found: {} for found in files}
-        self.stream: BinaryIO | None = None
+        self.stream: FileIO | None = None
+        self.size = 0  # bytes of finished items in the file
         if path is not None:
             try:
+                self.made = not path.exists()
+                if not self.made and not path.is_dir() and not path.is_file():
+                    raise MinigenError(f"cannot use {path}: it is no ordinary file; give a file for --jsonl")
                 with ExitStack() as stack:
-                    self.stream = stack.enter_context(path.open("a+b"))
+                    self.stream = stack.enter_context(path.open("a+b", buffering=0))
                     self._lock()
                     self._read()
                     stack.pop_all()  # all is well: it stays open
@@ -71,14 +79,21 @@ class Journal:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        if self.stream is not None:
+        if self.path is None or self.stream is None:
+            return
+        if kind is not None and self.made and self.size == 0:  # it failed, and left nothing to go on from
+            self.path.unlink(missing_ok=True)
+        try:
             self.stream.close()
+        except OSError as problem:  # some disks say it so late
+            if kind is None:
+                raise MinigenError(f"cannot write {self.path}: {problem.strerror or problem}") from problem
 
     def __len__(self) -> int:
         return sum(map(len, self.done.values()))
 
     def add(self, file: str, found: str, shots: int, seed: int, item: ItemResult) -> None:
-        """Takes a finished item, and has it written before it returns."""
+        """Takes a finished item, and has it written before it returns. Raises MinigenError where the disk refuses."""
         self.done[found][shots, seed, item.index] = item
         if self.stream is not None:
             line: dict[str, Any] = {
@@ -88,8 +103,21 @@ class Journal:
                 "fingerprint": self.model.fingerprint,
             }
             line |= {"dtype": self.model.dtype, "shots": shots, "seed": seed, **asdict(item)}
-            self.stream.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
-            self.stream.flush()
+            self._append(json.dumps(line, ensure_ascii=False).encode() + b"\n")
+
+    def _append(self, line: bytes) -> None:
+        """A whole line, or nothing."""
+        assert self.stream is not None
+        left = memoryview(line)
+        try:
+            while left:
+                left = left[self.stream.write(left) :]
+        except OSError as error:
+            with suppress(OSError):
+                self.stream.truncate(self.size)
+            advice = "; make room, and the same command goes on from the items that are in it" if self.size else ""
+            raise MinigenError(f"cannot write {self.path}: {error.strerror or error}{advice}") from error
+        self.size += len(line)
 
     def _lock(self) -> None:
         assert self.stream is not None
@@ -105,12 +133,13 @@ class Journal:
         assert self.stream is not None
         self.stream.seek(0)
         *lines, rest = self.stream.read().split(b"\n")
+        self.size = sum(len(line) + 1 for line in lines)
         for number, line in enumerate(lines, 1):
             self._take(line, f"{self.path}:{number}")
         if rest:
             if rest[: len(HEAD)] != HEAD[: len(rest)]:  # nothing that we wrote may be lost, nor what others wrote
                 raise MinigenError(f"{self.path}:{len(lines) + 1}: is no finished item; {OTHER}")
-            self.stream.truncate(sum(len(line) + 1 for line in lines))
+            self.stream.truncate(self.size)
             print(
                 f"minigen: warning: {self.path}:{len(lines) + 1}: was cut short and is dropped; its item runs again",
                 file=sys.stderr,
@@ -133,7 +162,9 @@ class Journal:
             raise MinigenError(f"{where}: is no finished item; {OTHER}") from None
         if found not in self.files:
             if any(file in names for names in self.files.values()):
-                raise MinigenError(f"{where}: is of {file} before it or its data changed; {OTHER}")
+                raise MinigenError(
+                    f"{where}: is of {file} as it, its data or the scoring of choices was before; {OTHER}"
+                )
             raise MinigenError(f"{where}: is of {file}, which is not among the files; {OTHER}")
         if made_by != (self.model.fingerprint, self.model.dtype):
             this, that = f"{self.model.name} in {self.model.dtype}", f"{model} in {entry['dtype']}"

@@ -26,13 +26,35 @@ TRIES = 10  # to make a workspace, where others sweep at the same moment
 _LEFT = re.compile(r"\..*\.(?P<host>[^.]*)\.(?P<process>\d+)\.[0-9a-f]{8}\.tmp")
 
 
+def check_writable(path: Path) -> None:
+    """Raises MinigenError where no file could be written, so that it is said before the work and not after it."""
+    try:
+        check_ordinary(path)
+        if not path.parent.is_dir():
+            raise MinigenError(f"cannot write {path}: there is no folder {path.parent}")
+        if not os.access(path.parent, os.W_OK | os.X_OK):
+            raise MinigenError(f"cannot write {path}: nothing can be written in {path.parent}")
+    except OSError as error:
+        raise MinigenError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def check_ordinary(path: Path) -> None:
+    """Raises MinigenError for a folder, a device, a pipe: a rename would take the place of a device for ever."""
+    if path.is_dir():
+        raise MinigenError(f"cannot write {path}: Is a directory")
+    if path.exists() and not path.is_file():
+        raise MinigenError(f"cannot write {path}: it is no ordinary file")
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A path to write to; it takes the place of `path` when the block ends well, else it is removed.
 
-    A crash or a full disk leaves the old file whole. Raises MinigenError, naming the path, where the disk refuses.
+    A crash or a full disk leaves the old file whole. Raises MinigenError, naming the path, where the disk refuses, and
+    for what is there and no ordinary file.
     """
     try:
+        check_ordinary(path)
         with workspace(path) as work:
             beside = work / path.name
             yield beside
@@ -49,9 +71,9 @@ def new_folder(folder: Path) -> Iterator[Path]:
 
     Raises UsageError where there is something of that name, MinigenError where the disk refuses.
     """
-    if folder.exists() or folder.is_symlink():
-        raise UsageError(f"{folder} is there already: name another folder, or remove it")
     try:
+        if folder.exists() or folder.is_symlink():
+            raise UsageError(f"{folder} is there already: name another folder, or remove it")
         folder.parent.mkdir(parents=True, exist_ok=True)
         with workspace(folder) as beside:
             yield beside

@@ -16,7 +16,8 @@ from typing import Any
 from minigen import __version__
 from minigen.backends.base import Array
 from minigen.checkpoint import read_file, read_metadata
-from minigen.errors import CheckpointError, ContextError, MinigenError, UsageError, shown
+from minigen.errors import CheckpointError, ContextError, UsageError, shown
+from minigen.files import check_writable
 from minigen.fingerprint import fingerprint
 from minigen.generate import Runner, check_ids
 from minigen.model import Model
@@ -66,8 +67,7 @@ def save_prompt(model: Model, ids: Sequence[int], path: Path, name: str | None =
             f"the prompt has {len(ids)} tokens and the model's context is {context}: shorten it to leave room for an "
             "answer"
         )
-    if not path.parent.is_dir():  # said before the work, not after it
-        raise MinigenError(f"cannot write {path}: there is no folder {path.parent}")
+    check_writable(path)  # said before the work, not after it
     shared = SharedText(model.runner, len(ids))
     shared.seek(ids[:-1])
     name = name or model.folder.name

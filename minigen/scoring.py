@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from minigen.backends.base import Array, Backend
-from minigen.errors import ContextError
+from minigen.errors import ContextError, UsageError
 from minigen.generate import check_ids
 from minigen.shared_text import BLOCK, SharedText
 
@@ -72,12 +72,14 @@ class Scorer:
     ) -> list[npt.NDArray[np.float64]]:
         """For each text the log-probabilities (len(ids) - start,) in nats of its tokens from `start` on.
 
-        `progress` is told how many tokens each pass has read. Raises UsageError for ids outside the vocabulary and
-        ContextError for a text that is longer than the model's context.
+        `progress` is told how many tokens each pass has read. Raises UsageError for ids outside the vocabulary or a
+        `start` that has nothing before it, ContextError for a text that is longer than the model's context.
         """
         for text in texts:
             check_ids(text.ids, self.runner.architecture.vocab_size)
-            assert 1 <= text.start <= len(text.ids)
+            if not 1 <= text.start <= len(text.ids):
+                what = f"a text of {len(text.ids)} tokens cannot be scored from token {text.start} on"
+                raise UsageError(f"{what}: begin with one that has a token before it, or give the text a start token")
             context = self.runner.architecture.context
             if context is not None and len(text.ids) - 1 > context:
                 raise ContextError(f"a text of {len(text.ids)} tokens exceeds the model's context of {context}")

@@ -141,6 +141,11 @@ def test_what_does_not_fit(model: Model) -> None:
     scorer = Scorer(SharedText(model.runner))
     with pytest.raises(UsageError, match="token id 9 is outside the model's vocabulary of 9"):
         scorer.score([Text([1, 9])])
+    for text in (Text([1], 2), Text([1, 2], 0)):
+        with pytest.raises(
+            UsageError, match=f"a text of {len(text.ids)} tokens cannot be scored from token {text.start}"
+        ):
+            scorer.score([text])
     if model.config.context is not None:
         with pytest.raises(ContextError, match="a text of 66 tokens exceeds the model's context of 64"):
             scorer.score([Text([1] * 66)])

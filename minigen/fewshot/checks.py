@@ -11,6 +11,7 @@ from minigen.fewshot.choice_checks import (
     example_balance,
     gold_missing,
     item_balance,
+    nothing_before,
     same_choices,
     same_wrong_choices,
     shared_beginnings,
@@ -27,11 +28,13 @@ def check(
     encode: Callable[[str], list[int]] | None = None,
     context: int | None = None,
     max_new: int | None = None,
+    prefix_id: int | None = None,
 ) -> list[Finding]:
     """Everything there is to say about a prompt file, errors first; one finding stands for all of its kind.
 
-    With `encode`, a tokenizer's, also what depends on tokens; with `context`, the model's limit in tokens, also
-    whether every prompt fits with its answer, or with `max_new` new tokens (None: generate.max_tokens).
+    With `encode`, a tokenizer's, also what depends on tokens, where `prefix_id` is what stands for an empty text (see
+    stretch.prefix_token; None: nothing does); with `context`, the model's limit in tokens, also whether every prompt
+    fits with its answer, or with `max_new` new tokens (None: generate.max_tokens).
     """
     findings = [
         *gather("error", _shot_counts(file)),
@@ -53,8 +56,10 @@ def check(
     ]
     try:
         findings += gather("warning", shared_beginnings(file, encode))
-        if encode is not None:
-            findings += check_tokens(file, encode, context, max_new)
+        if encode is None:
+            findings += gather("warning", nothing_before(file))
+        else:
+            findings += check_tokens(file, encode, context, max_new, prefix_id)
     except MinigenError as error:
         findings.append(Finding("error", str(file.path), f"the tokenizer cannot encode a text of this file: {error}"))
     return sorted(findings, key=lambda finding: finding.level == "warning")

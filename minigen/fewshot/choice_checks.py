@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import combinations
 
-from minigen.fewshot.file import PromptFile
+from minigen.fewshot.file import Item, PromptFile
 from minigen.fewshot.finding import Found, common
-from minigen.fewshot.layout import choose_examples
+from minigen.fewshot.layout import choose_examples, render_choices
 from minigen.fewshot.source import short
 from minigen.fewshot.template import fill
 
@@ -93,6 +94,27 @@ def shared_beginnings(file: PromptFile, encode: Callable[[str], list[int]] | Non
             message = f"the choices {short(a)} and {short(b)} begin alike{count}: only the rest tells them apart"
             yield where, f"{message}, which normalize = token or byte dilutes; reword if you can"
             break
+
+
+def is_scored(item: Item) -> bool:
+    """Whether the item is answered by log-likelihood."""
+    return bool(item.choices or item.contexts)
+
+
+def stands_alone(file: PromptFile) -> bool:
+    """Whether some run begins with the item itself: no description, no examples."""
+    return not file.description and 0 in file.shots.n
+
+
+def nothing_before(file: PromptFile) -> Found:
+    """Empty texts that choices are scored after: not every tokenizer has a token that can stand there."""
+    for item in file.items:
+        if is_scored(item):
+            prompts = render_choices(replace(file, description=""), [], item)
+            own = [*prompts.own, *prompts.content_free] if stands_alone(file) else []
+            if not all(prompt.text.strip() for prompt in (*own, *prompts.unconditional)):
+                after = "they are scored after the model's start token, or what separates its documents"
+                yield item.where, f"no text stands before choices: {after}; give a model to see if it has one"
 
 
 def choice_sets(file: PromptFile) -> Iterator[tuple[str, tuple[str, ...]]]:

@@ -9,7 +9,7 @@ without a description there is no separator before the first block.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -24,6 +24,15 @@ class Prompt:
 
     text: str
     answers: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ChoicePrompts:
+    """All prompts whose answers are scored for one item."""
+
+    own: list[Prompt]  # the item's: one with all choices, or one for each context
+    content_free: list[Prompt]  # one for each text of score.calibrate
+    unconditional: list[Prompt]  # one where score.normalize is "uncond"
 
 
 def choose_examples(file: PromptFile, n: int, seed: int) -> list[Example]:
@@ -70,8 +79,7 @@ def prefix(file: PromptFile, examples: Sequence[Example]) -> str:
 def render(file: PromptFile, examples: Sequence[Example], item: Item) -> list[Prompt]:
     """The prompts of an item: one with all choices or the known answer, or one for each context."""
     before = prefix(file, examples)
-    answers = item.choices or (() if item.answer is None else (item.answer,))
-    return [_prompt(file, before, fields, answers) for fields in item.variants]
+    return [_prompt(file, before, fields, _answers(item)) for fields in item.variants]
 
 
 def render_content_free(file: PromptFile, examples: Sequence[Example], item: Item) -> list[Prompt]:
@@ -81,8 +89,25 @@ def render_content_free(file: PromptFile, examples: Sequence[Example], item: Ite
 
 
 def render_unconditional(file: PromptFile, item: Item) -> Prompt:
-    """The item's choices after score.uncond_context alone: the divisor of normalize = "uncond"."""
-    return Prompt(file.score.uncond_context, tuple(file.answer_sep + choice for choice in item.choices))
+    """What follows the item's prompts, after score.uncond_context alone: the divisor of normalize = "uncond"."""
+    return Prompt(file.score.uncond_context, tuple(file.answer_sep + answer for answer in _answers(item)))
+
+
+def render_choices(file: PromptFile, examples: Sequence[Example], item: Item) -> ChoicePrompts:
+    """Everything that is scored for an item with choices or contexts.
+
+    White space at the end of the item's prompt is scored with each answer (see stretch.py). It is kept where another
+    text stands for the prompt, unless that ends in white space itself: so the same continuations are scored there.
+    """
+    own = render(file, examples, item)
+    content_free = render_content_free(file, examples, item) if file.score.calibrate else []
+    unconditional = [render_unconditional(file, item)] if file.score.normalize == "uncond" else []
+    white_space = own[0].text[len(own[0].text.rstrip()) :]
+
+    def alike(prompts: list[Prompt]) -> list[Prompt]:
+        return [p if p.text[-1:].isspace() else replace(p, text=p.text + white_space) for p in prompts]
+
+    return ChoicePrompts(own, alike(content_free), alike(unconditional))
 
 
 def render_text(file: PromptFile, n: int, seed: int, item_index: int, with_answer: bool = False) -> str:
@@ -96,6 +121,13 @@ def render_text(file: PromptFile, n: int, seed: int, item_index: int, with_answe
     prompts = render(file, choose_examples(file, n, seed), item)
     text = prompts[item.gold or 0].text if item.contexts else prompts[0].text
     return text + file.answer_sep + item.answer if with_answer and item.answer is not None else text
+
+
+def _answers(item: Item) -> tuple[str, ...]:
+    """What may follow the item's prompts: its choices, else the known answer."""
+    if item.choices:
+        return item.choices
+    return () if item.answer is None else (item.answer,)
 
 
 def _prompt(file: PromptFile, before: str, fields: Fields, answers: Sequence[str]) -> Prompt:

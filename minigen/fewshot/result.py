@@ -16,8 +16,8 @@ class ItemResult:
     answer: str | None  # the right one; None: unknown
     correct: float | None  # 1, 0, 1/m where m choices tie for the best and the right one is among them; None: unknown
     choices: tuple[str, ...] = ()
-    choice_logprobs: tuple[float, ...] = ()  # sums over the tokens of answer_sep + choice
-    choice_tokens: tuple[int, ...] = ()
+    choice_logprobs: tuple[float, ...] = ()  # sums over the scored tokens, see stretch.py
+    choice_tokens: tuple[int, ...] = ()  # how many those are
     scores: tuple[float, ...] = ()  # what was compared: after normalisation and calibration
     tied: int = 1  # choices that share the best score
     prompt_logprobs: tuple[tuple[str, float | None], ...] = ()  # of each token of the prompt, if asked; None: the first

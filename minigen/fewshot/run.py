@@ -9,18 +9,21 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
+from typing import NamedTuple
 
 import numpy as np
 
-from minigen.fewshot.file import Example, Item, PromptFile
-from minigen.fewshot.layout import Prompt, choose_examples, render, render_content_free, render_unconditional
+from minigen.fewshot.file import Example, Item, PromptError, PromptFile
+from minigen.fewshot.layout import choose_examples, render, render_choices
 from minigen.fewshot.metrics import calibrate, judge, normalise, pick
 from minigen.fewshot.result import FileResult, ItemResult, RunResult
+from minigen.fewshot.stretch import Stretch, prefix_token, stretch, unequal_ends
 from minigen.fewshot.template import fill
 from minigen.model import Model
 from minigen.options import Options
 from minigen.scoring import Scorer, Text
-from minigen.shared_text import SharedRunner, SharedText, common_length
+from minigen.shared_text import SharedRunner, SharedText
 from minigen.text import TextRun
 
 GROUP = 32  # items that run together, and are finished together
@@ -83,12 +86,21 @@ def run_file(
     )
 
 
+class Likelihoods(NamedTuple):
+    """Of each answer after one prompt: its log-probability in nats, and of how many tokens and bytes."""
+
+    logprobs: list[float]
+    tokens: list[int]
+    sizes: list[int]
+
+
 class Job:
     """One file on one model, with the text that its prompts share."""
 
     def __init__(self, model: Model, file: PromptFile, prompt_logprobs: bool = False) -> None:
         self.model, self.file, self.shared = model, file, SharedText(model.runner)
         self.prompt_logprobs = prompt_logprobs
+        self.prefix = None if model.tokenizer is None else prefix_token(model.tokenizer)
         self.options = Options.of(**{"temperature": 0, **file.generate})
 
     def run(self, examples: Sequence[Example], indices: Sequence[int]) -> Iterator[ItemResult]:
@@ -106,15 +118,14 @@ class Job:
     def score_prompts(self, prompts: Sequence[str]) -> list[tuple[tuple[str, float | None], ...]]:
         """Each token of each prompt with its log-probability; nothing stands before the first."""
         tokenizer = self.model.needed_tokenizer
-        texts = [Text(tokenizer.encode(prompt)) for prompt in prompts]
-        found = Scorer(self.shared).score(texts)
-        return [
-            tuple(
-                (tokenizer.token_bytes(token).decode("utf-8", "replace"), value)
-                for token, value in zip(text.ids, [None, *map(float, logprobs)], strict=True)
-            )
-            for text, logprobs in zip(texts, found, strict=True)
-        ]
+        rows = [tokenizer.encode(prompt) for prompt in prompts]
+        found = iter(Scorer(self.shared).score([Text(ids) for ids in rows if ids]))
+        scored: list[tuple[tuple[str, float | None], ...]] = []
+        for ids in rows:
+            values = [None, *map(float, next(found))] if ids else []
+            pieces = [tokenizer.token_bytes(token).decode("utf-8", "replace") for token in ids]
+            scored.append(tuple(zip(pieces, values, strict=True)))
+        return scored
 
     def generate(self, examples: Sequence[Example], indices: Sequence[int]) -> Iterator[ItemResult]:
         """Free answers, as one batch."""
@@ -133,30 +144,22 @@ class Job:
 
     def choose(self, examples: Sequence[Example], indices: Sequence[int]) -> Iterator[ItemResult]:
         """Choices by log-likelihood, and whatever normalisation and calibration need beside, as one batch."""
-        how = self.file.score
-        wanted: list[Prompt] = []
+        how = self.file.score.normalize
+        wanted: list[Stretch] = []
         spans: list[list[slice]] = []  # for each item: its prompts, those without content, the unconditional one
         for i in indices:
-            item = self.file.items[i]
-            sets = [render(self.file, examples, item)]
-            sets.append(render_content_free(self.file, examples, item) if how.calibrate else [])
-            sets.append([render_unconditional(self.file, item)] if how.normalize == "uncond" else [])
             spans.append([])
-            for prompts in sets:
-                spans[-1].append(slice(len(wanted), len(wanted) + len(prompts)))
-                wanted += prompts
-        sums, counts = self.likelihoods(wanted)
-        for i, (main, free, uncond) in zip(indices, spans, strict=True):
+            for stretches in self.stretches(examples, self.file.items[i]):
+                spans[-1].append(slice(len(wanted), len(wanted) + len(stretches)))
+                wanted += stretches
+        scored = self.likelihoods(wanted)
+        for i, (own, free, unconditional) in zip(indices, spans, strict=True):
             item = self.file.items[i]
-            logprobs = [x for one in sums[main] for x in one]
-            tokens = [n for one in counts[main] for n in one]
-            answers = [answer for prompt in wanted[main] for answer in prompt.answers]
-            sizes = [len(answer.encode()) for answer in answers]
-            base = sums[uncond][0] if sums[uncond] else None
-            scores = normalise(logprobs, tokens, sizes, base, how.normalize)
-            if how.calibrate:
-                neutral = [normalise(one, tokens, sizes, base, how.normalize) for one in sums[free]]
-                scores = calibrate(scores, neutral)
+            logprobs, tokens, sizes = (list(chain(*values)) for values in zip(*scored[own], strict=True))
+            base = scored[unconditional][0].logprobs if scored[unconditional] else None
+            scores = normalise(logprobs, tokens, sizes, base, how)
+            if self.file.score.calibrate:
+                scores = calibrate(scores, [normalise(*one, base, how) for one in scored[free]])
             best, tied, correct = pick(scores, item.gold)
             choices = item.choices or tuple(fill(self.file.template, fields) for fields in item.contexts)
             yield ItemResult(
@@ -172,21 +175,29 @@ class Job:
                 tied,
             )
 
-    def likelihoods(self, prompts: Sequence[Prompt]) -> tuple[list[list[float]], list[list[int]]]:
-        """For each prompt the log-probability of each of its answers, and of how many tokens it is the sum.
+    def stretches(self, examples: Sequence[Example], item: Item) -> tuple[list[Stretch], list[Stretch], list[Stretch]]:
+        """Those of the item's own prompts, of those without content, and of the unconditional one.
 
-        An answer's tokens are those of prompt + answer from where they differ from the prompt's own.
+        Raises PromptError for a choice that cannot be scored.
         """
+        encode = self.model.needed_tokenizer.encode
+        prompts = render_choices(self.file, examples, item)
+        own = [stretch(encode, prompt) for prompt in prompts.own]
+        free = [stretch(encode, prompt) for prompt in prompts.content_free]
+        unconditional = [stretch(encode, prompt) for prompt in prompts.unconditional]
+        problems = chain(*(one.problems(self.prefix) for one in (*own, *free, *unconditional)), unequal_ends(own))
+        for problem in problems:
+            raise PromptError(f"{item.where}: {problem}")
+        return own, free, unconditional
+
+    def likelihoods(self, stretches: Sequence[Stretch]) -> list[Likelihoods]:
+        """What the model gives to the answers of each stretch."""
         tokenizer = self.model.needed_tokenizer
-        texts: list[Text] = []
-        for prompt in prompts:
-            own = tokenizer.encode(prompt.text)
-            for answer in prompt.answers:
-                ids = tokenizer.encode(prompt.text + answer)
-                texts.append(Text(ids, max(1, min(common_length(own, ids), len(ids) - 1))))
-        found = iter(Scorer(self.shared).score(texts))
-        scored = [[next(found) for _ in prompt.answers] for prompt in prompts]
-        return [[float(np.sum(x)) for x in one] for one in scored], [[len(x) for x in one] for one in scored]
+        found = iter(Scorer(self.shared).score([text for one in stretches for text in one.texts(self.prefix)]))
+        return [
+            Likelihoods([float(np.sum(next(found))) for _ in one.wholes], one.tokens(), one.bytes(tokenizer))
+            for one in stretches
+        ]
 
     def input(self, item: Item) -> str:
         """The item's own block, of the first context where it has several."""

@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import replace
+from itertools import chain
 
+from minigen.fewshot.choice_checks import is_scored, stands_alone
 from minigen.fewshot.file import Item, PromptFile
 from minigen.fewshot.finding import Finding, Found, common, gather
-from minigen.fewshot.layout import Prompt, choose_examples, prefix, render
+from minigen.fewshot.layout import Prompt, choose_examples, prefix, render, render_choices
 from minigen.fewshot.source import short
+from minigen.fewshot.stretch import Encode, Stretch, stretch, unequal_ends
 
-Encode = Callable[[str], list[int]]
+STAND_IN = 0  # a prefix token for prompts that a run never begins with: something stands before them
+
+Scored = tuple[Item, list[Stretch]]  # an item and its own prompts, with nothing before them
 
 # Two texts encoded apart may have a few tokens more or fewer than together. What is this near to the limit is
 # encoded whole; encoding every item behind all of its examples would take minutes for nothing.
 SLACK = 16
 
 
-def check_tokens(file: PromptFile, encode: Encode, context: int | None, max_new: int | None) -> list[Finding]:
+def check_tokens(
+    file: PromptFile, encode: Encode, context: int | None, max_new: int | None, prefix_id: int | None
+) -> list[Finding]:
     """See `check`. Raises what `encode` raises for a text for which the tokenizer has no ids."""
-    findings = gather("warning", _joins(file, encode))
+    own = [(item, [stretch(encode, p) for p in _alone(file, item)]) for item in file.items if is_scored(item)]
+    findings = gather("error", _unscored(file, own, encode, prefix_id))
+    findings += gather("warning", _joins(file, encode))
+    findings += gather("warning", _melted(own))
     if context is not None:
         new = max_new if max_new is not None else file.generate.get("max_tokens") or 1
         for n in file.shots.n:
@@ -27,8 +37,45 @@ def check_tokens(file: PromptFile, encode: Encode, context: int | None, max_new:
     return findings
 
 
+def _unscored(file: PromptFile, own: Sequence[Scored], encode: Encode, prefix_id: int | None) -> Found:
+    """Choices that a run would refuse: without a token, with nothing before it, or without a stretch in common."""
+    before = prefix_id if stands_alone(file) else STAND_IN
+    seen: set[tuple[Prompt, int | None]] = set()  # what stands for the prompt is the same for most items
+    for item, stretches in own:
+        prompts = render_choices(replace(file, description=""), [], item)
+        others = [(p, before) for p in prompts.content_free] + [(p, prefix_id) for p in prompts.unconditional]
+        new = [pair for pair in dict.fromkeys(others) if pair not in seen]
+        seen.update(new)
+        problems = chain(
+            *(one.problems(before) for one in stretches),
+            unequal_ends(stretches),
+            *(stretch(encode, prompt).problems(token) for prompt, token in new),
+        )
+        for problem in problems:
+            yield item.where, problem
+            break
+
+
+def _melted(own: Sequence[Scored]) -> Found:
+    """Choices that change the prompt's last tokens: scored alike, but each pays for the prompt's end as well."""
+    for item, stretches in own:
+        for found in stretches:
+            if found.melted:
+                join = f"{found.prompt.text[-12:]!r} + {short(found.melting)}"
+                what = f"the prompt's tokens are not the first of prompt + choice, at {join}"
+                count = len(found.melted)
+                last = "token is" if count == 1 else f"{count} tokens are"
+                yield (
+                    item.where,
+                    f"{what}: its last {last} scored with each; end the template or begin answer_sep elsewhere",
+                )
+                break
+
+
 def _joins(file: PromptFile, encode: Encode) -> Found:
     for item in file.items:
+        if is_scored(item):
+            continue
         for text, answer in ((p.text, a) for p in _alone(file, item) for a in p.answers):
             apart, whole = encode(text), encode(text + answer)
             at = common(apart, whole)

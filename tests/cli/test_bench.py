@@ -285,7 +285,10 @@ def test_plot(run_cli: Run, tiny: Tiny, tmp_path: Path, backend: str) -> None:
     assert sizes[0][0] == sizes[1][0] == 1080
     assert sizes[0][1] < sizes[1][1]  # a bar more in each of two panels
     code, _, err = run_cli(*words, "--plot", tmp_path / "nowhere" / "p.png")
-    assert (code, err) == (1, f"minigen: cannot write {tmp_path}/nowhere/p.png: No such file or directory\n")
+    assert (code, err) == (
+        1,
+        f"minigen: cannot write {tmp_path}/nowhere/p.png: there is no folder {tmp_path}/nowhere\n",
+    )
 
 
 def test_in_processes_of_their_own(make_model: Callable[..., Path]) -> None:

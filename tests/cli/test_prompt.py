@@ -213,6 +213,27 @@ def test_check_with_a_model_reads_no_weights(run_cli: Run, folder: Path, model: 
     assert re.search(r": error: item 1 with 2 shots \(seed 0\) has \d+ tokens, and the context is 24; use fewer ", out)
 
 
+def test_what_cannot_be_scored_is_said_before_a_model_is_loaded(run_cli: Run, folder: Path, model: str) -> None:
+    (folder / model / "model.safetensors").unlink()
+    (folder / "animals.prompt.toml").write_text(ANIMALS + "[score]\nnormalize = 'uncond'\nuncond_context = ''\n")
+    code, out, err = run_cli("prompt", "animals.prompt.toml", "--check", "-m", model)
+    assert (code, err) == (1, "")
+    assert out.startswith(
+        "animals.prompt.toml:10: error: no token stands before the choices, after '', and this model's "
+    )
+    config = folder / model / "config.json"  # any tokenizer with an end of text will do
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"tokenizer": None, "eos_token_id": 0}))
+    names = ["<eos>", *"catdogmiwfpurbkhl: \n"]
+    vocab = {name: i for i, name in enumerate(dict.fromkeys(names))}
+    split = {"type": "Split", "pattern": {"Regex": "[\\s\\S]"}, "behavior": "Isolated", "invert": False}
+    tokenizer = {"model": {"type": "WordLevel", "vocab": vocab, "unk_token": "<eos>"}, "pre_tokenizer": split}
+    (folder / model / "tokenizer.json").write_text(json.dumps({"version": "1.0", "added_tokens": []} | tokenizer))
+    summary = "animals.prompt.toml: 2 examples, 3 items: 0 errors, 0 warnings\n"
+    assert run_cli("prompt", "animals.prompt.toml", "--check", "-m", model) == (0, summary, "")
+    code, out, err = run_cli("prompt", "animals.prompt.toml", "--check")
+    assert (code, out.count("no text stands before choices"), err) == (0, 1, "")
+
+
 # -- the table --
 def test_one_file(run_cli: Run, folder: Path, model: str, oracle: Oracle) -> None:
     assert run_cli("prompt", "animals.prompt.toml", "-m", model) == (
@@ -457,7 +478,7 @@ def test_ctrl_c_says_how_to_go_on(run_cli: Run, folder: Path, model: str, oracle
 REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "changed": (
         lambda f: (f / "animals.prompt.toml").write_text(ANIMALS.replace("howl", "howls")),
-        "run.jsonl:1: is of animals.prompt.toml before it or its data changed; ",
+        "run.jsonl:1: is of animals.prompt.toml as it, its data or the scoring of choices was before; ",
     ),
     "another file": (
         lambda f: (f / "animals.prompt.toml").unlink(),
@@ -500,6 +521,23 @@ def test_a_jsonl_of_something_else_is_refused(
     wanted = f"minigen: {message}give another --jsonl file, or remove this one\n"
     assert run_cli("prompt", name, *words) == (1, "", wanted)
     assert (oracle.ran, (folder / "run.jsonl").read_bytes()) == ([], before)
+
+
+@pytest.mark.usefixtures("oracle")
+def test_choices_scored_by_another_rule_are_not_mixed_in(
+    run_cli: Run, folder: Path, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("-m", model, "--jsonl")
+    with monkeypatch.context() as before:
+        before.setattr("minigen.cli.prompt_journal.SCORED", "each from its own start")
+        assert run_cli("prompt", "animals.prompt.toml", *words, "run.jsonl")[0] == 0
+        assert run_cli("prompt", "french.prompt.toml", *words, "other.jsonl")[0] == 0
+    code, out, err = run_cli("prompt", "animals.prompt.toml", *words, "run.jsonl")
+    assert (code, out) == (1, "")
+    assert err.startswith(
+        "minigen: run.jsonl:1: is of animals.prompt.toml as it, its data or the scoring of choices was"
+    )
+    assert run_cli("prompt", "french.prompt.toml", *words, "other.jsonl")[0] == 0  # what is generated is the same
 
 
 @pytest.mark.usefixtures("oracle")

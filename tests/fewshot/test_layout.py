@@ -25,6 +25,7 @@ from minigen.fewshot import (
     render_unconditional,
 )
 from minigen.fewshot.file import Pick
+from minigen.fewshot.layout import render_choices
 from minigen.fewshot.template import fill
 
 Load = Callable[..., PromptFile]
@@ -101,6 +102,28 @@ uncond_context = "A"
     file = load("format = 1\n" + row)
     assert render(file, [], file.items[0]) == [Prompt("a b", (" d.",)), Prompt("a c", (" d.",))]
     assert render_text(file, 0, 0, 0, with_answer=True) == "a c d."
+
+
+def test_what_follows_a_prompt_follows_all_that_stand_for_it(load: Load) -> None:
+    file = load("""\
+format = 1
+template = "{input}"
+answer_sep = ""
+choices = ["b", "c"]
+[[items]]
+input = "A: "
+[score]
+calibrate = ["N/A", "", "x\\n"]
+normalize = "uncond"
+""")
+    found = render_choices(file, [], file.items[0])
+    assert [prompt.text for prompt in (*found.own, *found.content_free, *found.unconditional)] == [
+        "A: ",
+        "N/A ",
+        " ",
+        "x\n",
+        "Answer: ",
+    ]
 
 
 FIELD = st.text(max_size=5)

@@ -256,3 +256,12 @@ def test_prompt_logprobs(model: Model, tmp_path: Path) -> None:
     assert tokens[0][1] is None
     for i, (token, value) in enumerate(tokens[1:], start=1):
         assert value == pytest.approx(logprob(model, text[:i], token), abs=1e-4)
+
+
+def test_an_empty_prompt_has_no_logprobs(model: Model, tmp_path: Path) -> None:
+    text = (
+        SMALL.replace('"{input}:"', '"{input}"').replace('input = "qqq"', 'input = ""').replace("n = [0, 2]", "n = 2")
+    )
+    text = text.replace('block_sep = "', "").replace("format = 1", 'format = 1\nblock_sep = ""')
+    result = run_file(model, load_prompt_file(write(tmp_path, text)), prompt_logprobs=True)
+    assert len(result.runs[0].items[1].prompt_logprobs) == len("x aay c")

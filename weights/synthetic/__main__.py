@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from minigen.errors import MinigenError
+from minigen.files import replacing
 from minigen.weights.synthetic.chats import chat
 from minigen.weights.synthetic.fewshot import fewshot, write_evaluation
 from minigen.weights.synthetic.stories import story
@@ -32,7 +34,7 @@ def unique(make: Callable[[int], str], count: int) -> Iterator[str]:
 
 def write(path: Path, documents: Iterator[str], end: str) -> None:
     start, size, count = time.perf_counter(), 0, 0
-    with path.open("w", encoding="utf-8", newline="\n") as file:
+    with replacing(path) as beside, beside.open("w", encoding="utf-8", newline="\n") as file:
         for text in documents:
             size += file.write(text + end)
             count += 1
@@ -61,6 +63,9 @@ def main(arguments: list[str] | None = None) -> int:
         write_evaluation(seed, out / "eval")
     except OSError as error:
         print(f"minigen: {out}: {error.strerror or error}; give --out a folder that can be written to", file=sys.stderr)
+        return 1
+    except MinigenError as error:
+        print(f"minigen: {error}", file=sys.stderr)
         return 1
     return 0
 

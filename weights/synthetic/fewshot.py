@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from minigen.files import replacing
 from minigen.weights.synthetic.grammar import Draw, pick, stream
 from minigen.weights.synthetic.pools import Pair, number
 from minigen.weights.synthetic.tasks import TASKS
@@ -103,7 +104,8 @@ def write_evaluation(seed: int, folder: Path) -> None:
     """All prompt files, as `folder`/TASK.prompt.toml."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in EVALUATED:
-        (folder / f"{name}.prompt.toml").write_text(prompt_file(seed, name), encoding="utf-8", newline="\n")
+        with replacing(folder / f"{name}.prompt.toml") as beside:
+            beside.write_text(prompt_file(seed, name), encoding="utf-8", newline="\n")
 
 
 __all__ = ["fewshot", "parts", "prompt_file", "write_evaluation"]
