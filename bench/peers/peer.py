@@ -93,6 +93,9 @@ class PeerSession(Session):
     def load(self) -> None:
         self.peer.load()
 
+    def wait(self) -> None:
+        pass
+
     def choose(self, logits: Any, rows: list[Row]) -> None:
         for row, token in zip(rows, self.peer.best(logits), strict=True):
             row.add(token)

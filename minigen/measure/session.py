@@ -57,9 +57,13 @@ class Session:
         self.runner = load(s.folder, s.backend, s.device, s.dtype, **settings).runner
         return time.perf_counter() - began
 
+    def wait(self) -> None:
+        """For what the first run, which is dropped, may have begun to compile."""
+        self.ops.prepare()
+
     def run(self, case: Case) -> Timed:
         """Runs a test once. Its prompts are random ids, the same each time; it decodes what the model chooses."""
-        self.ops.prepare()  # the first run, which is dropped, may have begun to compile
+        self.wait()
         ops, vocabulary = self.ops, self.runner.architecture.vocab_size
         ids = np.random.default_rng(SEED).integers(0, vocabulary, (case.batch, case.before + case.tokens))
         self.rows = rows = [Row([int(i) for i in row[: case.before]], limit=case.tokens + 1) for row in ids]
