@@ -120,7 +120,9 @@ def test_on_the_command_line(
 ) -> None:
     folder, greedy = make_started("gpt2"), ("--temp", "0", "-n", "9", "--backend", backend)
     wanted = minigen.load(folder, backend=backend).generate("", temperature=0, max_tokens=9)
-    assert run_cli("generate", folder, "-p", "", *greedy) == (0, f"{wanted}\n", "")
+    code, out, err = run_cli("generate", folder, "-p", "", *greedy)
+    assert (code, out) == (0, f"{wanted}\n")
+    assert "add_bos_token is true" in err  # the tokenizer.json of this test begins no text with a token
     empty = tmp_path / "empty.txt"
     for content in ("", "\n", "\ufeff"):
         empty.write_text(content)
@@ -128,7 +130,8 @@ def test_on_the_command_line(
         assert (code, out) == (2, "")
         assert err == f'minigen: {empty} is empty: give some text, or -p "" to write from where a document begins\n'
     code, _, err = run_cli("cache", "build", tmp_path / "x.cache", "-m", folder, "-p", "")
-    assert (code, err) == (2, "minigen: the prompt is a single token: a cache of it saves nothing\n")
+    assert code == 2
+    assert err.endswith("minigen: the prompt is a single token: a cache of it saves nothing\n")
     code, _, err = run_cli("cache", "build", tmp_path / "x.cache", "-m", tiny("llama"), "-p", "")
     assert (code, "has no token that begins texts" in err) == (2, True)
     assert run_cli("cache", "build", tmp_path / "x.cache", "-m", folder, "-p", "abc", "--backend", backend)[0] == 0
