@@ -101,6 +101,21 @@ def test_files_stay_short() -> None:
     assert {p.name: n for p in SOURCES if (n := len(p.read_text().splitlines())) > 260} == {}
 
 
+def test_every_dependency_has_a_lower_bound_that_can_be_tested() -> None:
+    from runpy import run_path
+
+    lowest = run_path(str(ROOT / "tests" / "lowest.py"))
+    text = (ROOT / "pyproject.toml").read_text()
+    listed = re.findall(
+        r'^ *"([\w-]+)(?:\[\w+\])?[>;]', re.search(r"^dependencies = \[(.*?)^\]", text, re.S | re.M)[1], re.M
+    )
+    assert list(lowest["lowest"]()) == listed
+    assert set(lowest["lowest"](*lowest["EXTRAS"])) == {"mlx", "numba", "matplotlib"}  # and torch, which pip chooses
+    assert lowest["pins"]({"a": "1.2"}) == ["a==1.2"]
+    assert lowest["lowest"]("test").keys() == {"pytest", "pytest-timeout", "hypothesis", "transformers", "pyte"}
+    assert str(ROOT / "tests" / "chat" / "test_template.py") in lowest["users"]("transformers")
+
+
 def test_importing_minigen_is_light() -> None:
     code = "import sys, minigen; print(sorted(sys.modules))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from statistics import median
 
 SAMPLES = 5  # passes that are looked at together: one that was held up decides nothing
-SLOW = 1.5  # times as long as the best one: the pass was held up
-HELD_UP = 0.7  # of a pass during which the calling thread was running; less, and others had the core
-BETTER = 0.9  # of the time, which another number of threads must take at most to be kept
-FIRST_WAIT, LONGEST_WAIT = 1.0, 16.0  # seconds until another number is tried again; doubled when that was no better
+SLOW = 2.0  # times as long as the best one: the pass was held up
+HELD_UP = 0.5  # of a pass during which the calling thread was running; less, and others had the core
+BETTER = 0.8  # of the time, which another number of threads must take at most to be kept
+FIRST_WAIT, LONGEST_WAIT = 0.5, 16.0  # seconds until another number is tried again; doubled when that was no better
 GROWTH = 1.001  # of the best time for each pass: passes take longer as a text grows
 KEYS = 256  # kinds of passes that are remembered
 
