@@ -5,7 +5,7 @@ import signal
 
 # Before torch is loaded: a thread that has nothing to do sleeps. One that looks for work in a loop, as is the default
 # of the libraries of OpenMP, holds a core that another thread needs as soon as other programs run too: then everything
-# takes ten times as long. On a quiet machine sleeping costs two percent.
+# takes ten times as long. On a quiet machine sleeping costs little, or on some virtual ones a fifth of the speed.
 WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")  # any of them set: the user decides
 if not any(name in os.environ for name in WAITING):
     os.environ["OMP_WAIT_POLICY"] = "passive"
