@@ -59,16 +59,15 @@ def test_its_answers_end(backend: str, device: str) -> None:
 
 
 def test_transformers_opens_it() -> None:
-    torch = pytest.importorskip("torch")
-    from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
-
+    torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
     folder = resolve(None)
-    ids = PreTrainedTokenizerFast.from_pretrained(folder)("Once upon a time, there was a dog.")["input_ids"]
+    theirs = transformers.PreTrainedTokenizerFast.from_pretrained(folder)
+    ids = theirs("Once upon a time, there was a dog.")["input_ids"]
     model = minigen.load(None, "torch", "cpu", "float32")
     assert ids == model.needed_tokenizer.encode("Once upon a time, there was a dog.")
     # In bfloat16 a logit of 16 has neighbours 0.125 away: 2e-2 of the largest is two or three of them.
     for dtype, most in ((torch.float32, 1e-4), (torch.bfloat16, 2e-2)):
-        peer = LlamaForCausalLM.from_pretrained(folder, dtype=dtype).eval()
+        peer = transformers.LlamaForCausalLM.from_pretrained(folder, dtype=dtype).eval()
         with torch.inference_mode():
             theirs = peer(torch.tensor([ids])).logits[0].float().numpy()
         ours = minigen.load(None, "torch", "cpu", str(dtype).removeprefix("torch.")).logits([ids])[0]
