@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import sys
@@ -15,6 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from minigen.errors import MinigenError
+from minigen.files import take_lock
 from minigen.reading import parse_object
 
 if TYPE_CHECKING:
@@ -121,12 +121,8 @@ class Journal:
 
     def _lock(self) -> None:
         assert self.stream is not None
-        try:
-            fcntl.flock(self.stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise MinigenError(f"{self.path} is being written by another run; wait for it, or {OTHER}") from None
-        except OSError:
-            pass  # a file system without locks
+        if take_lock(self.stream.fileno(), wait=False) is False:
+            raise MinigenError(f"{self.path} is being written by another run; wait for it, or {OTHER}")
 
     def _read(self) -> None:
         """Takes in what is there. A last line without its end was cut short by a kill, and is cut off."""

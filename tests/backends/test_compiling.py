@@ -184,6 +184,19 @@ def test_who_measures_waits(cold: Path, program: Callable[[str], None], caplog: 
     assert len([m for m in caplog.messages if m.startswith("compiling kernels for this machine, once")]) == 1
 
 
+def test_who_measures_is_told_why_not(
+    cold: Path, program: Callable[[str], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also where nothing has asked since the process failed."""
+    program("raise SystemExit(3)")
+    ops: Any = get_backend("torch", "cpu", "float32")
+    large_step(ops, 0)
+    until(lambda: ops.kernels.compiler.process.poll() is not None)
+    ops.prepare()
+    assert not ops.kernels.possible
+    assert "the compiling process ended with code 3" in caplog.messages[-1]
+
+
 def test_small_models_compile_nothing(cold: Path, program: Callable[[str], None]) -> None:
     program("raise SystemExit(3)")
     ops: Any = get_backend("torch", "cpu", "float32")

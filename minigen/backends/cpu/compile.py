@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import signal
 
@@ -12,6 +11,7 @@ import torch
 from minigen.backends.cpu.compiling import cache_folder, count_compiled, is_compiled, lock_file, marker
 from minigen.backends.torch_cpu import Kernels
 from minigen.backends.torch_quantized import quantize
+from minigen.files import replacing, take_lock
 
 NICENESS = 10  # whoever started this writes a text meanwhile
 LIMIT = 900  # seconds, after which it gives up
@@ -45,13 +45,10 @@ def main() -> int:
     signal.alarm(LIMIT)
     cache_folder().mkdir(parents=True, exist_ok=True)
     with open(lock_file(), "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        if take_lock(lock.fileno(), wait=False) is False:
             return 0
         if not is_compiled():
             compile_all()
-            beside = marker().with_suffix(".tmp")
-            beside.write_text(str(count_compiled()))
-            beside.replace(marker())
+            with replacing(marker()) as beside:
+                beside.write_text(str(count_compiled()))
     return 0

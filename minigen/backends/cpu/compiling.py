@@ -7,7 +7,6 @@ Nothing here imports numba, which takes a third of a second to start.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import platform
@@ -18,6 +17,8 @@ from collections.abc import Sequence
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+
+from minigen.files import take_lock
 
 FOLDER = Path(__file__).parent
 PROGRAM = "import sys; sys.path[:] = sys.argv[1:]; from minigen.backends.cpu.compile import main; sys.exit(main())"
@@ -77,9 +78,10 @@ def count_compiled() -> int:
 def is_compiled() -> bool:
     """Whether the kernels can be loaded without compiling any."""
     try:
-        return count_compiled() >= int(marker().read_text())
+        wanted = int(marker().read_text())  # first: until it is there, this is asked at every product
     except (OSError, ValueError):
         return False
+    return count_compiled() >= wanted
 
 
 def lock_file() -> Path:
@@ -97,7 +99,7 @@ def wait_until_idle() -> None:
     if not lock_file().exists():
         return
     with open(lock_file()) as lock:
-        fcntl.flock(lock, fcntl.LOCK_SH)
+        take_lock(lock.fileno(), wait=True)
 
 
 class LeftRunning(subprocess.Popen[bytes]):

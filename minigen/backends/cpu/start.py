@@ -72,11 +72,12 @@ class KernelStart:
 
     def prepare(self) -> None:
         """Waits until the kernels are compiled, if a model with large matrices has run; one line says so."""
-        if not self.possible or self.started or self.work == 0 or self.compiler.poll():
+        if not self.possible or self.started or self.work == 0:
             return
-        log.warning("compiling kernels for this machine, once: about %d seconds", COMPILING)
         try:
-            self.compiler.wait()
+            if not self.compiler.poll():
+                log.warning("compiling kernels for this machine, once: about %d seconds", COMPILING)
+                self.compiler.wait()
         except (OSError, RuntimeError) as error:
             self.give_up(error)
 
