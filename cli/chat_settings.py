@@ -13,6 +13,7 @@ from minigen.spellings import advice, spellings
 from .chat_app import ChatApp, tell_plain
 from .chat_views import settings_shown, settings_view
 from .chat_words import whole, words_of
+from .parser import plain
 
 KNOWN = (*CHAT_SETTINGS, "overflow", "context")
 
@@ -27,7 +28,7 @@ def system(app: ChatApp, rest: str) -> None:
 
 def set_(app: ChatApp, rest: str) -> None:
     name, _, value = rest.partition(" ")
-    name = name.lstrip("-").replace("-", "_")
+    name = plain(name)
     name, value = spellings(KNOWN).get(name, name), value.strip()
     if not name:
         print(settings_view(app.chat), end="")

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from minigen.errors import MinigenError, SharedError, UsageError
+from minigen.errors import MinigenError, SharedError, UsageError, first_of
 
 from .parser import Parser
 from .progress import Bar, Busy
@@ -191,7 +191,7 @@ class Reading:
 def say_data(setup: Setup) -> None:
     left = setup.dataset.left_out
     if left:
-        names = ", ".join(str(path) for path in left[:3]) + (f" and {len(left) - 3} more" if len(left) > 3 else "")
+        names = first_of([str(path) for path in left], 3)
         print(f"minigen: warning: left out of the data: {names}", file=sys.stderr)
 
 

@@ -3,6 +3,10 @@
 Our own mistakes are asserts, never these.
 """
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+
 LONGEST = 6000  # characters of a message
 SHOWN = 80  # characters of a value in it
 
@@ -14,6 +18,17 @@ def shown(value: object, most: int = SHOWN) -> str:
     except (ValueError, RecursionError):  # a number of thousands of digits, lists a thousand deep
         return f"a {type(value).__name__} too large to show"
     return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
+def first_of(names: Sequence[str], most: int) -> str:
+    """The first names of a list, and how many more there are."""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
+
+
+def first_line(error: BaseException) -> str:
+    """What a library says of its fault, without what it adds in further lines; its kind where it says nothing."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 class MinigenError(Exception):

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 import re
 import shutil
 import socket
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from minigen.errors import MinigenError, UsageError
 
 POSIX = os.name == "posix"
+CHUNK = 2**20  # bytes read at a time
 NAMED = 100  # bytes of a name that a workspace repeats; file systems take 255 in all
 TRIES = 10  # to make a workspace, where others sweep at the same moment
 
@@ -66,19 +68,24 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def new_folder(folder: Path) -> Iterator[Path]:
+def new_folder(folder: Path, *, shared: bool = False) -> Iterator[Path]:
     """A folder to write into; it becomes `folder` when the block ends well, else it is removed.
 
-    Raises UsageError where there is something of that name, MinigenError where the disk refuses.
+    `shared`: other processes make the same folder, and what the fastest made stays. Otherwise raises UsageError where
+    there is something of that name. Raises MinigenError where the disk refuses.
     """
     try:
-        if folder.exists() or folder.is_symlink():
+        if not shared and (folder.exists() or folder.is_symlink()):
             raise UsageError(f"{folder} is there already: name another folder, or remove it")
         folder.parent.mkdir(parents=True, exist_ok=True)
         with workspace(folder) as beside:
             yield beside
             sync_all(beside)
-            os.rename(beside, folder)
+            try:
+                os.rename(beside, folder)
+            except OSError:
+                if not (shared and folder.is_dir()):
+                    raise
             sync_folder(folder.parent)
     except OSError as error:
         raise MinigenError(f"cannot write {folder}: {error.strerror or error}") from error
@@ -174,6 +181,20 @@ def dead(host: str, process: int) -> bool:
     except (OSError, OverflowError):  # another user's; no number of a process
         return False
     return False
+
+
+def hash_file(path: Path, kind: str = "sha256", begin: bytes = b"", read: Callable[[int], None] | None = None) -> str:
+    """The hash, in hexadecimal, of `begin` and then a file's bytes. `read` is told how many each piece has.
+
+    Raises OSError where it cannot be read.
+    """
+    digest = hashlib.new(kind, begin)
+    with path.open("rb") as file:
+        while data := file.read(CHUNK):
+            digest.update(data)
+            if read is not None:
+                read(len(data))
+    return digest.hexdigest()
 
 
 def sync_all(folder: Path) -> None:

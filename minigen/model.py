@@ -60,8 +60,8 @@ class Model:
     """A decoder or recurrent model on one backend; `load` makes it.
 
     `config` says what it is made of; `tokenizer` is None for a folder without one. `base` is the folder of an adapter's
-    model, which has what the adapter's own does not. `quant` is "q8", "mxfp4" or "mixed", say, for
-    quantized weights, else "".
+    model, which has what the adapter's own does not. `quant` is "q8", "mxfp4" or "mixed", say, for quantized
+    weights, else "".
     """
 
     def __init__(

@@ -111,6 +111,11 @@ def parse_toml(text: str) -> dict[str, Any]:
     return values
 
 
+def has_half_character(text: str) -> bool:
+    """Whether a text has half of a surrogate pair, which is no character and cannot be written as UTF-8."""
+    return any("\ud800" <= c <= "\udfff" for c in text)
+
+
 def is_id(text: str) -> bool:
     """Whether a text is a token's id: ASCII digits, and not thousands of them, at which `int` raises."""
     return text.isdecimal() and text.isascii() and len(text) <= 20

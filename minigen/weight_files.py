@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from minigen.errors import CheckpointError, shown
+from minigen.errors import CheckpointError, first_of, shown
 from minigen.reading import parse_object, read_bytes
 
 SINGLE = "model.safetensors"
@@ -70,8 +70,8 @@ def no_weights(names: Iterable[str], place: str) -> str:
 
 def some(names: list[str]) -> str:
     """The first names of a list, and how many more there are; in one line, whatever the files are called."""
-    first = [name if name.isprintable() and len(name) <= LONG_NAME else shown(name, LONG_NAME) for name in names[:4]]
-    return ", ".join(first) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+    harmless = [name if name.isprintable() and len(name) <= LONG_NAME else shown(name, LONG_NAME) for name in names]
+    return first_of(harmless, 4)
 
 
 def holds(names: list[str]) -> str:

@@ -25,7 +25,7 @@ import torch
 
 from minigen.backends.base import Array, Quantized
 from minigen.backends.torch_static import StaticOps
-from minigen.errors import UsageError
+from minigen.errors import UsageError, first_line
 
 TOKENS = 16  # new ones of a row: beyond, the GPU is busy for longer than the host
 KEYS = 256
@@ -201,7 +201,7 @@ class StaticSteps:
         try:
             step.capture(state, record, compiled, self)
         except RuntimeError as error:  # a driver, a debugger or a library that does not allow it
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            reason = first_line(error)
             log.warning("CUDA graphs do not work here (%s): decoding goes one operation after the other", reason)
             self.possible = False  # what failed is not tried again
             raise UnsupportedError(reason) from error

@@ -23,6 +23,7 @@ from minigen.errors import MinigenError, UsageError
 from minigen.generate import Row, Timing, set_limits
 from minigen.model import Model
 from minigen.options import Options
+from minigen.reading import has_half_character
 from minigen.sampling import SETTINGS
 from minigen.shared_text import SharedText
 from minigen.speculation import check_speculation
@@ -89,7 +90,7 @@ class Chat:
                 raise UsageError(f"{name} is no setting of a chat: {advice(name, CHAT_SETTINGS)}")
         merged = {name: value for name, value in (self.settings | settings).items() if value is not None}
         options = Options.of(**merged)
-        if any("\ud800" <= c <= "\udfff" for stop in options.stop for c in stop):
+        if any(map(has_half_character, options.stop)):
             raise UsageError("stop is not valid Unicode: it has half of a surrogate pair")
         if options.speculate is not None or self.draft is not None:
             check_speculation(self.model.runner, options, self.draft is not None)

@@ -6,6 +6,7 @@ import logging
 
 from minigen.chat.conversation import Conversation
 from minigen.chat.format import ChatFormat
+from minigen.errors import first_of
 
 SHOWN = 3  # messages that a warning names
 
@@ -28,6 +29,5 @@ class LeftOut:
             log.warning("the chat template leaves the system prompt out: the model does not see it")
         if spoken and "messages" not in self.told:
             self.told.add("messages")
-            more = f" and {len(spoken) - SHOWN} more" if len(spoken) > SHOWN else ""
-            names = ", ".join(spoken[:SHOWN]) + more
+            names = first_of(spoken, SHOWN)
             log.warning("the chat template leaves messages out, which the model does not see: %s", names)

@@ -16,7 +16,7 @@ from minigen.chat.engine import CHAT_SETTINGS, GUESSING
 from minigen.chat.window import POLICIES
 from minigen.errors import UsageError, shown
 from minigen.options import Options
-from minigen.reading import is_id
+from minigen.reading import has_half_character, is_id
 
 Check = Callable[[str, Any], Any]  # a field's name and its value to the value as it is used; raises FieldError
 MOST = 2**31  # tokens, ids and messages: what any file may count
@@ -44,7 +44,7 @@ def quoted(value: Any) -> str:
 def text(name: str, value: Any) -> str:
     if not isinstance(value, str):
         raise wrong(name, value, "a text")
-    if any("\ud800" <= c <= "\udfff" for c in value):
+    if has_half_character(value):
         raise FieldError(f"{name} is not valid Unicode: it has half of a surrogate pair")
     return value
 

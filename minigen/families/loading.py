@@ -12,7 +12,7 @@ from minigen.backends.base import Array, Backend, Quantized, Tree
 from minigen.backends.quantized import each
 from minigen.backends.recoding import as_floats, recode, scales_of
 from minigen.checkpoint import FLOAT_DTYPES, TensorInfo
-from minigen.errors import CheckpointError
+from minigen.errors import CheckpointError, first_of
 from minigen.families.adapters import Adapter, key_of
 from minigen.families.family import Architecture, Family
 from minigen.families.held import growth, held_on, held_packings
@@ -142,8 +142,7 @@ def matrices(entries: list[Entry], family: Family) -> dict[str, tuple[int, ...]]
 
 
 def listed(names: list[str]) -> str:
-    more = len(names) - SHOWN
-    return ", ".join(names[:SHOWN]) + (f" and {more} more" if more > 0 else "")
+    return first_of(names, SHOWN)
 
 
 def stored_dtype(tensors: Mapping[str, TensorInfo]) -> str:

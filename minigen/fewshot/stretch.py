@@ -18,10 +18,10 @@ from minigen.fewshot.source import short
 from minigen.scoring import Text
 from minigen.shared_text import common_length
 from minigen.tokenizer import Tokenizer
+from minigen.tokenizer.base import SEPARATOR
 
 Encode = Callable[[str], list[int]]
 
-SEPARATOR = "<|endoftext|>"  # what many tokenizers call the token between documents
 NO_PREFIX = "this model's tokenizer has no token that begins a text (bos) or ends one (eos)"
 
 

@@ -1,6 +1,5 @@
 """Whether a file that came over the network is the one that the hub has: its size, its hash, no pointer to another."""
 
-import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,9 +8,9 @@ from huggingface_hub import constants
 from huggingface_hub.hf_api import RepoSibling
 
 from minigen.errors import SourceError
+from minigen.files import hash_file
 
 POINTER = b"version https://git-lfs"  # how what Git keeps in place of a large file begins
-CHUNK = 2**20  # bytes read at a time
 
 
 @dataclass(frozen=True)
@@ -70,19 +69,11 @@ def find_fault(path: Path, stated: Stated) -> str | None:
         if file.read(len(POINTER)) == POINTER:
             return "it is a Git LFS pointer, not the file itself"
     if stated.sha256 is not None:
-        found = digest(path, "sha256")
+        found = hash_file(path)
         return None if found == stated.sha256 else f"its SHA-256 is {found}, not {stated.sha256}"
     if stated.git is not None:
-        found = digest(path, "sha1", b"blob %d\0" % size)
+        found = hash_file(path, "sha1", b"blob %d\0" % size)
         # A mirror may give the hash of the bytes alone.
-        right = stated.git in (found, digest(path, "sha1"))
+        right = stated.git == found or stated.git == hash_file(path, "sha1")
         return None if right else f"its Git hash is {found}, not {stated.git}"
     return None
-
-
-def digest(path: Path, kind: str, begin: bytes = b"") -> str:
-    hashed = hashlib.new(kind, begin)
-    with path.open("rb") as file:
-        while chunk := file.read(CHUNK):
-            hashed.update(chunk)
-    return hashed.hexdigest()

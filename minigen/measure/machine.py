@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from minigen.backends import physical_memory
 from minigen.backends.base import Backend
+from minigen.backends.cores import usable_cores
 from minigen.measure.costs import ITEMSIZE
 
 SIZES = {False: 1024, True: 8192}  # of the square matrices; by whether it is a GPU
@@ -59,7 +60,7 @@ def measure_bandwidth(ops: Backend, seconds: float = SECONDS) -> float:
     rates = [size / fastest(lambda: ops.sync(x.sum()), seconds / 3)]
     rates.append(size / fastest(lambda: ops.sync(ops.linear(vector, x)), seconds / 3))
     if not ops.accelerated:
-        rates.append(measure_numpy_bandwidth(values, ops.threads() or cores(), seconds / 3))
+        rates.append(measure_numpy_bandwidth(values, ops.threads() or usable_cores(), seconds / 3))
     return max(rates)
 
 
@@ -92,11 +93,12 @@ def describe(packages: Iterable[str], *, quiet: bool = False) -> dict[str, Any]:
 
     Warns where that shows a machine busy with other things, unless `quiet`.
     """
-    if not quiet and load() > BUSY * cores():
-        log.warning("the load average is %.2f on %d cores before the start: the machine is busy", load(), cores())
+    cores = usable_cores()
+    if not quiet and load() > BUSY * cores:
+        log.warning("the load average is %.2f on %d cores before the start: the machine is busy", load(), cores)
     return {
         "cpu": cpu_name(),
-        "cores": cores(),
+        "cores": cores,
         "memory_bytes": physical_memory(),
         "gpu": None,
         "cache_bytes": cache_size(),
@@ -108,11 +110,6 @@ def describe(packages: Iterable[str], *, quiet: bool = False) -> dict[str, Any]:
         "load_start": load(),
         "load_end": None,
     }
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def cpu_name() -> str:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from minigen.errors import TokenizerError
+from minigen.errors import TokenizerError, first_of
 from minigen.reading import load_json, read_bytes
 from minigen.tokenizer.base import Controls
 from minigen.tokenizer.special import AddedToken, added_tokens, listed_tokens, named_tokens, older_tokens
@@ -120,7 +120,7 @@ class Settings:
         where = self.place.parent
         if not lacking:
             return
-        log.warning("%s: %s: no such token in the vocabulary, so it counts as none", where, shortened(lacking))
+        log.warning("%s: %s: no such token in the vocabulary, so it counts as none", where, first_of(lacking, SHOWN))
         if "eos_token" in self.named and eos_id is None:
             log.warning("%s: no token is left that ends a text: an answer goes on to its limit", where)
 
@@ -128,7 +128,7 @@ class Settings:
         beyond = [f"bos_token_id is {i}" for i in self.bos_ids if bos_id is None]
         beyond += [f"eos_token_id is {i}" for i in self.eos_ids if eos_id is None]
         if beyond:
-            where, shown = self.place.parent, shortened(beyond)
+            where, shown = self.place.parent, first_of(beyond, SHOWN)
             log.warning("%s: %s and there are %d tokens, so it counts as none", where, shown, size)
 
 
@@ -160,12 +160,6 @@ def read_settings(folder: Path, config: Mapping[str, Any]) -> Settings:
         add_prefix_space=_flag(path, mine, "add_prefix_space"),
         legacy=mine.get("legacy") is True,
     )
-
-
-def shortened(parts: Sequence[str]) -> str:
-    """The first parts of a warning, and how many more there are."""
-    more = len(parts) - SHOWN
-    return ", ".join(parts[:SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 def _flag(path: Path, content: Mapping[str, Any], key: str) -> bool | None:

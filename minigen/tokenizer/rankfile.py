@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from minigen.errors import TokenizerError
-from minigen.tokenizer.base import Tokenizer
+from minigen.tokenizer.base import SEPARATOR, Tokenizer
 from minigen.tokenizer.bytelevel import (
     CL100K_PATTERN,
     GPT2_PATTERN,
@@ -23,7 +23,7 @@ from minigen.tokenizer.proof import BYTE_OF, UTF8_BYTES
 from minigen.tokenizer.special import MOST_IDS
 from minigen.tokenizer.tokenizer_json import from_tokenizer_json, read_vocab
 
-END = "<|endoftext|>"
+END = SEPARATOR
 _FIM = {"<|fim_prefix|>": 100258, "<|fim_middle|>": 100259, "<|fim_suffix|>": 100260}
 # A rank file does not say how a text is cut. These are known by the SHA-256 of their content.
 KNOWN: dict[str, tuple[str, dict[str, int]]] = {

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from minigen.errors import TokenizerError
+from minigen.errors import TokenizerError, first_of
 from minigen.tokenizer.base import Tokenizer
 from minigen.tokenizer.bytelevel import GPT2_PATTERN, PATTERNS, TiktokenTokenizer
-from minigen.tokenizer.files import Settings, log, shortened
+from minigen.tokenizer.files import SHOWN, Settings, log
 from minigen.tokenizer.huggingface import HuggingFaceTokenizer, dump
 from minigen.tokenizer.prefix_space import settle_prefix_space
 from minigen.tokenizer.proof import mergeable_ranks
@@ -131,7 +131,7 @@ def _all_added(
         tokens[name] = chosen.as_control() if special else chosen
         taken[token.id] = name
     if contradictions:
-        log.warning("%s contradicts the files beside it, and is taken: %s", path, shortened(contradictions))
+        log.warning("%s contradicts the files beside it, and is taken: %s", path, first_of(contradictions, SHOWN))
     ends = {settings.named.get("bos_token"), settings.named.get("eos_token")}
     names = dict.fromkeys(settings.texts)
     tokens |= {name: tokens[name].as_control() for name in names if name in tokens}

@@ -11,7 +11,6 @@ RUN/                       the best checkpoint's model files (the latest's while
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import logging
 import os
@@ -28,7 +27,7 @@ import numpy.typing as npt
 from minigen.checkpoint import read_file
 from minigen.errors import CheckpointError, MinigenError
 from minigen.families.saving import write_tensors
-from minigen.files import replacing, sync_all, sync_file, sync_folder, workspace
+from minigen.files import hash_file, replacing, sync_all, sync_file, sync_folder, workspace
 from minigen.reading import parse_object, read_bytes
 from minigen.training.exchange import POSITION, discard, exchange, place_of, settle
 
@@ -102,7 +101,7 @@ def save(
                 (beside / name).write_bytes(content)
             write_tensors(beside / weights, tensors, dtype, metadata)
             write_tensors(beside / STATE, state)
-            known = asdict(position) | {"hashes": {name: sha256(beside / name) for name in (weights, STATE)}}
+            known = asdict(position) | {"hashes": {name: hash_file(beside / name) for name in (weights, STATE)}}
             (beside / POSITION).write_text(json.dumps(known, indent=1) + "\n")
             sync_all(beside)
             exchange(beside, folder)
@@ -224,7 +223,7 @@ def read_position(folder: Path) -> Position:
         content.setdefault("teacher", "")  # a checkpoint may be older than teachers
         position = Position(**{field.name: content[field.name] for field in fields(Position)})
         position.check()
-        hashes = {name: sha256(folder / name) for name in position.hashes or {}}
+        hashes = {name: hash_file(folder / name) for name in position.hashes or {}}
     except OSError as error:
         raise CheckpointError(f"{folder}: cannot read {error.filename}: {error.strerror}") from error
     except (ValueError, KeyError, TypeError, AttributeError):
@@ -241,11 +240,3 @@ def read_state(folder: Path) -> dict[str, npt.NDArray[Any]]:
 
     read_file(folder / STATE)
     return {name: np.asarray(x) for name, x in load_file(folder / STATE).items()}
-
-
-def sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while data := file.read(2**20):
-            digest.update(data)
-    return digest.hexdigest()

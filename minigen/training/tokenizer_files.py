@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from minigen.errors import SourceError, UsageError
+from minigen.errors import SourceError, UsageError, first_line
 from minigen.files import new_folder
 from minigen.reading import at_home
 from minigen.training.chat_formats import chat_format
@@ -73,9 +73,8 @@ def fetch_gpt2(folder: Path) -> None:
         path = Path(hf_hub_download(GPT2, "tokenizer.json", library_name="minigen"))
         check_download(path, Stated(), GPT2)
     except Exception as error:  # each version of huggingface_hub lets another transport's errors through
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise SourceError(
-            f"cannot fetch the tokenizer of {GPT2} ({reason}): give a folder that has it for --tokenizer"
+            f"cannot fetch the tokenizer of {GPT2} ({first_line(error)}): give a folder that has it for --tokenizer"
         ) from error
     # The hub's own says in the model's config.json what ends a text, which is none of a new model's files.
     ends = dict.fromkeys(("bos_token", "eos_token", "unk_token"), END)

@@ -137,18 +137,18 @@ def test_what_is_cached_is_not_read_again(hub, monkeypatch):
 def test_an_interrupted_check_is_made_again(hub, monkeypatch):
     hub.add("org/name", FILES)
     hub.sent[SINGLE] = WRONG
-    true, digest = verify.digest, []
+    true, hashed = verify.hash_file, []
 
     def interrupt(*args):
-        digest.append(args)
-        if len(digest) > 4:  # two for each of the small files
+        hashed.append(args)
+        if len(hashed) > 2:  # one for each of the small files
             raise KeyboardInterrupt
         return true(*args)
 
-    monkeypatch.setattr(verify, "digest", interrupt)
+    monkeypatch.setattr(verify, "hash_file", interrupt)
     with pytest.raises(KeyboardInterrupt):
         resolve("org/name")
-    monkeypatch.setattr(verify, "digest", true)
+    monkeypatch.setattr(verify, "hash_file", true)
     hub.asked.clear()
     assert "its SHA-256 is" in refused()
     assert hub.fetched() == []  # it was here

@@ -16,7 +16,7 @@ import torch
 from minigen.backends.cores import physical_cores
 from minigen.backends.cpu.compiling import Compiler
 from minigen.backends.cpu.crew import Crew
-from minigen.errors import UsageError
+from minigen.errors import UsageError, first_line
 
 LARGE = 2**21  # bytes of a matrix that is worth the time that numba takes to start: smaller models stay in the cache
 WORK = 10**11  # operations that torch takes half a second for
@@ -102,7 +102,7 @@ class KernelStart:
             self.torch_texts |= self.texts
 
     def give_up(self, error: Exception) -> None:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         log.warning("numba does not work here (%s): decoding goes by torch alone, at half the speed", reason)
         self.possible = False
 

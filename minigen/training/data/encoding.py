@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from minigen.errors import MinigenError
-from minigen.files import workspace
+from minigen.files import new_folder, workspace
 from minigen.tokenizer import Tokenizer
 from minigen.training.data.answers import ChatRenderer
 from minigen.training.data.chats import ChatEncoder
 from minigen.training.data.documents import Chat, Part, Text, cut_at, read_parts
 from minigen.training.data.identity import data_key
-from minigen.training.data.shards import Shard, Writer, new_folder, open_shard
+from minigen.training.data.shards import Shard, Writer, open_shard
 from minigen.training.data.sources import DataError, Reader, file_digest
 
 Progress = Callable[[int, int], None]  # (bytes of the sources that were read, all of them)
@@ -48,7 +48,7 @@ def tokens_of(work: Preparation, files: Sequence[Path], cut: int | None) -> tupl
     if place.exists():
         log.warning("%s is damaged and is made again", place)
         discard(place)
-    with new_folder(place) as beside:
+    with new_folder(place, shared=True) as beside:
         writer = Writer(beside, work.tokenizer.vocab_size)
         try:
             encode_files(work, files, digests, cut, writer)

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -13,8 +10,6 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from minigen.errors import MinigenError
-from minigen.files import sync_all, sync_folder, workspace
 from minigen.reading import parse_object, read_bytes
 
 FORMAT = 1  # of the folder, and of how documents become tokens: a change of either is a new number
@@ -147,25 +142,3 @@ def open_shard(folder: Path, key: str) -> Shard | None:
     except (OSError, ValueError, KeyError, TypeError, OverflowError, EOFError):
         return None
     return Shard(about, ids, mask, index)
-
-
-@contextmanager
-def new_folder(folder: Path) -> Iterator[Path]:
-    """A folder to fill; it becomes `folder` when the block ends well, else it is removed.
-
-    Where another process was faster its folder stays, for it holds the same. Raises MinigenError where the disk
-    refuses.
-    """
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with workspace(folder) as beside:
-            yield beside
-            sync_all(beside)
-            try:
-                os.rename(beside, folder)
-            except OSError:
-                if not folder.is_dir():
-                    raise
-            sync_folder(folder.parent)
-    except OSError as error:
-        raise MinigenError(f"cannot write {folder}: {error.strerror or error}") from error

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from minigen.errors import MinigenError, UsageError, shown
+from minigen.files import hash_file
 
 ENDINGS = (".txt", ".md", ".jsonl")  # what is taken from a folder
 CHUNK = 2**20  # bytes read at a time
@@ -167,12 +168,7 @@ class Reader:
 
 def file_digest(path: Path, read: Read = lambda count: None) -> str:
     """SHA-256 of a file's bytes. Raises DataError where it cannot be read."""
-    digest = hashlib.sha256()
     try:
-        with path.open("rb") as file:
-            while data := file.read(CHUNK):
-                digest.update(data)
-                read(len(data))
+        return hash_file(path, read=read)
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
-    return digest.hexdigest()

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from minigen.errors import MinigenError, UsageError
+from minigen.files import new_folder
 from minigen.tokenizer import Tokenizer
 from minigen.training.data.cutting import END
 from minigen.training.data.dataset import Sources
@@ -19,7 +20,6 @@ from minigen.training.data.documents import Chat, read_files
 from minigen.training.data.encoding import Progress
 from minigen.training.data.identity import open_tokenizer
 from minigen.training.data.learning import learn_bpe
-from minigen.training.data.shards import new_folder
 from minigen.training.data.sources import find_files
 
 KINDS = ("bpe", "char", "bytes")
@@ -140,7 +140,7 @@ def _texts(
 def save(out: Path, contents: dict[str, Any]) -> None:
     """Writes JSON files as a new folder, whole or not at all."""
     try:
-        with new_folder(out) as beside:
+        with new_folder(out, shared=True) as beside:
             for name, content in contents.items():
                 path = beside / name
                 path.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
