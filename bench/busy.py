@@ -1,11 +1,13 @@
 """A busy machine: tokens per second beside programs that keep the cores busy, against one thread alone there.
 
-    python bench/busy.py [MODEL] [--shape smollm2-135m] [--loops 0 1 2 4] [--rounds 5] [--spinning]
+    python bench/busy.py [MODEL] [--shape smollm2-135m] [--loops 0 1 2 4] [--rounds 5] [--waits passive 20000 active]
 
-Each contestant has a process of its own, and they take turns. `--spinning` adds one whose threads look for work in a
-loop while they wait, as OpenMP has them do where nothing is said; `minigen` commands let them sleep. What counts is the
-last column: how many times as fast all threads are as one, beside the same programs. Reading is a prompt of 128
-tokens, decoding 16 tokens after it, training steps of 8 rows of 64 tokens of a small model (`--train-shape`).
+Each contestant has a process of its own, and they take turns. `--waits` adds contestants whose threads wait for one
+another in other ways than those of `minigen` commands: "passive" (they sleep at once), "active" (they look for work in
+a loop, for as long as it takes) or so many turns of that loop before they sleep (GOMP_SPINCOUNT). The column "/ one
+thread" says how many times as fast minigen with all threads is as with one, beside the same programs. Reading is a
+prompt of 128 tokens, decoding 16 tokens after it, training steps of 8 rows of 64 tokens of a small model
+(`--train-shape`).
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from contextlib import ExitStack, contextmanager
 from statistics import median
 from typing import Any
 
-import minigen.cli.entry  # noqa: F401  (has threads wait as the command does)
+from minigen.cli.entry import WAITING  # has threads wait as the command does
 from minigen.cli.tables import WIDE, render
 from minigen.measure.machine import describe
 from minigen.measure.plan import Case, Subject, model_of, shape_of
@@ -28,7 +30,8 @@ from minigen.measure.training import TrainedSubject
 from minigen.measure.worker import Worker
 
 READ, DECODE, TRAIN = Case("pp", 128), Case("tg", 16, 128), Case("train", 64, batch=8)
-WAITING = "OMP_WAIT_POLICY"
+
+Contestants = dict[str, Worker]
 
 
 @contextmanager
@@ -45,13 +48,16 @@ def busy(loops: int) -> Iterator[None]:
 
 
 @contextmanager
-def environment(name: str, value: str) -> Iterator[None]:
-    before = os.environ[name]
-    os.environ[name] = value
+def waiting(how: str) -> Iterator[None]:
+    """The processes that begin meanwhile wait in this way."""
+    name = "GOMP_SPINCOUNT" if how.isdecimal() else "OMP_WAIT_POLICY"
+    before = {variable: os.environ.pop(variable, None) for variable in (*WAITING, "OMP_WAIT_POLICY")}
+    os.environ[name] = how
     try:
         yield
     finally:
-        os.environ[name] = before
+        del os.environ[name]
+        os.environ.update({variable: value for variable, value in before.items() if value is not None})
 
 
 def start(stack: ExitStack, kind: type[Subject], fields: dict[str, Any], threads: int | None) -> Worker:
@@ -62,15 +68,15 @@ def start(stack: ExitStack, kind: type[Subject], fields: dict[str, Any], threads
     return worker
 
 
-def contestants(stack: ExitStack, kind: type[Subject], fields: dict[str, Any], spinning: bool) -> dict[str, Worker]:
-    found = {"one thread": start(stack, kind, fields, 1), "minigen": start(stack, kind, fields, None)}
-    if spinning:
-        with environment(WAITING, "active"):
-            found["spinning"] = start(stack, kind, fields, None)
-    return found
+def contestants(stack: ExitStack, kind: type[Subject], fields: dict[str, Any], waits: Sequence[str]) -> Contestants:
+    started = {"one thread": start(stack, kind, fields, 1), "minigen": start(stack, kind, fields, None)}
+    for how in waits:
+        with waiting(how):
+            started[how] = start(stack, kind, fields, None)
+    return started
 
 
-def rates(workers: dict[str, Worker], case: Case, rounds: int) -> dict[str, float]:
+def rates(workers: Contestants, case: Case, rounds: int) -> dict[str, float]:
     """Tokens per second of each, the median of the rounds."""
     samples: dict[str, list[float]] = {name: [] for name in workers}
     for _ in range(rounds):
@@ -86,14 +92,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--train-shape", default="stories-3m")
     parser.add_argument("--loops", type=int, nargs="+", default=[0, 1, 2, 4], metavar="N")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--spinning", action="store_true")
+    parser.add_argument("--waits", nargs="*", default=[], metavar="HOW")
     args = parser.parse_args(argv)
     about = describe(["torch"])
     model = shape_of(args.shape) if args.model is None else model_of(args.model)
     rows: list[list[str]] = []
     with ExitStack() as stack:
-        reading = contestants(stack, Subject, model, args.spinning)
-        training = contestants(stack, TrainedSubject, shape_of(args.train_shape), args.spinning)
+        reading = contestants(stack, Subject, model, args.waits)
+        training = contestants(stack, TrainedSubject, shape_of(args.train_shape), args.waits)
         tests = [(READ, reading), (DECODE, reading), (TRAIN, training)]
         for case, workers in tests:
             rates(workers, case, 2)  # the first runs, which start the kernels
@@ -104,7 +110,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 ratio = found["minigen"] / found["one thread"]
                 rows.append([str(loops), case.name, *(f"{rate:.1f}" for rate in found.values()), f"{ratio:.2f}"])
     print(f"{about['cpu']}, {about['cores']} cores; {model['model']}, float32; training: {args.train_shape} shape")
-    print(render(["programs beside", "test", *reading, "minigen / one thread"], rows, WIDE, terminal=False))
+    print(render(["programs beside", "test", *reading, "/ one thread"], rows, WIDE, terminal=False))
     return 0
 
 

@@ -3,12 +3,15 @@
 import os
 import signal
 
-# Before torch is loaded: a thread that has nothing to do sleeps. One that looks for work in a loop, as is the default
-# of the libraries of OpenMP, holds a core that another thread needs as soon as other programs run too: then everything
-# takes ten times as long. On a quiet machine sleeping costs little, or on some virtual ones a fifth of the speed.
-WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")  # any of them set: the user decides
-if not any(name in os.environ for name in WAITING):
-    os.environ["OMP_WAIT_POLICY"] = "passive"
+# Before torch is loaded: how long a thread looks for work in a loop before it sleeps. The default of the libraries of
+# OpenMP is long: it holds a core that another thread needs as soon as other programs run too, and then everything takes
+# up to ten times as long. To sleep at once costs up to half of the speed, for waking takes time (bench/results/busy.md).
+WAITING = {
+    "GOMP_SPINCOUNT": "5000",  # turns of GNU's loop: 0.1 to 0.3 ms, by the processor
+    "KMP_BLOCKTIME": "1",  # milliseconds of LLVM's, which macOS has
+}
+if not any(name in os.environ for name in (*WAITING, "OMP_WAIT_POLICY")):  # any of them set: the user decides
+    os.environ.update(WAITING)
 
 LISTENS = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # not where it is to be ignored
 if LISTENS:
