@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -190,13 +191,15 @@ def teacher_line(s: Setup) -> str:
 
 def evaluation_line(e: Evaluation, width: int | None = None) -> str:
     """All that a validation found; in so many columns what fits, the most telling first."""
+    positions = [loss for loss in e.positions if not math.isnan(loss)]  # rows of answers begin with a question
+    ends = f"by position {positions[0]:.2f}…{positions[-1]:.2f}" if len(positions) > 1 else ""
     parts = [
         (9, f"step {e.step}"),
         (8, f"valid {e.loss:.4f}"),
         (3, f"perplexity {e.perplexity:.4g}"),
         (5, f"{e.bits_per_byte:.4f} bits/byte"),
         (4, f"train {e.train_loss:.4f} (gap {e.gap:+.4f})"),
-        (1, f"by position {e.positions[0]:.2f}…{e.positions[-1]:.2f}"),
+        (1, ends),
         (7, "best" if e.best else ""),
     ]
     parts = [part for part in parts if part[1]]

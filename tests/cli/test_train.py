@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import pty
 import re
@@ -209,6 +210,17 @@ def test_a_validation_in_few_columns() -> None:
     assert display.evaluation_line(found, 100) == f"{whole}  best"
     assert display.evaluation_line(found, 45) == "step 250  valid 1.5000  best"
     assert display.evaluation_line(found, 10) == "step 250  valid 1.5000"
+
+
+def test_a_validation_says_nothing_of_positions_that_no_target_has() -> None:
+    """Where answers alone are learned, the questions before them have none."""
+    display = import_module("minigen.cli.train_display")
+    nan = math.nan
+    found = Evaluation(250, 1.5, 2.25, 1.4, (nan, nan, 1.75, 1.5, nan, 1.25, nan, nan), "", best=False)
+    assert display.evaluation_line(found).endswith("  by position 1.75…1.25")
+    found = Evaluation(250, 1.5, 2.25, 1.4, (nan, nan, nan, 1.5, nan, nan, nan, nan), "", best=False)
+    assert "position" not in display.evaluation_line(found)
+    assert "nan" not in display.evaluation_line(found)
 
 
 @pytest.mark.parametrize("columns", [28, 100])
