@@ -5,7 +5,8 @@ import signal
 
 # Before torch is loaded: how long a thread looks for work in a loop before it sleeps. The default of the libraries of
 # OpenMP is long: it holds a core that another thread needs as soon as other programs run too, and then everything takes
-# up to ten times as long. To sleep at once costs up to half of the speed, for waking takes time (bench/results/busy.md).
+# up to ten times as long. To sleep at once costs up to half of the speed, for waking takes time: see
+# bench/results/busy.md.
 WAITING = {
     "GOMP_SPINCOUNT": "5000",  # turns of GNU's loop: 0.1 to 0.3 ms, by the processor
     "KMP_BLOCKTIME": "1",  # milliseconds of LLVM's, which macOS has
