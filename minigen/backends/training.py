@@ -127,15 +127,20 @@ def get_training(
     dropout: float = 0.0,
     compile: bool = False,  # noqa: A002  (what both frameworks call it)
     teacher: SoftTargets | None = None,
+    deterministic: bool = True,
 ) -> Training:
-    """A Training on the device and in the dtype of `ops`, from float32 weights by path."""
+    """A Training on the device and in the dtype of `ops`, from float32 weights by path.
+
+    `deterministic`: on a GPU too the same settings give the same bytes, in every run on the same machine; a CPU's are
+    the same in any case.
+    """
     training: Training
     if ops.name == "torch":
         from minigen.backends.torch_training import TorchTraining
 
-        training = TorchTraining(ops, forward, leaves, params, optimizer, dropout, compile, teacher)
+        training = TorchTraining(ops, forward, leaves, params, optimizer, dropout, compile, teacher, deterministic)
     else:
         from minigen.backends.mlx_training import MLXTraining
 
-        training = MLXTraining(ops, forward, leaves, params, optimizer, dropout, compile, teacher)
+        training = MLXTraining(ops, forward, leaves, params, optimizer, dropout, compile, teacher, deterministic)
     return training
