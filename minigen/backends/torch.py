@@ -40,6 +40,10 @@ class TorchBackend:
 
     def __init__(self, device: str | None = None, threads: int | None = None) -> None:
         wanted = ("cuda" if torch.cuda.is_available() else "cpu") if device is None else device
+        if wanted.startswith("mps"):
+            # It computes attention wrong in 16 bits, without a word, in most releases that there are: pytorch#174861
+            # (memory of other arrays in it, up to 2.10), #195910 (causal attention that sees the future).
+            raise BackendError(f"torch's device {wanted!r} is not used: on Apple silicon take --backend mlx")
         torch_numbers.prepare()
         try:
             kind = torch.device(wanted).type

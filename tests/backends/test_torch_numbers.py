@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from minigen.backends import get_backend
-from minigen.errors import MinigenError
+from minigen.errors import BackendError, MinigenError
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 
@@ -291,6 +291,12 @@ def test_tf32_is_told(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.Monk
         "float32 products are TF32 here, as torch.set_float32_matmul_precision",
         "float32 products are TF32 here, as TORCH_ALLOW_TF32_CUBLAS_OVERRIDE=1",
     ]
+
+
+@pytest.mark.parametrize("device", ["mps", "mps:0"])
+def test_metal_by_torch_is_refused(device: str) -> None:
+    with pytest.raises(BackendError, match="take --backend mlx"):
+        get_backend("torch", device)
 
 
 @pytest.mark.parametrize("asked", [None, ":16:8"])
