@@ -13,23 +13,16 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
-from minigen.backends import (
-    check_memory,
-    peak_rss,
-    physical_memory,
-    torch_numbers,
-    torch_quantized,
-    torch_recurrence,
-)
+from minigen.backends import check_memory, peak_rss, physical_memory, torch_quantized
 from minigen.backends.base import Array, Quantized, Tree, plain, rotate_halves, write_arrays
 from minigen.backends.quantized import Held, arrays_of
 from minigen.backends.torch_cpu import Kernels
 from minigen.backends.torch_files import LazyFile
-from minigen.backends.torch_numbers import full_float32
+from minigen.backends.torch_numbers import prepare
+from minigen.backends.torch_recurrence import run_prompt
 from minigen.errors import BackendError
 
 PART = 2**22  # numbers that are summed at a time
-PROMPT = 8  # steps of a recurrent layer that a GPU makes in one call, at least
 
 
 class TorchBackend:
@@ -40,11 +33,7 @@ class TorchBackend:
 
     def __init__(self, device: str | None = None, threads: int | None = None) -> None:
         wanted = ("cuda" if torch.cuda.is_available() else "cpu") if device is None else device
-        if wanted.startswith("mps"):
-            # It computes attention wrong in 16 bits, without a word, in most releases that there are: pytorch#174861
-            # (memory of other arrays in it, up to 2.10), #195910 (causal attention that sees the future).
-            raise BackendError(f"torch's device {wanted!r} is not used: on Apple silicon take --backend mlx")
-        torch_numbers.prepare()
+        prepare(wanted)
         try:
             kind = torch.device(wanted).type
             torch.zeros(1, device=wanted).tolist()  # fails on "meta", which holds no numbers
@@ -204,13 +193,7 @@ class TorchBackend:
         return x
 
     def recurrence(self, cell: str, p: Any, x: Array, state: tuple[Array, ...]) -> Any:
-        # A prompt, whose steps would be thousands of launches. In 16 bits it would round otherwise than single steps.
-        launches = self.device.startswith("cuda") and x.shape[1] >= PROMPT
-        whole = not any(isinstance(weight, Quantized) for weight in p.values())
-        if not (launches and whole and self.dtype == "float32"):
-            return None
-        with full_float32():
-            return torch_recurrence.run(cell, p, x, state)
+        return run_prompt(self, cell, p, x, state)
 
     # -- state --------------------------------------------------------------------------------------------------------
     def write(self, buffer: Held, new: Array, position: int) -> Held:

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from minigen.errors import MinigenError
+from minigen.errors import BackendError, MinigenError
 
 # What cuBLAS wants for sums in one order. torch looks at it when it makes the first product, and never again.
 WORKSPACE, ORDERED = "CUBLAS_WORKSPACE_CONFIG", (":4096:8", ":16:8")
@@ -23,8 +23,15 @@ TF32 = "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE"  # which some containers set
 log = logging.getLogger("minigen")
 
 
-def prepare() -> None:
-    """What must be known before the first product on a GPU; what the user has set stays."""
+def prepare(device: str) -> None:
+    """Before torch is first asked for a device. What the user has set in the environment stays.
+
+    Raises BackendError for a device that torch computes wrong on.
+    """
+    if device.startswith("mps"):
+        # In 16 bits its attention is wrong, without a word, in most releases that there are: pytorch#174861 (memory of
+        # other arrays in it, up to 2.10), pytorch#195910 (causal attention that sees the future).
+        raise BackendError(f"torch's device {device!r} is not used: on Apple silicon take --backend mlx")
     os.environ.setdefault(WORKSPACE, ORDERED[0])
 
 
@@ -39,6 +46,11 @@ def product_settings() -> list[Any]:
 def tf32_products() -> bool:
     """Whether matrix products in float32 are made of factors that are rounded to TF32, 10 bits."""
     return bool(torch.backends.cuda.matmul.fp32_precision == "tf32")
+
+
+def has_bfloat16(device: str) -> bool:
+    """Whether a GPU multiplies bfloat16 itself: from NVIDIA's compute capability 8.0 on."""
+    return bool(torch.cuda.get_device_capability(device) >= (8, 0))
 
 
 def warn_of_tf32() -> None:

@@ -6,10 +6,11 @@ from typing import Any
 
 import torch
 
-from minigen.backends.base import Array
-from minigen.backends.torch_numbers import quiet_copies
+from minigen.backends.base import Array, Backend, Quantized
+from minigen.backends.torch_numbers import full_float32, quiet_copies
 
 KERNELS: dict[str, Any] = {"lstm": torch.lstm, "gru": torch.gru, "rnn": torch.rnn_tanh}
+PROMPT = 8  # steps that a GPU makes in one call, at least
 NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 
@@ -24,6 +25,19 @@ def run(cell: str, p: Any, x: Array, state: tuple[Array, ...]) -> tuple[Array, t
         # biases, one layer, no dropout within, training, one direction, batch first
         y, *after = KERNELS[cell](x, hidden, weights, True, 1, 0.0, True, False, True)
     return y, tuple(h[0] for h in after)
+
+
+def run_prompt(ops: Backend, cell: str, p: Any, x: Array, state: tuple[Array, ...]) -> Any:
+    """As `run` for a prompt in float32 on a GPU, whose steps would be thousands of launches; None for anything else.
+
+    In 16 bits one call rounds otherwise than single steps do, and so would go on with another text.
+    """
+    launches = ops.device.startswith("cuda") and x.shape[1] >= PROMPT
+    quantized = any(isinstance(weight, Quantized) for weight in p.values())
+    if not launches or quantized or ops.dtype != "float32":
+        return None
+    with full_float32():
+        return run(cell, p, x, state)
 
 
 def in_one_piece(weights: list[Array]) -> list[Array]:
