@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -53,10 +54,11 @@ def hint() -> str | None:
 def kernels() -> str:
     """Of decoding on a CPU, by numba."""
     try:
-        if not start.wanted():
-            return f"off ({start.VARIABLE}=0)"
+        start.wanted()
     except UsageError as error:
         return str(error)
+    if os.environ.get(start.VARIABLE) == "0":
+        return f"off ({start.VARIABLE}=0)"
     if find_spec("numba") is None:
         return 'not there: pip install "minigen[fast]"'
     return "compiled" if is_compiled() else "compiled at the first use"

@@ -163,7 +163,7 @@ class TorchTraining:
         To a GPU from pinned memory: from any other the host would wait for all that it has asked of the device.
         """
         kind = torch.int64 if x.dtype.kind in "iu" else self.flat.dtype
-        own = torch.from_numpy(x).to(kind)
+        own = torch.from_numpy(np.array(x)).to(kind)  # a copy: others may be read-only
         if not self.ops.device.startswith("cuda"):
             return own.to(self.ops.device)
         return own.pin_memory().to(self.ops.device, non_blocking=True)
