@@ -126,9 +126,10 @@ def write_nowhere() -> None:
 
 def dispatch(argv: list[str]) -> int:
     """Parses the words and runs the command that they name."""
-    if "--version" in argv and "--verbose" in argv:
-        argv = ["doctor", *(word for word in argv if word not in ("--version", "--verbose"))]
     command = next((word for word in argv if not word.startswith("-")), None)
+    if command is None and {"--version", "--verbose"} <= set(argv):
+        command = "doctor"
+        argv = [command, *(word for word in argv if word not in ("--version", "--verbose"))]
     args = build_parser(command).parse_args(argv)
     code: int = args.run(args)
     return code

@@ -11,12 +11,10 @@ import mlx.core as mx
 def facts() -> dict[str, Any]:
     """JSON: its GPU, and how float32 products are made."""
     gpu = mx.is_available(mx.Device(mx.gpu))
-    told = os.environ.get("MLX_ENABLE_TF32")
+    full = not gpu or os.environ.get("MLX_ENABLE_TF32") == "0"
     return {
         "gpus": [describe()] if gpu else [],
-        "float32_products": "float32"
-        if not gpu or told == "0"
-        else "TF32 where the GPU has it (MLX_ENABLE_TF32=0: not)",
+        "float32_products": "float32" if full else "TF32 where the GPU has it (MLX_ENABLE_TF32=0: not)",
     }
 
 

@@ -31,7 +31,9 @@ def prepare(device: str) -> None:
     if device.startswith("mps"):
         # In 16 bits its attention is wrong, without a word, in most releases that there are: pytorch#174861 (memory of
         # other arrays in it, up to 2.10), pytorch#195910 (causal attention that sees the future).
-        raise BackendError(f"torch's device {device!r} is not used: on Apple silicon take --backend mlx")
+        raise BackendError(
+            f"torch's device {device!r} is not used: on Apple silicon take --backend mlx, or --device cpu"
+        )
     os.environ.setdefault(WORKSPACE, ORDERED[0])
 
 

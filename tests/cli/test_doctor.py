@@ -64,6 +64,12 @@ def test_for_programs(run_cli: Run, machine: dict[str, Any]) -> None:
     assert run_cli("--verbose", "--version", "--json") == (0, out, "")
 
 
+def test_with_a_command_it_is_a_mistake(run_cli: Run) -> None:
+    code, out, err = run_cli("score", "a.txt", "--version", "--verbose")
+    assert (code, out) == (2, "")
+    assert err.startswith("minigen: unrecognized arguments: --version --verbose")
+
+
 def test_the_version_alone_is_short(run_cli: Run) -> None:
     code, out, err = run_cli("--version")
     assert (code, out.count("\n"), err) == (0, 1, "")
