@@ -95,7 +95,7 @@ def add_arguments(parser: Parser) -> None:
     bench_training.add_arguments(parser)
     group = parser.add_argument_group("where it runs")
     group.add_argument("--backend", type=names(*BACKENDS), default=["auto"], metavar="NAME,...", help="torch, mlx")
-    group.add_argument("--device", help="cuda, cuda:1, mps, cpu (torch); gpu, cpu (mlx)")
+    group.add_argument("--device", help="cuda, cuda:1, cpu (torch); gpu, cpu (mlx)")
     group.add_argument(
         "--dtype", type=names(*DTYPES), default=[None], metavar="NAME,...",
         help=f"{', '.join(DTYPES)} (default: float32 on a CPU, the checkpoint's own on a GPU)",

@@ -28,6 +28,7 @@ COMMANDS = {
     "convert": "write a model in another dtype, quantized, or with a LoRA adapter merged in",
     "bench": "tokens a second, against what the machine could do",
     "tokenizer": "make a tokenizer from texts, for a model of one's own",
+    "doctor": "what this machine has, and what holds on it",
 }
 
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # what a disk says that takes no more
@@ -126,6 +127,9 @@ def write_nowhere() -> None:
 def dispatch(argv: list[str]) -> int:
     """Parses the words and runs the command that they name."""
     command = next((word for word in argv if not word.startswith("-")), None)
+    if command is None and {"--version", "--verbose"} <= set(argv):
+        command = "doctor"
+        argv = [command, *(word for word in argv if word not in ("--version", "--verbose"))]
     args = build_parser(command).parse_args(argv)
     code: int = args.run(args)
     return code

@@ -29,7 +29,7 @@ def add_model_arguments(parser: Parser, *, positional: bool = True) -> None:
         choices=("auto", "torch", "mlx"),
         help="auto: mlx on Apple silicon, else torch, else whichever is installed",
     )
-    group.add_argument("--device", help="cuda, cuda:1, mps, cpu (torch); gpu, cpu (mlx)")
+    group.add_argument("--device", help="cuda, cuda:1, cpu (torch); gpu, cpu (mlx)")
     group.add_argument("--dtype", choices=DTYPES, help="default: float32 on a CPU, the checkpoint's own on a GPU")
     group.add_argument(
         "--quant", choices=QUANTS, help="hold the weights in 8 or 4 bits; mixed: 4, the embedding and the head in 8"

@@ -69,6 +69,10 @@ class Display:
         )
         if c.teacher.model:
             self.say(teacher_line(s))
+        from minigen.backends.training import faster_dtype
+
+        if faster := faster_dtype(s.ops):
+            self.say(f"float32 products are made in full, without TF32: --dtype {faster} is faster on this GPU")
         if about.start:
             self.say(f"going on from step {about.start}")
 

@@ -80,6 +80,10 @@ def get_backend(
             f'{name} is installed but does not import ({error}): pip install "minigen[{name}]"'
         ) from error
     backend.dtype = dtype or (stored if backend.accelerated else "float32")
+    if name == "torch" and backend.device.startswith("cuda") and backend.dtype == "float32":
+        from minigen.backends.torch_numbers import warn_of_tf32
+
+        warn_of_tf32()
     return backend
 
 

@@ -111,6 +111,7 @@ def check_backend(group: Group, name: str) -> str:
 def first_line(error: Exception) -> str:
     """What went wrong, without the place in the framework's source and its advice."""
     line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    line = re.sub(r"^NCCL error in: \S+:\d+, ", "NCCL: ", line).partition(" (run with NCCL_DEBUG")[0]
     return re.sub(r"^\[\S+:\d+\] ", "", line).split(". ")[0]
 
 

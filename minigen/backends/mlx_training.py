@@ -11,7 +11,7 @@ import mlx.optimizers as optim
 import numpy as np
 import numpy.typing as npt
 
-from minigen.backends.base import Array, Backend
+from minigen.backends.base import Array, Backend, Quantized
 from minigen.backends.group import Group
 from minigen.backends.mlx import MLXBackend
 from minigen.backends.training import Floats, Forward, Ids, Leaf, Optimizer, SoftTargets
@@ -23,10 +23,16 @@ Flat = dict[str, Array]
 class TrainingOps(MLXBackend):
     """The backend that a Training computes with. `key` is set for each batch; each site takes its own from it."""
 
-    def __init__(self, ops: Any, rate: float) -> None:
+    def __init__(self, ops: Any, rate: float, ordered: bool = False) -> None:
         self.device, self.accelerated, self.dtype = ops.device, ops.accelerated, ops.dtype
-        self.rate = rate
+        self.rate, self.ordered = rate, ordered
         self.key: Array = None
+
+    def embedding(self, ids: Array, weight: Array | Quantized) -> Array:
+        """As the backend's. With `ordered`, on the CPU: a GPU adds the gradients of a row in any order."""
+        if self.ordered and not isinstance(weight, Quantized):
+            return mx.take(weight, ids, axis=0, stream=mx.cpu)
+        return super().embedding(ids, weight)
 
     def dropout(self, x: Array) -> Array:
         if not self.rate:
@@ -47,9 +53,11 @@ class MLXTraining:
         dropout: float,
         compiled: bool,
         teacher: SoftTargets | None = None,
+        deterministic: bool = True,
     ) -> None:
         self.teacher = teacher
-        self.ops, self.plain, self.forward = TrainingOps(ops, dropout), TrainingOps(ops, 0.0), forward
+        ordered = deterministic and ops.accelerated
+        self.ops, self.plain, self.forward = TrainingOps(ops, dropout, ordered), TrainingOps(ops, 0.0), forward
         self.leaves, self.optimizer = {leaf.path: leaf for leaf in leaves}, optimizer
         self.dtype = getattr(mx, ops.dtype)
         self.params: Flat = {leaf.path: mx.array(params[leaf.path]) for leaf in leaves}

@@ -18,6 +18,8 @@ from minigen.backends.base import Array, Quantized, Tree, plain, rotate_halves, 
 from minigen.backends.quantized import Held, arrays_of
 from minigen.backends.torch_cpu import Kernels
 from minigen.backends.torch_files import LazyFile
+from minigen.backends.torch_numbers import prepare
+from minigen.backends.torch_recurrence import run_prompt
 from minigen.errors import BackendError
 
 PART = 2**22  # numbers that are summed at a time
@@ -31,6 +33,7 @@ class TorchBackend:
 
     def __init__(self, device: str | None = None, threads: int | None = None) -> None:
         wanted = ("cuda" if torch.cuda.is_available() else "cpu") if device is None else device
+        prepare(wanted)
         try:
             kind = torch.device(wanted).type
             torch.zeros(1, device=wanted).tolist()  # fails on "meta", which holds no numbers
@@ -190,7 +193,7 @@ class TorchBackend:
         return x
 
     def recurrence(self, cell: str, p: Any, x: Array, state: tuple[Array, ...]) -> Any:
-        return None
+        return run_prompt(self, cell, p, x, state)
 
     # -- state --------------------------------------------------------------------------------------------------------
     def write(self, buffer: Held, new: Array, position: int) -> Held:

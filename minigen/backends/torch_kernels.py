@@ -11,6 +11,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from minigen.backends import torch_recurrence
 from minigen.backends.base import Array
 from minigen.backends.cores import physical_cores
 from minigen.backends.torch import TorchBackend
@@ -88,13 +89,7 @@ class TrainingOps(TorchBackend):
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]  # it would unroll the kernel into its steps
     def recurrence(self, cell: str, p: Any, x: Array, state: tuple[Array, ...]) -> Any:
-        weights = [p["weight_ih"], p["weight_hh"], p["bias_ih"], p["bias_hh"]]
-        before = [h[None] for h in state]
-        kernel: Any = {"lstm": torch.lstm, "gru": torch.gru, "rnn": torch.rnn_tanh}[cell]
-        hidden: Any = before if cell == "lstm" else before[0]
-        # biases, one layer, no dropout within, training, one direction, batch first
-        y, *after = kernel(x, hidden, weights, True, 1, 0.0, True, False, True)
-        return y, tuple(h[0] for h in after)
+        return torch_recurrence.run(cell, p, x, state)
 
 
 def keep_memory() -> None:

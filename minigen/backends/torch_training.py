@@ -6,6 +6,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -17,6 +18,7 @@ from minigen.backends.base import Array, Backend, Tree
 from minigen.backends.group import Group
 from minigen.backends.torch import TorchBackend
 from minigen.backends.torch_kernels import TrainingOps, keep_memory, use_cores
+from minigen.backends.torch_numbers import training_numbers
 from minigen.backends.training import Floats, Forward, Ids, Leaf, Optimizer, SoftTargets
 from minigen.tree import unflatten
 
@@ -58,7 +60,9 @@ class TorchTraining:
         dropout: float,
         compiled: bool,
         teacher: SoftTargets | None = None,
+        deterministic: bool = True,
     ) -> None:
+        self.numbers = partial(training_numbers, ops.device, deterministic)
         self.ops, self.plain = TrainingOps(ops, dropout, compiled), TrainingOps(ops, 0.0, False)
         self.teacher, self.teacher_ops = teacher, TrainingOps(ops, 0.0, compiled)
         self.optimizer, self.forward = optimizer, forward
@@ -128,9 +132,9 @@ class TorchTraining:
 
     def add_gradients(self, ids: Ids, targets: Ids, weights: Floats, total: float, seed: int) -> Callable[[], float]:
         values = [x.requires_grad_() for x in self.views(self.flat.detach().to(self.dtype))]
-        with self.seeded(seed):
-            shares = torch.from_numpy(weights / np.float32(total)).to(self.flat)
-            loss = self.loss(values, self.ops.asarray(ids), self.ops.asarray(targets), shares)
+        batch = [self.send(x) for x in (ids, targets, weights / np.float32(total))]
+        with self.numbers(), self.seeded(seed):
+            loss = self.loss(values, *batch)
             gradients = torch.autograd.grad(loss, values)
         for part, gradient in zip(self.parts, gradients, strict=True):
             if self.fresh:
@@ -146,15 +150,30 @@ class TorchTraining:
         if not self.ops.rate:
             yield
             return
-        with torch.random.fork_rng([self.ops.device] if self.ops.accelerated else []):
+        device = torch.device(self.ops.device)
+        # The kind of device is named: torch would take one of another kind for a number of a CUDA device.
+        kept = {"devices": [device], "device_type": device.type} if self.ops.accelerated else {"devices": []}
+        with torch.random.fork_rng(**kept):
             torch.manual_seed(seed)
             yield
+
+    def send(self, x: npt.NDArray[Any]) -> Array:
+        """A part of a batch on the device: whole numbers as indices, others in the type of the master weights.
+
+        To a GPU from pinned memory: from any other the host would wait for all that it has asked of the device.
+        """
+        kind = torch.int64 if x.dtype.kind in "iu" else self.flat.dtype
+        own = torch.from_numpy(np.array(x)).to(kind)  # a copy: others may be read-only
+        if not self.ops.device.startswith("cuda"):
+            return own.to(self.ops.device)
+        return own.pin_memory().to(self.ops.device, non_blocking=True)
 
     def all_reduce(self, group: Group) -> None:
         group.sum(self.gradient)
 
     def norm(self) -> float:
-        return float(torch.linalg.vector_norm(self.gradient))
+        with self.numbers():
+            return float(torch.linalg.vector_norm(self.gradient))
 
     def update(self, lr: float, norm: float) -> None:
         clip = self.optimizer.clip
@@ -163,7 +182,8 @@ class TorchTraining:
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = lr
-            optimizer.step()
+            with self.numbers():
+                optimizer.step()
         self.updates += 1
         if self.average is not None:
             self.average.lerp_(self.flat, 1 - self.optimizer.average_decay(self.updates))
@@ -175,8 +195,9 @@ class TorchTraining:
     @torch.inference_mode()  # type: ignore[untyped-decorator]
     def losses(self, ids: Ids, targets: Ids, averaged: bool) -> Floats:
         flat = self.flat if self.average is None or not averaged else self.average
-        logits = self.forward(self.plain, self.tree(self.views(flat.to(self.dtype))), self.ops.asarray(ids))
-        found = nats(logits, self.ops.asarray(targets))
+        with self.numbers():
+            logits = self.forward(self.plain, self.tree(self.views(flat.to(self.dtype))), self.send(ids))
+            found = nats(logits, self.send(targets))
         return np.asarray(found.cpu().numpy(), np.float32)
 
     # -- what is kept -------------------------------------------------------------------------------------------------

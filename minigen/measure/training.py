@@ -37,6 +37,7 @@ class TrainedSubject(Subject):
     optimizer: Optimizer = field(default_factory=Optimizer)
     dropout: float = 0.0
     compile: bool = False
+    deterministic: bool = True
 
     def session(self) -> Session:
         return TrainingSession(self)
@@ -54,6 +55,7 @@ class TrainingSession(Session):
         s, architecture = self.subject, self.subject.architecture()
         params = initialise(architecture.shapes(), SEED)
         settings: dict[str, Any] = {"dropout": s.dropout, "seed": SEED, "compile": s.compile}
+        settings["deterministic"] = s.deterministic
         self.trainer = Trainer(self.ops, architecture, params, s.optimizer, **settings)
 
     def step(self, batch: Batch) -> None:
@@ -94,7 +96,8 @@ def recipe_of(name: str) -> tuple[dict[str, Any], Config]:
     o = config.optimizer
     fields: dict[str, Any] = {"model": f"{name} recipe", "config": hub, "folder": None, "stored": config.run.dtype}
     fields |= {"optimizer": Optimizer(o.optimizer, o.betas, o.eps, o.weight_decay, o.clip, o.ema)}
-    return fields | {"dropout": config.model.dropout, "compile": config.run.compile}, config
+    fields |= {"compile": config.run.compile, "deterministic": config.run.deterministic}
+    return fields | {"dropout": config.model.dropout}, config
 
 
 def vocabulary_of(config: Config) -> int:

@@ -134,13 +134,16 @@ class RunConfig:
     sample_tokens: int = setting(80, "tokens of the sample that each validation writes; 0: none", least=0, free=True)
     prompt: str = setting("", "what the sample begins with (default: as a document does)", free=True)
     backend: str = setting("auto", "as in generate", choices=("auto", "torch", "mlx"))
-    device: str = setting("", "cuda, cuda:1, mps, cpu (torch); gpu, cpu (mlx)")
+    device: str = setting("", "cuda, cuda:1, cpu (torch); gpu, cpu (mlx)")
     threads: int = setting(0, "of the CPU to compute with (torch); 0: one on each core", least=0)
     processes: int = setting(
         0, "processes that train together, as torchrun or mlx.launch starts them; 0: all that they start", least=0
     )
     dtype: str = setting("float32", "bfloat16: mixed precision with float32 weights", choices=("float32", "bfloat16"))
     compile: bool = setting(False, "compile the step")
+    deterministic: bool = setting(
+        True, "the same bytes in every run and after a resume, on a GPU too, where that costs some speed"
+    )
     save_dtype: str = setting("float32", "of the saved weights", choices=("float32", "bfloat16"))
     tensorboard: bool = setting(False, "write for TensorBoard too, into the run's folder", free=True)
     wandb: str = setting("", "a Weights & Biases project to report to", free=True)

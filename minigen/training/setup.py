@@ -91,7 +91,7 @@ class Setup:
         o, c = self.config.optimizer, self.config
         asked = Optimizer(o.optimizer, o.betas, o.eps, o.weight_decay, o.clip, o.ema)
         settings: dict[str, Any] = {"dropout": c.model.dropout, "seed": c.run.seed, "compile": c.run.compile}
-        settings |= {"group": self.group, "teacher": self.soft}
+        settings |= {"group": self.group, "teacher": self.soft, "deterministic": c.run.deterministic}
         params = self.initial() if params is None else params
         return Trainer(self.ops, self.lora or self.architecture, params, optimizer or asked, **settings | changes)
 

@@ -52,6 +52,7 @@ class Trainer:
         compile: bool = False,  # noqa: A002  (the flag's name on the command line)
         group: Group = ALONE,
         teacher: SoftTargets | None = None,
+        deterministic: bool = True,
     ) -> None:
         check(ops, optimizer, dropout)
         self.seed, self.group = seed, group
@@ -60,7 +61,8 @@ class Trainer:
         assert {path: x.shape for path, x in flat.items()} == {path: tuple(p.shape) for path, p in shapes.items()}
         leaves = [describe(path, param, optimizer.name == "muon") for path, param in shapes.items()]
         with self.advice():
-            self.training = get_training(ops, architecture.forward, leaves, flat, optimizer, dropout, compile, teacher)
+            settings = (optimizer, dropout, compile, teacher, deterministic)
+            self.training = get_training(ops, architecture.forward, leaves, flat, *settings)
 
     def step(self, batches: Sequence[Batch], lr: float, number: int) -> Step:
         """One update by the mean gradient of all batches, each weighted token counted alike.
@@ -113,7 +115,7 @@ class Trainer:
         return self.training.state()
 
     def restore(self, state: Mapping[str, npt.NDArray[Any]]) -> None:
-        """Goes on from `state` of a trainer with the same settings: exactly, bit for bit on a CPU.
+        """Goes on from `state` of a trainer with the same settings: exactly, bit for bit, where `deterministic`.
 
         Raises MinigenError for the state of another model, optimizer or backend.
         """

@@ -103,6 +103,60 @@ def test_dropout(ops: Backend) -> None:
         assert abs((y == 0).mean() - 0.25) < 0.04
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("compiled", [False, True])
+def test_embeddings_in_order_have_the_same_bits(dtype: str, compiled: bool) -> None:
+    """What a training on Metal takes for its embeddings, on the CPU: row for row the same sums, for ids that repeat."""
+    mx = pytest.importorskip("mlx.core")
+    from minigen.backends.mlx_training import TrainingOps
+
+    ops = get_backend("mlx", "cpu", dtype)
+    rng = np.random.default_rng(0)
+    ids, weight = ops.asarray(rng.integers(0, 7, (5, 40))), ops.asarray(rng.standard_normal((9, 16)))
+    spread = ops.asarray(rng.standard_normal((5, 40, 16)))
+    found = []
+    for ordered in (False, True):
+        own = TrainingOps(ops, 0.0, ordered)
+
+        def loss(weight: Any, own: Any = own) -> Any:
+            y = own.embedding(ids, weight)
+            return (y * spread).sum(), y
+
+        gradients = mx.value_and_grad(loss)
+        (_, y), gradient = (mx.compile(gradients) if compiled else gradients)(weight)
+        found.append([ops.numpy(x) for x in (y, gradient)])
+    assert all(np.array_equal(one, other) for one, other in zip(*found, strict=True))
+
+
+@pytest.mark.parametrize(("accelerated", "deterministic"), [(True, True), (True, False), (False, True)])
+def test_embeddings_are_in_order_on_metal_alone(
+    monkeypatch: pytest.MonkeyPatch, accelerated: bool, deterministic: bool
+) -> None:
+    """A pretended GPU: its embedding is asked of the CPU's stream where training is to be deterministic."""
+    mx = pytest.importorskip("mlx.core")
+    from minigen.families import HubConfig, find_family
+    from minigen.training.batch import Batch
+    from minigen.training.trainer import Optimizer, Trainer
+
+    streams: list[Any] = []
+    take = mx.take
+
+    def watching(x: Any, ids: Any, **how: Any) -> Any:
+        streams.append(how.get("stream"))
+        return take(x, ids, **how)
+
+    monkeypatch.setattr(mx, "take", watching)
+    config = {"model_type": "gru_lm", "vocab_size": 11, "embedding_size": 6, "hidden_size": 6, "num_layers": 1}
+    architecture = find_family(config).build(HubConfig(config))
+    ops: Any = get_backend("mlx", "cpu", "float32")
+    monkeypatch.setattr(ops, "accelerated", accelerated)
+    params = initialise(architecture.shapes(), seed=1)
+    trainer = Trainer(ops, architecture, params, Optimizer(), deterministic=deterministic)
+    ids = np.arange(12).reshape(2, 6) % 11
+    trainer.step([Batch(ids, ids, np.ones((2, 6), np.float32))], 1e-3, 0)
+    assert streams == ([mx.cpu] if accelerated and deterministic else [])
+
+
 def test_step_form_is_linear_in_time() -> None:
     """Indexing a time step costs a gradient of all steps: the graph must hold none of those."""
     torch = pytest.importorskip("torch")

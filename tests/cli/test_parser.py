@@ -43,7 +43,7 @@ def parse(*words: str) -> argparse.Namespace:
 # -- the table --
 def test_every_spelling_is_of_one_flag() -> None:
     commands = parsers()
-    assert len(commands) == 10
+    assert len(commands) == 11
     met: set[str] = set()
     for prog, parser in commands.items():
         assert not parser.allow_abbrev

@@ -233,6 +233,8 @@ def test_who_started_this(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, backe
     assert (
         first_line(RuntimeError("[/a/b.cc:12] Reset by peer [1.2.3.4]:5. This is\nlong")) == "Reset by peer [1.2.3.4]:5"
     )
+    said = "NCCL error in: /a/NCCLUtils.cpp:94, remote process exited (run with NCCL_DEBUG=INFO for details), NCCL 2\n"
+    assert first_line(RuntimeError(said)) == "NCCL: remote process exited"
 
 
 def test_a_ring_that_hangs(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
@@ -251,7 +253,7 @@ def test_a_gpu_for_each(monkeypatch: pytest.MonkeyPatch) -> None:
     torch = pytest.importorskip("torch")
     module = import_module("minigen.backends.torch_group")
     group = module.TorchGroup.__new__(module.TorchGroup)
-    group.rank, group.size, group.local, group.cuda = 1, 2, 1, False
+    group.rank, group.size, group.gpu, group.cuda = 1, 2, 1, False
     assert group.place(None) == group.place("cpu") == "cpu"
     with pytest.raises(UsageError, match=r"^device is cuda:0, which 2 processes cannot share: choose cpu, or cuda"):
         group.place("cuda:0")
@@ -260,6 +262,8 @@ def test_a_gpu_for_each(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "set_device", used.append)
     assert group.place(None) == group.place("cuda") == "cuda:1"
     assert used == [1, 1]
-    group.local = 2
-    with pytest.raises(BackendError, match=r"has no GPU of its own: this machine has 2; start as many"):
+    group.gpu = 0  # the one that this process is shown
+    assert group.place(None) == "cuda:0"
+    group.gpu = None
+    with pytest.raises(BackendError, match=r"has no GPU of its own: it sees 2, which others have; start as many"):
         group.place(None)

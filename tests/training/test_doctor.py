@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -127,3 +128,14 @@ def test_an_error_is_a_finding(new: New, tmp_path: Path, monkeypatch: pytest.Mon
     found = {check.name: check for check in doctor.checks(new(), tmp_path / "run")}
     assert found["accumulation"].found == "out of memory in a training step: lower the batch size"
     assert found["nothing sees the future"].passed
+
+
+@pytest.mark.parametrize(
+    ("place", "deterministic", "exact"), [("cpu", False, True), ("cuda:0", True, True), ("cuda:0", False, False)]
+)
+def test_a_resume_is_exact_where_training_is_deterministic(
+    new: New, tmp_path: Path, place: str, deterministic: bool, exact: bool
+) -> None:
+    setup = new(deterministic=deterministic)
+    elsewhere = replace(setup, ops=SimpleNamespace(device=place, dtype="float32"))  # type: ignore[arg-type]
+    assert doctor.Examination(elsewhere, tmp_path).exact is exact
