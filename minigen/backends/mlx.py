@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -18,6 +19,8 @@ from minigen.backends.base import Array, Quantized, Tree, plain, rotate_halves, 
 from minigen.backends.mlx_files import HandedOver
 from minigen.backends.quantized import GROUPS, Held, arrays_of, each
 from minigen.errors import BackendError
+
+VARIABLE = "MINIGEN_MLX_DEVICE"  # the device where none is given: MLX has no CUDA_VISIBLE_DEVICES
 
 
 def gelu_tanh(x: Array) -> Array:
@@ -51,7 +54,8 @@ class MLXBackend:
     used: str | None = None  # MLX computes on its default device, of which a process has one
 
     def __init__(self, device: str | None = None) -> None:
-        self.device = device or str(mx.default_device().type).rsplit(".", 1)[-1]
+        usual = str(mx.default_device().type).rsplit(".", 1)[-1]
+        self.device = device or os.environ.get(VARIABLE) or usual
         if self.device not in ("cpu", "gpu"):
             raise BackendError(f"mlx has no device {self.device!r}: choose cpu or gpu")
         if not mx.is_available(mx.Device(getattr(mx, self.device))):

@@ -60,5 +60,5 @@ def test_unknown_names(backend: str) -> None:
 
 def test_default_dtype(backend: str) -> None:
     ops = get_backend(backend, "cpu", stored="bfloat16")
-    assert ops.dtype == "float32"
+    assert ops.dtype == ("bfloat16" if ops.accelerated else "float32")
     assert get_backend(backend, "cpu", "bfloat16").dtype == "bfloat16"
