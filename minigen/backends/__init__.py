@@ -93,11 +93,15 @@ def check_threads(threads: int | None, backend: str) -> None:
         raise UsageError(f"threads is {threads}: it must be from 1 to {usable_cores()}, the processors of this machine")
 
 
-def check_memory(wanted: int, memory: int) -> None:
-    """Raises BackendError, before anything is allocated, for more bytes than the device has."""
+def check_memory(wanted: int, memory: int, how: str = "at once") -> None:
+    """Raises BackendError, before anything is allocated, for more bytes than the device has.
+
+    `how` tells the limit: of all arrays together, or "in one array".
+    """
     if wanted > memory:
+        most = "has" if how == "at once" else "takes"
         raise BackendError(
-            f"this needs {wanted / 2**30:.1f} GiB at once, and the device has {memory / 2**30:.1f} GiB: "
+            f"this needs {wanted / 2**30:.1f} GiB {how}, and the device {most} {memory / 2**30:.1f} GiB: "
             "ask for fewer tokens, samples or prompts"
         )
 

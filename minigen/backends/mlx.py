@@ -47,6 +47,13 @@ def filling(group: int) -> int:
     return next(size for size in GROUPS if size >= group) - group
 
 
+def device_info() -> dict[str, str | int]:
+    """What the default device says of itself."""
+    ask = getattr(mx, "device_info", None) or mx.metal.device_info  # the older name
+    found: dict[str, str | int] = ask()
+    return found
+
+
 class MLXBackend:
     name = "mlx"
     asynchronous = False
@@ -92,7 +99,11 @@ class MLXBackend:
 
     def zeros(self, shape: Sequence[int], dtype: str | None = None) -> Array:
         kind = getattr(mx, dtype or self.dtype)
-        check_memory(math.prod(shape) * kind.size, self.total_memory())
+        wanted = math.prod(shape) * kind.size
+        check_memory(wanted, self.total_memory())
+        largest = self.accelerated and device_info().get("max_buffer_length")  # of Metal
+        if largest:
+            check_memory(wanted, int(largest), "in one array")
         return mx.zeros(tuple(shape), dtype=kind)
 
     def astype(self, x: Array, dtype: str) -> Array:
@@ -238,12 +249,14 @@ class MLXBackend:
         return int(mx.get_peak_memory()) if self.accelerated else peak_rss()
 
     def total_memory(self) -> int:
-        return physical_memory()  # which the GPU of Apple silicon shares
+        # On Apple silicon what the system lets a GPU hold of the memory that both share.
+        info = device_info() if self.accelerated else {}
+        own = info.get("max_recommended_working_set_size") or info.get("total_memory")
+        return int(own or physical_memory())
 
     def threads(self) -> int | None:
         # One runs its operations, and the BLAS in its wheels for Linux has no more; Apple's does not say.
         return 1 if sys.platform == "linux" and not self.accelerated else None
 
     def device_name(self) -> str | None:
-        info = getattr(mx, "device_info", None) or mx.metal.device_info  # the older name
-        return str(info()["device_name"]) if self.accelerated else None
+        return str(device_info()["device_name"]) if self.accelerated else None
