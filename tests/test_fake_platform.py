@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from importlib.util import find_spec
 
 import pytest
@@ -56,3 +59,28 @@ def test_memory_is_what_metal_lets_a_gpu_hold() -> None:
     sizes = [(2, 64)] * 8  # each array fits, and all of them together do not
     with pytest.raises(BackendError, match=r"^this needs 1.2 GiB at once, and the device has 1.0 GiB: ask for fewer"):
         KVCache.empty(ops, sizes, 1, 160000)
+
+
+@needs_mlx
+@pytest.mark.parametrize(("told", "counts"), [(None, "0"), ("1", "1"), ("0", "0")])
+@pytest.mark.parametrize("module", ["model", "cli.generate", "backends.mlx_group"])
+def test_products_of_float32_are_not_shortened(module: str, told: str | None, counts: str) -> None:
+    """By the library and the command, before MLX is imported, unless the user has set it."""
+    code = f"""
+import os, sys
+
+class Importing:
+    def find_spec(self, name, *rest):
+        if name == "mlx.core":
+            print(os.environ["MLX_ENABLE_TF32"])
+            sys.exit()
+
+sys.meta_path.insert(0, Importing())
+import minigen.{module}
+from minigen.backends import get_backend
+get_backend("mlx")
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "MLX_ENABLE_TF32"}
+    environment |= {} if told is None else {"MLX_ENABLE_TF32": told}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert (done.stdout, done.stderr) == (f"{counts}\n", "")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -16,11 +15,10 @@ import numpy.typing as npt
 
 from minigen.backends import check_memory, peak_rss, physical_memory
 from minigen.backends.base import Array, Quantized, Tree, plain, rotate_halves, turn, write_arrays
+from minigen.backends.mlx_device import choose_device, device_info, gpu_memory, largest_array
 from minigen.backends.mlx_files import HandedOver
 from minigen.backends.quantized import GROUPS, Held, arrays_of, each
 from minigen.errors import BackendError
-
-VARIABLE = "MINIGEN_MLX_DEVICE"  # the device where none is given: MLX has no CUDA_VISIBLE_DEVICES
 
 
 def gelu_tanh(x: Array) -> Array:
@@ -47,13 +45,6 @@ def filling(group: int) -> int:
     return next(size for size in GROUPS if size >= group) - group
 
 
-def device_info() -> dict[str, str | int]:
-    """What the default device says of itself."""
-    ask = getattr(mx, "device_info", None) or mx.metal.device_info  # the older name
-    found: dict[str, str | int] = ask()
-    return found
-
-
 class MLXBackend:
     name = "mlx"
     asynchronous = False
@@ -61,12 +52,7 @@ class MLXBackend:
     used: str | None = None  # MLX computes on its default device, of which a process has one
 
     def __init__(self, device: str | None = None) -> None:
-        usual = str(mx.default_device().type).rsplit(".", 1)[-1]
-        self.device = device or os.environ.get(VARIABLE) or usual
-        if self.device not in ("cpu", "gpu"):
-            raise BackendError(f"mlx has no device {self.device!r}: choose cpu or gpu")
-        if not mx.is_available(mx.Device(getattr(mx, self.device))):
-            raise BackendError(f"mlx cannot use the device {self.device!r} on this machine: choose cpu")
+        self.device = choose_device(device)
         if MLXBackend.used not in (None, self.device):
             raise BackendError(
                 f"mlx already runs on {MLXBackend.used} here: a process has one device for all its models"
@@ -101,9 +87,8 @@ class MLXBackend:
         kind = getattr(mx, dtype or self.dtype)
         wanted = math.prod(shape) * kind.size
         check_memory(wanted, self.total_memory())
-        largest = self.accelerated and device_info().get("max_buffer_length")  # of Metal
-        if largest:
-            check_memory(wanted, int(largest), "in one array")
+        if self.accelerated:
+            check_memory(wanted, largest_array(), "in one array")
         return mx.zeros(tuple(shape), dtype=kind)
 
     def astype(self, x: Array, dtype: str) -> Array:
@@ -249,10 +234,7 @@ class MLXBackend:
         return int(mx.get_peak_memory()) if self.accelerated else peak_rss()
 
     def total_memory(self) -> int:
-        # On Apple silicon what the system lets a GPU hold of the memory that both share.
-        info = device_info() if self.accelerated else {}
-        own = info.get("max_recommended_working_set_size") or info.get("total_memory")
-        return int(own or physical_memory())
+        return gpu_memory() if self.accelerated else physical_memory()
 
     def threads(self) -> int | None:
         # One runs its operations, and the BLAS in its wheels for Linux has no more; Apple's does not say.
