@@ -12,6 +12,7 @@ import torch
 import torch.distributed as dist
 
 from minigen.backends.base import Array
+from minigen.backends.faults import out_of_memory
 from minigen.backends.group import GRADIENTS, NUMBERS, lost
 from minigen.errors import BackendError, MinigenError, UsageError
 
@@ -61,6 +62,6 @@ class TorchGroup:
         try:
             yield
         except RuntimeError as error:
-            if isinstance(error, torch.OutOfMemoryError):
+            if out_of_memory(error):
                 raise
             raise MinigenError(lost(self, error)) from error

@@ -113,10 +113,6 @@ class Training(Protocol):
 
     def restore(self, state: Mapping[str, npt.NDArray[Any]]) -> None: ...
 
-    def out_of_memory(self, error: Exception) -> bool:
-        """Whether this is what the framework says when memory is short."""
-        ...
-
 
 def get_training(
     ops: Backend,
