@@ -84,3 +84,65 @@ get_backend("mlx")
     environment |= {} if told is None else {"MLX_ENABLE_TF32": told}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
     assert (done.stdout, done.stderr) == (f"{counts}\n", "")
+
+
+# What comes first is what a real Mac has of its own; then the platform claims to be one.
+ON_A_MAC = """
+import logging, os, sys, threading
+import llvmlite.binding, numba, torch
+from minigen.backends import get_backend
+sys.platform = "darwin"
+logging.basicConfig(format="%(message)s", stream=sys.stdout)
+kernels = get_backend("torch", "cpu", "float32").kernels
+"""
+KERNELS_AT_ONCE = """
+kernels.start()
+torch.manual_seed(0)
+x, large, small = torch.randn(1, 9, 256), torch.randn(2048, 256), torch.randn(32, 256)
+heads = torch.randn(1, 4, 33, 64)
+
+def compute():
+    return [kernels.linear(x, large, None), kernels.linear(x, small, None), kernels.activate("SILU", x),
+            kernels.attention(heads, heads, heads, 1.0, "causal")]
+
+def work():
+    for _ in range(100):
+        wrong.extend(not torch.equal(a, b) for a, b in zip(compute(), first))
+
+first, wrong = compute(), []
+threads = [threading.Thread(target=work) for _ in range(3)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+print(numba.threading_layer(), kernels.started, len(wrong), any(wrong))
+"""
+WITHOUT_A_LIBRARY = """
+sys.modules["numba.np.ufunc.omppool"] = None  # importing it fails, as where libomp.dylib is not found
+kernels.start()
+print(kernels.started, kernels.possible)
+"""
+
+
+def run_on_a_mac(program: str, **environment: str) -> str:
+    pytest.importorskip("numba", reason="numba is not installed")
+    pytest.importorskip("torch", reason="torch is not installed")
+    told = os.environ | {"NUMBA_NUM_THREADS": "2", "OMP_NUM_THREADS": "2"} | environment
+    command = [sys.executable, "-c", ON_A_MAC + program]
+    done = subprocess.run(command, capture_output=True, text=True, env=told)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_kernels_on_a_mac_want_no_library_and_are_called_one_by_one() -> None:
+    """numba's own layer of threads ends the process where two threads of Python call it."""
+    said = run_on_a_mac(KERNELS_AT_ONCE).splitlines()  # which may begin with how busy the machine is
+    assert said[-1] == "workqueue True 1200 False"
+
+
+def test_without_a_library_of_threads_torch_goes_alone() -> None:
+    said = run_on_a_mac(WITHOUT_A_LIBRARY, NUMBA_THREADING_LAYER="omp")
+    assert said == (
+        "numba does not work here (No threading layer could be loaded.): decoding goes by torch alone, at half the "
+        "speed\nFalse False\n"
+    )

@@ -154,7 +154,7 @@ class Kernels(KernelStart):
     def share(self, size: int, key: Hashable, kernel: Callable[[int], None]) -> None:
         """Calls a kernel with a number of threads: one where there is less to do than is worth a second one."""
         if size < SHARED:
-            kernel(1)
+            self.crew.run_alone(kernel)
         else:
             self.crew.run(key, kernel)
 

@@ -15,7 +15,7 @@ import torch
 
 from minigen.backends.cores import physical_cores
 from minigen.backends.cpu.compiling import Compiler
-from minigen.backends.cpu.crew import Crew
+from minigen.backends.cpu.crew import ALONE, Crew
 from minigen.errors import UsageError, first_line
 
 LARGE = 2**21  # bytes of a matrix that is worth the time that numba takes to start: smaller models stay in the cache
@@ -127,9 +127,10 @@ class KernelStart:
 
         given = torch.get_num_threads()
         most = min(self.threads or min(given, physical_cores()), numba.config.NUMBA_NUM_THREADS)
-        numba.set_num_threads(most)
+        numba.set_num_threads(most)  # starts its threads, or fails where their library is missing
         torch.set_num_threads(given)  # where both use one OpenMP library, numba's start has set another
-        self.crew = Crew(most, numba.set_num_threads)
+        guard = ALONE if numba.threading_layer() == "workqueue" else None
+        self.crew = Crew(most, numba.set_num_threads, guard=guard)
         return cpu
 
     def count(self, operations: int) -> None:
