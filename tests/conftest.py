@@ -24,6 +24,7 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 # MLX computes on the CPU unless its GPU is asked for. What names no device takes the same one:
 # commands, and models that are loaded here or in processes of their own.
 os.environ["MINIGEN_MLX_DEVICE"] = os.environ.get("MINIGEN_TEST_MLX_DEVICE", "cpu")
+os.environ.setdefault("MINIGEN_KERNELS", "1")  # all of them, also where prompts are left to torch
 if find_spec("torch"):
     import torch
 

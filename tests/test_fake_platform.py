@@ -146,3 +146,32 @@ def test_without_a_library_of_threads_torch_goes_alone() -> None:
         "numba does not work here (No threading layer could be loaded.): decoding goes by torch alone, at half the "
         "speed\nFalse False\n"
     )
+
+
+@pytest.mark.parametrize(("system", "said", "prompts"), [
+    ("darwin", None, False), ("linux", None, True), ("darwin", "1", True), ("linux", "steps", False),
+])  # fmt: skip
+def test_prompts_are_left_to_torch_on_a_mac(
+    monkeypatch: pytest.MonkeyPatch, system: str, said: str | None, prompts: bool
+) -> None:
+    """Products of more rows than a step has, and their attention; all else is for the kernels."""
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    pytest.importorskip("numba", reason="numba is not installed")
+    monkeypatch.setattr(sys, "platform", system)
+    if said is None:
+        monkeypatch.delenv("MINIGEN_KERNELS")
+    else:
+        monkeypatch.setenv("MINIGEN_KERNELS", said)
+    ops = get_backend("torch", "cpu", "float32")
+    kernels = ops.kernels  # type: ignore[attr-defined]
+    monkeypatch.undo()  # numba starts as it does here
+    kernels.start()
+    assert kernels.started
+    for T, wanted in ((1, True), (64, True), (65, prompts)):
+        x, weight, heads = torch.ones(1, T, 64), torch.ones(32, 64), torch.ones(1, 2, T, 32)
+        assert (kernels.linear(x, weight, None) is not None) == wanted
+        assert (kernels.attention(heads, heads, heads, 1.0, "causal") is not None) == wanted
+        packed = ops.quantize(torch.randn(32, 64), 8, 32)
+        found = kernels.linear(x, packed, None)  # unpacked for torch's products where those are wanted
+        assert torch.allclose(found, x @ ops.dequantize(packed).T, atol=1e-4)
+        assert kernels.activate("SILU", x) is not None
