@@ -44,13 +44,23 @@ def choose_backend(name: str = "auto") -> str:
         for backend in ("mlx", "torch") if apple else ("torch", "mlx"):
             if backend in installed:
                 return backend
-        raise BackendError(
-            'no array framework is installed: pip install "minigen[torch]" (CUDA, CPU) '
-            'or "minigen[mlx]" (Apple silicon, CPU)'
-        )
+        both = 'pip install "minigen[torch]" (CUDA, CPU) or "minigen[mlx]" (Apple silicon, CPU)'
+        raise BackendError(f"no array framework is installed: {not_for_this_python() or both}")
     if name not in installed:
-        raise BackendError(f'{name} is not installed: pip install "minigen[{name}]"')
+        one = f'pip install "minigen[{name}]"'
+        raise BackendError(f"{name} is not installed: {not_for_this_python() or one}")
     return name
+
+
+def not_for_this_python() -> str | None:
+    """What to do on a Mac whose Python is not for Apple silicon; None elsewhere."""
+    processor, mac = platform.machine(), sys.platform == "darwin"
+    if not mac or processor == "arm64":
+        return None
+    return (
+        f"this Python is for {processor}, and neither torch nor mlx is built for that on a Mac any more: on Apple "
+        "silicon take a Python for arm64 (this one runs under Rosetta), an Intel Mac has none"
+    )
 
 
 def get_backend(
