@@ -1,4 +1,4 @@
-"""A Mac that is not there: what minigen asks a platform for, answered as Apple silicon answers.
+"""Devices that are not there: what minigen asks a platform for, answered as they would answer.
 
 As a pytest plugin (`pytest -p tests.fake_platform`) it claims a GPU of MLX for the whole run. The
 arithmetic stays on the CPU.
@@ -44,6 +44,33 @@ def pretend_mac(replace: Replace = setattr, processor: str = "arm64") -> None:
     """Python says that it runs on a Mac."""
     replace(sys, "platform", "darwin")
     replace(platform, "machine", lambda: processor)
+
+
+def pretend_cuda(replace: Replace = setattr) -> None:
+    """Torch takes the steps of a GPU on the CPU: at positions on the device, asked for ahead. They
+    are not captured."""
+    from minigen.backends.torch import TorchBackend
+    from minigen.backends.torch_graphs import StaticSteps
+
+    make = TorchBackend.__init__
+
+    def make_static(self: TorchBackend, device: str | None = None, threads: int | None = None) -> None:
+        make(self, device, threads)
+        self.asynchronous, self.static = True, StaticSteps(self)
+
+    replace(TorchBackend, "__init__", make_static)
+
+
+def pretend(kind: str) -> None:
+    """The device of a kind, "cuda" or "mac", for as long as this process lives. How fast it is is
+    not measured: on a CPU the sizes for a GPU would take minutes."""
+    from minigen.measure import machine
+
+    machine.measure_peak = lambda ops: 1e12
+    if kind == "cuda":
+        pretend_cuda()
+    else:
+        pretend_metal()
 
 
 def pytest_configure(config: Any) -> None:
