@@ -85,7 +85,7 @@ class Pasted:
 
 
 def bindings(pasted: Callable[[], Pasted]) -> KeyBindings:
-    """Enter sends unless a triple quote is open; Alt-Enter is a new line; what is pasted is text."""
+    """Enter sends unless a triple quote is open; Alt-Enter and Esc Enter are a new line; what is pasted is text."""
     keys = KeyBindings()
 
     @keys.add("enter")
@@ -165,6 +165,8 @@ class LinePrompt:
             reserve_space_for_menu=4,
             style=Style.from_dict({"bottom-toolbar": "noreverse dim"}),
         )
+        # Esc waits for Enter, however slowly it is typed. Its type lacks the None of its documentation.
+        session.app.timeoutlen = None  # type: ignore[assignment]
         session.default_buffer.on_text_changed += self.emptied
         return session.prompt("> ", default=text, handle_sigint=False)
 

@@ -37,7 +37,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[str
 def help_view(commands: Mapping[str, tuple[str, str, Any]]) -> str:
     rows = [[f"/{name} {arguments}".rstrip(), text] for name, (arguments, text, _) in commands.items()]
     keys = [
-        ["Alt-Enter", "a new line in the message"],
+        ["Alt-Enter, or Esc then Enter", "a new line in the message"],
         ['"""', "on a line by itself begins and ends a message of several lines"],
         ["Ctrl-C", "stops the answer, and keeps what was said"],
         ["Ctrl-D", "leaves"],

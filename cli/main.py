@@ -90,9 +90,13 @@ def run(argv: list[str]) -> int:
             say(f"{error.filename}: {error.strerror}" if error.filename else str(error))
         return 1
     except (MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and "memory" not in str(error):  # torch's own has no class on a CPU
+        from minigen.backends.faults import broken_device, out_of_memory
+
+        short = "out of memory: use a smaller model, a shorter prompt or fewer samples"
+        said = short if out_of_memory(error) else broken_device(error)
+        if said is None:  # our own mistake
             raise
-        say("out of memory: use a smaller model, a shorter prompt or fewer samples")
+        say(said)
         return 1
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
@@ -21,6 +21,10 @@ from minigen.families.loading import plan
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # nothing here may reach for a real hub; its own tests lift it
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+# MLX computes on the CPU unless its GPU is asked for. What names no device takes the same one:
+# commands, and models that are loaded here or in processes of their own.
+os.environ["MINIGEN_MLX_DEVICE"] = os.environ.get("MINIGEN_TEST_MLX_DEVICE", "cpu")
+os.environ.setdefault("MINIGEN_KERNELS", "1")  # all of them, also where prompts are left to torch
 if find_spec("torch"):
     import torch
 
@@ -28,8 +32,11 @@ if find_spec("torch"):
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
-# To run the torch half of the suite on a GPU: MINIGEN_TEST_TORCH_DEVICE=cuda pytest
-DEVICES = {"torch": os.environ.get("MINIGEN_TEST_TORCH_DEVICE", "cpu"), "mlx": "cpu"}
+# Half of the suite on a GPU: MINIGEN_TEST_TORCH_DEVICE=cuda or MINIGEN_TEST_MLX_DEVICE=gpu
+DEVICES = {
+    "torch": os.environ.get("MINIGEN_TEST_TORCH_DEVICE", "cpu"),
+    "mlx": os.environ["MINIGEN_MLX_DEVICE"],
+}
 
 TINY_LLAMA = {
     "model_type": "llama",
@@ -99,6 +106,22 @@ def started_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
             assert self.started
 
     monkeypatch.setattr(backend_module, "Kernels", Started)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_device_of_mlx() -> Iterator[None]:
+    """With MLX on the GPU, tests that say "cpu" get the GPU: a process has one device of MLX."""
+    with pytest.MonkeyPatch.context() as patch:
+        if DEVICES["mlx"] == "gpu" and find_spec("mlx"):
+            from minigen.backends.mlx import MLXBackend
+
+            make = MLXBackend.__init__
+
+            def make_on_gpu(self: MLXBackend, device: str | None = None) -> None:
+                make(self, "gpu" if device == "cpu" else device)
+
+            patch.setattr(MLXBackend, "__init__", make_on_gpu)
+        yield
 
 
 @pytest.fixture

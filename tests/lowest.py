@@ -28,11 +28,18 @@ LATER = "transformers"
 LEFT_OUT = ("torch", "ruff", "mypy")  # the last two read the source, by the types of the newest versions
 
 
+def meant_for(system: str, requirement: str) -> bool:
+    """Whether a requirement is for this system, or for every one."""
+    named = re.search(r"sys_platform == '(\w+)'", requirement)
+    return named is None or named[1] == system
+
+
 def lowest(*extras: str) -> dict[str, str]:
     """Name -> lower bound, of the dependencies of these extras; those of the package itself where none is named."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     listed = [line for name in extras for line in project["optional-dependencies"][name]]
-    found = (re.match(r"([\w.-]+)(?:\[[\w,-]+\])?>=([\d.]+)", line) for line in listed or project["dependencies"])
+    wanted = [line for line in listed or project["dependencies"] if meant_for(sys.platform, line)]
+    found = (re.match(r"([\w.-]+)(?:\[[\w,-]+\])?>=([\d.]+)", line) for line in wanted)
     return {match[1]: match[2] for match in found if match and match[1] not in LEFT_OUT}
 
 

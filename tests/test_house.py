@@ -112,6 +112,10 @@ def test_every_dependency_has_a_lower_bound_that_can_be_tested() -> None:
     assert list(lowest["lowest"]()) == listed
     assert set(lowest["lowest"](*lowest["EXTRAS"])) == {"mlx", "numba", "matplotlib"}  # and torch, which pip chooses
     assert lowest["pins"]({"a": "1.2"}) == ["a==1.2"]
+    line = "mlx>=0.32.4; sys_platform == 'darwin' and platform_machine == 'arm64'"
+    assert line in text
+    assert [lowest["meant_for"](system, line) for system in ("darwin", "linux")] == [True, False]
+    assert lowest["meant_for"]("linux", "numpy>=1.26")
     assert lowest["lowest"]("test").keys() == {"pytest", "pytest-timeout", "hypothesis", "transformers", "pyte"}
     assert str(ROOT / "tests" / "chat" / "test_template.py") in lowest["users"]("transformers")
 

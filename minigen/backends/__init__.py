@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import sys
 from importlib.util import find_spec
@@ -25,6 +26,10 @@ __all__ = [
 
 BACKENDS = ("torch", "mlx")
 
+# MLX computes products of float32 with 10 bits of their 23 on an M5 (TF32) unless told otherwise,
+# and reads this at the first one: float32 would not give the text that it gives elsewhere.
+os.environ.setdefault("MLX_ENABLE_TF32", "0")
+
 
 def choose_backend(name: str = "auto") -> str:
     """The backend that `name` means here: "auto" is MLX on Apple silicon, else torch, else whichever is installed.
@@ -39,13 +44,23 @@ def choose_backend(name: str = "auto") -> str:
         for backend in ("mlx", "torch") if apple else ("torch", "mlx"):
             if backend in installed:
                 return backend
-        raise BackendError(
-            'no array framework is installed: pip install "minigen[torch]" (CUDA, CPU) '
-            'or "minigen[mlx]" (Apple silicon, CPU)'
-        )
+        both = 'pip install "minigen[torch]" (CUDA, CPU) or "minigen[mlx]" (Apple silicon, CPU)'
+        raise BackendError(f"no array framework is installed: {not_for_this_python() or both}")
     if name not in installed:
-        raise BackendError(f'{name} is not installed: pip install "minigen[{name}]"')
+        one = f'pip install "minigen[{name}]"'
+        raise BackendError(f"{name} is not installed: {not_for_this_python() or one}")
     return name
+
+
+def not_for_this_python() -> str | None:
+    """What to do on a Mac whose Python is not for Apple silicon; None elsewhere."""
+    processor, mac = platform.machine(), sys.platform == "darwin"
+    if not mac or processor == "arm64":
+        return None
+    return (
+        f"this Python is for {processor}, and neither torch nor mlx is built for that on a Mac any more: on Apple "
+        "silicon take a Python for arm64 (this one runs under Rosetta), an Intel Mac has none"
+    )
 
 
 def get_backend(
@@ -97,19 +112,21 @@ def check_threads(threads: int | None, backend: str) -> None:
         raise UsageError(f"threads is {threads}: it must be from 1 to {usable_cores()}, the processors of this machine")
 
 
-def check_memory(wanted: int, memory: int) -> None:
-    """Raises BackendError, before anything is allocated, for more bytes than the device has."""
+def check_memory(wanted: int, memory: int, how: str = "at once") -> None:
+    """Raises BackendError, before anything is allocated, for more bytes than the device has.
+
+    `how` tells the limit: of all arrays together, or "in one array".
+    """
     if wanted > memory:
+        most = "has" if how == "at once" else "takes"
         raise BackendError(
-            f"this needs {wanted / 2**30:.1f} GiB at once, and the device has {memory / 2**30:.1f} GiB: "
+            f"this needs {wanted / 2**30:.1f} GiB {how}, and the device {most} {memory / 2**30:.1f} GiB: "
             "ask for fewer tokens, samples or prompts"
         )
 
 
 def physical_memory() -> int:
     """This machine's memory in bytes."""
-    import os
-
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 

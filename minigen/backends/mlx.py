@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from minigen.backends import check_memory, peak_rss, physical_memory
 from minigen.backends.base import Array, Quantized, Tree, plain, rotate_halves, turn, write_arrays
+from minigen.backends.mlx_device import choose_device, device_info, gpu_memory, largest_array
 from minigen.backends.mlx_files import HandedOver
 from minigen.backends.quantized import GROUPS, Held, arrays_of, each
 from minigen.errors import BackendError
@@ -51,11 +52,7 @@ class MLXBackend:
     used: str | None = None  # MLX computes on its default device, of which a process has one
 
     def __init__(self, device: str | None = None) -> None:
-        self.device = device or str(mx.default_device().type).rsplit(".", 1)[-1]
-        if self.device not in ("cpu", "gpu"):
-            raise BackendError(f"mlx has no device {self.device!r}: choose cpu or gpu")
-        if not mx.is_available(mx.Device(getattr(mx, self.device))):
-            raise BackendError(f"mlx cannot use the device {self.device!r} on this machine: choose cpu")
+        self.device = choose_device(device)
         if MLXBackend.used not in (None, self.device):
             raise BackendError(
                 f"mlx already runs on {MLXBackend.used} here: a process has one device for all its models"
@@ -88,7 +85,10 @@ class MLXBackend:
 
     def zeros(self, shape: Sequence[int], dtype: str | None = None) -> Array:
         kind = getattr(mx, dtype or self.dtype)
-        check_memory(math.prod(shape) * kind.size, self.total_memory())
+        wanted = math.prod(shape) * kind.size
+        check_memory(wanted, self.total_memory())
+        if self.accelerated:
+            check_memory(wanted, largest_array(), "in one array")
         return mx.zeros(tuple(shape), dtype=kind)
 
     def astype(self, x: Array, dtype: str) -> Array:
@@ -234,12 +234,11 @@ class MLXBackend:
         return int(mx.get_peak_memory()) if self.accelerated else peak_rss()
 
     def total_memory(self) -> int:
-        return physical_memory()  # which the GPU of Apple silicon shares
+        return gpu_memory() if self.accelerated else physical_memory()
 
     def threads(self) -> int | None:
         # One runs its operations, and the BLAS in its wheels for Linux has no more; Apple's does not say.
         return 1 if sys.platform == "linux" and not self.accelerated else None
 
     def device_name(self) -> str | None:
-        info = getattr(mx, "device_info", None) or mx.metal.device_info  # the older name
-        return str(info()["device_name"]) if self.accelerated else None
+        return str(device_info()["device_name"]) if self.accelerated else None

@@ -13,6 +13,7 @@ import mlx.core as mx
 import numpy as np
 
 from minigen.backends.base import Array
+from minigen.backends.faults import out_of_memory
 from minigen.backends.group import GRADIENTS, NUMBERS, lost
 from minigen.errors import MinigenError
 
@@ -52,6 +53,8 @@ class MLXGroup:
         try:
             yield
         except RuntimeError as error:
+            if out_of_memory(error):
+                raise
             raise MinigenError(lost(self, error)) from error
         finally:
             self.deadline = float("inf")

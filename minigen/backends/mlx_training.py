@@ -174,10 +174,6 @@ class MLXTraining:
             rule.state["step"] = mx.array(state[f"optimizer.{number}.step"])
         self.discard()
 
-    def out_of_memory(self, error: Exception) -> bool:
-        said = str(error).lower()
-        return isinstance(error, MemoryError) or "bad_alloc" in said or "unable to allocate" in said
-
 
 def pieces(flat: Flat, leaves: Sequence[Leaf]) -> Flat:
     """What an optimizer takes: whole weights, and for Muon each matrix of those that hold several."""

@@ -19,7 +19,7 @@ from minigen.backends.base import Array, Quantized
 from minigen.backends.cpu.matrix import KINDS, Matrix
 from minigen.backends.cpu.start import LARGE, KernelStart
 
-FEW = 64  # rows of bfloat16 for which unpacked weights are not worth torch's faster products
+FEW = 64  # rows for which unpacked weights are not worth torch's products where those are faster
 SHARED = 2**17  # bytes that are worth a second thread
 
 
@@ -42,7 +42,8 @@ class Kernels(KernelStart):
         n = x.numel() // matrix.cols
         if matrix.bytes >= LARGE:
             self.count(2 * matrix.rows * matrix.cols * n)
-        most = 1 if matrix.kind == KINDS[torch.bfloat16] else FEW if x.dtype == torch.bfloat16 else n
+        few = x.dtype == torch.bfloat16 or not self.prompts
+        most = 1 if matrix.kind == KINDS[torch.bfloat16] else FEW if few else n
         fits = matrix.dtype == x.dtype and (bias is None or (bias.dtype == x.dtype and bias.is_contiguous()))
         if not self.started or not fits:
             return None
@@ -74,6 +75,8 @@ class Kernels(KernelStart):
         B, H, T, D = q.shape
         kind, G, S, size = KINDS.get(q.dtype), k.shape[1], k.shape[2], q.itemsize
         if not self.started or mask != "causal" or kind is None or D % 16:
+            return None
+        if T > FEW and not self.prompts:
             return None
         if k.shape != v.shape or k.shape[0] != B or k.shape[3] != D or H % G or S < T:
             return None
@@ -154,7 +157,7 @@ class Kernels(KernelStart):
     def share(self, size: int, key: Hashable, kernel: Callable[[int], None]) -> None:
         """Calls a kernel with a number of threads: one where there is less to do than is worth a second one."""
         if size < SHARED:
-            kernel(1)
+            self.crew.run_alone(kernel)
         else:
             self.crew.run(key, kernel)
 

@@ -15,6 +15,7 @@ import torch
 import torch.distributed as dist
 
 from minigen.backends.base import Array
+from minigen.backends.faults import out_of_memory
 from minigen.backends.group import GRADIENTS, NUMBERS, lost
 from minigen.errors import BackendError, MinigenError, UsageError
 
@@ -86,7 +87,7 @@ class TorchGroup:
         try:
             yield
         except RuntimeError as error:
-            if isinstance(error, torch.OutOfMemoryError):
+            if out_of_memory(error):
                 raise
             raise MinigenError(lost(self, error)) from error
 

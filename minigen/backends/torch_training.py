@@ -229,9 +229,6 @@ class TorchTraining:
             optimizer.load_state_dict({"state": kept, "param_groups": optimizer.state_dict()["param_groups"]})
         self.discard()
 
-    def out_of_memory(self, error: Exception) -> bool:
-        return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
-
 
 def nats(logits: Array, targets: Array) -> Array:
     """logits (B, T, V), targets (B, T) -> (B, T): the cross entropy, in float32 at least."""

@@ -113,10 +113,6 @@ class Training(Protocol):
 
     def restore(self, state: Mapping[str, npt.NDArray[Any]]) -> None: ...
 
-    def out_of_memory(self, error: Exception) -> bool:
-        """Whether this is what the framework says when memory is short."""
-        ...
-
 
 def faster_dtype(ops: Backend) -> str:
     """The dtype that a training in float32 is faster in on its GPU; empty where there is none."""

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from minigen.backends.base import Backend, Tree
+from minigen.backends.faults import out_of_memory
 from minigen.backends.group import ALONE, Group
 from minigen.backends.training import Leaf, Optimizer, SoftTargets, get_training
 from minigen.errors import MinigenError, SharedError, UsageError
@@ -60,9 +61,8 @@ class Trainer:
         flat = {path: np.asarray(x, np.float32) for path, x in flatten(params).items()}
         assert {path: x.shape for path, x in flat.items()} == {path: tuple(p.shape) for path, p in shapes.items()}
         leaves = [describe(path, param, optimizer.name == "muon") for path, param in shapes.items()]
-        with self.advice():
-            settings = (optimizer, dropout, compile, teacher, deterministic)
-            self.training = get_training(ops, architecture.forward, leaves, flat, *settings)
+        settings = (optimizer, dropout, compile, teacher, deterministic)
+        self.training = get_training(ops, architecture.forward, leaves, flat, *settings)
 
     def step(self, batches: Sequence[Batch], lr: float, number: int) -> Step:
         """One update by the mean gradient of all batches, each weighted token counted alike.
@@ -140,8 +140,7 @@ class Trainer:
         try:
             yield
         except Exception as error:
-            training = getattr(self, "training", None)
-            if training is None or not training.out_of_memory(error):
+            if not out_of_memory(error):
                 raise
             raise MinigenError(
                 "out of memory in a training step: lower the batch size and accumulate over more batches, "

@@ -49,6 +49,18 @@ def test_missing_frameworks_name_the_command(machine) -> None:  # type: ignore[n
         choose_backend("auto")
 
 
+@pytest.mark.parametrize("name", ["mlx", "torch", "auto"])
+def test_a_python_that_is_not_for_apple_silicon(machine, name: str) -> None:  # type: ignore[no-untyped-def]
+    """Of an Intel Mac, or under Rosetta: pip leaves mlx out, and there is nothing to install."""
+    said = {"auto": "no array framework is installed"}.get(name, f"{name} is not installed")
+    machine("darwin", "x86_64")
+    with pytest.raises(BackendError, match=rf"^{said}: this Python is for x86_64, and neither"):
+        choose_backend(name)
+    machine("darwin", "arm64")
+    with pytest.raises(BackendError, match=rf"^{said}: pip install"):
+        choose_backend(name)
+
+
 def test_unknown_names(backend: str) -> None:
     with pytest.raises(UsageError, match="unknown backend 'jax': choose auto, torch or mlx"):
         choose_backend("jax")
@@ -60,5 +72,5 @@ def test_unknown_names(backend: str) -> None:
 
 def test_default_dtype(backend: str) -> None:
     ops = get_backend(backend, "cpu", stored="bfloat16")
-    assert ops.dtype == "float32"
+    assert ops.dtype == ("bfloat16" if ops.accelerated else "float32")
     assert get_backend(backend, "cpu", "bfloat16").dtype == "bfloat16"

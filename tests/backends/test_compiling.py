@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -170,6 +171,17 @@ def test_kernels_that_cannot_be_compiled(
     assert caplog.messages[1:] == [
         f"numba does not work here ({reason}): decoding goes by torch alone, at half the speed"
     ]
+
+
+def test_the_reason_is_the_last_line(cold: Path) -> None:
+    """Not what numba advises under it."""
+    code = "import sys; sys.modules['numba.np.ufunc.omppool'] = None\n" + compiling.PROGRAM
+    told = os.environ | {"NUMBA_THREADING_LAYER": "omp"}
+    done = subprocess.run([sys.executable, "-c", code, *sys.path], capture_output=True, text=True, env=told)
+    assert done.returncode == 1
+    assert done.stderr.startswith("Traceback")
+    assert done.stderr.splitlines()[-1] == "No threading layer could be loaded."
+    assert not cold.exists()
 
 
 def test_who_measures_waits(cold: Path, program: Callable[[str], None], caplog: pytest.LogCaptureFixture) -> None:

@@ -95,6 +95,7 @@ class Terminal:
 
 
 Start = Callable[..., Terminal]
+ESCAPE = 1.7  # seconds, more than prompt-toolkit waits by default for what follows Esc
 
 
 @pytest.fixture
@@ -256,6 +257,14 @@ def test_pasting(start: Start, make_bigram: Callable[..., Path], tmp_path: Path)
         terminal.keys(line, "Enter")
     terminal.wait(r"(?s)(\[cut at 5 tokens.*){3}")
     assert session(tmp_path)[5]["content"] == "/three\nfour"
+    terminal.wait(rf"^>\n+{TOOLBAR}\Z")
+    terminal.keys("Five", "Escape")
+    time.sleep(ESCAPE)
+    terminal.keys("Enter", "six")
+    terminal.wait("^… six")
+    terminal.keys("Enter")
+    terminal.wait(r"(?s)(\[cut at 5 tokens.*){4}")
+    assert session(tmp_path)[7]["content"] == "Five\nsix"
 
 
 def paste(terminal: Terminal, text: str) -> None:

@@ -363,7 +363,11 @@ def test_an_exploding_run_stops(ops: Backend) -> None:
 
 def test_out_of_memory(ops: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = make(ops)
-    said: list[Exception] = [MemoryError("std::bad_alloc"), RuntimeError("[malloc] Unable to allocate 9 bytes.")]
+    said: list[Exception] = [
+        MemoryError("std::bad_alloc"),
+        RuntimeError("[malloc] Unable to allocate 9 bytes."),
+        RuntimeError("[metal::malloc] Resource limit (499000) exceeded."),
+    ]
     if ops.name == "torch":
         torch = pytest.importorskip("torch")
         said = [torch.OutOfMemoryError("CUDA out of memory"), memory_error(torch)]
@@ -378,9 +382,14 @@ def test_out_of_memory(ops: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
         ) as caught:
             trainer.step([batch(0)], 1e-3, 0)
         assert caught.value.__cause__ is error
-    monkeypatch.setattr(trainer.training, "add_gradients", lambda *_: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        trainer.step([batch(0)], 1e-3, 0)
+    for kind, words in ((RuntimeError, "CUDA error: an illegal memory access was encountered"), (ValueError, "no")):
+
+        def break_down(*_: Any, kind: type[Exception] = kind, words: str = words) -> Any:
+            raise kind(words)
+
+        monkeypatch.setattr(trainer.training, "add_gradients", break_down)
+        with pytest.raises(kind, match=words):
+            trainer.step([batch(0)], 1e-3, 0)
 
 
 def memory_error(torch: Any) -> Exception:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
+import traceback
 
 import numpy as np
 import torch
@@ -11,6 +13,7 @@ import torch
 from minigen.backends.cpu.compiling import cache_folder, count_compiled, is_compiled, lock_file, marker
 from minigen.backends.torch_cpu import Kernels
 from minigen.backends.torch_quantized import quantize
+from minigen.errors import first_line
 from minigen.files import replacing, take_lock
 
 NICENESS = 10  # whoever started this writes a text meanwhile
@@ -20,7 +23,7 @@ LIMIT = 900  # seconds, after which it gives up
 def compile_all() -> None:
     """Calls each kernel that Python calls once, on next to nothing: each is compiled for one list of types."""
     kernels = Kernels()
-    kernels.compiled = kernels.load()  # where numba does not work, the reason is the last line of what is written
+    kernels.compiled = kernels.load()
     kernels.started = True
     x = torch.ones(1, 2, 64)
     heads = torch.ones(1, 1, 2, 64)
@@ -48,7 +51,12 @@ def main() -> int:
         if take_lock(lock.fileno(), wait=False) is False:
             return 0
         if not is_compiled():
-            compile_all()
+            try:
+                compile_all()
+            except Exception as error:  # numba does not work here: the last line that is written says why
+                traceback.print_exc()
+                print(first_line(error), file=sys.stderr)
+                return 1
             with replacing(marker()) as beside:
                 beside.write_text(str(count_compiled()))
     return 0

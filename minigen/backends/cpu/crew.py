@@ -11,6 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Hashable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from statistics import median
 
@@ -23,6 +24,7 @@ GROWTH = 1.001  # of the best time for each pass: passes take longer as a text g
 KEYS = 256  # kinds of passes that are remembered
 
 log = logging.getLogger("minigen")
+ALONE = threading.Lock()  # for a library that ends the process where two threads of Python call it
 told = threading.local()  # the number that the library was told of last, by each thread of Python
 
 
@@ -54,9 +56,14 @@ class Crew:
         most: int,
         set_threads: Callable[[int], object] = lambda threads: None,
         clock: Callable[[], float] = time.perf_counter,
+        guard: AbstractContextManager[object] | None = None,
     ) -> None:
-        """`set_threads` tells the library of the kernels, for the thread that calls it, how many to use."""
+        """`set_threads` tells the library of the kernels, for the thread that calls it, how many to use.
+
+        `guard` is held while a kernel runs, without one they may run at the same time.
+        """
         self.most, self.set_threads, self.clock = most, set_threads, clock
+        self.guard = guard or nullcontext()
         self.kept = most  # the number that is used between trials
         self.tried: int | None = None  # another number that is being tried now
         self.refused: int | None = None  # the one that was tried last, and was no better
@@ -79,12 +86,18 @@ class Crew:
             self.set_threads(size)
             told.size = size
         if self.most == 1:
-            function(1)
+            self.run_alone(function)
             return
-        began, computing = self.clock(), time.thread_time()
-        function(size)
-        seconds = self.clock() - began
-        self.learn(key, seconds, time.thread_time() - computing)
+        with self.guard:
+            began, computing = self.clock(), time.thread_time()
+            function(size)
+            seconds = self.clock() - began
+            self.learn(key, seconds, time.thread_time() - computing)
+
+    def run_alone(self, function: Callable[[int], None]) -> None:
+        """Calls `function` for one thread: there is too little to do for several."""
+        with self.guard:
+            function(1)
 
     def learn(self, key: Hashable, seconds: float, computing: float) -> None:
         """A pass took `seconds`, of which the calling thread was running for `computing`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -15,23 +16,31 @@ import torch
 
 from minigen.backends.cores import physical_cores
 from minigen.backends.cpu.compiling import Compiler
-from minigen.backends.cpu.crew import Crew
+from minigen.backends.cpu.crew import ALONE, Crew
 from minigen.errors import UsageError, first_line
 
 LARGE = 2**21  # bytes of a matrix that is worth the time that numba takes to start: smaller models stay in the cache
 WORK = 10**11  # operations that torch takes half a second for
 COMPILING = 30  # seconds, on a slow machine
 VARIABLE = "MINIGEN_KERNELS"
+SAID = ("0", "1", "steps")
 
 log = logging.getLogger("minigen")
 
 
-def wanted() -> bool:
-    """What the environment says. Raises UsageError for neither 0 nor 1."""
-    said = os.environ.get(VARIABLE, "1")
-    if said not in ("0", "1"):
-        raise UsageError(f"{VARIABLE} is {said!r}: set it to 1 (the default), or to 0 to do without numba's kernels")
-    return said == "1"
+def wanted() -> str:
+    """What the environment says, one of SAID. Raises UsageError for anything else.
+
+    On a Mac, prompts are left to torch: its products go to Accelerate, which has matrix units that
+    no compiler uses. Which is faster is not measured (bench/mac.md).
+    """
+    said = os.environ.get(VARIABLE, "steps" if sys.platform == "darwin" else "1")
+    if said not in SAID:
+        raise UsageError(
+            f"{VARIABLE} is {said!r}: set it to 1, to steps to leave prompts to torch (the default on a Mac), "
+            "or to 0 to do without numba's kernels"
+        )
+    return said
 
 
 class KernelStart:
@@ -48,7 +57,9 @@ class KernelStart:
     def __init__(self, threads: int | None = None) -> None:
         """`threads` is how many the user asked for, None for one on each core."""
         self.threads = threads
-        self.possible = wanted() and find_spec("numba") is not None
+        said = wanted()
+        self.possible = said != "0" and find_spec("numba") is not None
+        self.prompts = said == "1"  # whether kernels read prompts too
         self.started = False
         self.work = 0  # operations with large matrices so far
         self.texts: set[object] = set()  # that are being written
@@ -127,9 +138,10 @@ class KernelStart:
 
         given = torch.get_num_threads()
         most = min(self.threads or min(given, physical_cores()), numba.config.NUMBA_NUM_THREADS)
-        numba.set_num_threads(most)
+        numba.set_num_threads(most)  # starts its threads, or fails where their library is missing
         torch.set_num_threads(given)  # where both use one OpenMP library, numba's start has set another
-        self.crew = Crew(most, numba.set_num_threads)
+        guard = ALONE if numba.threading_layer() == "workqueue" else None
+        self.crew = Crew(most, numba.set_num_threads, guard=guard)
         return cpu
 
     def count(self, operations: int) -> None:

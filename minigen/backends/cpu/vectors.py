@@ -5,6 +5,8 @@ LLVM turns them into whatever registers a processor has. Addresses are int64, in
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
@@ -16,7 +18,9 @@ from numba.extending import intrinsic, models, register_model
 from minigen.backends.cpu.compiling import cache_folder
 
 config.CACHE_DIR = str(cache_folder())
-config.THREADING_LAYER = "omp"
+if "NUMBA_THREADING_LAYER" not in os.environ:
+    # numba's wheel for macOS brings no libomp: none may be found, or a second one beside torch's.
+    config.THREADING_LAYER = "workqueue" if sys.platform == "darwin" else "omp"
 # Sums in any order and products with sums in one operation; NaN and infinity stay what they are.
 FAST = {"fastmath": {"reassoc", "contract", "nsz", "arcp"}, "cache": True, "error_model": "numpy"}
 LANES = 16

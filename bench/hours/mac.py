@@ -1,0 +1,135 @@
+"""What to look at first on a Mac with Apple silicon."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from typing import Any
+
+from .step import ROOT, SHIPPED, NotHereError, Place, Step, load, same
+
+TESTS = (
+    "tests/test_generate.py",
+    "tests/test_prompt_cache.py",
+    "tests/cli/test_score.py",
+    "tests/backends/test_ops.py",
+)
+FEW_TESTS = ("tests/test_prompt_cache.py", "tests/backends/test_choice.py")
+
+
+def story(place: Place) -> str:
+    written = place.minigen("generate", "-p", "Once upon a time", "-n", 60)
+    return f"a story of {len(written)} characters"
+
+
+def tests_on_the_cpu(place: Place) -> str:
+    return place.pytest(*(FEW_TESTS if place.simulated else TESTS), "-k", "mlx")
+
+
+def tests_on_the_gpu(place: Place) -> str:
+    words = FEW_TESTS if place.simulated else TESTS
+    return place.pytest(*words, "-k", "mlx", MINIGEN_TEST_MLX_DEVICE="gpu")
+
+
+def texts(place: Place) -> str:
+    return same(
+        {
+            "MLX on the GPU": place.text("--backend", "mlx", "--device", "gpu"),
+            "MLX on the CPU": place.text("--backend", "mlx", "--device", "cpu"),
+            "torch": place.text("--backend", "torch", "--device", "cpu"),
+        }
+    )
+
+
+def precision(place: Place) -> str:
+    plain = place.text(*place.where, MLX_ENABLE_TF32="0")
+    found = same({"plain": plain, "with guesses": place.text(*place.where, "--speculate", "lookup")})
+    shortened = place.text(*place.where, "--speculate", "lookup", MLX_ENABLE_TF32="1")
+    return f"{found}; with MLX_ENABLE_TF32=1 {'the same too' if shortened == plain else 'it differs'}"
+
+
+def kernels(place: Place) -> str:
+    tested = place.pytest("tests/backends/test_cpu_kernels.py", "tests/test_fake_platform.py", "-k", "not metal")
+    layers = [line for line in place.run([sys.executable, "-m", "numba", "-s"]).split("\n") if "Available" in line]
+    named = [line.split(" Threading")[0].strip() for line in layers if line.endswith("True")]
+    return f"{tested}; numba has {', '.join(named[-3:])}"
+
+
+def speed(place: Place) -> str:
+    if place.simulated:
+        return place.bench(SHIPPED, "-n", 4, "-r", 1)
+    return place.bench("--shape", "llama-1b", "-n", 32, "-d", "0,2048,8192", "--kv-bits", "none,8", "-r", 2)
+
+
+def equal_prompts(place: Place) -> str:
+    model = load(place)
+    prompt = [5 + i % 1000 for i in range(place.size(400, 100))]
+    settings: dict[str, Any] = {"max_tokens": place.size(60, 12), "temperature": 0, "ignore_eos": True}
+    alone = model.generate_ids([prompt], **settings)[0]
+    first, second = model.generate_ids([prompt, prompt], **settings)
+    return same({"alone": alone, "first of two": first, "second of two": second})
+
+
+def training(place: Place) -> str:
+    runs = {"once": place.train("one"), "again": place.train("two")}
+    return same({name: (run / "model.safetensors").read_bytes() for name, run in runs.items()})
+
+
+def long_prompt(place: Place) -> str:
+    """The model that ships, with a longer context than it was trained for: only memory matters."""
+    model = place.folder / "long"
+    shutil.copytree(SHIPPED, model, ignore=shutil.ignore_patterns("*.png"))
+    config = json.loads((model / "config.json").read_text())
+    config["max_position_embeddings"] = 40000
+    (model / "config.json").write_text(json.dumps(config))
+    prompt = place.folder / "prompt.txt"
+    prompt.write_text("Once upon a time there was a tree. " * place.size(3000, 40))
+    words = ("generate", str(model), "-f", str(prompt), "-n", "20", "--ignore-eos", *place.where)
+    place.minigen(*words)
+    command = [*place.program(), *words, "--num-samples", "500"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    lines = done.stderr.strip().split("\n")
+    assert done.returncode in (0, 1), f"500 samples end the process with {done.returncode}: {lines[-1]}"
+    assert done.returncode == 0 or len(lines) == 1, f"500 samples are refused in {len(lines)} lines: {lines[-1]}"
+    return "a long prompt is read; 500 samples: " + (lines[-1] if done.returncode else "written")
+
+
+def recurrent(place: Place) -> str:
+    run = place.train("lstm", "--model", "lstm")
+    words = ("generate", run, "-p", "The ", "-n", 40, "--temp", 0, "--dtype", "float32", "--backend", "mlx")
+    found = {f"an LSTM on the {name}": place.minigen(*words, "--device", name) for name in ("gpu", "cpu")}
+    return same(found)
+
+
+def two_processes(place: Place) -> str:
+    if place.simulated:  # the processes would ask for the real GPU
+        return place.pytest(
+            "tests/training/test_distributed.py", "-k", "mlx and two_processes", MINIGEN_TEST_MLX_DEVICE="cpu"
+        )
+    return place.pytest("tests/training/test_distributed.py", "-k", "mlx and two_processes")
+
+
+def chat(place: Place) -> str:
+    if shutil.which("tmux") is None:
+        raise NotHereError("tmux is not installed; in Terminal.app: Option-Enter, Esc Enter, a paste, Ctrl-C, a resize")
+    tested = place.pytest("tests/cli/test_chat_terminal.py", "-k", "mlx and (pasting or interrupt or resize)")
+    return f"in tmux: {tested}; by hand in Terminal.app: Option-Enter, Esc Enter, a paste, Ctrl-C, a resize"
+
+
+STEPS = (
+    Step("a story from the model that ships", story),
+    Step("tests, MLX on the CPU", tests_on_the_cpu, 90),
+    Step("tests, MLX on the GPU", tests_on_the_gpu, 90),
+    Step("a text from MLX on both devices, and from torch", texts),
+    Step("float32 that is not shortened, with guesses", precision),
+    Step("kernels of torch's CPU, and numba's threads", kernels, 120),
+    Step("tokens a second in bfloat16, and with kv-bits", speed, 120),
+    Step("two equal long prompts, together and alone", equal_prompts),
+    Step("training twice", training, 90),
+    Step("a prompt of 30,000 tokens, then 500 samples", long_prompt, 120),
+    Step("an LSTM, on both devices", recurrent, 90),
+    Step("two processes, one killed", two_processes, 90),
+    Step("the chat on a terminal", chat, 90),
+)
