@@ -44,7 +44,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run, "Worker", Here)
     monkeypatch.setattr(Here, "limits", lambda self: (1e10, 1e11))
     monkeypatch.setattr(machine, "load", lambda: 0.25)
-    monkeypatch.setattr(machine, "cores", lambda: 2)
+    monkeypatch.setattr(machine, "usable_cores", lambda: 2)
 
 
 def test_json(run_cli: Run, tiny: Tiny, backend: str, device: str) -> None:
