@@ -16,11 +16,15 @@ import pytest
 from safetensors.numpy import save_file
 
 from minigen.backends import BACKENDS, Backend, get_backend
+from minigen.backends.cores import usable_cores
 from minigen.families import HubConfig, find_family
 from minigen.families.loading import plan
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # nothing here may reach for a real hub; its own tests lift it
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+# Tests run beside each other, a process for each core: the numbers of one are computed by one thread, and so are those
+# of the processes that it starts. Also the library of MLX's and NumPy's products reads this, where it is loaded later.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 if find_spec("torch"):
     import torch
 
@@ -64,6 +68,13 @@ TINY = {"gpt2": TINY_GPT2, "llama": TINY_LLAMA, "lstm": TINY_LSTM}
 
 
 KERNELS = "torch with kernels"
+MOST_PROCESSES = 16  # each takes about 1 GiB, and some seconds to start
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """How many processes `-n auto` stands for."""
+    return min(usable_cores(), MOST_PROCESSES)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -79,7 +90,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def backend(request: pytest.FixtureRequest) -> str:
     """Each backend's name in turn."""
     if request.param == KERNELS:
-        pytest.importorskip("numba", reason="numba is not installed")
         request.getfixturevalue("started_kernels")
         return "torch"
     if find_spec(request.param) is None:
@@ -87,8 +97,18 @@ def backend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+@pytest.fixture(scope="session")
+def compiled_kernels() -> None:
+    """The kernels of a CPU are on disk, made by one of the processes that run tests, and the others wait for it."""
+    pytest.importorskip("numba", reason="numba is not installed")
+    pytest.importorskip("torch", reason="torch is not installed")
+    from minigen.backends.cpu import compiling
+
+    compiling.Compiler().wait()
+
+
 @pytest.fixture
-def started_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+def started_kernels(compiled_kernels: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every model that torch loads on a CPU has its kernels from the beginning, however small it is."""
     backend_module = pytest.importorskip("minigen.backends.torch", reason="torch is not installed")
 

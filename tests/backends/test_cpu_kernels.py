@@ -16,6 +16,7 @@ from minigen.errors import UsageError
 
 pytest.importorskip("numba", reason="numba is not installed")
 pytest.importorskip("torch", reason="torch is not installed")
+pytestmark = pytest.mark.usefixtures("compiled_kernels")
 
 BOUND = {"float32": 2e-6, "bfloat16": 1.2e-2}  # of the largest number: torch rounds where the kernels do not
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -44,8 +43,8 @@ def models(
 ) -> Callable[..., tuple[Model, Model]]:
     """A model that records its steps, and the same that computes one operation after the other."""
     static = request.param != "programs"
-    if not static and find_spec("numba") is None:
-        pytest.skip("numba is not installed")
+    if not static:
+        request.getfixturevalue("compiled_kernels")
 
     def make(name: str, dtype: str = "float32", **held: Any) -> tuple[Model, Model]:
         base, changes = FAMILIES[name]
