@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
@@ -86,6 +87,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("backend", [*BACKENDS, *kernels], indirect=True)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _ctrl_c_is_heard() -> Iterator[None]:
+    """Also where SIGINT is ignored, as in the background of a script: tests send it, to processes that they start too,
+    and those inherit what is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture
 def backend(request: pytest.FixtureRequest) -> str:
     """Each backend's name in turn."""
@@ -105,6 +115,8 @@ def compiled_kernels() -> None:
     from minigen.backends.cpu import compiling
 
     compiling.Compiler().wait()
+    # Each function keeps the folder that numba was told of when it was defined: no test has told of another one yet.
+    from minigen.backends.cpu import attention, linear, program, small  # noqa: F401
 
 
 @pytest.fixture
@@ -121,6 +133,18 @@ def started_kernels(compiled_kernels: None, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(backend_module, "Kernels", Started)
 
 
+@pytest.fixture(scope="session")
+def installed() -> list[str]:
+    """The backends that are installed, for tests that compare them: with one there is nothing to compare."""
+    return [name for name in BACKENDS if find_spec(name)]
+
+
+@pytest.fixture(scope="session")
+def any_backend(installed: list[str]) -> str:
+    """One backend, where its numbers are not looked at: the one that starts sooner."""
+    return "mlx" if "mlx" in installed else "torch"
+
+
 @pytest.fixture
 def device(backend: str) -> str:
     return DEVICES[backend]
@@ -132,7 +156,7 @@ def ops(backend: str, device: str) -> Backend:
     return get_backend(backend, device, "float32")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of reference models and texts beside the repository."""
     if not SHARED.is_dir():
