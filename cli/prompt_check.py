@@ -50,12 +50,11 @@ def counted(number: int, what: str) -> str:
 def findings_of(file: PromptFile, tokens: Tokens | None) -> list[Finding]:
     """All that there is to say about a file: with a tokenizer also what depends on tokens."""
     from minigen.fewshot import check
-    from minigen.fewshot.stretch import prefix_token
 
     if tokens is None:
         return check(file)
     tokenizer, context = tokens
-    return check(file, tokenizer.encode, context, prefix_id=prefix_token(tokenizer))
+    return check(file, tokenizer.encode, context, prefix_id=tokenizer.begin_id)
 
 
 def read_tokenizer(source: str, offline: bool) -> Tokens:

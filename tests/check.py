@@ -1,10 +1,15 @@
-"""The one command: lint, types, tests. `python tests/check.py [pytest arguments]`; CI runs the same."""
+"""The one command: lint, types, tests. `python tests/check.py [pytest arguments]`; CI runs the same.
+
+The tests run in several processes, as tests/conftest.py counts them; `-n 0` runs them in one, as a debugger needs it.
+"""
 
 import subprocess
 import sys
 from pathlib import Path
 
-STEPS = (["ruff", "check"], ["ruff", "format", "--check"], ["mypy"], ["pytest", *sys.argv[1:]])
+# Neighbors in a file share what they make, so each process begins with a row of them and later takes of another's.
+PYTEST = ("pytest", "-n", "auto", "--dist", "worksteal")
+STEPS = (["ruff", "check"], ["ruff", "format", "--check"], ["mypy"], [*PYTEST, *sys.argv[1:]])
 
 
 def main() -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
@@ -16,6 +17,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from minigen.backends import BACKENDS, Backend, get_backend
+from minigen.backends.cores import usable_cores
 from minigen.families import HubConfig, find_family
 from minigen.families.loading import plan
 
@@ -25,6 +27,9 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 # commands, and models that are loaded here or in processes of their own.
 os.environ["MINIGEN_MLX_DEVICE"] = os.environ.get("MINIGEN_TEST_MLX_DEVICE", "cpu")
 os.environ.setdefault("MINIGEN_KERNELS", "1")  # all of them, also where prompts are left to torch
+# Tests run beside each other, a process for each core: the numbers of one are computed by one thread, and so are those
+# of the processes that it starts. Also the library of MLX's and NumPy's products reads this, where it is loaded later.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 if find_spec("torch"):
     import torch
 
@@ -71,6 +76,13 @@ TINY = {"gpt2": TINY_GPT2, "llama": TINY_LLAMA, "lstm": TINY_LSTM}
 
 
 KERNELS = "torch with kernels"
+MOST_PROCESSES = 16  # each takes about 1 GiB, and some seconds to start
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """How many processes `-n auto` stands for."""
+    return min(usable_cores(), MOST_PROCESSES)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -82,11 +94,19 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("backend", [*BACKENDS, *kernels], indirect=True)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _ctrl_c_is_heard() -> Iterator[None]:
+    """Also where SIGINT is ignored, as in the background of a script: tests send it, to processes that they start too,
+    and those inherit what is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture
 def backend(request: pytest.FixtureRequest) -> str:
     """Each backend's name in turn."""
     if request.param == KERNELS:
-        pytest.importorskip("numba", reason="numba is not installed")
         request.getfixturevalue("started_kernels")
         return "torch"
     if find_spec(request.param) is None:
@@ -94,8 +114,20 @@ def backend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+@pytest.fixture(scope="session")
+def compiled_kernels() -> None:
+    """The kernels of a CPU are on disk, made by one of the processes that run tests, and the others wait for it."""
+    pytest.importorskip("numba", reason="numba is not installed")
+    pytest.importorskip("torch", reason="torch is not installed")
+    from minigen.backends.cpu import compiling
+
+    compiling.Compiler().wait()
+    # Each function keeps the folder that numba was told of when it was defined: no test has told of another one yet.
+    from minigen.backends.cpu import attention, linear, program, small  # noqa: F401
+
+
 @pytest.fixture
-def started_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+def started_kernels(compiled_kernels: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every model that torch loads on a CPU has its kernels from the beginning, however small it is."""
     backend_module = pytest.importorskip("minigen.backends.torch", reason="torch is not installed")
 
@@ -124,6 +156,18 @@ def one_device_of_mlx() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session")
+def installed() -> list[str]:
+    """The backends that are installed, for tests that compare them: with one there is nothing to compare."""
+    return [name for name in BACKENDS if find_spec(name)]
+
+
+@pytest.fixture(scope="session")
+def any_backend(installed: list[str]) -> str:
+    """One backend, where its numbers are not looked at: the one that starts sooner."""
+    return "mlx" if "mlx" in installed else "torch"
+
+
 @pytest.fixture
 def device(backend: str) -> str:
     return DEVICES[backend]
@@ -135,7 +179,7 @@ def ops(backend: str, device: str) -> Backend:
     return get_backend(backend, device, "float32")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of reference models and texts beside the repository."""
     if not SHARED.is_dir():

@@ -16,6 +16,8 @@ import tempfile
 import venv
 from pathlib import Path
 
+from check import PYTEST
+
 if sys.version_info >= (3, 11):
     import tomllib
 else:
@@ -74,9 +76,9 @@ def main() -> int:
         package = f".[{','.join(EXTRAS)}]"
         return (
             run(*install, "--constraint", str(file), "--editable", package, *pins(tools))
-            or run("pytest", *sys.argv[1:])
+            or run(*PYTEST, *sys.argv[1:])
             or run(*install, f"{LATER}=={later}")
-            or run("pytest", *users(LATER), *sys.argv[1:])
+            or run(*PYTEST, *users(LATER), *sys.argv[1:])
         )
 
 

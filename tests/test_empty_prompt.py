@@ -63,7 +63,8 @@ def test_it_is_the_start_token_alone(model: Model, settings: dict[str, Any]) -> 
 
 
 def test_or_the_token_between_documents(make_started: Callable[..., Path], backend: str, device: str) -> None:
-    llama = minigen.load(make_started("llama", start=False), backend=backend, device=device, dtype="float32")
+    folder = make_started("llama", start=False, bos_token=None)
+    llama = minigen.load(folder, backend=backend, device=device, dtype="float32")
     wanted = llama.generate_ids([[SEPARATOR]], max_tokens=9, temperature=0)[0]
     assert llama.generate("", max_tokens=9, temperature=0) == llama.needed_tokenizer.decode(wanted)
 
@@ -75,17 +76,34 @@ def test_guesses_change_nothing(make_started: Callable[..., Path], backend: str,
     assert llama.generate("", max_tokens=12, temperature=0, draft=llama) == text
 
 
-def test_a_token_between_documents_where_there_is_no_start_token(tmp_path: Path) -> None:
-    settings = {"bos_token": "<s>", "eos_token": "</s>"}
-    write_tokenizer(tmp_path, start=False, **settings)
-    assert load_tokenizer(tmp_path).encode_prompt("") == [SEPARATOR]
-    write_tokenizer(tmp_path, start=False, controls=CONTROLS[:2], **settings)
-    assert load_tokenizer(tmp_path).encode_prompt("") == [END]
-    write_tokenizer(tmp_path, start=False, controls=CONTROLS[:2], bos_token="<s>")
-    assert load_tokenizer(tmp_path).encode_prompt("") == [START]
+@pytest.mark.parametrize(
+    ("settings", "controls", "first"),
+    [
+        ({"bos_token": "<s>", "eos_token": "</s>"}, CONTROLS, START),  # bos, though it stands before no text
+        ({"eos_token": "</s>"}, CONTROLS, SEPARATOR),  # eos may end answers alone
+        ({"eos_token": "</s>"}, CONTROLS[:2], END),
+        ({}, CONTROLS, SEPARATOR),
+        ({"bos_token": "<s>"}, CONTROLS[:2], START),
+    ],
+)
+def test_what_begins_a_text(tmp_path: Path, settings: dict[str, str], controls: tuple[str, ...], first: int) -> None:
+    """One token for an empty prompt and for an empty context whose continuation is scored."""
+    write_tokenizer(tmp_path, start=False, controls=controls, **settings)
+    tokenizer = load_tokenizer(tmp_path)
+    assert tokenizer is not None
+    assert (tokenizer.begin_id, tokenizer.encode_prompt(""), tokenizer.encode_prompt("a")) == (first, [first], [64])
+    if "bos_token" in settings:
+        transformers = pytest.importorskip("transformers")
+        assert transformers.AutoTokenizer.from_pretrained(tmp_path).bos_token_id == first
+
+
+def test_nothing_begins_a_text(tmp_path: Path) -> None:
     write_tokenizer(tmp_path, start=False, controls=CONTROLS[:2])
+    tokenizer = load_tokenizer(tmp_path)
+    assert tokenizer is not None
+    assert tokenizer.begin_id is None
     with pytest.raises(UsageError, match=r"^the prompt is empty, and .*: give some text$"):
-        load_tokenizer(tmp_path).encode_prompt("")
+        tokenizer.encode_prompt("")
 
 
 def test_a_written_start_token_is_not_doubled(make_started: Callable[..., Path], run_cli: Run, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -275,14 +274,3 @@ def test_the_command(run_cli: Callable[..., tuple[int, str, str]], tiny: Callabl
     assert (code, "float32 kv8" in err) == (0, True)
     code, out, err = run_cli("generate", tiny("lstm"), *where, "-p", "ab")
     assert (code, out, err.count("\n")) == (2, "", 1)
-
-
-def test_the_benchmark(run_cli: Callable[..., tuple[int, str, str]], tiny: Callable[[str], Path], backend: str) -> None:
-    where = ("bench", tiny("llama"), "--backend", backend, "--device", "cpu", "--kv-bits", "none,8")
-    code, out, err = run_cli(*where, "-p", "0", "-n", "2", "-d", "8", "-r", "1", "-o", "json")
-    assert code == 0, err
-    rows = json.loads(out)["results"]
-    assert [row["quant"] for row in rows] == ["", "kv8"]
-    assert rows[1]["bytes_per_token"] < rows[0]["bytes_per_token"]
-    code, _, err = run_cli(*where, "--train")
-    assert (code, "--kv-bits is given with --train" in err) == (2, True)

@@ -307,10 +307,9 @@ def test_what_cannot_go_past_the_window(ops: Backend) -> None:
 
 
 # -- a model as large as those that people have --
+@pytest.mark.usefixtures("compiled_kernels")
 def test_a_model_that_starts_the_kernels_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     """Past its window it says with the kernels what it says by torch alone."""
-    pytest.importorskip("numba", reason="numba is not installed")
-    pytest.importorskip("torch", reason="torch is not installed")
     monkeypatch.setattr("minigen.backends.cpu.compiling.is_compiled", lambda: True)
     decoder, params = large()
 

@@ -32,8 +32,8 @@ def check(
 ) -> list[Finding]:
     """Everything there is to say about a prompt file, errors first; one finding stands for all of its kind.
 
-    With `encode`, a tokenizer's, also what depends on tokens, where `prefix_id` is what stands for an empty text (see
-    stretch.prefix_token; None: nothing does); with `context`, the model's limit in tokens, also whether every prompt
+    With `encode`, a tokenizer's, also what depends on tokens, where `prefix_id` is what stands for an empty text (a
+    tokenizer's `begin_id`; None: nothing does); with `context`, the model's limit in tokens, also whether every prompt
     fits with its answer, or with `max_new` new tokens (None: generate.max_tokens).
     """
     findings = [

@@ -18,7 +18,7 @@ from minigen.fewshot.file import Example, Item, PromptError, PromptFile
 from minigen.fewshot.layout import choose_examples, render, render_choices
 from minigen.fewshot.metrics import calibrate, judge, normalise, pick
 from minigen.fewshot.result import FileResult, ItemResult, RunResult
-from minigen.fewshot.stretch import Stretch, prefix_token, stretch, unequal_ends
+from minigen.fewshot.stretch import Stretch, stretch, unequal_ends
 from minigen.fewshot.template import fill
 from minigen.model import Model
 from minigen.options import Options
@@ -100,7 +100,7 @@ class Job:
     def __init__(self, model: Model, file: PromptFile, prompt_logprobs: bool = False) -> None:
         self.model, self.file, self.shared = model, file, SharedText(model.runner)
         self.prompt_logprobs = prompt_logprobs
-        self.prefix = None if model.tokenizer is None else prefix_token(model.tokenizer)
+        self.prefix = None if model.tokenizer is None else model.tokenizer.begin_id
         self.options = Options.of(**{"temperature": 0, **file.generate})
 
     def run(self, examples: Sequence[Example], indices: Sequence[int]) -> Iterator[ItemResult]:

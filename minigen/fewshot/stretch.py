@@ -5,7 +5,7 @@ White space at the end of a prompt belongs to what follows it, as in lm-evaluati
 first tokens that the context and all of its answers have in common. That is the end of the context, but where an answer
 melts into its last tokens ("Ans" + "wer" may be one token) it is before those, for every answer.
 
-Where nothing is left before the stretch, a prefix token stands there: see `prefix_token`.
+Where nothing is left before the stretch, a prefix token stands there: the tokenizer's `begin_id`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from minigen.fewshot.source import short
 from minigen.scoring import Text
 from minigen.shared_text import common_length
 from minigen.tokenizer import Tokenizer
-from minigen.tokenizer.base import SEPARATOR
 
 Encode = Callable[[str], list[int]]
 
@@ -94,13 +93,3 @@ def unequal_ends(stretches: Sequence[Stretch]) -> Iterator[str]:
             what = f"the contexts that end in {ends} have an unequal part of their ends scored with the continuation"
             yield f"{what}; let them end alike, without white space, and begin answer_sep with a space"
             return
-
-
-def prefix_token(tokenizer: Tokenizer) -> int | None:
-    """What stands for an empty context: the token that begins texts, else the one that ends and so separates them.
-
-    That is the tokenizer's bos, its eos, or a control token <|endoftext|>. None where it has none of them, as those of
-    characters and bytes.
-    """
-    known = (tokenizer.bos_id, tokenizer.eos_id, tokenizer.special_tokens.get(SEPARATOR))
-    return next((token for token in known if token is not None), None)

@@ -103,12 +103,21 @@ class Tokenizer(ABC):
         has_start = special and tuple(ids[: len(self.start_ids)]) == self.start_ids
         return [*self.start_ids, *ids] if bos and not has_start else ids
 
+    @property
+    def begin_id(self) -> int | None:
+        """The token after which a text begins that has nothing before it; None where this tokenizer has none.
+
+        That is bos, from which transformers begins an empty input and lm-evaluation-harness an empty context. Without
+        one it is the token that separates documents: `<|endoftext|>` where it is a control token, as a chat model's
+        eos ends answers, else eos.
+        """
+        known = (self.bos_id, self.special_tokens.get(SEPARATOR), self.eos_id)
+        return next((token for token in known if token is not None), None)
+
     def encode_prompt(self, text: str, *, special: bool = False) -> list[int]:
         """The ids that a model goes on from: those of `encode`, or for an empty text where a document begins.
 
-        That is after the start tokens or, where the tokenizer's files put none before a text, after the token that
-        separates documents: `<|endoftext|>` where it is a control token, as a chat model's eos ends answers, else eos,
-        or bos where there is nothing else.
+        That is after the start tokens or, where the tokenizer's files put none before a text, after `begin_id`.
 
         Raises:
             TokenizerError: as `encode`.
@@ -117,9 +126,8 @@ class Tokenizer(ABC):
         ids = self.encode(text, special=special)
         if ids or text:
             return ids
-        for token_id in (self.special_tokens.get(SEPARATOR), self.eos_id, self.bos_id):
-            if token_id is not None:
-                return [token_id]
+        if self.begin_id is not None:
+            return [self.begin_id]
         raise UsageError(
             "the prompt is empty, and this model's tokenizer has no token that begins texts or separates them: give "
             "some text"

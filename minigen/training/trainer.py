@@ -62,7 +62,8 @@ class Trainer:
         assert {path: x.shape for path, x in flat.items()} == {path: tuple(p.shape) for path, p in shapes.items()}
         leaves = [describe(path, param, optimizer.name == "muon") for path, param in shapes.items()]
         settings = (optimizer, dropout, compile, teacher, deterministic)
-        self.training = get_training(ops, architecture.forward, leaves, flat, *settings)
+        with self.advice():
+            self.training = get_training(ops, architecture.forward, leaves, flat, *settings)
 
     def step(self, batches: Sequence[Batch], lr: float, number: int) -> Step:
         """One update by the mean gradient of all batches, each weighted token counted alike.

@@ -1,4 +1,4 @@
-"""What tests of recorded passes share."""
+"""What tests of recorded passes share, and those of when the kernels of a CPU start."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 
@@ -36,3 +37,18 @@ def trace_passes(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], list[bool]]
         return made
 
     return use
+
+
+@pytest.fixture
+def large_step(monkeypatch: pytest.MonkeyPatch) -> Callable[..., bool]:
+    """large_step(ops, length, size=1024): whether the kernels have started after a pass of a model with such a matrix,
+    in a text of `length` tokens so far. There is nothing to record in it.
+    """
+
+    def step(ops: Any, length: int, size: int = 1024) -> bool:
+        monkeypatch.setitem(vars(ops.kernels), "steps", SimpleNamespace(read=lambda *_: None))
+        ops.replay(np.zeros((1, 1), np.int64), SimpleNamespace(length=length), (-1,), lambda *_: None)
+        ops.linear(ops.zeros((1, 1, size)), ops.zeros((size, size)))
+        return bool(ops.kernels.started)
+
+    return step

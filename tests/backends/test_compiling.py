@@ -8,10 +8,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, ClassVar
 
-import numpy as np
 import pytest
 
 from minigen.backends import get_backend
@@ -20,11 +18,12 @@ from minigen.backends.cpu import compiling
 pytest.importorskip("numba", reason="numba is not installed")
 pytest.importorskip("torch", reason="torch is not installed")
 
+Step = Callable[..., bool]
 PATIENCE = 30  # seconds, for a process that does next to nothing
 
 
 @pytest.fixture
-def cold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def cold(compiled_kernels: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A machine on which nothing is compiled: the file that will say that everything is."""
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
     compiling.cache_folder.cache_clear()
@@ -69,18 +68,6 @@ def until(condition: Callable[[], Any]) -> None:
         time.sleep(0.01)
 
 
-def large_step(ops: Any, length: int) -> None:
-    """A pass of a model with a large matrix, in a text of `length` tokens so far."""
-    state = SimpleNamespace(length=length)
-    ops.replay(np.zeros((1, 1), np.int64), state, (-1,), lambda *_: None)
-    ops.linear(ops.zeros((1, 1, 1024)), ops.zeros((1024, 1024)))
-
-
-def kernels_of(ops: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setitem(vars(ops.kernels), "steps", SimpleNamespace(read=lambda *_: None))
-    return ops.kernels
-
-
 def test_all_kernels_are_compiled_by_the_program() -> None:
     """The real one, where nothing has run it here before; then all that the tests call is loaded, nothing compiled."""
     compiler = compiling.Compiler()
@@ -102,11 +89,11 @@ def test_all_kernels_are_compiled_by_the_program() -> None:
 
 
 def test_a_text_ends_as_it_began(
-    cold: Path, program: Callable[[str], None], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    cold: Path, program: Callable[[str], None], large_step: Step, caplog: pytest.LogCaptureFixture
 ) -> None:
     program(f"import sys; sys.stdin.read(); import pathlib; pathlib.Path({str(cold)!r}).write_text('0')")
     ops: Any = get_backend("torch", "cpu", "float32")
-    kernels = kernels_of(ops, monkeypatch)
+    kernels = ops.kernels
     with ops.one_text():
         large_step(ops, 0)  # the prompt
         assert [m.partition(",")[0] for m in caplog.messages] == [
@@ -129,12 +116,12 @@ def test_a_text_ends_as_it_began(
 
 
 def test_a_text_that_began_before_the_kernels_were_ready(
-    cold: Path, program: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+    cold: Path, program: Callable[[str], None], large_step: Step
 ) -> None:
     """Its prompt was read by torch while another process compiled: so is the rest."""
     program("import time; time.sleep(60)")
     ops: Any = get_backend("torch", "cpu", "float32")
-    kernels = kernels_of(ops, monkeypatch)
+    kernels = ops.kernels
     with ops.one_text():
         large_step(ops, 0)
     with ops.one_text():
@@ -156,7 +143,7 @@ def test_a_text_that_began_before_the_kernels_were_ready(
 def test_kernels_that_cannot_be_compiled(
     cold: Path,
     program: Callable[[str], None],
-    monkeypatch: pytest.MonkeyPatch,
+    large_step: Step,
     caplog: pytest.LogCaptureFixture,
     code: str,
     reason: str,
@@ -184,7 +171,9 @@ def test_the_reason_is_the_last_line(cold: Path) -> None:
     assert not cold.exists()
 
 
-def test_who_measures_waits(cold: Path, program: Callable[[str], None], caplog: pytest.LogCaptureFixture) -> None:
+def test_who_measures_waits(
+    cold: Path, program: Callable[[str], None], large_step: Step, caplog: pytest.LogCaptureFixture
+) -> None:
     program(f"import time, pathlib; time.sleep(0.3); pathlib.Path({str(cold)!r}).write_text('0')")
     ops: Any = get_backend("torch", "cpu", "float32")
     ops.prepare()  # nothing has shown yet that this model wants kernels
@@ -197,7 +186,7 @@ def test_who_measures_waits(cold: Path, program: Callable[[str], None], caplog: 
 
 
 def test_who_measures_is_told_why_not(
-    cold: Path, program: Callable[[str], None], caplog: pytest.LogCaptureFixture
+    cold: Path, program: Callable[[str], None], large_step: Step, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Also where nothing has asked since the process failed."""
     program("raise SystemExit(3)")

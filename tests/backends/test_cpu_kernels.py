@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from types import SimpleNamespace
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from minigen.errors import UsageError
 
 pytest.importorskip("numba", reason="numba is not installed")
 pytest.importorskip("torch", reason="torch is not installed")
+pytestmark = pytest.mark.usefixtures("compiled_kernels")
 
 BOUND = {"float32": 2e-6, "bfloat16": 1.2e-2}  # of the largest number: torch rounds where the kernels do not
 
@@ -194,32 +195,18 @@ def test_memory_that_is_known_by_address_is_held() -> None:
     assert (done.returncode, done.stdout) == (0, "held\n"), done.stderr
 
 
-def test_when_numba_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_when_numba_starts(large_step: Callable[..., bool], monkeypatch: pytest.MonkeyPatch) -> None:
     """Not for small models, not for the first prompt, but for the step after it, and after much work."""
-
-    class State:
-        length = 0
-
-    def ops_after(size: int, rows: int) -> Any:
-        ops: Any = get_backend("torch", "cpu", "float32")
-        ops.linear(ops.asarray(draw(1, rows, size)), ops.zeros((size, size)))
-        return ops
-
-    def step(ops: Any, length: int) -> bool:
-        state = State()
-        state.length = length
-        monkeypatch.setitem(vars(ops.kernels), "steps", SimpleNamespace(read=lambda *_: None))
-        ops.replay(np.zeros((1, 1), np.int64), state, (-1,), lambda *_: None)
-        return bool(ops.kernels.started)
-
-    assert not step(ops_after(100, 1), 5)
+    small, large, busy = (get_backend("torch", "cpu", "float32") for _ in range(3))
+    assert not large_step(small, 0, 100)
+    assert not large_step(small, 5, 100)
     monkeypatch.setattr("minigen.backends.cpu.compiling.is_compiled", lambda: True)
-    large = ops_after(1024, 1)
-    assert not large.kernels.started
-    assert not step(large, 0)
-    assert step(large, 5)
+    assert not large_step(large, 0)
+    assert not large_step(large, 0)
+    assert large_step(large, 5)
     monkeypatch.setattr("minigen.backends.cpu.start.WORK", 10**7)
-    assert ops_after(1024, 8).kernels.started
+    busy.linear(busy.asarray(draw(1, 8, 1024)), busy.zeros((1024, 1024)))
+    assert busy.kernels.started  # type: ignore[attr-defined]
 
 
 def test_torch_keeps_its_threads() -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -44,8 +43,8 @@ def models(
 ) -> Callable[..., tuple[Model, Model]]:
     """A model that records its steps, and the same that computes one operation after the other."""
     static = request.param != "programs"
-    if not static and find_spec("numba") is None:
-        pytest.skip("numba is not installed")
+    if not static:
+        request.getfixturevalue("compiled_kernels")
 
     def make(name: str, dtype: str = "float32", **held: Any) -> tuple[Model, Model]:
         base, changes = FAMILIES[name]
@@ -81,9 +80,20 @@ def programs(model: Any, state: Any) -> list[Any]:
     return [step for kind in known if kind.possible for step in kind.steps.values()]
 
 
+DTYPES = ("float32", "bfloat16")
+WEIGHTS = [*product(FAMILIES, DTYPES, (None,)), *product(["wide"], DTYPES, ("8", "mixed"))]
+# Traced, which takes most of the time, each operation once: what tracing could lose does not depend on the dtype, and
+# the same operations run as "static" in all of them.
+TRACED = [*product(FAMILIES, ("float32",), (None,)), ("wide", "float32", "8"), ("wide", "bfloat16", "mixed")]
+
+
 @pytest.mark.parametrize(
-    ("name", "dtype", "quant"),
-    [*product(FAMILIES, ("float32", "bfloat16"), (None,)), *product(["wide"], ("float32", "bfloat16"), ("8", "mixed"))],
+    ("models", "name", "dtype", "quant"),
+    [
+        *((way, *weights) for way in ("programs", "static") for weights in WEIGHTS),
+        *(("traced", *weights) for weights in TRACED),
+    ],
+    indirect=["models"],
 )
 def test_logits(models: Any, name: str, dtype: str, quant: str | None) -> None:
     """Single tokens, blocks of several, and batches padded on the left; past the window of a family that has one."""

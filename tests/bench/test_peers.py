@@ -99,6 +99,7 @@ class Absent(Counting):
 
 @pytest.mark.usefixtures("_scripted")
 def test_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("torch", reason="torch is not installed")
     out = tmp_path / "found"
     words = ["--shape", "gpt2", "--dtype", "float32,8-bit,bfloat16", "--backend", "torch", "-r", "2", "--out", str(out)]
     assert command.main([*words, "--threads", "2"]) == 0

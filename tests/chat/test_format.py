@@ -195,22 +195,28 @@ def test_going_on_in_a_transcript(bytelevel: Tokenizer) -> None:
         assert text == "User: Hi\nAssistant:" + ("" if content[0].isspace() else " ") + content
 
 
+@pytest.fixture(scope="module")
+def qwen(shared: Path) -> Tokenizer:
+    """A real tokenizer, which takes a second to load."""
+    tokenizer = load_tokenizer(shared / "tokenizers" / "qwen", {})
+    assert tokenizer is not None
+    return tokenizer
+
+
 @pytest.mark.parametrize("name", ["gemma-it", "llama-3-instruct", "mistral-instruct", "qwen2.5-instruct", "vicuna"])
-def test_going_on_with_real_templates(shared: Path, name: str) -> None:
+def test_going_on_with_real_templates(qwen: Tokenizer, shared: Path, name: str) -> None:
     pytest.importorskip("transformers")
     from transformers.utils.chat_template_utils import render_jinja_template
 
-    tokenizer = load_tokenizer(shared / "tokenizers" / "qwen", {})
-    assert tokenizer is not None
     source = (shared / "tokenizers" / "chat_templates" / f"{name}.jinja").read_text()
     source = source.replace("    ", "").replace("\n", "")
     special = {"bos_token": "<s>", "eos_token": "</s>"}
-    chat = ChatFormat(ChatTemplate(source, special), tokenizer)
+    chat = ChatFormat(ChatTemplate(source, special), qwen)
     for content in ("e", "end", "s", "</s", "It is 4. \n", " It", "_", ">"):
         talk = turns("a", "b", "c", content)
         messages = [{"role": m.role, "content": m.content} for m in talk.spoken]
         (expected,), _ = render_jinja_template([messages], chat_template=source, continue_final_message=True, **special)
-        assert tokenizer.decode(chat.ids(talk, going_on=True), skip_special=False) == expected
+        assert qwen.decode(chat.ids(talk, going_on=True), skip_special=False) == expected
 
 
 # -- what a template leaves out --

@@ -491,12 +491,12 @@ def test_nothing_on_standard_input(chat: Run, make_bigram: Callable[..., Path]) 
     assert chat(make_bigram(), " \n") == (2, "", "minigen: standard input is empty: write a message\n")
 
 
-def test_kill_in_the_middle_of_an_answer(make_model: Callable[..., Path], backend: str, tmp_path: Path) -> None:
+def test_kill_in_the_middle_of_an_answer(make_model: Callable[..., Path], any_backend: str, tmp_path: Path) -> None:
     """The session is whole up to the last finished turn."""
     path = tmp_path / "s.jsonl"
     command = [
         sys.executable, "-m", "minigen", "chat", str(make_model("llama", max_position_embeddings=200_000)),
-        "--backend", backend, "--lines", "--session", str(path), "--seed", "1",
+        "--backend", any_backend, "--lines", "--session", str(path), "--seed", "1",
     ]  # fmt: skip
     text = "/set max_tokens 5\nOne.\nTwo.\n/set max_tokens 100000\nThree.\n"
     environment = dict(os.environ, PYTHONUNBUFFERED="1")

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -98,14 +99,14 @@ Start = Callable[..., Terminal]
 ESCAPE = 1.7  # seconds, more than prompt-toolkit waits by default for what follows Esc
 
 
-@pytest.fixture
-def start(tmp_path: Path, backend: str) -> Iterator[Start]:
-    """start("MODEL --flags", columns=80): a terminal with `minigen chat`, at its first prompt."""
+@contextmanager
+def chats(folder: Path, backend: str) -> Iterator[Start]:
+    """begin("MODEL --flags", columns=80): a terminal with `minigen chat`, at its first prompt."""
     opened: list[Terminal] = []
 
     def begin(words: str, **settings: Any) -> Terminal:
         command = f"{sys.executable} -m minigen chat {words} --backend {backend}"
-        terminal = Terminal(f"minigen-{os.getpid()}-{next(NUMBERS)}", tmp_path / "home", command, **settings)
+        terminal = Terminal(f"minigen-{os.getpid()}-{next(NUMBERS)}", folder / "home", command, **settings)
         opened.append(terminal)
         terminal.prompts = int("--resume" in words)  # which shows the last turn as it was
         if settings.get("TERM") == "dumb":
@@ -114,9 +115,25 @@ def start(tmp_path: Path, backend: str) -> Iterator[Start]:
             terminal.wait_for_prompt()
         return terminal
 
-    yield begin
-    for terminal in opened:
-        terminal.close()
+    try:
+        yield begin
+    finally:
+        for terminal in opened:
+            terminal.close()
+
+
+@pytest.fixture
+def start(tmp_path: Path, backend: str) -> Iterator[Start]:
+    """Chats on each backend in turn, for what a backend may do differently: its numbers, and how it is stopped."""
+    with chats(tmp_path, backend) as begin:
+        yield begin
+
+
+@pytest.fixture
+def start_any(tmp_path: Path, any_backend: str) -> Iterator[Start]:
+    """Chats for what the terminal alone decides."""
+    with chats(tmp_path, any_backend) as begin:
+        yield begin
 
 
 def session(tmp_path: Path) -> list[dict[str, Any]]:
@@ -158,7 +175,7 @@ CONVERSATION = (
 
 
 def test_a_conversation(
-    start: Start, make_bigram: Callable[..., Path], tmp_path: Path, run_cli: Any, backend: str
+    start: Start, make_bigram: Callable[..., Path], tmp_path: Path, run_cli: Any, installed: list[str]
 ) -> None:
     terminal = start(f"{make_bigram(context=150)} --seed 3 -n 30 --overflow roll")
     assert shown(converse(terminal)) == (Path(__file__).parent / "chat_terminal.txt").read_text()
@@ -170,7 +187,7 @@ def test_a_conversation(
         "And a fourth one.", "The sixth.", "The seventh.",
     ]  # fmt: skip
     path = next((tmp_path / "home" / "minigen" / "sessions").glob("*"))
-    for other in ("torch", "mlx"):
+    for other in installed:
         code, out, _ = run_cli("chat", "--replay", path, "--backend", other)
         assert (code, out) == (0, f"7 answers, 94 tokens, on {other}: 7 the same, 0 not\n")
     terminal = start("--resume")
@@ -236,8 +253,8 @@ def test_ctrl_c(start: Start, make_bigram: Callable[..., Path], tmp_path: Path, 
     terminal.wait("^status 0")
 
 
-def test_pasting(start: Start, make_bigram: Callable[..., Path], tmp_path: Path) -> None:
-    terminal = start(f"{make_bigram(context=40_000)} --seed 1 -n 5")
+def test_pasting(start_any: Start, make_bigram: Callable[..., Path], tmp_path: Path) -> None:
+    terminal = start_any(f"{make_bigram(context=40_000)} --seed 1 -n 5")
     pasted = "".join(f"line {i} 日本語 e\u0301 🙂 שלום\n" for i in range(450))
     assert len(pasted) > 10_000
     terminal.tmux("load-buffer", "-", text=pasted.rstrip("\n"))
@@ -272,9 +289,9 @@ def paste(terminal: Terminal, text: str) -> None:
     terminal.tmux("paste-buffer", "-p")
 
 
-def test_what_is_pasted_is_text(start: Start, make_bigram: Callable[..., Path], tmp_path: Path) -> None:
+def test_what_is_pasted_is_text(start_any: Start, make_bigram: Callable[..., Path], tmp_path: Path) -> None:
     """Whatever it begins with; what is typed around it is still a command, or a block."""
-    terminal = start(f"{make_bigram(context=40_000)} --seed 1 -n 1")
+    terminal = start_any(f"{make_bigram(context=40_000)} --seed 1 -n 1")
     code = f"{QUOTES}Adds one.{QUOTES}\n\ndef f(x):\n\treturn x  + 1"
     opens = f"{QUOTES}Adds one.\n\nIt does.{QUOTES}\n\n    x = 1"
     answers = 0
@@ -316,9 +333,9 @@ def test_what_is_pasted_is_text(start: Start, make_bigram: Callable[..., Path], 
     sent("/usr/bin/python: none", f"{opens}z")
 
 
-def test_answers_into_a_pipe(make_bigram: Callable[..., Path], tmp_path: Path, backend: str) -> None:
+def test_answers_into_a_pipe(make_bigram: Callable[..., Path], tmp_path: Path, any_backend: str) -> None:
     """`minigen chat | tee log`: the conversation goes on line by line, and says what it waits for."""
-    chat = f"{sys.executable} -m minigen chat {make_bigram()} --backend {backend} --seed 3 -n 8"
+    chat = f"{sys.executable} -m minigen chat {make_bigram()} --backend {any_backend} --seed 3 -n 8"
     socket = f"minigen-{os.getpid()}-{next(NUMBERS)}"
     terminal = Terminal(socket, tmp_path / "home", f"{chat} | tee -i {tmp_path}/log")
     waits = r"^>$\n*\Z"
@@ -345,8 +362,8 @@ def test_answers_into_a_pipe(make_bigram: Callable[..., Path], tmp_path: Path, b
     assert (tmp_path / "log").read_text() == "".join(answers)
 
 
-def test_completion(start: Start, make_bigram: Callable[..., Path]) -> None:
-    terminal = start(f"{make_bigram()} --seed 1 -n 5")
+def test_completion(start_any: Start, make_bigram: Callable[..., Path]) -> None:
+    terminal = start_any(f"{make_bigram()} --seed 1 -n 5")
     terminal.keys("/", "s", "e")
     terminal.wait(r"^> /se\n +/set \[name value\] +settings of the next answers")
     terminal.keys("Tab", " ", "t", "e")
@@ -367,13 +384,13 @@ ENDS = (r"^Rain is old", r"(?s)\[cut at 30", r"free")
 
 
 @pytest.mark.parametrize("name", ["narrow", "dumb", "plain"])
-def test_other_terminals(start: Start, make_bigram: Callable[..., Path], name: str) -> None:
+def test_other_terminals(start_any: Start, make_bigram: Callable[..., Path], name: str) -> None:
     settings: dict[str, dict[str, Any]] = {
         "narrow": {"columns": 20},
         "dumb": {"TERM": "dumb"},
         "plain": {"NO_COLOR": "1"},
     }
-    terminal = start(f"{make_bigram()} --seed 3 -n 30", **settings[name])
+    terminal = start_any(f"{make_bigram()} --seed 3 -n 30", **settings[name])
     for line, end in zip(("Hello there 🙂 日本語 مرحبا", "/regen", "/context"), ENDS, strict=True):
         terminal.tmux("send-keys", "-l", line)
         terminal.keys("Enter")
@@ -444,8 +461,8 @@ too.
 >"""
 
 
-def test_a_terminal_that_is_resized(start: Start, make_bigram: Callable[..., Path]) -> None:
-    terminal = start(f"{make_bigram()} --seed 3 -n 30")
+def test_a_terminal_that_is_resized(start_any: Start, make_bigram: Callable[..., Path]) -> None:
+    terminal = start_any(f"{make_bigram()} --seed 3 -n 30")
     terminal.say("Hello")
     terminal.tmux("resize-window", "-x", "40", "-y", "20")
     terminal.wait(r"tokens · [^/]*\Z")  # the toolbar is cut
@@ -472,7 +489,7 @@ den.
 """
 
 
-def test_a_real_model(start: Start, shared: Path, tmp_path: Path, run_cli: Any, backend: str) -> None:
+def test_a_real_model(start: Start, shared: Path, tmp_path: Path, run_cli: Any, installed: list[str]) -> None:
     """Turns with every kind of change: the screen says what the session has, and it is the same from the beginning."""
     terminal = start(f"{shared}/models/stories260K --seed 4 -n 50 --overflow sinks --no-markdown")
     for line in ("Once upon a time", "/regen", "What then?", "/undo", "Where was it?", "/continue", *["And then?"] * 7):
@@ -486,7 +503,7 @@ def test_a_real_model(start: Start, shared: Path, tmp_path: Path, run_cli: Any, 
         if len(line.get("runs", ())) < 2:  # another line of the user's stands in the middle of a continued answer
             assert "".join(line["content"].split()) in text
     path = next((tmp_path / "home" / "minigen" / "sessions").glob("*"))
-    for other in ("torch", "mlx"):
+    for other in installed:
         code, out, _ = run_cli("chat", "--replay", path, "--backend", other)
         assert (code, re.sub(r"\d+ tokens", "N tokens", out)) == (
             0,

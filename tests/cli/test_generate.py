@@ -342,7 +342,6 @@ def test_ctrl_c_ends_the_text_without_a_traceback(
         stdout=child,
         stderr=subprocess.PIPE,
         stdin=subprocess.DEVNULL,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # also where the tests run with it ignored
     )
     os.close(child)
     ready, _, _ = select.select([parent], [], [], 60)  # it streams: the first text comes long before the last
@@ -358,7 +357,7 @@ def test_ctrl_c_ends_the_text_without_a_traceback(
     os.close(parent)
 
 
-def test_a_closed_pipe_is_no_error(tiny: Tiny, backend: str) -> None:
+def test_a_closed_pipe_is_no_error(tiny: Tiny, any_backend: str) -> None:
     command = [
         sys.executable,
         "-m",
@@ -368,7 +367,7 @@ def test_a_closed_pipe_is_no_error(tiny: Tiny, backend: str) -> None:
         "-p",
         "x",
         "--backend",
-        backend,
+        any_backend,
         "-n",
         "60",
     ]
@@ -381,8 +380,8 @@ def test_a_closed_pipe_is_no_error(tiny: Tiny, backend: str) -> None:
     assert process.wait(timeout=60) == 141
 
 
-def test_closed_streams(tiny: Tiny, backend: str) -> None:
-    command = f"{sys.executable} -m minigen generate {tiny('llama')} -p x -n 3 --backend {backend}"
+def test_closed_streams(tiny: Tiny, any_backend: str) -> None:
+    command = f"{sys.executable} -m minigen generate {tiny('llama')} -p x -n 3 --backend {any_backend}"
     for closed in (">&-", "2>&-", "<&-"):
         done = subprocess.run(f"{command} {closed}", shell=True, capture_output=True, check=True)
         assert done.stderr == b""

@@ -16,7 +16,6 @@ from minigen.fewshot import PromptError, PromptFile, check, load_prompt_file
 from minigen.fewshot.layout import choose_examples, prefix
 from minigen.fewshot.result import ItemResult
 from minigen.fewshot.run import run_file
-from minigen.fewshot.stretch import prefix_token
 from minigen.fewshot.template import fill
 from minigen.model import Model
 
@@ -72,19 +71,29 @@ TOKENIZERS: dict[str, tuple[Any, dict[str, Any]]] = {  # name -> (tokenizer.json
     "bos": (byte_level("<s>", "</s>"), {"bos_token": "<s>", "eos_token": "</s>"}),
     "eos": (byte_level("<|endoftext|>"), {"eos_token": "<|endoftext|>"}),
     "sentencepiece": (sentence_piece(), {"bos_token": "<s>", "eos_token": "</s>"}),
+    "chat": (byte_level("<|endoftext|>", "<|im_end|>"), {"eos_token": "<|im_end|>"}),  # eos ends answers
     "separator": (byte_level("<|endoftext|>"), {}),
     "none": (byte_level(), {}),
     "bytes": (None, {}),
     "characters": (None, {}),
 }
-PREFIX = {"bos": 0, "eos": 0, "separator": 0, "sentencepiece": 1}  # what stands for an empty text
+PREFIX = {"bos": 0, "eos": 0, "chat": 0, "separator": 0, "sentencepiece": 1}  # what stands for an empty text
+
+
+MODELS: dict[tuple[str, str, str], Model] = {}  # by backend, kind and tokenizer
+LOGITS: dict[tuple[int, tuple[int, ...]], np.ndarray] = {}  # by model and tokens: many tests ask for the same ones
 
 
 @pytest.fixture
 def load(make_model: Make, backend: str, device: str) -> Callable[[str, str], Model]:
-    """load("llama" | "lstm", name of a tokenizer)."""
+    """load("llama" | "lstm", name of a tokenizer), which no test changes."""
 
     def load(kind: str, name: str) -> Model:
+        if (backend, kind, name) not in MODELS:
+            MODELS[backend, kind, name] = make(kind, name)
+        return MODELS[backend, kind, name]
+
+    def make(kind: str, name: str) -> Model:
         spec, settings = TOKENIZERS[name]
         if name == "bytes":
             folder = make_model(kind)
@@ -111,6 +120,14 @@ def write(folder: Path, *, template: str, sep: str, items: list[tuple[str, list[
 
 
 # -- the same once more, in the plainest way --
+def logits_of(model: Model, ids: list[int]) -> np.ndarray:
+    """(tokens, vocabulary) of a text that is read alone."""
+    key = (id(model), tuple(ids))
+    if key not in LOGITS:
+        LOGITS[key] = model.logits([ids])[0].astype(np.float64)
+    return LOGITS[key]
+
+
 def alone(model: Model, context: str, answers: list[str], first: int | None) -> Scores:
     """Each answer's log-probability, tokens and bytes, from the last place that all texts have in common."""
     tokenizer = model.needed_tokenizer
@@ -125,7 +142,7 @@ def alone(model: Model, context: str, answers: list[str], first: int | None) -> 
     for answer, ids in zip(answers, wholes, strict=True):
         line = ids if start else [first, *ids]
         at = start or 1
-        logits = model.logits([line])[0].astype(np.float64)
+        logits = logits_of(model, line)
         logprobs = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
         total = float(sum(logprobs[i - 1, line[i]] for i in range(at, len(line))))
         found["none"].append(total)
@@ -181,7 +198,7 @@ EXAMPLES = '[[examples]]\ninput = "c"\noutput = "5"\n[[examples]]\ninput = "Ans"
 @pytest.mark.parametrize("free", [[], ["N/A", ""]], ids=["", "calibrated"])
 @pytest.mark.parametrize("how", ["none", "token", "byte", "uncond"])
 @pytest.mark.parametrize(
-    ("kind", "name"), [*(("llama", name) for name in TOKENIZERS if name != "separator"), ("lstm", "bos")]
+    ("kind", "name"), [*(("llama", name) for name in TOKENIZERS if name not in ("chat", "separator")), ("lstm", "bos")]
 )
 def test_every_choice_as_if_alone(
     load: Callable[..., Model], tmp_path: Path, kind: str, name: str, how: str, free: list[str]
@@ -278,7 +295,7 @@ def test_what_cannot_be_scored_is_named(
             run_file(model, file)
         assert str(caught.value) == f"t.prompt.toml:4: {problem}"
         encode = model.needed_tokenizer.encode
-        (error, *_) = check(file, encode, prefix_id=prefix_token(model.needed_tokenizer))  # before a model is loaded
+        (error, *_) = check(file, encode, prefix_id=model.needed_tokenizer.begin_id)  # before a model is loaded
         assert error.level == "error"
         if item[1][0]:  # a check without a tokenizer says more of an empty choice
             assert str(error) == f"t.prompt.toml:4: error: {problem}"
@@ -297,8 +314,8 @@ def test_contexts_that_end_unequally_are_refused(load: Callable[..., Model], tmp
         assert "have an unequal part" in check(file, model.needed_tokenizer.encode, prefix_id=0)[0].message
 
 
-def test_prefix_token(load: Callable[..., Model]) -> None:
-    found = {name: prefix_token(load("llama", name).needed_tokenizer) for name in TOKENIZERS}
+def test_the_token_before_a_text(load: Callable[..., Model]) -> None:
+    found = {name: load("llama", name).needed_tokenizer.begin_id for name in TOKENIZERS}
     assert found == PREFIX | {"none": None, "bytes": None, "characters": None}
 
 

@@ -10,6 +10,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import ClassVar
 from urllib.parse import quote, unquote, urlsplit
 
+import pytest
+
+from minigen.errors import SourceError
+from minigen.hub import resolve
+
 
 @dataclass
 class Repo:
@@ -65,6 +70,15 @@ class Hub:
             self._server.shutdown()
             self._thread.join()
             self._server.server_close()
+
+
+def refused(source="org/name", kind=SourceError, **settings):
+    """The message, one line, of the error with which a source is refused."""
+    with pytest.raises(kind) as caught:
+        resolve(source, **settings)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
 
 
 def sha(files):

@@ -14,8 +14,9 @@ import termios
 from pathlib import Path
 
 import pytest
+from hub_server import refused
 
-from minigen.errors import CheckpointError, SourceError
+from minigen.errors import CheckpointError
 from minigen.hub import resolve
 from minigen.weight_files import INDEX, SINGLE
 
@@ -49,14 +50,6 @@ SHARDS = {
     A: b"shard a",
     B: b"shard b",
 }
-
-
-def refused(source, kind=SourceError, **settings):
-    with pytest.raises(kind) as caught:
-        resolve(source, **settings)
-    message = str(caught.value)
-    assert "\n" not in message
-    return message
 
 
 def contents(folder):

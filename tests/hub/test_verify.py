@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
+from hub_server import refused
 
 from minigen.errors import SourceError
 from minigen.hub import resolve, verify
@@ -26,14 +27,6 @@ def sha1(body):
 
 def git(body):
     return sha1(b"blob %d\0" % len(body) + body)
-
-
-def refused(source="org/name", **settings):
-    with pytest.raises(SourceError) as caught:
-        resolve(source, **settings)
-    message = str(caught.value)
-    assert "\n" not in message
-    return message
 
 
 def blobs(cache):
