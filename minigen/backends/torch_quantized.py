@@ -39,12 +39,11 @@ def quantize_rows(weight: Array, bits: int, group: int) -> tuple[Array, Array, A
 
 
 def unpack(codes: Array, scales: Array, biases: Array, group: int, bits: int) -> Array:
-    """Rows of codes in bytes -> their numbers, computed in float32."""
+    """Rows of codes in bytes -> their numbers, computed in float32: a kernel widens what it reads by itself."""
     if bits == 4:
         codes = torch.stack((codes & 15, codes >> 4), -1)
-    shape = (*scales.shape, group)
-    numbers = torch.addcmul(biases.float()[..., None], codes.reshape(shape).float(), scales.float()[..., None])
-    return numbers.flatten(-2).to(scales.dtype)
+    numbers = torch.addcmul(biases[..., None], codes.reshape(*scales.shape, group), scales[..., None])
+    return numbers.flatten(-2)
 
 
 def rows_at_once(array: Array, columns: int) -> int:

@@ -14,7 +14,9 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
-from minigen.backends.base import Array, Quantized
+from minigen.backends import torch_quantized
+from minigen.backends.base import Array, Quantized, plain
+from minigen.backends.quantized import Held, arrays_of
 from minigen.backends.torch import TorchBackend
 
 
@@ -64,11 +66,17 @@ class StaticOps(TorchBackend):
             self.picked[id(cos)] = cos[0, 0][self.positions][:, None], sin[0, 0][self.positions][:, None]
         return super().rotate(x, *self.picked[id(cos)])
 
-    def write(self, buffer: Array, new: Array, position: int) -> Array:
-        return buffer.index_copy_(2, self.at, new.to(buffer.dtype))
+    def write(self, buffer: Held, new: Array, position: int) -> Held:
+        x = self.quantize(new, buffer.bits, buffer.group) if isinstance(buffer, Quantized) else new
+        for into, part in zip(arrays_of(buffer), arrays_of(x), strict=True):
+            if part.dtype == torch.uint32:  # which torch's operations do not take
+                into, part = into.view(torch.int32), part.view(torch.int32)
+            into.index_copy_(2, self.at, part.to(into.dtype))
+        return buffer
 
-    def attention(self, q: Array, k: Array, v: Array, scale: float, mask: Array | str | None) -> Array:
+    def attention(self, q: Array, k: Held, v: Held, scale: float, mask: Array | str | None) -> Array:
         """`mask` is the number of newest keys that a token sees, itself included, or None for all."""
+        k, v = plain(self, k), plain(self, v)
         B, H, T, D = q.shape
         G = k.shape[1]
         # The heads of a group become its queries, so that no copy of the cache is made for each head.
@@ -93,3 +101,7 @@ class StaticOps(TorchBackend):
             wide[:, :, : self.keys].masked_fill_(seen, 0)
             self.masks[window, copies] = wide.repeat(1, copies, 1)[:, None, :, : self.keys]
         return self.masks[window, copies]
+
+    def dequantize(self, weight: Quantized) -> Array:
+        """All at once: what a cache holds for the keys that are looked at is little."""
+        return torch_quantized.unpack(*torch_quantized.arrays_of(weight), weight.group, weight.bits)
