@@ -36,6 +36,12 @@ class State(Protocol):
     @property
     def capacity(self) -> int | None: ...
 
+    @property
+    def buffers(self) -> Sequence[Held]:
+        """What a pass writes into in place, so that a pass that was recorded finds it again where it lay. Empty where
+        each pass makes the state anew, which no recorded pass can follow."""
+        ...
+
     def rewind(self, length: int) -> int:
         """Forgets what came after the first `length` tokens and returns the length it now has.
 
@@ -132,6 +138,10 @@ class KVCache:
     @property
     def capacity(self) -> int:
         return int(self.k[0].shape[2])
+
+    @property
+    def buffers(self) -> list[Held]:
+        return [*self.k, *self.v]
 
     def layer(self, index: int) -> KVLayer:
         return KVLayer(self, index)
