@@ -90,8 +90,7 @@ class KVLayer:
     def append(self, ops: Backend, k: Array, v: Array) -> tuple[Held, Held]:
         """k and v (B, G, T, D) of the new tokens -> those of all tokens so far (B, G, S, D)."""
         cache, i, end = self.cache, self.index, self.cache.length + k.shape[2]
-        cache.k[i] = ops.write(cache.k[i], k, cache.length)
-        cache.v[i] = ops.write(cache.v[i], v, cache.length)
+        cache.k[i], cache.v[i] = ops.write((cache.k[i], cache.v[i]), (k, v), cache.length)
         return tokens(cache.k[i], 0, end), tokens(cache.v[i], 0, end)
 
 

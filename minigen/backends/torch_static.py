@@ -66,9 +66,8 @@ class StaticOps(TorchBackend):
             self.picked[id(cos)] = cos[0, 0][self.positions][:, None], sin[0, 0][self.positions][:, None]
         return super().rotate(x, *self.picked[id(cos)])
 
-    def write(self, buffer: Held, new: Array, position: int) -> Held:
-        x = self.quantize(new, buffer.bits, buffer.group) if isinstance(buffer, Quantized) else new
-        for into, part in zip(arrays_of(buffer), arrays_of(x), strict=True):
+    def _write_one(self, buffer: Held, new: Held, position: int) -> Held:
+        for into, part in zip(arrays_of(buffer), arrays_of(new), strict=True):
             if part.dtype == torch.uint32:  # which torch's operations do not take
                 into, part = into.view(torch.int32), part.view(torch.int32)
             into.index_copy_(2, self.at, part.to(into.dtype))
@@ -101,6 +100,14 @@ class StaticOps(TorchBackend):
             wide[:, :, : self.keys].masked_fill_(seen, 0)
             self.masks[window, copies] = wide.repeat(1, copies, 1)[:, None, :, : self.keys]
         return self.masks[window, copies]
+
+    def quantize(self, weight: Array, bits: int, group: int) -> Quantized:
+        """As one part: few tokens are quantized here."""
+        lines = weight.reshape(-1, weight.shape[-1])
+        packed, scales, biases = torch_quantized.quantize_rows(lines, bits, group)
+        outer = weight.shape[:-1]
+        codes = packed.reshape(*outer, -1).view(torch.uint32)
+        return Quantized(codes, scales.reshape(*outer, -1), biases.reshape(*outer, -1), group, bits)
 
     def dequantize(self, weight: Quantized) -> Array:
         """All at once: what a cache holds for the keys that are looked at is little."""
