@@ -24,6 +24,7 @@ class RecurrentState:
 
     kind = "recurrent"
     capacity = None
+    buffers = ()  # a step makes the state anew
 
     def __init__(self, layers: list[CellState], length: int, starts: Starts | None = None) -> None:
         self.layers, self.length, self.starts = layers, length, starts

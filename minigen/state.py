@@ -36,6 +36,12 @@ class State(Protocol):
     @property
     def capacity(self) -> int | None: ...
 
+    @property
+    def buffers(self) -> Sequence[Held]:
+        """What a pass writes into in place, so that a pass that was recorded finds it again where it lay. Empty where
+        each pass makes the state anew, which no recorded pass can follow."""
+        ...
+
     def rewind(self, length: int) -> int:
         """Forgets what came after the first `length` tokens and returns the length it now has.
 
@@ -84,8 +90,7 @@ class KVLayer:
     def append(self, ops: Backend, k: Array, v: Array) -> tuple[Held, Held]:
         """k and v (B, G, T, D) of the new tokens -> those of all tokens so far (B, G, S, D)."""
         cache, i, end = self.cache, self.index, self.cache.length + k.shape[2]
-        cache.k[i] = ops.write(cache.k[i], k, cache.length)
-        cache.v[i] = ops.write(cache.v[i], v, cache.length)
+        cache.k[i], cache.v[i] = ops.write((cache.k[i], cache.v[i]), (k, v), cache.length)
         return tokens(cache.k[i], 0, end), tokens(cache.v[i], 0, end)
 
 
@@ -132,6 +137,10 @@ class KVCache:
     @property
     def capacity(self) -> int:
         return int(self.k[0].shape[2])
+
+    @property
+    def buffers(self) -> list[Held]:
+        return [*self.k, *self.v]
 
     def layer(self, index: int) -> KVLayer:
         return KVLayer(self, index)

@@ -76,6 +76,11 @@ TINY = {"gpt2": TINY_GPT2, "llama": TINY_LLAMA, "lstm": TINY_LSTM}
 
 
 KERNELS = "torch with kernels"
+GPU = "torch as on a GPU"
+# What generates, scores and chats, with either architecture.
+AS_ON_A_GPU = ("test_", "chat/", "fewshot/", "sampling/")
+# Long texts and real models, whose kinds the others have.
+TOO_LONG = {"test_stories_greedy_text_and_logits", "test_the_model_that_ships", "test_a_story_model"}
 MOST_PROCESSES = 16  # each takes about 1 GiB, and some seconds to start
 
 
@@ -87,11 +92,18 @@ def pytest_xdist_auto_num_workers() -> int:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Tests that take `backend` run on each, and in modules that say WITH_KERNELS also with the kernels of a CPU, which
-    real models have and those of the tests are too small for."""
+    real models have and those of the tests are too small for.
+
+    In the files and folders of AS_ON_A_GPU they also run as on a GPU, see `played_gpu`: `pytest -m gpu` runs these.
+    """
     if "backend" in metafunc.fixturenames:
         own = "run_cli" not in metafunc.fixturenames  # commands may run models in processes of their own
         kernels = [KERNELS] * (own and getattr(metafunc.module, "WITH_KERNELS", False))
-        metafunc.parametrize("backend", [*BACKENDS, *kernels], indirect=True)
+        where = Path(str(metafunc.module.__file__)).relative_to(ROOT / "tests").as_posix()
+        fits = own and metafunc.function.__name__ not in TOO_LONG
+        as_on_a_gpu = fits and DEVICES["torch"] == "cpu" and where.startswith(AS_ON_A_GPU)
+        gpu = [pytest.param(GPU, marks=pytest.mark.gpu)] * as_on_a_gpu
+        metafunc.parametrize("backend", [*BACKENDS, *kernels, *gpu], indirect=True)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -108,6 +120,9 @@ def backend(request: pytest.FixtureRequest) -> str:
     """Each backend's name in turn."""
     if request.param == KERNELS:
         request.getfixturevalue("started_kernels")
+        return "torch"
+    if request.param == GPU:
+        request.getfixturevalue("played_gpu")
         return "torch"
     if find_spec(request.param) is None:
         pytest.skip(f"{request.param} is not installed")
@@ -166,6 +181,22 @@ def installed() -> list[str]:
 def any_backend(installed: list[str]) -> str:
     """One backend, where its numbers are not looked at: the one that starts sooner."""
     return "mlx" if "mlx" in installed else "torch"
+
+
+@pytest.fixture
+def played_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every model that torch loads decodes as on a GPU, but for the graphs: by static steps, which are not captured,
+    and with the next step asked for before the last one's tokens are read. No kernels of a CPU take part."""
+    backend_module = pytest.importorskip("minigen.backends.torch", reason="torch is not installed")
+    from minigen.backends.torch_graphs import StaticSteps
+
+    make = backend_module.TorchBackend.__init__
+
+    def begin(self: Any, device: str | None = None, threads: int | None = None) -> None:
+        make(self, device, threads)
+        self.kernels, self.asynchronous, self.static = None, True, StaticSteps(self)
+
+    monkeypatch.setattr(backend_module.TorchBackend, "__init__", begin)
 
 
 @pytest.fixture

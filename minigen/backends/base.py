@@ -153,9 +153,10 @@ class Backend(Protocol):
         ...
 
     # -- state --------------------------------------------------------------------------------------------------------
-    def write(self, buffer: Held, new: Array, position: int) -> Held:
-        """`buffer` (B, G, S, D) with `new` (B, G, T, D) at `position` on axis 2, quantized where the buffer is. The
-        given buffer is dead afterwards: torch writes into it, MLX reuses its memory only where nobody else holds it."""
+    def write(self, buffers: Sequence[Held], new: Sequence[Array], position: int) -> list[Held]:
+        """Each of `buffers` (B, G, S, D) with its part of `new` (B, G, T, D) at `position` on axis 2, quantized where
+        the buffer is: keys and values, say, which are alike. The given buffers are dead afterwards: torch writes into
+        them, MLX reuses their memory only where nobody else holds it."""
         ...
 
     # -- choice -------------------------------------------------------------------------------------------------------
@@ -230,9 +231,10 @@ def rotate_halves(ops: Backend, x: Array, cos: Array, sin: Array, turn: Callable
     return ops.concat(turned if rest.shape[-1] == 0 else [*turned, rest], axis=-1)
 
 
-def write_arrays(ops: Backend, buffer: Held, new: Array, position: int) -> Held:
-    """`Backend.write` by plain operations."""
-    x = ops.quantize(new, buffer.bits, buffer.group) if isinstance(buffer, Quantized) else new
+def write_arrays(ops: Backend, buffer: Held, new: Held, position: int) -> Held:
+    """`Backend.write` of one buffer by plain operations; what is new may be quantized already."""
+    quantized = isinstance(buffer, Quantized) and not isinstance(new, Quantized)
+    x = ops.quantize(new, buffer.bits, buffer.group) if quantized else new
     for into, part in zip(arrays_of(buffer), arrays_of(x), strict=True):
         into[:, :, position : position + new.shape[2]] = part
     return buffer

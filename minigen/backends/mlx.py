@@ -196,8 +196,8 @@ class MLXBackend:
         return None
 
     # -- state --------------------------------------------------------------------------------------------------------
-    def write(self, buffer: Held, new: Array, position: int) -> Held:
-        return write_arrays(self, buffer, new, position)
+    def write(self, buffers: Sequence[Held], new: Sequence[Array], position: int) -> list[Held]:
+        return [write_arrays(self, buffer, x, position) for buffer, x in zip(buffers, new, strict=True)]
 
     # -- choice -------------------------------------------------------------------------------------------------------
     def best(self, x: Array) -> tuple[Array, Array]:

@@ -196,7 +196,11 @@ class TorchBackend:
         return run_prompt(self, cell, p, x, state)
 
     # -- state --------------------------------------------------------------------------------------------------------
-    def write(self, buffer: Held, new: Array, position: int) -> Held:
+    def write(self, buffers: Sequence[Held], new: Sequence[Array], position: int) -> list[Held]:
+        held = torch_quantized.as_held(self.quantize, new, buffers[0])
+        return [self._write_one(buffer, x, position) for buffer, x in zip(buffers, held, strict=True)]
+
+    def _write_one(self, buffer: Held, new: Held, position: int) -> Held:
         return write_arrays(self, buffer, new, position)
 
     # -- choice -------------------------------------------------------------------------------------------------------

@@ -13,8 +13,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -23,7 +22,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from minigen.backends.base import Array, Quantized
+from minigen.backends.base import Array
+from minigen.backends.quantized import arrays_of
+from minigen.backends.torch_lanes import Lane, captured, lanes_of
 from minigen.backends.torch_static import StaticOps
 from minigen.errors import UsageError, first_line
 
@@ -56,7 +57,6 @@ class StaticStep:
 
     def __init__(self, ops: Any, shape: tuple[int, int], keys: int, state: Any) -> None:
         self.ops = StaticOps(ops, shape, keys, state.starts)
-        self.where = place(state)
         self.ids = torch.zeros(shape, dtype=torch.int64, device=ops.device)
         self.length = torch.zeros((), dtype=torch.int64, device=ops.device)
         self.graph: Any = None
@@ -75,39 +75,30 @@ class StaticStep:
             raise UnsupportedError("the architecture does not offer it")
         return logits
 
-    def capture(self, state: Any, record: Record, compiled: bool, among: StaticSteps) -> None:
+    def capture(self, state: Any, record: Record, compiled: bool, lane: Lane, pool: Any) -> None:
         """Makes the graph of the pass, with the inputs as they are: what its trials write is what the pass writes."""
 
         def compute(ids: Array, length: Array) -> Array:
             return self.compute(state, record, ids, length)
 
-        graph, run, stream, pool = torch.cuda.CUDAGraph(), compute, among.stream, among.anchor.pool()
+        graph, run, stream = lane.new_graph(), compute, lane.stream
         stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            run(self.ids, self.length)  # makes the constants, and libraries allocate what they need
-            if compiled:
-                run = compile_pass(compute, self.ids, self.length)
-                run(self.ids, self.length)
-            with captured(graph, pool):
-                self.result = run(self.ids, self.length)
-        torch.cuda.current_stream().wait_stream(stream)
+        try:
+            with torch.cuda.stream(stream):
+                run(self.ids, self.length)  # makes the constants, and libraries allocate what they need
+                if compiled:
+                    run = compile_pass(compute, self.ids, self.length)
+                    run(self.ids, self.length)
+                with captured(graph, pool):
+                    self.result = run(self.ids, self.length)
+        finally:  # also after a failure: what comes instead must not overtake a trial
+            torch.cuda.current_stream().wait_stream(stream)
         self.graph = graph
 
     def check(self, state: Any) -> None:
         """Before a launch: the device would read past its tables without a word."""
         first = 0 if state.starts is None else int(state.starts.min())
         assert state.length + self.ops.shape[1] - first <= self.ops.rows
-
-
-@contextmanager
-def captured(graph: Any, pool: Any = None) -> Iterator[None]:
-    """As torch.cuda.graph, but for its collecting garbage first, which takes longer than a short text."""
-    torch.cuda.synchronize()
-    graph.capture_begin(pool=pool, capture_error_mode="thread_local")
-    try:
-        yield
-    finally:
-        graph.capture_end()
 
 
 def compile_pass(compute: Callable[..., Array], ids: Array, length: Array) -> Callable[..., Array]:
@@ -121,7 +112,7 @@ def compile_pass(compute: Callable[..., Array], ids: Array, length: Array) -> Ca
 
 def place(state: Any) -> list[int]:
     """Where the buffers of a state lie."""
-    return [state.capacity, *(x.data_ptr() for x in (*state.k, *state.v))]
+    return [state.capacity, *(x.data_ptr() for x in arrays_of(list(state.buffers)))]
 
 
 def keys_for(total: int, capacity: int) -> int:
@@ -138,6 +129,29 @@ class Kind:
         self.steps: dict[tuple[int, bool], StaticStep] = {}
 
 
+class StateSteps:
+    """The steps of one state, by kinds of passes, and the lane that they are captured on."""
+
+    def __init__(self) -> None:
+        self.kinds: dict[Any, Kind] = {}
+        self.possible = True
+        self.lane: Lane | None = None
+        self.where: list[int] = []
+
+    def clear(self) -> None:
+        """Forgets what was captured. Nothing of it is to be kept: a graph that goes takes along what others need."""
+        for kind in self.kinds.values():
+            kind.steps.clear()
+        self.lane = None
+
+    def follow(self, state: Any) -> None:
+        """Begins anew where the buffers moved."""
+        where = place(state)
+        if where != self.where:
+            self.clear()
+            self.where = where
+
+
 class StaticSteps:
     """The steps of all states that are alive."""
 
@@ -145,33 +159,32 @@ class StaticSteps:
         self.ops, said = ops, wanted()
         self.possible, self.compiles = said != "0", said == "compile"
         self.capturing = ops.device.startswith("cuda")
-        self.kinds: WeakKeyDictionary[Any, dict[Any, Kind]] = WeakKeyDictionary()
+        self.states: WeakKeyDictionary[Any, StateSteps] = WeakKeyDictionary()
 
     @cached_property
-    def stream(self) -> Any:
-        return torch.cuda.Stream(self.ops.device)
-
-    @cached_property
-    def anchor(self) -> Any:
-        """A graph of next to nothing, whose memory all others share: they run one after the other, and what one finds
-        is copied before the next. A pool of memory ends with its last graph, and this one stays."""
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.stream(self.stream), captured(graph):
+    def anchor(self) -> tuple[Any, Any]:
+        """The lane and the graph of next to nothing, whose memory all others share: they run one after the other, and
+        what one finds is copied before the next. A pool of memory ends with its last graph, and this one stays."""
+        lane = lanes_of(self.ops.device).take(lasting=True)
+        graph = lane.new_graph()
+        with torch.cuda.stream(lane.stream), captured(graph):
             torch.zeros(1, device=self.ops.device)
-        return graph
+        return lane, graph
 
     def read(self, ids: npt.NDArray[Any] | Array, state: Any, at: tuple[int, ...], record: Record) -> Array | None:
         """As `Backend.replay`. The first pass of a kind goes op after op: only from the second on a graph pays."""
         B, T = ids.shape
-        if not self.possible or T > TOKENS or state.length == 0 or isinstance(state.k[0], Quantized):
+        if not self.possible or T > TOKENS or state.length == 0 or not state.buffers:
             return None
-        kind = self.kinds.setdefault(state, {}).setdefault((B, T, at), Kind())
+        known = self.states.setdefault(state, StateSteps())
+        kind = known.kinds.setdefault((B, T, at), Kind())
         kind.count += 1
-        if kind.count == 1 or not kind.possible:
+        if kind.count == 1 or not (kind.possible and known.possible):
             return None
         state.check_room(T)
+        known.follow(state)
         try:
-            result = self.run(kind, ids, state, record)
+            result = self.run(known, kind, ids, state, record)
         except UnsupportedError as reason:
             log.debug("passes of %s tokens are not captured: %s", (B, T), reason)
             kind.possible = False
@@ -179,12 +192,12 @@ class StaticSteps:
         state.length += T
         return result
 
-    def run(self, kind: Kind, ids: npt.NDArray[Any] | Array, state: Any, record: Record) -> Array:
+    def run(self, known: StateSteps, kind: Kind, ids: npt.NDArray[Any] | Array, state: Any, record: Record) -> Array:
         B, T = ids.shape
         compiled = self.compiles and kind.count > COMPILE_AFTER
         key = keys_for(state.length + T, state.capacity), compiled
         step = kind.steps.get(key)
-        if step is None or step.where != place(state):
+        if step is None:
             step = kind.steps[key] = StaticStep(self.ops, (B, T), key[0], state)
         step.ids.copy_(torch.from_numpy(ids.astype(np.int64)) if isinstance(ids, np.ndarray) else ids)
         step.length.fill_(state.length)  # by a kernel: nothing is copied from the host
@@ -192,14 +205,21 @@ class StaticSteps:
             return step.compute(state, record, step.ids, step.length)
         with torch.cuda.device(self.ops.device):
             if step.graph is None:
-                self.capture(step, state, record, compiled)
+                self.capture(known, step, state, record, compiled)
             step.check(state)
             step.graph.replay()
             return step.result.clone()  # the next pass overwrites it
 
-    def capture(self, step: StaticStep, state: Any, record: Record, compiled: bool) -> None:
+    def capture(self, known: StateSteps, step: StaticStep, state: Any, record: Record, compiled: bool) -> None:
         try:
-            step.capture(state, record, compiled, self)
+            known.lane = known.lane or lanes_of(self.ops.device).take()
+            step.capture(state, record, compiled, known.lane, self.anchor[1].pool())
+        except torch.OutOfMemoryError as error:  # another text may have the room
+            reason = first_line(error)
+            log.warning("no memory for a CUDA graph (%s): this text goes on one operation after the other", reason)
+            known.possible = False
+            known.clear()
+            raise UnsupportedError(reason) from error
         except RuntimeError as error:  # a driver, a debugger or a library that does not allow it
             reason = first_line(error)
             log.warning("CUDA graphs do not work here (%s): decoding goes one operation after the other", reason)

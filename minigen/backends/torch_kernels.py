@@ -8,6 +8,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
@@ -17,6 +19,7 @@ from minigen.backends.cores import physical_cores
 from minigen.backends.torch import TorchBackend
 
 CHUNK = 2 * 2**20  # bytes of attention weights that are worked on at once: they stay in the cache of a core
+CONSTANTS = 16  # small arrays that are kept on a GPU
 KEPT = 128 * 2**20  # bytes of attention weights that a layer keeps for its gradient; beyond, torch's own kernel
 
 
@@ -63,6 +66,20 @@ class TrainingOps(TorchBackend):
     def __init__(self, ops: Any, rate: float, compiled: bool) -> None:
         self.device, self.accelerated, self.dtype = ops.device, ops.accelerated, ops.dtype
         self.rate, self.compiled = rate, compiled
+        self.constants: dict[Any, Array] = {}
+
+    def asarray(self, x: npt.ArrayLike) -> Array:
+        """On a GPU kept for the next steps: the positions and rotations of a length are the same in each of them, and a
+        copy would have the host wait for all that it has asked for."""
+        if not self.accelerated or self.compiled:  # a compiler has its own way
+            return super().asarray(x)
+        x = np.asarray(x)
+        key = x.shape, x.dtype.str, x.tobytes()
+        if key not in self.constants:
+            if len(self.constants) == CONSTANTS:
+                self.constants.clear()
+            self.constants[key] = super().asarray(x)
+        return self.constants[key]
 
     def zeros(self, shape: Sequence[int], dtype: str | None = None) -> Array:
         kind = getattr(torch, dtype or self.dtype)

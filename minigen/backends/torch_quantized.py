@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import torch
 import torch.nn.functional as F
 
 from minigen.backends.base import Array, Quantized
+from minigen.backends.quantized import Held
 
 # Numbers of a matrix that are unpacked at a time, by whether it is on a GPU: the whole would take the memory that was
 # saved. On a CPU they stay in its caches.
@@ -38,13 +41,22 @@ def quantize_rows(weight: Array, bits: int, group: int) -> tuple[Array, Array, A
     return codes.contiguous(), scale[..., 0].to(weight.dtype), bias[..., 0].to(weight.dtype)
 
 
+def as_held(quantize: Callable[[Array, int, int], Quantized], arrays: Sequence[Array], like: Held) -> Sequence[Held]:
+    """Keys and values (B, G, T, D), which are alike, as a buffer has them: in its bits and groups where it is
+    quantized. They are quantized side by side, as few tokens cost by the operation."""
+    if not isinstance(like, Quantized):
+        return arrays
+    both = quantize(torch.cat(list(arrays), dim=1), like.bits, like.group)
+    parts = zip(*(part.split(arrays[0].shape[1], dim=1) for part in both.arrays), strict=True)
+    return [both._replace(packed=packed, scales=scales, biases=biases) for packed, scales, biases in parts]
+
+
 def unpack(codes: Array, scales: Array, biases: Array, group: int, bits: int) -> Array:
-    """Rows of codes in bytes -> their numbers, computed in float32."""
+    """Rows of codes in bytes -> their numbers, computed in float32: a kernel widens what it reads by itself."""
     if bits == 4:
         codes = torch.stack((codes & 15, codes >> 4), -1)
-    shape = (*scales.shape, group)
-    numbers = torch.addcmul(biases.float()[..., None], codes.reshape(shape).float(), scales.float()[..., None])
-    return numbers.flatten(-2).to(scales.dtype)
+    numbers = torch.addcmul(biases[..., None], codes.reshape(*scales.shape, group), scales[..., None])
+    return numbers.flatten(-2)
 
 
 def rows_at_once(array: Array, columns: int) -> int:

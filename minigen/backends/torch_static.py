@@ -14,7 +14,9 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
-from minigen.backends.base import Array, Quantized
+from minigen.backends import torch_quantized
+from minigen.backends.base import Array, Quantized, plain
+from minigen.backends.quantized import Held, arrays_of
 from minigen.backends.torch import TorchBackend
 
 
@@ -64,11 +66,16 @@ class StaticOps(TorchBackend):
             self.picked[id(cos)] = cos[0, 0][self.positions][:, None], sin[0, 0][self.positions][:, None]
         return super().rotate(x, *self.picked[id(cos)])
 
-    def write(self, buffer: Array, new: Array, position: int) -> Array:
-        return buffer.index_copy_(2, self.at, new.to(buffer.dtype))
+    def _write_one(self, buffer: Held, new: Held, position: int) -> Held:
+        for into, part in zip(arrays_of(buffer), arrays_of(new), strict=True):
+            if part.dtype == torch.uint32:  # which torch's operations do not take
+                into, part = into.view(torch.int32), part.view(torch.int32)
+            into.index_copy_(2, self.at, part.to(into.dtype))
+        return buffer
 
-    def attention(self, q: Array, k: Array, v: Array, scale: float, mask: Array | str | None) -> Array:
+    def attention(self, q: Array, k: Held, v: Held, scale: float, mask: Array | str | None) -> Array:
         """`mask` is the number of newest keys that a token sees, itself included, or None for all."""
+        k, v = plain(self, k), plain(self, v)
         B, H, T, D = q.shape
         G = k.shape[1]
         # The heads of a group become its queries, so that no copy of the cache is made for each head.
@@ -93,3 +100,15 @@ class StaticOps(TorchBackend):
             wide[:, :, : self.keys].masked_fill_(seen, 0)
             self.masks[window, copies] = wide.repeat(1, copies, 1)[:, None, :, : self.keys]
         return self.masks[window, copies]
+
+    def quantize(self, weight: Array, bits: int, group: int) -> Quantized:
+        """As one part: few tokens are quantized here."""
+        lines = weight.reshape(-1, weight.shape[-1])
+        packed, scales, biases = torch_quantized.quantize_rows(lines, bits, group)
+        outer = weight.shape[:-1]
+        codes = packed.reshape(*outer, -1).view(torch.uint32)
+        return Quantized(codes, scales.reshape(*outer, -1), biases.reshape(*outer, -1), group, bits)
+
+    def dequantize(self, weight: Quantized) -> Array:
+        """All at once: what a cache holds for the keys that are looked at is little."""
+        return torch_quantized.unpack(*torch_quantized.arrays_of(weight), weight.group, weight.bits)

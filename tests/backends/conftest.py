@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
-from contextlib import nullcontext
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,7 +13,22 @@ import pytest
 
 
 @pytest.fixture
-def trace_passes(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], list[bool]]:
+def fake_cuda(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """torch.cuda on a CPU, as far as graphs need it: see fake_cuda.py."""
+    from minigen.backends import torch_lanes
+
+    spec = importlib.util.spec_from_file_location("fake_cuda", Path(__file__).with_name("fake_cuda.py"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    fake = module.FakeCuda()
+    fake.install(monkeypatch)
+    torch_lanes.lanes_of.cache_clear()
+    yield fake
+    torch_lanes.lanes_of.cache_clear()
+
+
+@pytest.fixture
+def trace_passes(monkeypatch: pytest.MonkeyPatch, fake_cuda: Any) -> Callable[[Any], list[bool]]:
     """trace_passes(static_steps): in place of each CUDA graph the operations of one pass as torch.compile would get
     them, which know as little of any other position. It gives a list of which of them were to be compiled.
     """
@@ -22,7 +38,7 @@ def trace_passes(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], list[bool]]
 
     made: list[bool] = []
 
-    def capture(step: Any, state: Any, record: Any, compiled: bool, among: Any) -> None:
+    def capture(step: Any, state: Any, record: Any, compiled: bool, lane: Any, pool: Any) -> None:
         made.append(compiled)
         step.compute(state, record, step.ids, step.length)
         run = compile_pass(lambda ids, length: step.compute(state, record, ids, length), step.ids, step.length)
@@ -33,7 +49,6 @@ def trace_passes(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], list[bool]]
         static.capturing = True
         monkeypatch.setattr(torch, "compile", lambda graph, **settings: graph)
         monkeypatch.setattr(StaticStep, "capture", capture)
-        monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext())
         return made
 
     return use

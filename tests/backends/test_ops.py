@@ -47,9 +47,10 @@ def attend(q: Numbers, k: Numbers, v: Numbers, scale: float, mask: Numbers | str
     return np.asarray(np.einsum("bhts,bhsd->bhtd", weights / weights.sum(-1, keepdims=True), v))
 
 
-def written(buffer: Numbers, new: Numbers, position: int) -> Numbers:
-    after = buffer.copy()
-    after[:, :, position : position + new.shape[2]] = new
+def written(buffers: list[Numbers], new: list[Numbers], position: int) -> list[Numbers]:
+    after = [buffer.copy() for buffer in buffers]
+    for buffer, x in zip(after, new, strict=True):
+        buffer[:, :, position : position + x.shape[2]] = x
     return after
 
 
@@ -150,7 +151,7 @@ CASES: dict[str, list[tuple[Any, ...]]] = {
         (*qkv(3, 2, 2, 4, 6), 40.0, "causal"),
     ],
     "write": [
-        (BUFFER, draw(2, 3, T, 5, seed=1), at)
+        ([BUFFER, 2 * BUFFER], [draw(2, 3, T, 5, seed=1), draw(2, 3, T, 5, seed=2)], at)
         for T, at in ((1, 0), (1, 3), (1, 6), (3, 0), (3, 2), (3, 4), (7, 0))
     ],
     "best": [
@@ -421,7 +422,7 @@ def test_writes_in_turn(ops: Backend) -> None:
     buffer = ops.zeros(want.shape)
     for seed, (T, at) in enumerate([(4, 0), (1, 4), (1, 5), (3, 6), (2, 3), (1, 8)]):
         new = draw(2, 3, T, 5, seed=seed)
-        buffer = ops.write(buffer, ops.asarray(new), at)
+        (buffer,) = ops.write([buffer], [ops.asarray(new)], at)
         want[:, :, at : at + T] = new
         assert np.array_equal(ops.numpy(buffer), want)
 
@@ -429,7 +430,7 @@ def test_writes_in_turn(ops: Backend) -> None:
 def test_taken_rows_are_a_copy(ops: Backend) -> None:
     buffer = ops.asarray(BUFFER)
     copy = ops.take(buffer, (0, 1), axis=0)
-    ops.write(buffer, ops.asarray(draw(2, 3, 2, 5)), 0)
+    ops.write([buffer], [ops.asarray(draw(2, 3, 2, 5))], 0)
     assert np.array_equal(ops.numpy(copy), BUFFER)
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from minigen.errors import UsageError
+from minigen.layers.cells import CELLS
 from minigen.model import load
 
 pytest.importorskip("torch", reason="torch is not installed")
@@ -32,7 +33,7 @@ def runners(folder: Path) -> tuple[Any, Any]:
 
 
 def steps_of(runner: Any, state: Any) -> list[Any]:
-    return [step for kind in runner.ops.static.kinds[state].values() for step in kind.steps.values()]
+    return [step for kind in runner.ops.static.states[state].kinds.values() for step in kind.steps.values()]
 
 
 @pytest.mark.parametrize("window", [None, 6, 20])
@@ -83,6 +84,18 @@ def test_a_step_is_made_anew_where_the_buffers_moved(make_model: Make) -> None:
     assert before not in steps_of(runner, state)
 
 
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_recurrent_state_goes_op_after_op(make_model: Make, cell: str) -> None:
+    """It says that it has no buffers, and is not asked for keys and values."""
+    told = []
+    for runner in runners(make_model("lstm", model_type=f"{cell}_lm")):
+        _, state = runner.prefill([[1, 2, 3], [4]], 20)
+        told.append([runner.ops.numpy(runner.decode([5, 6], state)) for _ in range(4)])
+        assert state.length == 7
+        assert runner.ops.static is None or len(runner.ops.static.states) == 0
+    assert np.allclose(*told, atol=1e-6)
+
+
 def test_a_full_cache_is_refused(make_model: Make) -> None:
     from minigen.errors import ContextError
 
@@ -102,7 +115,7 @@ def test_long_passes_go_op_after_op(make_model: Make) -> None:
     _, state = runner.prefill([[1, 2, 3]], 60)
     for _ in range(2):
         runner.read(np.ones((1, TOKENS + 1), np.int64), state)
-    assert state not in runner.ops.static.kinds
+    assert state not in runner.ops.static.states
 
 
 def test_a_long_run_is_compiled_where_it_is_asked_for(
@@ -156,4 +169,4 @@ def test_what_the_environment_says(make_model: Make, monkeypatch: pytest.MonkeyP
     _, state = runner.prefill([[1, 2, 3]], 60)
     for token in range(3):
         runner.decode([token], state)
-    assert state not in runner.ops.static.kinds
+    assert state not in runner.ops.static.states

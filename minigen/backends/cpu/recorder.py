@@ -238,12 +238,13 @@ class Recorder:
         self.emit(to.ROTATE, place(lines), *lines.strides[:2], *tables, place(found), H, D, half)
         return self.unheads(found, x)
 
-    def write(self, buffer: Held, new: Any, position: int) -> Held:
-        check((*new.shape[:2], new.shape[3]) == (*buffer.shape[:2], buffer.shape[3]), "keys or values")
-        lines, cache = self.heads(new), Cache.of(buffer)
-        where = place(lines), *lines.strides[:2], cache.lane, cache.step
-        self.emit(to.WRITE, cache.kind, *cache.at, cache.scale_kind, cache.group, *where, *lines.shape[1:])
-        return buffer
+    def write(self, buffers: Sequence[Held], new: Sequence[Any], position: int) -> list[Held]:
+        for buffer, x in zip(buffers, new, strict=True):
+            check((*x.shape[:2], x.shape[3]) == (*buffer.shape[:2], buffer.shape[3]), "keys or values")
+            lines, cache = self.heads(x), Cache.of(buffer)
+            where = cache.kind, *cache.at, cache.scale_kind, cache.group, place(lines), *lines.strides[:2]
+            self.emit(to.WRITE, *where, cache.lane, cache.step, *lines.shape[1:])
+        return list(buffers)
 
     def attention(self, q: Any, k: Held, v: Held, scale: float, mask: Any) -> Any:
         """`mask` is the number of newest keys that a token sees, itself included, or None for all."""
@@ -253,8 +254,7 @@ class Recorder:
         check(k.shape[0] == self.shape[0] and k.shape[3] == D and H % k.shape[1] == 0, "queries unlike keys")
         check(mask is None or isinstance(mask, int), "a mask")
         found = self.new(self.rows, H, D)
-        window = NO_WINDOW if mask is None else mask
         held = keys.kind, *keys.at, *values.at, keys.scale_kind, keys.group
         where = place(lines), *lines.strides[:2], keys.lane, keys.step, place(found)
-        self.emit(to.ATTEND, *held, *where, H, k.shape[1], D, window, reals=(scale, 0.0))
+        self.emit(to.ATTEND, *held, *where, H, k.shape[1], D, NO_WINDOW if mask is None else mask, reals=(scale, 0.0))
         return self.unheads(found, q)

@@ -1,0 +1,225 @@
+"""What a decoding step on a GPU asks for, counted and not timed: operations, and the bytes that they read and write.
+
+    python bench/counted.py [--shapes llama-1b smollm2-135m] [--keys 1024 8192] > bench/results/counted.md
+
+The step is the static one that a CUDA graph is made of (minigen/backends/torch_static.py), of one token of one row in
+bfloat16, over the given number of keys. It runs on tensors that have shapes and no numbers (torch's device meta), so
+that it needs neither memory nor a GPU. What is counted are the operations that reach torch's kernels: a view is none,
+and the product, the norms and attention are one each, as each is one kernel or nearly on CUDA. Bytes are those of an
+operation's inputs and outputs, but for look-ups, of which the rows that are found are counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from minigen.backends.torch import TorchBackend
+from minigen.backends.torch_graphs import StaticStep
+from minigen.families import HubConfig, find_family
+from minigen.families.family import with_kv_bits
+from minigen.families.quantization import GROUP, choose_packings
+from minigen.measure.shapes import SHAPES
+from minigen.tree import flatten, unflatten
+
+aten = torch.ops.aten
+LOOK_UPS = {aten.embedding.default, aten.index.Tensor, aten.index_select.default, aten.gather.default}
+WRITES = {aten.index_copy_.default}  # of which only the rows that are written count
+# What is one kernel on CUDA, or one and a small one, and is taken apart where there are no numbers.
+WHOLE = {F.scaled_dot_product_attention, F.rms_norm, F.layer_norm, F.linear}
+HELD = {  # name -> what the weights and the cache are held in
+    "bfloat16": (None, None),
+    "8 bits": ("8", None),
+    "4 bits": ("4", None),
+    "bfloat16, cache of 8 bits": (None, 8),
+    "bfloat16, cache of 4 bits": (None, 4),
+}
+
+
+class MetaBackend(TorchBackend):
+    """Torch's operations as on a GPU, on tensors without numbers: what would wait for a number fails."""
+
+    def __init__(self, dtype: str) -> None:
+        self.device, self.dtype = "meta", dtype
+        self.accelerated = self.asynchronous = True
+
+
+@contextmanager
+def as_on_a_gpu() -> Iterator[None]:
+    """Tensors without numbers say that they are on a GPU."""
+    own = torch.Tensor.__dict__.get("is_cuda")
+    torch.Tensor.is_cuda = property(lambda x: x.is_meta)
+    try:
+        yield
+    finally:
+        if own is None:
+            del torch.Tensor.is_cuda
+        else:
+            torch.Tensor.is_cuda = own
+
+
+def params_without_numbers(ops: MetaBackend, architecture: Any, quant: str | None = None, group: int = GROUP) -> Any:
+    """The parameter tree of a model, quantized as `--quant` would have it."""
+    packings = {} if quant is None else choose_packings(quant, architecture, {}, "the model", group)
+    found = {}
+    for path, param in flatten(architecture.shapes()).items():
+        weight, packing = ops.zeros(param.shape), packings.get(path)
+        found[path] = weight if packing is None else ops.quantize(weight, packing.bits, packing.group)
+    return unflatten(found)
+
+
+@dataclass
+class Count:
+    """How many operations of each name there were, and the bytes they read and wrote."""
+
+    operations: Counter[str] = field(default_factory=Counter)
+    bytes: Counter[str] = field(default_factory=Counter)
+
+    def add(self, name: str, size: int) -> None:
+        self.operations[name] += 1
+        self.bytes[name] += size
+
+
+class Counting(TorchDispatchMode):
+    """Counts operations as they are asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count, self.whole = Count(), WholeOperations(self)
+        self.within = False
+
+    def __enter__(self) -> Counting:
+        self.whole.__enter__()
+        super().__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)
+        self.whole.__exit__(*error)
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = function(*args, **(kwargs or {}))
+        if not self.within:
+            self.note(function, [args, kwargs], found)
+        return found
+
+    def note(self, function: Any, given: Any, found: Any) -> None:
+        """Adds one operation, unless it is a view."""
+        inputs, outputs = ([x for x in tree_leaves(tree) if isinstance(x, torch.Tensor)] for tree in (given, found))
+        schema = getattr(function, "_schema", None)
+        places = {x.untyped_storage()._cdata for x in inputs}
+        new = [x for x in outputs if x.untyped_storage()._cdata not in places]
+        changes = schema is not None and schema.is_mutable
+        if not new and not changes:
+            return
+        if function in LOOK_UPS:
+            inputs = [*inputs[1:], *outputs]
+        elif function in WRITES:
+            inputs, outputs = inputs[1:], inputs[-1:]
+        elif schema is not None and not inputs:
+            outputs = outputs[:1]
+        name = getattr(function, "__name__", str(function)).split(".")[0]
+        self.count.add(name, sum(map(size_of, [*inputs, *outputs])))
+
+
+class WholeOperations(TorchFunctionMode):
+    """Counts some operations as one, whatever they are made of."""
+
+    def __init__(self, counting: Counting) -> None:
+        super().__init__()
+        self.counting = counting
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if function not in WHOLE or self.counting.within:
+            return function(*args, **(kwargs or {}))
+        self.counting.within = True
+        try:
+            found = function(*args, **(kwargs or {}))
+        finally:
+            self.counting.within = False
+        self.counting.note(function, [args, kwargs], found)
+        return found
+
+
+def size_of(x: torch.Tensor) -> int:
+    """Bytes of an array, those that are repeated by a stride of 0 counted once."""
+    numbers = 1
+    for length, stride in zip(x.shape, x.stride(), strict=True):
+        numbers *= length if stride else 1
+    return numbers * x.element_size()
+
+
+def count_step(config: dict[str, Any], quant: str | None, kv_bits: int | None, keys: int, static: bool) -> Count:
+    """One token after keys - 1 others, by the static step, or one operation after the other."""
+    architecture = with_kv_bits(find_family(config).build(HubConfig(config)), kv_bits)
+    ops = MetaBackend("bfloat16")
+    with as_on_a_gpu():
+        params, state = params_without_numbers(ops, architecture, quant), architecture.new_state(ops, 1, keys)
+        ids = torch.zeros((1, 1), dtype=torch.int64, device=ops.device)
+
+        def record(of: Any, ids: Any) -> Any:
+            return architecture.record(of, params, ids, state, (-1,))
+
+        def op_after_op() -> None:
+            state.length = keys - 1
+            architecture.forward(ops, params, ids, state, (-1,))
+
+        one = op_after_op
+        if static:
+            state.length = keys - 1
+            step = StaticStep(ops, (1, 1), keys, state)
+            one = partial(step.compute, state, record, step.ids, step.length)
+        one()  # makes the constants
+        with Counting() as counting:
+            one()
+    return counting.count
+
+
+def table(shape: str, keys: int, details: bool) -> Iterator[str]:
+    yield f"\n## {shape}, {keys:,} keys\n"
+    yield "| weights and cache | operations | MB moved | op after op: operations | MB moved |\n|---|---|---|---|---|"
+    found = {}
+    for name, (quant, kv_bits) in HELD.items():
+        numbers = []
+        for static in (True, False):
+            count = found[name, static] = count_step(dict(SHAPES[shape]), quant, kv_bits, keys, static)
+            numbers += [f"{count.operations.total():,}", f"{count.bytes.total() / 1e6:,.0f}"]
+        yield f"| {name} | {' | '.join(numbers)} |"
+    if details:
+        for (name, static), count in found.items():
+            most = ", ".join(f"{what} {number}" for what, number in count.operations.most_common())
+            yield f"\n{name}, {'static' if static else 'op after op'}: {most}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shapes", nargs="+", default=["llama-1b", "smollm2-135m"], help="as minigen bench names them")
+    parser.add_argument("--keys", nargs="+", type=int, default=[1024, 8192])
+    parser.add_argument("--details", action="store_true", help="which operations there are, and how many of each")
+    args = parser.parse_args()
+    print(f"""# Operations and bytes of a decoding step on a GPU
+
+`{shlex.join(["python", "bench/counted.py", *sys.argv[1:]])}`, torch {torch.__version__}. Counted without a GPU: one
+token of one row. Under "operations" the static step, which a CUDA graph launches as one; beside it the same pass op
+after op, as the first one of a text is, and all are with MINIGEN_GRAPHS=0. A MB is 10^6 bytes.""")
+    for shape in args.shapes:
+        for keys in args.keys:
+            for line in table(shape, keys, args.details):
+                print(line, flush=True)
+
+
+if __name__ == "__main__":
+    main()
