@@ -50,7 +50,7 @@ def is_here(kind: str) -> bool:
 
 
 def look(kind: str, number: int, simulated: bool) -> int:
-    """Does one step in this process: the first line of output is the verdict, the second what was seen."""
+    """Does one step in this process: the last two lines of output are the verdict and what was seen."""
     from bench.hours.step import NotHereError, Place
 
     if simulated:  # the machine may have other work, and no compiler
@@ -83,7 +83,7 @@ def watch(kind: str, number: int, simulated: bool, limit: float) -> tuple[str, s
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)  # with what it started
-    lines = said.split("\n")
+    lines = said.rstrip("\n").split("\n")[-2:]  # before them what a step's libraries may have said
     if len(lines) < 2 or lines[0] not in (HELD, DID_NOT, NOT_HERE):
         return DID_NOT, f"the process ended with code {process.returncode}"
     return lines[0], lines[1]

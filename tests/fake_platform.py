@@ -6,8 +6,6 @@ arithmetic stays on the CPU.
 
 from __future__ import annotations
 
-import platform
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -38,12 +36,6 @@ def pretend_metal(replace: Replace = setattr) -> None:
     replace(mx, "set_default_device", devices.append)
     replace(mx, "is_available", is_available)
     replace(mx, "device_info", lambda device=None: INFO)
-
-
-def pretend_mac(replace: Replace = setattr, processor: str = "arm64") -> None:
-    """Python says that it runs on a Mac."""
-    replace(sys, "platform", "darwin")
-    replace(platform, "machine", lambda: processor)
 
 
 def pretend_cuda(replace: Replace = setattr) -> None:

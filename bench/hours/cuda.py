@@ -69,16 +69,15 @@ def training(place: Place) -> str:
 
 
 def quantized(place: Place) -> str:
-    import torch
-
-    from minigen.backends.quantized import arrays_of
+    from minigen.backends.base import Quantized
+    from minigen.tree import flatten
 
     tested = place.pytest("tests/backends/test_quantized.py", "-k", "torch", MINIGEN_TEST_TORCH_DEVICE=place.device)
     found: dict[str, object] = {}
     for name, device in (("made there", place.device), ("made on the CPU", "cpu")):
         model = load(place, device, quant="4")
-        arrays = arrays_of(model.runner.params)
-        found[name] = [x.cpu().numpy().tobytes() for x in arrays if x.dtype in (torch.uint8, torch.int32)]
+        weights = [x for x in flatten(model.runner.params).values() if isinstance(x, Quantized)]
+        found[name] = [x[0].cpu().numpy().tobytes() for x in weights]
     assert found["made there"], "no array of codes was found"
     return f"codes {same(found)}; {tested}"
 
@@ -122,7 +121,7 @@ STEPS = (
     Step("memcheck over 300 tokens", memory_checker, 120),
     Step("a stream kept open while others are written", open_stream),
     Step("an LSTM", recurrent),
-    Step("training twice, and in two halves", training, 90),
+    Step("training twice, and in two halves", training, 150),
     Step("codes of 4 bits, on both devices", quantized),
     Step("SDPA by cuDNN, on and off", attention, 90),
     Step("tokens a second in bfloat16, 8 and 4 bits", speed, 150),

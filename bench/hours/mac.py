@@ -125,7 +125,7 @@ STEPS = (
     Step("a text from MLX on both devices, and from torch", texts),
     Step("float32 that is not shortened, with guesses", precision),
     Step("kernels of torch's CPU, and numba's threads", kernels, 120),
-    Step("tokens a second in bfloat16, and with kv-bits", speed, 120),
+    Step("tokens a second in bfloat16, and with kv-bits", speed, 150),
     Step("two equal long prompts, together and alone", equal_prompts),
     Step("training twice", training, 90),
     Step("a prompt of 30,000 tokens, then 500 samples", long_prompt, 120),

@@ -114,12 +114,13 @@ class Place:
         out = self.folder / name
         command = [*self.program(), "train", str(TEXT), *map(str, (*self.recipe(), *self.where, *words))]
         log = out / "log.jsonl"
-        with subprocess.Popen([*command, "--out", str(out)], cwd=ROOT, stderr=subprocess.DEVNULL) as process:
+        silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        with subprocess.Popen([*command, "--out", str(out)], cwd=ROOT, **silent) as process:
             while process.poll() is None and steps_in(log) < self.size(200, 6) // 3:
                 time.sleep(0.02)
             process.send_signal(signal.SIGINT)
-        if process.returncode == 130:  # else it was done before the signal came
-            self.minigen("train", "--resume", out)
+        assert process.returncode == 130, f"a run that is stopped ends with {process.returncode}"
+        self.minigen("train", "--resume", out)
         return out
 
 
