@@ -10,7 +10,7 @@ import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import TypeVar
 
 from huggingface_hub import HfApi, constants, hf_hub_download, try_to_load_from_cache
@@ -85,6 +85,8 @@ def _download(repo: str, revision: str, place: str) -> Path:
     begin, weights = _begin(names, place)
 
     def get(name: str) -> Path:
+        if PureWindowsPath(name).name != name:  # the newer versions of huggingface_hub alone refuse it
+            raise SourceError(f"cannot fetch {some([name])} of {place} (it leads to another folder on some systems)")
         there = isinstance(ask(name, lambda: try_to_load_from_cache(repo, name, revision=commit)), str)
         path = Path(ask(name, lambda: hf_hub_download(repo, name, revision=commit, library_name="minigen")))
         if not there:

@@ -113,7 +113,10 @@ def test_a_download_that_went_on_with_other_bytes(hub, cache, no_pause):
     hub.add("org/name", FILES)
     hub.sent[SINGLE] = bytes(100) + WEIGHTS[100:]
     hub.cut[SINGLE] = [100]
-    assert "its SHA-256 is" in refused()
+    message = refused()
+    if "broke off" in message:  # huggingface_hub 0.x goes on when it is asked again, not by itself
+        message = refused()
+    assert "its SHA-256 is" in message
     assert hub.asked[f"GET {SINGLE}"] == 2
     assert len(blobs(cache)) == 2  # not a part of it is left
     hub.sent.clear()
