@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from minigen.backends import check_memory, peak_rss, physical_memory
 from minigen.backends.base import Array, Quantized, Tree, plain, rotate_halves, turn, write_arrays
+from minigen.backends.mlx_choice import MLXChoice
 from minigen.backends.mlx_files import HandedOver
 from minigen.backends.quantized import GROUPS, Held, arrays_of, each
 from minigen.errors import BackendError
@@ -44,7 +45,7 @@ def filling(group: int) -> int:
     return next(size for size in GROUPS if size >= group) - group
 
 
-class MLXBackend:
+class MLXBackend(MLXChoice):
     name = "mlx"
     asynchronous = False
     fused = SMALL
@@ -199,18 +200,7 @@ class MLXBackend:
     def write(self, buffer: Held, new: Array, position: int) -> Held:
         return write_arrays(self, buffer, new, position)
 
-    # -- choice -------------------------------------------------------------------------------------------------------
-    def best(self, x: Array) -> tuple[Array, Array]:
-        indices = mx.argmax(x, axis=-1, keepdims=True)
-        return mx.take_along_axis(x, indices, axis=-1)[..., 0], indices[..., 0]
-
-    def top_k(self, x: Array, k: int) -> tuple[Array, Array]:
-        indices = mx.argpartition(-x, k - 1, axis=-1)[..., :k]
-        return mx.take_along_axis(x, indices, axis=-1), indices
-
-    def logsumexp(self, x: Array) -> Array:
-        return mx.logsumexp(x.astype(mx.float32), axis=-1)
-
+    # -- steps --------------------------------------------------------------------------------------------------------
     def replay(
         self, ids: npt.NDArray[Any] | Array, state: Any, at: tuple[int, ...], record: Callable[[Any, Array], Any]
     ) -> Array | None:

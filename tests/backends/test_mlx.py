@@ -50,3 +50,29 @@ def test_steps_ahead_do_not_copy_the_cache(make_model: Callable[..., Path]) -> N
         next(steps)
     one = 4 * 2 * 8 * 19003  # bytes of the keys of a layer
     assert mx.get_peak_memory() - before < one
+
+
+@pytest.mark.parametrize(
+    "settings", [{"temperature": 0}, {"temperature": 0.8}, {"temperature": 1, "top_p": 1}], ids=str
+)
+def test_nan_among_the_logits_is_an_error_on_metal(
+    make_model: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any]
+) -> None:
+    """Where argmax passes over NaN, a row that has one beside good numbers must not go on as if it had none."""
+    from minigen.errors import MinigenError
+    from minigen.generate import Row, generate
+    from minigen.options import Options
+
+    argmax = mx.argmax
+
+    def skipping(x: Any, **how: Any) -> Any:
+        return argmax(mx.where(mx.isnan(x), -mx.inf, x), **how)
+
+    monkeypatch.setattr(mx, "argmax", skipping)
+    runner: Any = minigen.load(make_model("llama", vocab_size=700), backend="mlx", device="cpu").runner
+    weight = runner.params["embedding"]["weight"]
+    weight[5, 0] = mx.nan  # the head is tied to it: one logit of each row
+    for asynchronous in (False, True):
+        runner.ops.accelerated, runner.ops.asynchronous = True, asynchronous
+        with pytest.raises(MinigenError, match="the model produced NaN as a logit"):
+            list(generate(runner, [Row([1, 2, 3])], Options.of(max_tokens=3, seed=1, **settings)))
