@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from minigen.backends.base import Array, Backend, Tree
 from minigen.choosing import Choice, TokenLogprob
+from minigen.drawing import Uniforms
 from minigen.errors import ContextError, UsageError
 from minigen.families.family import Architecture
 from minigen.options import Options
@@ -195,15 +196,23 @@ def decode_rows(
     of which has its limit.
 
     Where the device works by itself, it is given the next step before the host waits for the tokens of this one, and so
-    never waits for the host. Whether the text ends with them is seen a step late: that step is taken back.
+    never waits for the host. Whether the text ends with them is seen a step late: that step is taken back. So is one
+    that read a token which the device drew and the host did not.
     """
     ops, held = runner.ops, list(rows)  # the rows of the state, of which some may have ended
-    ahead, choice = runner.ahead and ops.asynchronous, Choice(ops, logits, options)
+    ahead = runner.ahead and ops.asynchronous
+    uniforms = Uniforms.ahead(ops, held, options) if ahead else None
+    step = 0  # how many tokens the rows that go on got since `uniforms` were made
+
+    def choose(logits: Array, step: int) -> Choice:
+        return Choice(ops, logits, options, None if uniforms is None else uniforms.at(step))
+
+    choice = choose(logits, step)
     while True:
         live, following = [row for row in held if row.finish is None], None
         if ahead and choice.ids is not None and any(len(row.ids) + 1 < row.limit for row in live):
             logits = runner.decode(choice.ids, state)
-            following = Choice(ops, logits, options)
+            following = choose(logits, step + 1)
         for row, token in choice.read(held):
             row.add(token)
             full = len(row.ids) >= row.limit
@@ -221,10 +230,16 @@ def decode_rows(
             if following is not None:
                 state.rewind(state.length - 1)
             return
+        step += 1
+        if following is not None and not choice.right:
+            length = state.length - 1
+            assert state.rewind(length) == length
+            following = None
         if must_leave(held, going, runner.architecture.context):
             state, held = state.fork(ops, going), [held[i] for i in going]
-            following = following and Choice(ops, ops.take(logits, going, axis=0), options)
-        choice = following or Choice(ops, runner.decode([row.ids[-1] for row in held], state), options)
+            uniforms, step = Uniforms.ahead(ops, held, options) if ahead else None, 0
+            following = following and choose(ops.take(logits, going, axis=0), step)
+        choice = following or choose(runner.decode([row.ids[-1] for row in held], state), step)
 
 
 def must_leave(held: Sequence[Row], going: Sequence[int], context: int | None) -> bool:
