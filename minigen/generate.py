@@ -20,6 +20,7 @@ from minigen.errors import ContextError, UsageError
 from minigen.families.family import Architecture
 from minigen.options import Options
 
+BLOCK = 512  # tokens of a text read in one forward pass, in a line or packed
 DEFAULT_MAX_TOKENS = 256  # where none is asked for and the context has room
 
 
@@ -73,7 +74,8 @@ class Runner:
     def prefill(self, prompts: Sequence[Sequence[int]], capacity: int) -> tuple[Array, Any]:
         """Reads prompts of any lengths as one batch, padded on the left.
 
-        Returns the logits (B, 1, V) after each prompt, and the state, with room for `capacity` tokens a row.
+        On a GPU by BLOCK, as one long pass may take more memory, and more time, than the device allows. Returns the
+        logits (B, 1, V) after each prompt, and the state, with room for `capacity` tokens a row.
         """
         longest = max(map(len, prompts))
         starts = np.array([longest - len(prompt) for prompt in prompts])
@@ -81,7 +83,12 @@ class Runner:
         state = self.architecture.new_state(
             self.ops, len(prompts), max(capacity, longest), starts if starts.any() else None
         )
-        return self.read(ids, state), state
+        first = 0
+        while self.ops.accelerated and longest - first > BLOCK:
+            self.ops.sync(self.read(ids[:, first : first + BLOCK], state))
+            self.ops.release()
+            first += BLOCK
+        return self.read(ids[:, first:], state), state
 
     def read(self, ids: Any, state: Any, at: Sequence[int] = (-1,)) -> Array:
         """Appends tokens (B, T), as lists, NumPy's, or on the device, to the state.
@@ -177,6 +184,7 @@ def generate(
         order = [distinct.index(tuple(row.prompt)) for row in rows]
         state, logits = state.fork(ops, order), ops.take(logits, order, axis=0)
     ops.sync(logits)
+    ops.release()
     timing.prompt_tokens += sum(map(len, distinct))
     timing.prefill_s += time.perf_counter() - began
     yield from decode_rows(runner, rows, logits, state, options, stop_ids, timing, began)
@@ -196,18 +204,17 @@ def decode_rows(
     of which has its limit.
 
     Where the device works by itself, it is given the next step before the host waits for the tokens of this one, and so
-    never waits for the host. Whether the text ends with them is seen a step late: that step is taken back. So is one
-    that read a token which the device drew and the host did not.
+    never waits for the host. Whether the text ends with them, or the host draws others, is seen a step late: that step
+    is taken back.
     """
     ops, held = runner.ops, list(rows)  # the rows of the state, of which some may have ended
     ahead = runner.ahead and ops.asynchronous
     uniforms = Uniforms.ahead(ops, held, options) if ahead else None
-    step = 0  # how many tokens the rows that go on got since `uniforms` were made
 
     def choose(logits: Array, step: int) -> Choice:
         return Choice(ops, logits, options, None if uniforms is None else uniforms.at(step))
 
-    choice = choose(logits, step)
+    choice, step = choose(logits, 0), 0  # `step`: the tokens that the rows got since `uniforms` were made
     while True:
         live, following = [row for row in held if row.finish is None], None
         if ahead and choice.ids is not None and any(len(row.ids) + 1 < row.limit for row in live):
@@ -232,9 +239,9 @@ def decode_rows(
             return
         step += 1
         if following is not None and not choice.right:
-            length = state.length - 1
-            assert state.rewind(length) == length
-            following = None
+            back, following = state.length - 1, None
+            reached = state.rewind(back)
+            assert reached == back
         if must_leave(held, going, runner.architecture.context):
             state, held = state.fork(ops, going), [held[i] for i in going]
             uniforms, step = Uniforms.ahead(ops, held, options) if ahead else None, 0

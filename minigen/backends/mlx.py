@@ -17,6 +17,7 @@ from minigen.backends import check_memory, peak_rss, physical_memory
 from minigen.backends.base import Array, Quantized, Tree, plain, rotate_halves, turn, write_arrays
 from minigen.backends.mlx_choice import MLXChoice
 from minigen.backends.mlx_files import HandedOver
+from minigen.backends.mlx_memory import wire_memory
 from minigen.backends.quantized import GROUPS, Held, arrays_of, each
 from minigen.errors import BackendError
 
@@ -66,6 +67,7 @@ class MLXBackend(MLXChoice):
         self.accelerated = self.device == "gpu"
         if self.accelerated:
             self.asynchronous = True  # on two cores of a CPU, steps ahead ran at 0.97 to 0.99 of the speed
+            wire_memory()
             # One kernel each, for any shape. On a CPU that would call the C++ compiler for a second at the first use.
             self.fused = {f: mx.compile(f, shapeless=True) for f in SMALL}
         self.dtype = "float32"
@@ -219,6 +221,10 @@ class MLXBackend(MLXChoice):
 
     def sync(self, *trees: Tree) -> None:
         mx.eval(*arrays_of(trees))
+
+    def release(self) -> None:
+        if self.accelerated:
+            mx.clear_cache()
 
     def memory(self) -> int:
         return int(mx.get_peak_memory()) if self.accelerated else peak_rss()

@@ -228,6 +228,9 @@ class TorchBackend(TorchChoice):
         if any(x.is_cuda for x in arrays_of(trees)):
             torch.cuda.synchronize()
 
+    def release(self) -> None:
+        pass  # CUDA's allocator splits what it keeps, and waits for the device to give it back
+
     def memory(self) -> int:
         return int(torch.cuda.max_memory_allocated()) if self.device.startswith("cuda") else peak_rss()
 

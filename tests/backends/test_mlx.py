@@ -76,3 +76,38 @@ def test_nan_among_the_logits_is_an_error_on_metal(
         runner.ops.accelerated, runner.ops.asynchronous = True, asynchronous
         with pytest.raises(MinigenError, match="the model produced NaN as a logit"):
             list(generate(runner, [Row([1, 2, 3])], Options.of(max_tokens=3, seed=1, **settings)))
+
+
+@pytest.mark.parametrize(("info", "wired"), [({"max_recommended_working_set_size": 7 * 2**30}, [7 * 2**30]), ({}, [])])
+def test_memory_is_wired_as_the_system_recommends(
+    monkeypatch: pytest.MonkeyPatch, info: dict[str, int], wired: list[int]
+) -> None:
+    from minigen.backends import mlx, mlx_memory
+
+    found: list[int] = []
+    monkeypatch.setattr(mx, "device_info", lambda: info)
+    monkeypatch.setattr(mx, "set_wired_limit", found.append)
+    mlx_memory.wire_memory()
+    assert found == wired
+    called: list[bool] = []
+    monkeypatch.setattr(mlx, "wire_memory", lambda: called.append(True))
+    monkeypatch.setattr(mlx.MLXBackend, "used", None)
+    monkeypatch.setattr(mx, "is_available", lambda device: True)
+    monkeypatch.setattr(mx, "set_default_device", lambda device: None)
+    for device in ("cpu", "gpu"):
+        mlx.MLXBackend.used = None
+        mlx.MLXBackend(device)
+    assert called == [True]  # on the GPU alone
+
+
+def test_the_cache_of_memory_is_given_back_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    from minigen.backends import get_backend
+
+    ops: Any = get_backend("mlx", "cpu")
+    mx.eval(mx.zeros(2**20) + 1)  # which is gone at once, and kept by the allocator
+    ops.release()
+    kept = mx.get_cache_memory()
+    assert kept >= 2**22
+    ops.accelerated = True
+    ops.release()
+    assert mx.get_cache_memory() == 0

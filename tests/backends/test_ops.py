@@ -23,7 +23,7 @@ from minigen.errors import BackendError
 
 Numbers = np.ndarray[Any, Any]
 TOLERANCE = {"float32": 3e-6, "bfloat16": 2e-2, "float16": 3e-3}  # beside the size of the numbers
-PROTOCOL = {name: f for name, f in vars(Backend).items() if inspect.isfunction(f) and not name.startswith("_")}
+PROTOCOL = {name: f for name, f in inspect.getmembers(Backend, inspect.isfunction) if not name.startswith("_")}
 
 
 def draw(*shape: int, seed: int = 0) -> Numbers:
@@ -322,6 +322,13 @@ def test_gather(ops: Backend) -> None:
     x, indices = draw(2, 9), np.array([[8, 0, 3], [1, 1, 7]])
     found = ops.gather(ops.asarray(x), ops.asarray(indices))
     assert np.array_equal(ops.numpy(found), np.take_along_axis(x, indices, axis=-1))
+
+
+def test_release(ops: Backend) -> None:
+    """What is still held stays as it is."""
+    x = ops.asarray(X) * 2
+    ops.release()
+    assert np.array_equal(ops.numpy(x), ops.numpy(ops.asarray(X)) * 2)
 
 
 def test_protocol(ops: Backend) -> None:
