@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from minigen.backends import check_memory, peak_rss, physical_memory
 from minigen.backends.base import Array, Quantized, Tree, plain, rotate_halves, turn, write_arrays
+from minigen.backends.mlx_attention import FEW, quantized_attention, reads_codes
 from minigen.backends.mlx_choice import MLXChoice
 from minigen.backends.mlx_files import HandedOver
 from minigen.backends.mlx_memory import wire_memory
@@ -189,6 +190,9 @@ class MLXBackend(MLXChoice):
         return rotate_halves(self, x, cos, sin, self.fused[turn])
 
     def attention(self, q: Array, k: Held, v: Held, scale: float, mask: Array | str | None) -> Array:
+        # On a CPU a product with codes takes longer than making numbers of them.
+        if self.accelerated and q.shape[2] <= FEW and reads_codes(k) and reads_codes(v):
+            return quantized_attention(q, k, v, scale, mask)
         k, v = plain(self, k), plain(self, v)
         return mx.fast.scaled_dot_product_attention(q, k, v, scale=scale, mask=mask)
 

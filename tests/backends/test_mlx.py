@@ -111,3 +111,33 @@ def test_the_cache_of_memory_is_given_back_on_a_gpu(monkeypatch: pytest.MonkeyPa
     ops.accelerated = True
     ops.release()
     assert mx.get_cache_memory() == 0
+
+
+@pytest.mark.parametrize(("heads", "groups", "width"), [(4, 2, 64), (3, 3, 32), (8, 2, 128)])
+@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize(("T", "kind"), [(1, None), (5, "causal"), (5, "rows"), (1, "rows")])
+def test_attention_over_codes_is_that_over_numbers(
+    heads: int, groups: int, width: int, bits: int, T: int, kind: str | None
+) -> None:
+    """As on a GPU, which reads the codes, and on a CPU, which makes numbers of them; a view of a longer buffer."""
+    from minigen.backends import get_backend
+    from minigen.backends.quantized import tokens
+
+    ops: Any = get_backend("mlx", "cpu", "float32")
+    rng = np.random.default_rng(width + bits)
+    S, group = 33, 64 if width % 64 == 0 else 32
+    q = ops.asarray(rng.standard_normal((2, heads, T, width)))
+    k, v = (
+        tokens(ops.quantize(ops.asarray(rng.standard_normal((2, groups, 40, width))), bits, group), 0, S)
+        for _ in range(2)
+    )
+    mask: Any = kind
+    if kind == "rows":
+        seen = rng.random((2, 1, T, S)) < 0.5
+        seen[..., 0] = True
+        mask = ops.asarray(seen)
+    want = ops.numpy(ops.attention(q, k, v, width**-0.5, mask))
+    ops.dequantize = lambda x: pytest.fail("the cache was made numbers of")
+    ops.accelerated = True
+    got = ops.numpy(ops.attention(q, k, v, width**-0.5, mask))
+    assert np.abs(got - want).max() <= 1e-5
