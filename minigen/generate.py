@@ -15,10 +15,12 @@ import numpy.typing as npt
 
 from minigen.backends.base import Array, Backend, Tree
 from minigen.choosing import Choice, TokenLogprob
+from minigen.drawing import Uniforms
 from minigen.errors import ContextError, UsageError
 from minigen.families.family import Architecture
 from minigen.options import Options
 
+BLOCK = 512  # tokens of a text read in one forward pass, in a line or packed
 DEFAULT_MAX_TOKENS = 256  # where none is asked for and the context has room
 
 
@@ -72,7 +74,8 @@ class Runner:
     def prefill(self, prompts: Sequence[Sequence[int]], capacity: int) -> tuple[Array, Any]:
         """Reads prompts of any lengths as one batch, padded on the left.
 
-        Returns the logits (B, 1, V) after each prompt, and the state, with room for `capacity` tokens a row.
+        On a GPU by BLOCK, as one long pass may take more memory, and more time, than the device allows. Returns the
+        logits (B, 1, V) after each prompt, and the state, with room for `capacity` tokens a row.
         """
         longest = max(map(len, prompts))
         starts = np.array([longest - len(prompt) for prompt in prompts])
@@ -80,7 +83,12 @@ class Runner:
         state = self.architecture.new_state(
             self.ops, len(prompts), max(capacity, longest), starts if starts.any() else None
         )
-        return self.read(ids, state), state
+        first = 0
+        while self.ops.accelerated and longest - first > BLOCK:
+            self.ops.sync(self.read(ids[:, first : first + BLOCK], state))
+            self.ops.release()
+            first += BLOCK
+        return self.read(ids[:, first:], state), state
 
     def read(self, ids: Any, state: Any, at: Sequence[int] = (-1,)) -> Array:
         """Appends tokens (B, T), as lists, NumPy's, or on the device, to the state.
@@ -176,6 +184,7 @@ def generate(
         order = [distinct.index(tuple(row.prompt)) for row in rows]
         state, logits = state.fork(ops, order), ops.take(logits, order, axis=0)
     ops.sync(logits)
+    ops.release()
     timing.prompt_tokens += sum(map(len, distinct))
     timing.prefill_s += time.perf_counter() - began
     yield from decode_rows(runner, rows, logits, state, options, stop_ids, timing, began)
@@ -195,15 +204,22 @@ def decode_rows(
     of which has its limit.
 
     Where the device works by itself, it is given the next step before the host waits for the tokens of this one, and so
-    never waits for the host. Whether the text ends with them is seen a step late: that step is taken back.
+    never waits for the host. Whether the text ends with them, or the host draws others, is seen a step late: that step
+    is taken back.
     """
     ops, held = runner.ops, list(rows)  # the rows of the state, of which some may have ended
-    ahead, choice = runner.ahead and ops.asynchronous, Choice(ops, logits, options)
+    ahead = runner.ahead and ops.asynchronous
+    uniforms = Uniforms.ahead(ops, held, options) if ahead else None
+
+    def choose(logits: Array, step: int) -> Choice:
+        return Choice(ops, logits, options, None if uniforms is None else uniforms.at(step))
+
+    choice, step = choose(logits, 0), 0  # `step`: the tokens that the rows got since `uniforms` were made
     while True:
         live, following = [row for row in held if row.finish is None], None
         if ahead and choice.ids is not None and any(len(row.ids) + 1 < row.limit for row in live):
             logits = runner.decode(choice.ids, state)
-            following = Choice(ops, logits, options)
+            following = choose(logits, step + 1)
         for row, token in choice.read(held):
             row.add(token)
             full = len(row.ids) >= row.limit
@@ -221,10 +237,16 @@ def decode_rows(
             if following is not None:
                 state.rewind(state.length - 1)
             return
+        step += 1
+        if following is not None and not choice.right:
+            back, following = state.length - 1, None
+            reached = state.rewind(back)
+            assert reached == back
         if must_leave(held, going, runner.architecture.context):
             state, held = state.fork(ops, going), [held[i] for i in going]
-            following = following and Choice(ops, ops.take(logits, going, axis=0), options)
-        choice = following or Choice(ops, runner.decode([row.ids[-1] for row in held], state), options)
+            uniforms, step = Uniforms.ahead(ops, held, options) if ahead else None, 0
+            following = following and choose(ops.take(logits, going, axis=0), step)
+        choice = following or choose(runner.decode([row.ids[-1] for row in held], state), step)
 
 
 def must_leave(held: Sequence[Row], going: Sequence[int], context: int | None) -> bool:

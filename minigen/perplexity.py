@@ -23,11 +23,10 @@ import numpy as np
 import numpy.typing as npt
 
 from minigen.errors import ContextError, MinigenError, UsageError
-from minigen.generate import Runner, check_ids
+from minigen.generate import BLOCK, Runner, check_ids
 from minigen.model import Model
 from minigen.options import check_whole
 from minigen.scoring import token_logprobs
-from minigen.shared_text import BLOCK
 from minigen.tokenizer import Tokenizer
 
 Progress = Callable[[int, int], None]  # told after each pass: tokens read so far, tokens to read in all

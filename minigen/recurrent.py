@@ -19,7 +19,7 @@ class RecurrentState:
     """(h, c) or (h,) of every layer, each (B, H), and copies of them at earlier lengths.
 
     Copies are kept at the start, after every prompt or turn (a forward of several tokens), and every 64 tokens
-    between, so that a long generation costs little memory.
+    between, so that a long generation costs little memory; and that before the last forward, which can be taken back.
     """
 
     kind = "recurrent"
@@ -29,6 +29,7 @@ class RecurrentState:
     def __init__(self, layers: list[CellState], length: int, starts: Starts | None = None) -> None:
         self.layers, self.length, self.starts = layers, length, starts
         self.snapshots = [(length, layers)]
+        self.previous = (length, layers)
 
     @property
     def batch(self) -> int:
@@ -36,6 +37,7 @@ class RecurrentState:
 
     def advance(self, layers: list[CellState], new: int) -> None:
         """Takes over the state that `new` tokens led to."""
+        self.previous = (self.length, self.layers)
         self.layers, self.length = layers, self.length + new
         if new > 1 or self.length - self.snapshots[-1][0] >= SNAPSHOT_EVERY:
             self.snapshots.append((self.length, layers))
@@ -47,7 +49,8 @@ class RecurrentState:
             if not kept:  # a state that was loaded knows nothing of what came before
                 raise ValueError(f"cannot rewind to {length} tokens: the oldest copy has {self.snapshots[0][0]}")
             self.snapshots = kept
-            self.length, self.layers = kept[-1]
+            exact = self.previous[0] == length
+            self.length, self.layers = self.previous = self.previous if exact else kept[-1]
         return self.length
 
     def fork(self, ops: Backend, rows: int | Sequence[int]) -> RecurrentState:
@@ -74,6 +77,7 @@ class RecurrentState:
         self.layers = [tuple(arrays[f"{i}.{j}"] for j in range(len(layer))) for i, layer in enumerate(self.layers)]
         self.length = length
         self.snapshots = [(length, self.layers)]
+        self.previous = self.snapshots[0]
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ import numpy.typing as npt
 
 from minigen.backends.base import Array, Backend
 from minigen.errors import ContextError, UsageError
-from minigen.generate import check_ids
-from minigen.shared_text import BLOCK, SharedText
+from minigen.generate import BLOCK, check_ids
+from minigen.shared_text import SharedText
 
 
 @dataclass(frozen=True)

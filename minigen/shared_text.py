@@ -7,9 +7,7 @@ from typing import Any
 
 from minigen.backends.base import Array, Backend
 from minigen.branches import Branches, branches
-from minigen.generate import Runner
-
-BLOCK = 512  # tokens read in one forward pass, in a line or packed
+from minigen.generate import BLOCK, Runner
 
 
 class SharedText:
@@ -99,6 +97,7 @@ class SharedText:
             wanted = [i - first for i in at if first <= i < last]
             logits = read(first, last, wanted or (last - first - 1,))
             ops.sync(logits)
+            ops.release()
             found += [logits] if wanted else []
             self.tokens_read += last - first
         return None if not found else found[0] if len(found) == 1 else ops.concat(found, axis=0)

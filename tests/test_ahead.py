@@ -129,11 +129,16 @@ def test_a_step_is_asked_for_before_the_tokens_are_read(runner: Any, monkeypatch
 
 
 def test_who_cannot_go_ahead(tiny: Tiny, backend: str, device: str) -> None:
-    """Log-probabilities, draws, guesses and shared texts: the host knows the token before it asks for the next step."""
+    """Log-probabilities, penalties, guesses, shared texts: the host has the token before it asks for the next."""
     model = minigen.load(tiny("llama"), backend=backend, device=device, dtype="float32")
     ops: Any = model.runner.ops
     asynchronous = ops.asynchronous
-    for settings in (GREEDY | {"logprobs": 2}, {"seed": 1}, GREEDY | {"speculate": "lookup"}, {"beams": 2}):
+    for settings in (
+        GREEDY | {"logprobs": 2},
+        {"seed": 1, "repetition_penalty": 1.1},
+        GREEDY | {"speculate": "lookup"},
+        {"beams": 2},
+    ):
         plain, ahead = both(model.runner, lambda settings=settings: model.complete(["hello"], max_tokens=9, **settings))
         assert [(c.ids, c.text, c.finish) for c in plain] == [(c.ids, c.text, c.finish) for c in ahead]
     assert ops.asynchronous == asynchronous

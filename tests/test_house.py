@@ -35,7 +35,7 @@ LAYERS = (
         "stopping",
         "state_file",
     },
-    {"options", "choosing", "generate", "beam", "text", "branches", "shared_text", "scoring"}
+    {"options", "drawing", "choosing", "generate", "beam", "text", "branches", "shared_text", "scoring"}
     | {"drafting", "speculation"},
     {"model"},
     {"perplexity", "prompt_cache", "fewshot", "chat", "measure", "training"},

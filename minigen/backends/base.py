@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from minigen.backends.choosing import Choosing
 from minigen.backends.quantized import BITS, QUANTS, Array, Held, Quantized, Tree, arrays_of
 
 if TYPE_CHECKING:  # the command line asks this file for DTYPES, and need not wait for NumPy
@@ -33,7 +34,7 @@ __all__ = [
 DTYPES = ("float32", "bfloat16", "float16")
 
 
-class Backend(Protocol):
+class Backend(Choosing, Protocol):
     """One framework on one device, computing in one dtype. Passed as the first argument and called `ops`."""
 
     name: str
@@ -159,19 +160,7 @@ class Backend(Protocol):
         them, MLX reuses their memory only where nobody else holds it."""
         ...
 
-    # -- choice -------------------------------------------------------------------------------------------------------
-    def best(self, x: Array) -> tuple[Array, Array]:
-        """The largest value of the last axis and its index, the lowest among equals."""
-        ...
-
-    def top_k(self, x: Array, k: int) -> tuple[Array, Array]:
-        """The k largest values of the last axis and their indices (..., k), in any order; of a row with NaN, any."""
-        ...
-
-    def logsumexp(self, x: Array) -> Array:
-        """x (..., V) -> (...), in float32 whatever the dtype of `x`."""
-        ...
-
+    # -- steps --------------------------------------------------------------------------------------------------------
     def replay(
         self, ids: npt.NDArray[Any] | Array, state: Any, at: tuple[int, ...], record: Callable[[Any, Array], Any]
     ) -> Array | None:
@@ -199,6 +188,10 @@ class Backend(Protocol):
 
     def sync(self, *trees: Tree) -> None:
         """Waits until the arrays in these trees have been computed."""
+        ...
+
+    def release(self) -> None:
+        """Gives back what is kept of arrays that are gone: after a prompt, whose sizes do not come again."""
         ...
 
     def memory(self) -> int:

@@ -15,8 +15,11 @@ import numpy.typing as npt
 
 from minigen.backends import check_memory, peak_rss, physical_memory
 from minigen.backends.base import Array, Quantized, Tree, plain, rotate_halves, turn, write_arrays
+from minigen.backends.mlx_attention import FEW, quantized_attention, reads_codes
+from minigen.backends.mlx_choice import MLXChoice
 from minigen.backends.mlx_device import choose_device, device_info, gpu_memory, largest_array
 from minigen.backends.mlx_files import HandedOver
+from minigen.backends.mlx_memory import wire_memory
 from minigen.backends.quantized import GROUPS, Held, arrays_of, each
 from minigen.errors import BackendError
 
@@ -45,7 +48,7 @@ def filling(group: int) -> int:
     return next(size for size in GROUPS if size >= group) - group
 
 
-class MLXBackend:
+class MLXBackend(MLXChoice):
     name = "mlx"
     asynchronous = False
     fused = SMALL
@@ -62,6 +65,7 @@ class MLXBackend:
         self.accelerated = self.device == "gpu"
         if self.accelerated:
             self.asynchronous = True  # on two cores of a CPU, steps ahead ran at 0.97 to 0.99 of the speed
+            wire_memory()
             # One kernel each, for any shape. On a CPU that would call the C++ compiler for a second at the first use.
             self.fused = {f: mx.compile(f, shapeless=True) for f in SMALL}
         self.dtype = "float32"
@@ -186,6 +190,9 @@ class MLXBackend:
         return rotate_halves(self, x, cos, sin, self.fused[turn])
 
     def attention(self, q: Array, k: Held, v: Held, scale: float, mask: Array | str | None) -> Array:
+        # On a CPU a product with codes takes longer than making numbers of them.
+        if self.accelerated and q.shape[2] <= FEW and reads_codes(k) and reads_codes(v):
+            return quantized_attention(q, k, v, scale, mask)
         k, v = plain(self, k), plain(self, v)
         return mx.fast.scaled_dot_product_attention(q, k, v, scale=scale, mask=mask)
 
@@ -199,18 +206,7 @@ class MLXBackend:
     def write(self, buffers: Sequence[Held], new: Sequence[Array], position: int) -> list[Held]:
         return [write_arrays(self, buffer, x, position) for buffer, x in zip(buffers, new, strict=True)]
 
-    # -- choice -------------------------------------------------------------------------------------------------------
-    def best(self, x: Array) -> tuple[Array, Array]:
-        indices = mx.argmax(x, axis=-1, keepdims=True)
-        return mx.take_along_axis(x, indices, axis=-1)[..., 0], indices[..., 0]
-
-    def top_k(self, x: Array, k: int) -> tuple[Array, Array]:
-        indices = mx.argpartition(-x, k - 1, axis=-1)[..., :k]
-        return mx.take_along_axis(x, indices, axis=-1), indices
-
-    def logsumexp(self, x: Array) -> Array:
-        return mx.logsumexp(x.astype(mx.float32), axis=-1)
-
+    # -- steps --------------------------------------------------------------------------------------------------------
     def replay(
         self, ids: npt.NDArray[Any] | Array, state: Any, at: tuple[int, ...], record: Callable[[Any, Array], Any]
     ) -> Array | None:
@@ -229,6 +225,10 @@ class MLXBackend:
 
     def sync(self, *trees: Tree) -> None:
         mx.eval(*arrays_of(trees))
+
+    def release(self) -> None:
+        if self.accelerated:
+            mx.clear_cache()
 
     def memory(self) -> int:
         return int(mx.get_peak_memory()) if self.accelerated else peak_rss()

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from minigen.backends import check_memory, peak_rss, physical_memory, torch_quantized
 from minigen.backends.base import Array, Quantized, Tree, plain, rotate_halves, write_arrays
 from minigen.backends.quantized import Held, arrays_of
+from minigen.backends.torch_choice import TorchChoice
 from minigen.backends.torch_cpu import Kernels
 from minigen.backends.torch_files import LazyFile
 from minigen.backends.torch_numbers import prepare
@@ -25,7 +26,7 @@ from minigen.errors import BackendError
 PART = 2**22  # numbers that are summed at a time
 
 
-class TorchBackend:
+class TorchBackend(TorchChoice):
     name = "torch"
     asynchronous = False
     kernels: Kernels | None = None  # on a CPU
@@ -203,18 +204,7 @@ class TorchBackend:
     def _write_one(self, buffer: Held, new: Held, position: int) -> Held:
         return write_arrays(self, buffer, new, position)
 
-    # -- choice -------------------------------------------------------------------------------------------------------
-    def best(self, x: Array) -> tuple[Array, Array]:
-        indices = torch.argmax(x, dim=-1)
-        return x.gather(-1, indices[..., None])[..., 0], indices
-
-    def top_k(self, x: Array, k: int) -> tuple[Array, Array]:
-        values, indices = torch.topk(x, k, dim=-1)
-        return values, indices
-
-    def logsumexp(self, x: Array) -> Array:
-        return torch.logsumexp(x.float(), dim=-1)
-
+    # -- steps --------------------------------------------------------------------------------------------------------
     def replay(
         self, ids: npt.NDArray[Any] | Array, state: Any, at: tuple[int, ...], record: Callable[[Any, Array], Any]
     ) -> Array | None:
@@ -244,6 +234,9 @@ class TorchBackend:
     def sync(self, *trees: Tree) -> None:
         if any(x.is_cuda for x in arrays_of(trees)):
             torch.cuda.synchronize()
+
+    def release(self) -> None:
+        pass  # CUDA's allocator splits what it keeps, and waits for the device to give it back
 
     def memory(self) -> int:
         return int(torch.cuda.max_memory_allocated()) if self.device.startswith("cuda") else peak_rss()

@@ -23,7 +23,7 @@ from minigen.errors import BackendError
 
 Numbers = np.ndarray[Any, Any]
 TOLERANCE = {"float32": 3e-6, "bfloat16": 2e-2, "float16": 3e-3}  # beside the size of the numbers
-PROTOCOL = {name: f for name, f in vars(Backend).items() if inspect.isfunction(f) and not name.startswith("_")}
+PROTOCOL = {name: f for name, f in inspect.getmembers(Backend, inspect.isfunction) if not name.startswith("_")}
 
 
 def draw(*shape: int, seed: int = 0) -> Numbers:
@@ -88,6 +88,7 @@ REFERENCE: dict[str, Callable[..., Any]] = {
     "relu": lambda x: np.maximum(x, 0),
     "silu": lambda x: x * sigmoid(x),
     "sigmoid": sigmoid,
+    "exp": np.exp,
     "tanh": np.tanh,
     "where": np.where,
     "rotate": rotated,
@@ -136,6 +137,7 @@ CASES: dict[str, list[tuple[Any, ...]]] = {
     "relu": [(WIDE,)],
     "silu": [(WIDE,)],
     "sigmoid": [(WIDE,)],
+    "exp": [(-np.abs(WIDE),), (np.array([-np.inf, -90, 0], np.float32),)],
     "tanh": [(WIDE,)],
     "where": [(X > 0, X, 2 * X), (np.array([[True], [False]]), draw(2, 5), draw(2, 5, seed=1))],
     "rotate": [
@@ -273,7 +275,7 @@ def test_fetch(ops: Backend) -> None:
 def test_top_k(backend: str, device: str, dtype: str) -> None:
     ops = get_backend(backend, device, dtype)
     x = draw(3, 200)
-    for k in (1, 5, 199):
+    for k in (1, 5, 40, 100, 199):
         values, ids = (ops.numpy(y) for y in ops.top_k(ops.asarray(x), k))
         exact = ops.numpy(ops.asarray(x))
         for i in range(3):
@@ -282,9 +284,58 @@ def test_top_k(backend: str, device: str, dtype: str) -> None:
             assert np.array_equal(np.sort(values[i]), np.sort(exact[i])[-k:])
 
 
+def test_top_k_of_ties_and_of_nothing(ops: Backend) -> None:
+    """Each index once, whatever ties: a vocabulary that is partly masked, and one that is flat."""
+    masked = np.full((2, 203), -np.inf, np.float32)
+    masked[:, [3, 77, 202]] = [1, 5, 2]
+    for x in (masked, np.zeros((2, 203), np.float32)):
+        values, ids = (ops.numpy(y) for y in ops.top_k(ops.asarray(x), 10))
+        for i in range(2):
+            assert len(set(ids[i].tolist())) == 10
+            assert np.array_equal(values[i], x[i, ids[i]])
+            assert np.array_equal(np.sort(values[i]), np.sort(x[i])[-10:])
+
+
+def test_best_tells_of_nan(ops: Backend) -> None:
+    """Wherever in the row it stands, and of that row alone."""
+    x = draw(4, 50)
+    for row, place in ((0, 0), (1, 30), (2, 49)):
+        x[row, place] = np.nan
+    values, _ = ops.best(ops.asarray(x))
+    assert np.isnan(ops.numpy(values)).tolist() == [True, True, True, False]
+
+
+def test_argsort(ops: Backend) -> None:
+    x = draw(3, 40)
+    exact = ops.numpy(ops.asarray(x))
+    found = np.take_along_axis(exact, ops.numpy(ops.argsort(ops.asarray(x))), axis=-1)
+    assert np.array_equal(found, np.sort(exact, axis=-1))  # ties in 16 bits may come in any order
+
+
+def test_cumsum(ops: Backend) -> None:
+    """Exact up to 2**30, where floats would have been rounded."""
+    x = np.full((2, 40), 2**30 // 40, np.int64)
+    x[1] = np.arange(40)
+    assert np.array_equal(ops.numpy(ops.cumsum(ops.asarray(x))), np.cumsum(x, axis=-1))
+
+
+def test_gather(ops: Backend) -> None:
+    x, indices = draw(2, 9), np.array([[8, 0, 3], [1, 1, 7]])
+    found = ops.gather(ops.asarray(x), ops.asarray(indices))
+    assert np.array_equal(ops.numpy(found), np.take_along_axis(x, indices, axis=-1))
+
+
+def test_release(ops: Backend) -> None:
+    """What is still held stays as it is."""
+    x = ops.asarray(X) * 2
+    ops.release()
+    assert np.array_equal(ops.numpy(x), ops.numpy(ops.asarray(X)) * 2)
+
+
 def test_protocol(ops: Backend) -> None:
     """The backend has the protocol's methods, with its parameters, and no others."""
-    public = {name: f for name, f in vars(type(ops)).items() if inspect.isfunction(f) and not name.startswith("_")}
+    functions = inspect.getmembers(type(ops), inspect.isfunction)
+    public = {name: f for name, f in functions if not name.startswith("_")}
     assert {name: str(inspect.signature(f)) for name, f in public.items()} == {
         name: str(inspect.signature(f)) for name, f in PROTOCOL.items()
     }
