@@ -15,6 +15,9 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 
+from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
+from torch.utils._pytree import tree_leaves  # noqa: E402
+
 from minigen.backends import torch_few_rows, torch_quantized  # noqa: E402
 from minigen.backends.torch_few_rows import FewRows  # noqa: E402
 from minigen.errors import UsageError  # noqa: E402
@@ -134,6 +137,34 @@ def test_the_switch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MINIGEN_QUANT_KERNEL")
     monkeypatch.setattr(torch_few_rows, "find_spec", lambda name: None)
     assert not FewRows().possible
+
+
+class Traffic(TorchDispatchMode):  # type: ignore[misc]
+    """Bytes of what operations read and write, but for views."""
+
+    total = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = function(*args, **(kwargs or {}))
+        if not function.is_view:
+            arrays = [x for x in tree_leaves((args, result)) if isinstance(x, torch.Tensor)]
+            self.total += sum(x.nbytes for x in arrays)
+        return result
+
+
+@pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")
+@pytest.mark.parametrize(("bits", "unpacked"), [(4, 25), (8, 21)])
+def test_bytes_a_weight(bits: int, unpacked: int) -> None:
+    weight = torch_quantized.quantize(torch.zeros(512, 512, dtype=torch.bfloat16), bits, 64)
+    weight = weight._replace(**{name: getattr(weight, name).to("meta") for name in ("packed", "scales", "biases")})
+    x = torch.empty(1, 512, dtype=torch.bfloat16, device="meta")
+    few = FewRows()
+    with Traffic() as before:
+        torch_quantized.linear(x, weight, None)
+    with Traffic() as after:
+        assert few.product(x, torch_quantized.arrays_of(weight), None, 64, bits) is not None
+    assert before.total / 512**2 > unpacked
+    assert after.total / 512**2 < bits / 8 + 0.08  # a scale and a bias of 2 bytes for 64 codes, and x and y
 
 
 if __name__ == "__main__":
