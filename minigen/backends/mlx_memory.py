@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import mlx.core as mx
 
+from minigen.backends.mlx_device import device_info
+
 
 def wire_memory() -> None:
     """Lets MLX keep as much memory resident as the system recommends for the GPU.
@@ -11,7 +13,6 @@ def wire_memory() -> None:
     Otherwise macOS may take weights away between two steps, and each step then waits for them. Before macOS 15 it does
     nothing, as on a device that names no such size.
     """
-    ask = getattr(mx, "device_info", None) or mx.metal.device_info  # the older name
-    limit = int(ask().get("max_recommended_working_set_size", 0))
+    limit = int(device_info().get("max_recommended_working_set_size", 0))
     if limit:
         mx.set_wired_limit(limit)

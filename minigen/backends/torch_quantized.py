@@ -9,6 +9,7 @@ import torch.nn.functional as F
 
 from minigen.backends.base import Array, Quantized
 from minigen.backends.quantized import Held
+from minigen.backends.torch_few_rows import few_rows
 
 # Numbers of a matrix that are unpacked at a time, by whether it is on a GPU: the whole would take the memory that was
 # saved. On a CPU they stay in its caches.
@@ -80,6 +81,10 @@ def dequantize(weight: Quantized) -> Array:
 
 
 def linear(x: Array, weight: Quantized, bias: Array | None) -> Array:
+    if x.is_cuda:
+        y = few_rows().product(x, arrays_of(weight), bias, weight.group, weight.bits)
+        if y is not None:
+            return y
     y = torch.cat([F.linear(x, unpack(*part, weight.group, weight.bits)) for part in parts_of(weight)], dim=-1)
     return y if bias is None else y + bias
 
