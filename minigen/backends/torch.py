@@ -17,6 +17,7 @@ from minigen.backends import check_memory, peak_rss, physical_memory, torch_quan
 from minigen.backends.base import Array, Quantized, Tree, plain, rotate_halves, write_arrays
 from minigen.backends.quantized import Held, arrays_of
 from minigen.backends.torch_cpu import Kernels
+from minigen.backends.torch_cuda import indexed
 from minigen.backends.torch_files import LazyFile
 from minigen.errors import BackendError
 
@@ -37,7 +38,7 @@ class TorchBackend:
         except Exception as e:  # each kind of device fails in its own way
             reason = (str(e).splitlines() or ["no reason given"])[0]
             raise BackendError(f"torch cannot use the device {wanted!r}: {reason}") from e
-        self.device = "cpu" if kind == "cpu" else str(torch.device(wanted))
+        self.device = "cpu" if kind == "cpu" else str(indexed(torch.device(wanted)))
         self.accelerated = kind != "cpu"
         self.dtype = "float32"
         if kind == "cuda":
@@ -236,10 +237,10 @@ class TorchBackend:
 
     def sync(self, *trees: Tree) -> None:
         if any(x.is_cuda for x in arrays_of(trees)):
-            torch.cuda.synchronize()
+            torch.cuda.synchronize(self.device)
 
     def memory(self) -> int:
-        return int(torch.cuda.max_memory_allocated()) if self.device.startswith("cuda") else peak_rss()
+        return int(torch.cuda.max_memory_allocated(self.device)) if self.device.startswith("cuda") else peak_rss()
 
     def total_memory(self) -> int:
         if self.device.startswith("cuda"):
