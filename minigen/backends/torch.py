@@ -17,7 +17,7 @@ from minigen.backends import check_memory, peak_rss, physical_memory, torch_quan
 from minigen.backends.base import Array, Quantized, Tree, plain, rotate_halves, write_arrays
 from minigen.backends.quantized import Held, arrays_of
 from minigen.backends.torch_cpu import Kernels
-from minigen.backends.torch_cuda import indexed
+from minigen.backends.torch_cuda import choose_attention, indexed
 from minigen.backends.torch_files import LazyFile
 from minigen.errors import BackendError
 
@@ -42,6 +42,7 @@ class TorchBackend:
         self.accelerated = kind != "cpu"
         self.dtype = "float32"
         if kind == "cuda":
+            choose_attention()
             from minigen.backends.torch_graphs import StaticSteps  # which is made of this class
 
             self.asynchronous, self.static = True, StaticSteps(self)

@@ -12,6 +12,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="torch is not installed")
 
 from minigen.backends import get_backend  # noqa: E402
+from minigen.errors import UsageError  # noqa: E402
 
 CURRENT = 1  # the GPU that torch takes where none is named
 
@@ -23,6 +24,7 @@ class FakeGPUs:
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, Any]] = []
+        self.cudnn: list[bool] = []  # what the process was told of cuDNN's attention
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
         zeros = torch.zeros
@@ -36,6 +38,7 @@ class FakeGPUs:
             "get_device_name": "a GPU",
             "get_device_capability": (9, 0),
         }
+        monkeypatch.setattr(torch.backends.cuda, "enable_cudnn_sdp", lambda enabled: self.cudnn.append(enabled))
         for name, result in results.items():
             monkeypatch.setattr(torch.cuda, name, self.note(name, result))
 
@@ -84,6 +87,25 @@ def test_files_are_read_to_the_same_gpu(gpus: FakeGPUs, monkeypatch: pytest.Monk
     monkeypatch.setattr(safetensors, "safe_open", safe_open)
     get_backend("torch", "cuda", "float32").load(tmp_path / "a.safetensors")["a"]
     assert set(seen) == {"cuda:1"}
+
+
+@pytest.mark.parametrize(("said", "told"), [(None, [False]), ("0", [False]), ("1", [])])
+def test_attention_of_cudnn(
+    gpus: FakeGPUs, monkeypatch: pytest.MonkeyPatch, said: str | None, told: list[bool]
+) -> None:
+    monkeypatch.delenv("MINIGEN_CUDNN_ATTENTION", raising=False)
+    if said is not None:
+        monkeypatch.setenv("MINIGEN_CUDNN_ATTENTION", said)
+    get_backend("torch", "cpu", "float32")
+    assert gpus.cudnn == []
+    get_backend("torch", "cuda", "float32")
+    assert gpus.cudnn == told
+
+
+def test_a_setting_that_is_neither(gpus: FakeGPUs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MINIGEN_CUDNN_ATTENTION", "yes")
+    with pytest.raises(UsageError, match=r"^MINIGEN_CUDNN_ATTENTION is 'yes': set it to 0 \(the default\), or to 1"):
+        get_backend("torch", "cuda", "float32")
 
 
 def test_the_bench_waits_for_its_gpu(gpus: FakeGPUs, monkeypatch: pytest.MonkeyPatch) -> None:
