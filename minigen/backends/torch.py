@@ -17,7 +17,7 @@ from minigen.backends import check_memory, peak_rss, physical_memory, torch_quan
 from minigen.backends.base import Array, Quantized, Tree, plain, rotate_halves, write_arrays
 from minigen.backends.quantized import Held, arrays_of
 from minigen.backends.torch_cpu import Kernels
-from minigen.backends.torch_cuda import choose_attention, indexed
+from minigen.backends.torch_cuda import choose_attention, for_fast_attention, indexed
 from minigen.backends.torch_files import LazyFile
 from minigen.errors import BackendError
 
@@ -175,6 +175,8 @@ class TorchBackend:
         y = self.kernels and self.kernels.attention(q, k, v, scale, mask)
         if y is not None:
             return y
+        if self.accelerated:
+            k, v = for_fast_attention(q, k, v, mask)
         B, H, T, D = q.shape
         G, S = k.shape[1], k.shape[2]
         if isinstance(mask, str):  # "causal"

@@ -6,9 +6,11 @@ import os
 
 import torch
 
+from minigen.backends.base import Array
 from minigen.errors import UsageError
 
 CUDNN_VARIABLE = "MINIGEN_CUDNN_ATTENTION"
+FLASH_WIDTH = 256  # numbers of a head that flash attention takes
 
 
 def indexed(device: torch.device) -> torch.device:
@@ -33,3 +35,21 @@ def choose_attention() -> None:
         )
     if said == "0":
         torch.backends.cuda.enable_cudnn_sdp(False)
+
+
+def for_fast_attention(q: Array, k: Array, v: Array, mask: Array | str | None) -> tuple[Array, Array]:
+    """Keys and values (B, G, S, D) as a fast kernel for q (B, H, T, D) takes them: one for each of its heads, where no
+    kernel for grouped heads applies.
+
+    torch has one in flash attention, which takes no mask but the causal one of T = S and 16-bit numbers alone. What is
+    left for others is the kernel that writes all scores (B, H, T, S) down; the memory-efficient one, which takes any
+    mask, wants as many keys as queries. One query for each head is computed without copies (`TorchBackend.attention`).
+    """
+    H, T, D = q.shape[1:]
+    G, S = k.shape[1:3]
+    unmasked = mask is None or (isinstance(mask, str) and T == S)
+    flash = unmasked and q.dtype in (torch.bfloat16, torch.float16) and D <= FLASH_WIDTH
+    if T == 1 or H == G or flash:
+        return k, v
+    k, v = (x[:, :, None].expand(-1, -1, H // G, -1, -1).flatten(1, 2) for x in (k, v))
+    return k, v
