@@ -16,6 +16,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from statistics import median
 from typing import Any
 
@@ -45,7 +46,7 @@ def theirs(config: Any, device: str, dtype: str, tokens: int, static: bool) -> W
     if static:
         compiling = transformers.CompileConfig(mode="reduce-overhead", fullgraph=True, dynamic=False)
         settings |= {"cache_implementation": "static", "compile_config": compiling}
-    wait = torch.cuda.synchronize if device.startswith("cuda") else lambda: None
+    wait = partial(torch.cuda.synchronize, device) if device.startswith("cuda") else lambda: None
 
     def work() -> float:
         began = time.perf_counter()

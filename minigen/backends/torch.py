@@ -18,6 +18,7 @@ from minigen.backends.base import Array, Quantized, Tree, plain, rotate_halves, 
 from minigen.backends.quantized import Held, arrays_of
 from minigen.backends.torch_choice import TorchChoice
 from minigen.backends.torch_cpu import Kernels
+from minigen.backends.torch_cuda import choose_attention, for_fast_attention, indexed
 from minigen.backends.torch_files import LazyFile
 from minigen.backends.torch_numbers import prepare
 from minigen.backends.torch_recurrence import run_prompt
@@ -41,10 +42,11 @@ class TorchBackend(TorchChoice):
         except Exception as e:  # each kind of device fails in its own way
             reason = (str(e).splitlines() or ["no reason given"])[0]
             raise BackendError(f"torch cannot use the device {wanted!r}: {reason}") from e
-        self.device = "cpu" if kind == "cpu" else str(torch.device(wanted))
+        self.device = "cpu" if kind == "cpu" else str(indexed(torch.device(wanted)))
         self.accelerated = kind != "cpu"
         self.dtype = "float32"
         if kind == "cuda":
+            choose_attention()
             from minigen.backends.torch_graphs import StaticSteps  # which is made of this class
 
             self.asynchronous, self.static = True, StaticSteps(self)
@@ -177,6 +179,8 @@ class TorchBackend(TorchChoice):
         y = self.kernels and self.kernels.attention(q, k, v, scale, mask)
         if y is not None:
             return y
+        if self.accelerated:
+            k, v = for_fast_attention(q, k, v, mask)
         B, H, T, D = q.shape
         G, S = k.shape[1], k.shape[2]
         if isinstance(mask, str):  # "causal"
@@ -233,13 +237,13 @@ class TorchBackend(TorchChoice):
 
     def sync(self, *trees: Tree) -> None:
         if any(x.is_cuda for x in arrays_of(trees)):
-            torch.cuda.synchronize()
+            torch.cuda.synchronize(self.device)
 
     def release(self) -> None:
         pass  # CUDA's allocator splits what it keeps, and waits for the device to give it back
 
     def memory(self) -> int:
-        return int(torch.cuda.max_memory_allocated()) if self.device.startswith("cuda") else peak_rss()
+        return int(torch.cuda.max_memory_allocated(self.device)) if self.device.startswith("cuda") else peak_rss()
 
     def total_memory(self) -> int:
         if self.device.startswith("cuda"):

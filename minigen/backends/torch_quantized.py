@@ -30,7 +30,9 @@ def quantize_rows(weight: Array, bits: int, group: int) -> tuple[Array, Array, A
     x = weight.float().reshape(weight.shape[0], -1, group)
     low, high = x.amin(-1, keepdim=True), x.amax(-1, keepdim=True)
     below = low.abs() > high.abs()
-    spread = ((high - low) / most).clamp(min=SMALLEST)
+    # Divided by a tensor: CUDA makes a quotient by a number into a product with its reciprocal, which rounds to others,
+    # and the codes are the same on every device.
+    spread = ((high - low) / torch.full_like(low, most)).clamp(min=SMALLEST)
     scale = torch.where(below, spread, -spread)
     edge = torch.where(below, low, high)
     zero = (edge / scale).round()  # the code of 0 is -zero: the scale is made to fit it

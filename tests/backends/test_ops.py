@@ -512,7 +512,7 @@ def test_all_finite(backend: str, device: str, dtype: str) -> None:
 def test_sync(ops: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
     if ops.name == "torch":
         waits: list[None] = []
-        monkeypatch.setattr("torch.cuda.synchronize", lambda: waits.append(None))
+        monkeypatch.setattr("torch.cuda.synchronize", lambda device: waits.append(None))
         ops.sync({"a": [SimpleNamespace(is_cuda=False)]})
         assert not waits
         ops.sync(SimpleNamespace(is_cuda=False), {"a": [{"b": (SimpleNamespace(is_cuda=True),)}]})
