@@ -83,12 +83,15 @@ def dequantize(weight: Quantized) -> Array:
 
 
 def linear(x: Array, weight: Quantized, bias: Array | None) -> Array:
+    def unpacked() -> Array:
+        parts = [F.linear(x, unpack(*part, weight.group, weight.bits)) for part in parts_of(weight)]
+        y = torch.cat(parts, dim=-1)
+        return y if bias is None else y + bias
+
+    y = None
     if x.is_cuda:
-        y = few_rows().product(x, arrays_of(weight), bias, weight.group, weight.bits)
-        if y is not None:
-            return y
-    y = torch.cat([F.linear(x, unpack(*part, weight.group, weight.bits)) for part in parts_of(weight)], dim=-1)
-    return y if bias is None else y + bias
+        y = few_rows().product(x, arrays_of(weight), bias, weight.group, weight.bits, unpacked)
+    return unpacked() if y is None else y
 
 
 def embedding(ids: Array, weight: Quantized) -> Array:

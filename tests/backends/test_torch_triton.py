@@ -37,8 +37,8 @@ def compare() -> int:
         x = torch.randn(rows, width, generator=random).to(dtype)
         bias = torch.randn(lines, generator=random).to(dtype) if count % 2 else None
         held = torch_quantized.quantize(matrix, bits, group)
-        got: Any = few.product(x[:, None], torch_quantized.arrays_of(held), bias, group, bits)
         want = torch_quantized.linear(x[:, None], held, bias)
+        got: Any = few.product(x[:, None], torch_quantized.arrays_of(held), bias, group, bits, lambda want=want: want)
         assert few.possible
         assert (got.shape, got.dtype) == (want.shape, want.dtype)
         apart = (got.float() - want.float()).abs().max() / want.float().abs().max()
@@ -48,8 +48,8 @@ def compare() -> int:
     for bits, group, shape in [(4, 40, (3, 40)), (8, 24, (3, 24)), (4, 64, (2, 3, 128))]:
         held = torch_quantized.quantize(torch.randn(shape, generator=random), bits, group)
         x = torch.randn(shape[-1], 2, generator=random).T
-        got = FewRows().product(x, torch_quantized.arrays_of(held), None, group, bits)
         want = torch_quantized.linear(x, held, None)
+        got = FewRows().product(x, torch_quantized.arrays_of(held), None, group, bits, lambda want=want: want)
         assert got.shape == want.shape
         assert torch.allclose(got, want, atol=1e-4)
         count += 1
@@ -61,6 +61,11 @@ def test_the_kernel_is_unpacking() -> None:
     environment = os.environ | {"TRITON_INTERPRET": "1"}  # read when triton is imported
     done = subprocess.run([sys.executable, __file__], env=environment, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "63\n"), done.stderr
+
+
+def never() -> Any:
+    """No product by unpacking is asked for here."""
+    raise AssertionError
 
 
 def shape_of(x: Any) -> tuple[int, ...]:
@@ -83,7 +88,7 @@ def test_what_fails_is_said_once_and_unpacked(
     monkeypatch.setitem(sys.modules, "minigen.backends.torch_triton", broken)
     with caplog.at_level(logging.WARNING, "minigen"):
         for _ in range(2):
-            assert few.product(torch.ones(1, 128), matrix, None, 64, 4) is None
+            assert few.product(torch.ones(1, 128), matrix, None, 64, 4, never) is None
     assert [record.getMessage() for record in caplog.records] == [
         "the Triton kernel for quantized weights does not work here (no compiler): they are unpacked at each product"
     ]
@@ -98,8 +103,44 @@ def test_memory_that_is_short_is_no_fault_of_the_kernel(monkeypatch: pytest.Monk
     broken = SimpleNamespace(quantized_product=fail)
     monkeypatch.setitem(sys.modules, "minigen.backends.torch_triton", broken)
     with pytest.raises(torch.OutOfMemoryError):
-        few.product(torch.ones(1, 128), matrix, None, 64, 4)
+        few.product(torch.ones(1, 128), matrix, None, 64, 4, never)
     assert few.possible
+
+
+def test_a_kernel_that_computes_something_else_is_left_out(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The first product of each kind is compared, and none after it."""
+    weight = held()
+    matrix, want = torch_quantized.arrays_of(weight), torch_quantized.dequantize(weight).sum(-1)[None]
+    factor = [1.0]
+    kernel = SimpleNamespace(quantized_product=lambda x, *args: want.repeat(len(x), 1) * factor[0])
+    monkeypatch.setitem(sys.modules, "minigen.backends.torch_triton", kernel)
+    few, compared = FewRows(), []
+    few.possible = True
+
+    def unpacked() -> Any:
+        compared.append(1)
+        return want
+
+    for _ in range(3):
+        assert few.product(torch.ones(1, 128), matrix, None, 64, 4, unpacked) is not None
+    assert len(compared) == 1
+    factor[0] = 1.01
+    with caplog.at_level(logging.WARNING, "minigen"):
+        assert few.product(torch.ones(2, 128), matrix, None, 64, 4, unpacked) is None
+    assert "does not work here (a product is off by" in caplog.text
+    assert not few.possible
+
+
+def test_what_is_no_number_tells_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    few, wrong = FewRows(), torch.full((1, 6), torch.nan)
+    few.possible = True
+    kernel = SimpleNamespace(quantized_product=lambda *args: torch.zeros(1, 6))
+    monkeypatch.setitem(sys.modules, "minigen.backends.torch_triton", kernel)
+    assert few.product(torch.ones(1, 128), torch_quantized.arrays_of(held()), None, 64, 4, lambda: wrong) is not None
+    assert few.possible
+    assert not few.checked
 
 
 def test_which_products_go_by_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,16 +152,17 @@ def test_which_products_go_by_the_kernel(monkeypatch: pytest.MonkeyPatch) -> Non
 
     few, matrix = FewRows(), torch_quantized.arrays_of(held())
     few.possible = True
+    monkeypatch.setattr(torch_few_rows, "capturing", lambda x: True)
     monkeypatch.setitem(sys.modules, "minigen.backends.torch_triton", SimpleNamespace(quantized_product=product))
-    assert shape_of(few.product(torch.ones(2, 4, 128), matrix, None, 64, 4)) == (2, 4, 6)
-    assert shape_of(few.product(torch.ones(128), matrix, None, 64, 4)) == (6,)
+    assert shape_of(few.product(torch.ones(2, 4, 128), matrix, None, 64, 4, never)) == (2, 4, 6)
+    assert shape_of(few.product(torch.ones(128), matrix, None, 64, 4, never)) == (6,)
     for x in (
         torch.ones(9, 128),
         torch.ones(0, 128),
         torch.ones(1, 128, requires_grad=True),
         torch.ones(1, 128).half(),
     ):
-        assert few.product(x, matrix, None, 64, 4) is None
+        assert few.product(x, matrix, None, 64, 4, never) is None
     assert asked == [8, 1]
 
 
@@ -154,15 +196,16 @@ class Traffic(TorchDispatchMode):  # type: ignore[misc]
 
 @pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")
 @pytest.mark.parametrize(("bits", "unpacked"), [(4, 25), (8, 21)])
-def test_bytes_a_weight(bits: int, unpacked: int) -> None:
+def test_bytes_a_weight(bits: int, unpacked: int, monkeypatch: pytest.MonkeyPatch) -> None:
     weight = torch_quantized.quantize(torch.zeros(512, 512, dtype=torch.bfloat16), bits, 64)
     weight = weight._replace(**{name: getattr(weight, name).to("meta") for name in ("packed", "scales", "biases")})
     x = torch.empty(1, 512, dtype=torch.bfloat16, device="meta")
     few = FewRows()
+    monkeypatch.setattr(torch_few_rows, "capturing", lambda x: True)  # meta tensors cannot be compared
     with Traffic() as before:
         torch_quantized.linear(x, weight, None)
     with Traffic() as after:
-        assert few.product(x, torch_quantized.arrays_of(weight), None, 64, bits) is not None
+        assert few.product(x, torch_quantized.arrays_of(weight), None, 64, bits, never) is not None
     assert before.total / 512**2 > unpacked
     assert after.total / 512**2 < bits / 8 + 0.08  # a scale and a bias of 2 bytes for 64 codes, and x and y
 
