@@ -104,9 +104,10 @@ def test_the_same_text(
     setting: dict[str, Any],
     dtype: str,
 ) -> None:
-    """Through the loop, on a backend that is taken for a GPU; few rows go whole to the host."""
+    """Through the loop, on a backend that is taken for a GPU, where the host draws; few rows go whole to it."""
     from minigen import choosing
 
+    monkeypatch.setenv("MINIGEN_DRAW", "host")
     monkeypatch.setattr(narrow, "MOST", 60)
     monkeypatch.setattr(narrow, "SPARE", 20)
     model = minigen.load(tiny("llama"), backend=backend, device=device, dtype=dtype)
