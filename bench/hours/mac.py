@@ -114,7 +114,7 @@ def two_processes(place: Place) -> str:
 def chat(place: Place) -> str:
     if shutil.which("tmux") is None:
         raise NotHereError("tmux is not installed; in Terminal.app: Option-Enter, Esc Enter, a paste, Ctrl-C, a resize")
-    tested = place.pytest("tests/cli/test_chat_terminal.py", "-k", "mlx and (pasting or interrupt or resize)")
+    tested = place.pytest("tests/cli/test_chat_terminal.py", "-k", "pasting or ctrl_c or resize or flicker")
     return f"in tmux: {tested}; by hand in Terminal.app: Option-Enter, Esc Enter, a paste, Ctrl-C, a resize"
 
 
