@@ -23,9 +23,8 @@ class MLXChoice:
     def best(self, x: Array) -> tuple[Array, Array]:
         indices = mx.argmax(x, axis=-1, keepdims=True)
         values = mx.take_along_axis(x, indices, axis=-1)[..., 0]
-        if self.accelerated:  # Metal's argmax passes over NaN; that of the CPU stops there
-            values = mx.where(mx.isnan(x).any(axis=-1), mx.nan, values)
-        return values, indices[..., 0]
+        # Metal's argmax passes over NaN, and in MLX 0.32.1 that of the CPU too.
+        return mx.where(mx.isnan(x).any(axis=-1), mx.nan, values), indices[..., 0]
 
     def top_k(self, x: Array, k: int) -> tuple[Array, Array]:
         size = x.shape[-1]

@@ -68,6 +68,15 @@ def until(condition: Callable[[], Any]) -> None:
         time.sleep(0.01)
 
 
+def test_each_version_of_numba_has_a_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
+    folders = set()
+    for version in ("0.61.0", "0.68.1"):
+        monkeypatch.setattr(compiling, "installed", lambda package, version=version: version)
+        folders.add(compiling.cache_folder.__wrapped__())
+    assert len(folders) == 2
+
+
 def test_all_kernels_are_compiled_by_the_program() -> None:
     """The real one, where nothing has run it here before; then all that the tests call is loaded, nothing compiled."""
     compiler = compiling.Compiler()

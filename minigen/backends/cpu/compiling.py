@@ -30,14 +30,18 @@ def sources() -> list[Path]:
 
 @cache
 def cache_folder() -> Path:
-    """Where numba keeps what it compiled: the folder that the user names, or one for each state of the sources.
+    """Where numba keeps what it compiled: the folder that the user names, or one for each state of the sources and each
+    version of numba.
 
-    Asked whether its code is up to date, numba looks at the file of a function, and not at those that it calls.
+    Asked whether its code is up to date, numba looks at the file of a function, and not at those that it calls. Two
+    versions of it, in environments that share these sources, would write over each other's index.
     """
     named = os.environ.get("NUMBA_CACHE_DIR")
     if named:
         return Path(named)
-    state = hashlib.sha256(b"".join(path.read_bytes() for path in sources())).hexdigest()[:12]
+    contents = [path.read_bytes() for path in sources()]
+    versions = [installed(package).encode() for package in ("numba", "llvmlite")]
+    state = hashlib.sha256(b"".join([*contents, *versions])).hexdigest()[:12]
     writable = os.access(FOLDER, os.W_OK)
     base = FOLDER / "__pycache__" if writable else Path.home() / ".cache" / "minigen"
     return base / f"numba-{state}"
