@@ -22,12 +22,13 @@ from contextlib import ExitStack, contextmanager
 from statistics import median
 from typing import Any
 
+from minigen.backends.machine import describe
+from minigen.benchmark.plan import Case, model_of, shape_of
+from minigen.benchmark.session import Subject
+from minigen.benchmark.training import TrainedSubject
+from minigen.benchmark.worker import Worker
+from minigen.cli.display.tables import WIDE, render
 from minigen.cli.entry import WAITING  # has threads wait as the command does
-from minigen.cli.tables import WIDE, render
-from minigen.measure.machine import describe
-from minigen.measure.plan import Case, Subject, model_of, shape_of
-from minigen.measure.training import TrainedSubject
-from minigen.measure.worker import Worker
 
 READ, DECODE, TRAIN = Case("pp", 128), Case("tg", 16, 128), Case("train", 64, batch=8)
 

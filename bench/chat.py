@@ -16,12 +16,12 @@ from statistics import median
 from typing import Any
 
 from minigen.backends import get_backend
+from minigen.benchmark.shapes import SHAPES
 from minigen.chat.conversation import Conversation
 from minigen.chat.engine import Answer, Chat
 from minigen.families import HubConfig, find_family
-from minigen.generate import Runner
+from minigen.generation.loop import Runner
 from minigen.layers.param import as_arrays, initialise
-from minigen.measure.shapes import SHAPES
 from minigen.model import Model
 
 SMOLLM2_135M = {**SHAPES["smollm2-135m"], "tokenizer": "bytes"}

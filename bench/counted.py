@@ -2,7 +2,7 @@
 
     python bench/counted.py [--shapes llama-1b smollm2-135m] [--keys 1024 8192] > bench/results/counted.md
 
-The step is the static one that a CUDA graph is made of (minigen/backends/torch_static.py), of one token of one row in
+The step is the static one that a CUDA graph is made of (minigen/backends/torch/static.py), of one token of one row in
 bfloat16, over the given number of keys. It runs on tensors that have shapes and no numbers (torch's device meta), so
 that it needs neither memory nor a GPU. What is counted are the operations that reach torch's kernels: a view is none,
 and the product, the norms and attention are one each, as each is one kernel or nearly on CUDA. Bytes are those of an
@@ -27,12 +27,12 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from minigen.backends.torch import TorchBackend
-from minigen.backends.torch_graphs import StaticStep
+from minigen.backends.torch.backend import TorchBackend
+from minigen.backends.torch.graphs import StaticStep
+from minigen.benchmark.shapes import SHAPES
+from minigen.checkpoints.quantization import GROUP, choose_packings
 from minigen.families import HubConfig, find_family
-from minigen.families.family import with_kv_bits
-from minigen.families.quantization import GROUP, choose_packings
-from minigen.measure.shapes import SHAPES
+from minigen.models.architecture import with_kv_bits
 from minigen.tree import flatten, unflatten
 
 aten = torch.ops.aten

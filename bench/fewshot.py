@@ -20,12 +20,12 @@ from typing import Any
 import numpy as np
 
 from minigen.backends import get_backend
+from minigen.benchmark.shapes import SHAPES
+from minigen.evaluation.scoring import Scorer, Text
 from minigen.families import HubConfig, find_family
-from minigen.generate import Runner
+from minigen.generation.loop import Runner
+from minigen.generation.shared_text import SharedText
 from minigen.layers.param import as_arrays, initialise
-from minigen.measure.shapes import SHAPES
-from minigen.scoring import Scorer, Text
-from minigen.shared_text import SharedText
 
 GPT2 = SHAPES["gpt2"]
 
@@ -98,8 +98,8 @@ def peer_weights(runner: Runner) -> dict[str, Any]:
     """GPT-2's own names for our weights, which are torch's where the backend is."""
     import torch
 
+    from minigen.checkpoints.loading import plan
     from minigen.families.gpt2 import FAMILY
-    from minigen.families.loading import plan
     from minigen.tree import flatten
 
     flat = {path: torch.from_numpy(runner.ops.numpy(x).copy()) for path, x in flatten(runner.params).items()}

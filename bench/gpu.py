@@ -25,10 +25,10 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import torch
 import transformers
 
-from minigen.measure.costs import Costs
-from minigen.measure.machine import describe, measure_bandwidth
-from minigen.measure.plan import Case, Subject, shape_of
-from minigen.measure.session import Session
+from minigen.backends.machine import describe, measure_bandwidth
+from minigen.benchmark.plan import Case, shape_of
+from minigen.benchmark.session import Session, Subject
+from minigen.models.costs import Costs
 
 TARGETS = {"gpt2": "4,000 tokens/s", "gpt2-xl": "55 %", "llama-1b": "55 %"}
 Work = Callable[[], float]  # tokens a second of one run

@@ -21,16 +21,17 @@ from typing import Any
 
 import numpy as np
 
-from minigen.backends import get_backend, peak_rss
+from minigen.backends import get_backend
+from minigen.backends.memory import peak_rss
+from minigen.benchmark.shapes import SHAPES
+from minigen.checkpoints.saving import to_tensors, write_tensors
+from minigen.checkpoints.weight_files import SINGLE
 from minigen.families import find_family
 from minigen.families.config import HubConfig
-from minigen.families.saving import to_tensors, write_tensors
-from minigen.generate import Row, Runner, generate
+from minigen.generation.loop import Row, Runner, generate
+from minigen.generation.options import Options
 from minigen.layers.param import as_arrays, initialise
-from minigen.measure.shapes import SHAPES
 from minigen.model import load
-from minigen.options import Options
-from minigen.weight_files import SINGLE
 
 # As small as a model may be for which the kernels of a CPU are started.
 SMALL = {

@@ -18,10 +18,10 @@ from statistics import median
 from typing import Any
 
 import minigen
-from minigen.generate import Timing
-from minigen.measure.machine import describe
+from minigen.backends.machine import describe
+from minigen.generation.loop import Timing
+from minigen.generation.options import Options
 from minigen.model import Model
-from minigen.options import Options
 from minigen.weights.synthetic.fewshot import fewshot
 from minigen.weights.synthetic.stories import story
 

@@ -17,13 +17,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from minigen.backends.training import Optimizer
-from minigen.cli.bench_columns import machine_lines, result_columns, result_notes
-from minigen.cli.bench_report import as_table
-from minigen.cli.progress import Bar
-from minigen.measure.plan import Case
-from minigen.measure.run import Result, as_json, measure
-from minigen.measure.statistics import ratio
-from minigen.measure.training import LR, TrainedSubject, TrainingSession, recipe_of
+from minigen.benchmark.plan import Case
+from minigen.benchmark.run import Result, as_json, measure
+from minigen.benchmark.statistics import ratio
+from minigen.benchmark.training import LR, TrainedSubject, TrainingSession, recipe_of
+from minigen.cli.bench.columns import machine_lines, result_columns, result_notes
+from minigen.cli.bench.report import as_table
+from minigen.cli.display.progress import Bar
 from minigen.training.batch import Batch
 
 from .peers.plain_gpt import transformer

@@ -20,18 +20,18 @@ from pathlib import Path
 from typing import Any
 
 import minigen
-from minigen.beam import steps
-from minigen.cli.tables import WIDE, render
+from minigen.checkpoints.saving import to_tensors, write_tensors
+from minigen.checkpoints.weight_files import SINGLE
+from minigen.cli.display.tables import WIDE, render
 from minigen.families import find_family
 from minigen.families.config import HubConfig
-from minigen.families.saving import to_tensors, write_tensors
-from minigen.generate import Row, Runner
+from minigen.generation.dispatch import steps
+from minigen.generation.loop import Row, Runner
+from minigen.generation.options import Options
+from minigen.generation.shared_text import SharedRunner, SharedText
 from minigen.layers.param import initialise
-from minigen.options import Options
 from minigen.prompt_cache import CachedRunner
-from minigen.shared_text import SharedRunner, SharedText
 from minigen.tree import flatten, unflatten
-from minigen.weight_files import SINGLE
 
 LLAMA = {
     "model_type": "llama", "vocab_size": 512, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,

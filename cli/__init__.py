@@ -1,0 +1,1 @@
+"""The `minigen` command, installed as `minigen.cli`: words typed in, words on a screen out."""

@@ -15,8 +15,8 @@ from importlib import import_module
 from minigen import __version__
 from minigen.errors import MinigenError
 
+from .display.warning_lines import warn_on_stderr
 from .parser import Parser, say
-from .warning_lines import warn_on_stderr
 
 COMMANDS = {
     "chat": "talk with a model",
@@ -45,7 +45,7 @@ def build_parser(command: str | None) -> Parser:
     for name, summary in COMMANDS.items():
         sub = commands.add_parser(name, help=summary, description=summary)
         if name == command:
-            module = import_module(f".{name}", __package__)
+            module = import_module(f".commands.{name}", __package__)
             module.add_arguments(sub)
             sub.set_defaults(run=module.run)
     return parser

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from minigen.errors import MinigenError
+    from minigen.generation.text import Completion
     from minigen.model import Model, load
-    from minigen.text import Completion
 
 __version__ = "0.1.0"
 __all__ = ["Completion", "MinigenError", "Model", "__version__", "load"]
 
-_HOMES = {"MinigenError": "errors", "Model": "model", "load": "model", "Completion": "text"}
+_HOMES = {"MinigenError": "errors", "Model": "model", "load": "model", "Completion": "generation.text"}
 
 
 def __dir__() -> list[str]:

@@ -12,20 +12,19 @@ import numpy as np
 import numpy.typing as npt
 
 from minigen.backends import choose_backend, get_backend
-from minigen.beam import steps
+from minigen.checkpoints.loading import stored_dtype
+from minigen.checkpoints.opening import generation_file, open_stored, text_folder
+from minigen.checkpoints.quantization import name_of
+from minigen.checkpoints.weight_files import read_object
 from minigen.errors import CheckpointError, ContextError, TokenizerError, UsageError, shown
-from minigen.families import Architecture
-from minigen.families.family import kv_name, with_kv_bits
-from minigen.families.loading import stored_dtype
-from minigen.families.opening import generation_file, open_stored, text_folder
-from minigen.families.quantization import name_of
-from minigen.generate import Row, Runner, check_ids
-from minigen.options import Options
-from minigen.shared_text import SharedText
-from minigen.speculation import draft_text
-from minigen.text import Completion, TextRun
+from minigen.generation.dispatch import steps
+from minigen.generation.loop import Row, Runner, check_ids
+from minigen.generation.options import Options
+from minigen.generation.shared_text import SharedText
+from minigen.generation.speculation import draft_text
+from minigen.generation.text import Completion, TextRun
+from minigen.models.architecture import Architecture, kv_name, with_kv_bits
 from minigen.tokenizer import Tokenizer, load_tokenizer
-from minigen.weight_files import read_object
 
 
 def load(

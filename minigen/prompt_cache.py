@@ -15,17 +15,17 @@ from typing import Any
 
 from minigen import __version__
 from minigen.backends.base import Array
-from minigen.checkpoint import read_file, read_metadata
+from minigen.checkpoints.checkpoint import read_file, read_metadata
+from minigen.checkpoints.fingerprint import fingerprint
+from minigen.checkpoints.state_file import load_state, save_state
 from minigen.errors import CheckpointError, ContextError, UsageError, shown
 from minigen.files import check_writable
-from minigen.fingerprint import fingerprint
-from minigen.generate import Runner, check_ids
+from minigen.generation.loop import Runner, check_ids
+from minigen.generation.options import Options
+from minigen.generation.shared_text import BranchedState, SharedRunner, SharedText, common_length
+from minigen.generation.text import TextRun
 from minigen.model import Model
-from minigen.options import Options
 from minigen.reading import parse_object
-from minigen.shared_text import BranchedState, SharedRunner, SharedText, common_length
-from minigen.state_file import load_state, save_state
-from minigen.text import TextRun
 from minigen.tokenizer import Tokenizer
 
 KEY = "minigen_prompt"  # of the file's metadata: what was read by which model, as JSON

@@ -18,8 +18,8 @@ from safetensors.numpy import save_file
 
 from minigen.backends import BACKENDS, Backend, get_backend
 from minigen.backends.cores import usable_cores
+from minigen.checkpoints.loading import plan
 from minigen.families import HubConfig, find_family
-from minigen.families.loading import plan
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # nothing here may reach for a real hub; its own tests lift it
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -78,7 +78,7 @@ TINY = {"gpt2": TINY_GPT2, "llama": TINY_LLAMA, "lstm": TINY_LSTM}
 KERNELS = "torch with kernels"
 GPU = "torch as on a GPU"
 # What generates, scores and chats, with either architecture.
-AS_ON_A_GPU = ("test_", "chat/", "fewshot/", "sampling/")
+AS_ON_A_GPU = ("test_", "models/", "generation/", "evaluation/", "chat/", "sampling/")
 # Long texts and real models, whose kinds the others have.
 TOO_LONG = {"test_stories_greedy_text_and_logits", "test_the_model_that_ships", "test_a_story_model"}
 MOST_PROCESSES = 16  # each takes about 1 GiB, and some seconds to start
@@ -144,7 +144,7 @@ def compiled_kernels() -> None:
 @pytest.fixture
 def started_kernels(compiled_kernels: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every model that torch loads on a CPU has its kernels from the beginning, however small it is."""
-    backend_module = pytest.importorskip("minigen.backends.torch", reason="torch is not installed")
+    backend_module = pytest.importorskip("minigen.backends.torch.backend", reason="torch is not installed")
 
     class Started(backend_module.Kernels):  # type: ignore[misc, name-defined]
         def __init__(self, threads: int | None = None) -> None:
@@ -160,7 +160,7 @@ def one_device_of_mlx() -> Iterator[None]:
     """With MLX on the GPU, tests that say "cpu" get the GPU: a process has one device of MLX."""
     with pytest.MonkeyPatch.context() as patch:
         if DEVICES["mlx"] == "gpu" and find_spec("mlx"):
-            from minigen.backends.mlx import MLXBackend
+            from minigen.backends.mlx.backend import MLXBackend
 
             make = MLXBackend.__init__
 
@@ -187,8 +187,8 @@ def any_backend(installed: list[str]) -> str:
 def played_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every model that torch loads decodes as on a GPU, but for the graphs: by static steps, which are not captured,
     and with the next step asked for before the last one's tokens are read. No kernels of a CPU take part."""
-    backend_module = pytest.importorskip("minigen.backends.torch", reason="torch is not installed")
-    from minigen.backends.torch_graphs import StaticSteps
+    backend_module = pytest.importorskip("minigen.backends.torch.backend", reason="torch is not installed")
+    from minigen.backends.torch.graphs import StaticSteps
 
     make = backend_module.TorchBackend.__init__
 

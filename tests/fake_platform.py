@@ -41,8 +41,8 @@ def pretend_metal(replace: Replace = setattr) -> None:
 def pretend_cuda(replace: Replace = setattr) -> None:
     """Torch takes the steps of a GPU on the CPU: at positions on the device, asked for ahead. They
     are not captured."""
-    from minigen.backends.torch import TorchBackend
-    from minigen.backends.torch_graphs import StaticSteps
+    from minigen.backends.torch.backend import TorchBackend
+    from minigen.backends.torch.graphs import StaticSteps
 
     make = TorchBackend.__init__
 
@@ -56,7 +56,7 @@ def pretend_cuda(replace: Replace = setattr) -> None:
 def pretend(kind: str) -> None:
     """The device of a kind, "cuda" or "mac", for as long as this process lives. How fast it is is
     not measured: on a CPU the sizes for a GPU would take minutes."""
-    from minigen.measure import machine
+    from minigen.backends import machine
 
     machine.measure_peak = lambda ops: 1e12
     if kind == "cuda":

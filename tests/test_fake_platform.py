@@ -11,7 +11,7 @@ import pytest
 
 from minigen.backends import get_backend
 from minigen.errors import BackendError
-from minigen.state import KVCache
+from minigen.models.state import KVCache
 
 from .conftest import DEVICES
 from .fake_platform import WORKING_SET, pretend_metal
@@ -22,7 +22,7 @@ needs_mlx = pytest.mark.skipif(find_spec("mlx") is None, reason="mlx is not inst
 @pytest.fixture
 def metal(monkeypatch: pytest.MonkeyPatch) -> None:
     """MLX claims a GPU, and no model has chosen a device yet."""
-    from minigen.backends.mlx import MLXBackend
+    from minigen.backends.mlx.backend import MLXBackend
 
     pretend_metal(monkeypatch.setattr)
     monkeypatch.setattr(MLXBackend, "used", None)
@@ -63,7 +63,7 @@ def test_memory_is_what_metal_lets_a_gpu_hold() -> None:
 
 @needs_mlx
 @pytest.mark.parametrize(("told", "counts"), [(None, "0"), ("1", "1"), ("0", "0")])
-@pytest.mark.parametrize("module", ["model", "cli.generate", "backends.mlx_group"])
+@pytest.mark.parametrize("module", ["model", "cli.commands.generate", "backends.mlx.group"])
 def test_products_of_float32_are_not_shortened(module: str, told: str | None, counts: str) -> None:
     """By the library and the command, before MLX is imported, unless the user has set it."""
     code = f"""

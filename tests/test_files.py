@@ -18,8 +18,8 @@ import pytest
 
 import minigen
 from minigen import files
-from minigen.checkpoint import read_headers
-from minigen.convert import convert
+from minigen.checkpoints.checkpoint import read_headers
+from minigen.checkpoints.convert import convert
 from minigen.errors import MinigenError, UsageError
 from minigen.files import new_folder, replacing, sweep, workspace
 from minigen.prompt_cache import load_prompt, save_prompt

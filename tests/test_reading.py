@@ -17,12 +17,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from minigen.checkpoint import read_config, read_file, read_headers, read_metadata
+from minigen.benchmark.compare import differences, read_results
+from minigen.checkpoints.checkpoint import read_config, read_file, read_headers, read_metadata
+from minigen.checkpoints.weight_files import INDEX, SINGLE
 from minigen.errors import LONGEST, MinigenError, shown
+from minigen.evaluation.fewshot import load_prompt_file
+from minigen.evaluation.fewshot.metrics import regex
 from minigen.families import HubConfig, find_family
-from minigen.fewshot import load_prompt_file
-from minigen.fewshot.metrics import regex
-from minigen.measure.compare import differences, read_results
 from minigen.model import stop_ids
 from minigen.patterns import Matcher
 from minigen.prompt_cache import read_prompt_info
@@ -33,7 +34,6 @@ from minigen.training.data import find_files, shards
 from minigen.training.log import RunLog, read_log
 from minigen.training.plot import plot
 from minigen.training.toml_file import read_toml
-from minigen.weight_files import INDEX, SINGLE
 
 MANY = 40_000  # keys: the square of it takes a minute
 REPEATED = "{" + ",".join(f'"k{i}": 1' for i in range(MANY)) + f', "k{MANY - 1}": 2}}'
@@ -384,7 +384,7 @@ def test_prompt_files(tmp_path: Path, text: str, message: str) -> None:
 
 
 def test_data_that_unpacks_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("minigen.fewshot.data.MOST_BYTES", 2**20)
+    monkeypatch.setattr("minigen.evaluation.fewshot.data.MOST_BYTES", 2**20)
     packed = io.BytesIO()
     with gzip.GzipFile(fileobj=packed, mode="wb") as file:
         file.write(bytes(2**24))

@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 
 import minigen
-from minigen.beam import steps
-from minigen.generate import Row, Runner
+from minigen.generation.dispatch import steps
+from minigen.generation.loop import Row, Runner
+from minigen.generation.options import Options
+from minigen.generation.shared_text import SharedRunner, SharedText
 from minigen.model import Model
-from minigen.options import Options
 from minigen.prompt_cache import CachedRunner
-from minigen.shared_text import SharedRunner, SharedText
 
 SETTINGS = ({"temperature": 0}, {"temperature": 1.0, "seed": 7, "top_p": 0.9})
 HEAD = [5, 3, 5, 8, 9, 7, 9, 3, 2, 3, 8, 4]

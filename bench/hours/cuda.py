@@ -9,8 +9,9 @@ from typing import Any
 
 from .step import SHIPPED, NotHereError, Place, Step, load, same
 
-TESTS = ("tests/backends", "tests/test_ahead.py", "tests/test_generate.py", "tests/chat/test_engine.py")
-FEW_TESTS = ("tests/backends/test_torch_graphs.py", "tests/test_ahead.py", "-k", "torch")
+GENERATION = ("tests/generation/test_ahead.py", "tests/generation/test_generate.py")
+TESTS = ("tests/backends", *GENERATION, "tests/chat/test_engine.py")
+FEW_TESTS = ("tests/backends/test_torch_graphs.py", "tests/generation/test_ahead.py", "-k", "torch")
 
 
 def needs_gpu(place: Place) -> None:

@@ -11,12 +11,12 @@ from typing import Any
 from .step import ROOT, SHIPPED, NotHereError, Place, Step, load, same
 
 TESTS = (
-    "tests/test_generate.py",
-    "tests/test_prompt_cache.py",
+    "tests/generation/test_generate.py",
+    "tests/generation/test_prompt_cache.py",
     "tests/cli/test_score.py",
     "tests/backends/test_ops.py",
 )
-FEW_TESTS = ("tests/test_prompt_cache.py", "tests/backends/test_choice.py")
+FEW_TESTS = ("tests/generation/test_prompt_cache.py", "tests/backends/test_choice.py")
 
 
 def story(place: Place) -> str:

@@ -21,12 +21,13 @@ from pathlib import Path
 from typing import Any
 
 from minigen.backends.cores import physical_cores
-from minigen.cli.bench import names
-from minigen.cli.progress import Bar
+from minigen.benchmark.plan import Case
+from minigen.benchmark.run import Result, measure
+from minigen.benchmark.session import Subject
+from minigen.cli.commands.bench import names
+from minigen.cli.display.progress import Bar
 from minigen.errors import MinigenError, UsageError
 from minigen.files import replacing
-from minigen.measure.plan import Case, Subject
-from minigen.measure.run import Result, measure
 
 from .peer import PeerSubject
 from .report import as_markdown, draw

@@ -8,11 +8,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, ClassVar
 
-from minigen.backends import peak_rss, physical_memory
-from minigen.generate import Row
-from minigen.measure import machine
-from minigen.measure.plan import Case, Subject
-from minigen.measure.session import Session
+from minigen.backends import machine
+from minigen.backends.memory import peak_rss, physical_memory
+from minigen.benchmark.plan import Case
+from minigen.benchmark.session import Session, Subject
+from minigen.generation.loop import Row
 
 
 class Peer:

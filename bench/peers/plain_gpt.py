@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from minigen.measure.plan import Case
-from minigen.measure.session import SEED, Timed
+from minigen.benchmark.plan import Case
+from minigen.benchmark.session import SEED, Timed
 
 from .peer import Peer, PeerSession, PeerSubject
 

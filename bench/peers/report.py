@@ -8,10 +8,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from minigen.cli.bench_columns import machine_lines
-from minigen.cli.bench_report import rate
-from minigen.measure.run import Result
-from minigen.measure.statistics import ratio
+from minigen.benchmark.run import Result
+from minigen.benchmark.statistics import ratio
+from minigen.cli.bench.columns import machine_lines
+from minigen.cli.bench.report import rate
 
 from .subjects import BACKENDS, OWN, Skipped
 
@@ -79,7 +79,7 @@ def draw(results: Sequence[Result], path: Path, about: Mapping[str, Any]) -> Non
     decoded = [r for r in results if r.test.startswith("tg") and r.batch == 1]
     if not decoded or find_spec("matplotlib") is None:
         return
-    from minigen.measure.plot import plot
+    from minigen.benchmark.plot import plot
 
     panels = [
         replace(r, test=f"{r.model}, {r.dtype}", model=r.test, dtype="", backend=LABELS.get(r.backend, r.backend))

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from minigen.measure.costs import parameters
-from minigen.measure.plan import Case, Subject, shape_of
+from minigen.benchmark.plan import Case, shape_of
+from minigen.benchmark.session import Subject
+from minigen.models.costs import parameters
 
 from .hugging_face import Transformers
 from .llama_cpp_library import LlamaCpp

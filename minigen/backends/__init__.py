@@ -1,15 +1,26 @@
-"""Choosing a backend. Frameworks are imported here and nowhere above, and only when one is asked for."""
+"""The framework that was chosen, and what is made of it: a backend, the training on it, the group of its processes.
+
+Frameworks are imported by what is here, only when one is asked for, and nowhere above. What their rooms share lies in
+modules that import neither.
+"""
 
 from __future__ import annotations
 
 import os
 import platform
 import sys
+from collections.abc import Mapping, Sequence
+from functools import cache
 from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 from minigen.backends.base import DTYPES, Array, Backend, Tree
 from minigen.backends.cores import usable_cores
+from minigen.backends.group import ALONE, LAUNCHERS, Group, first_line, launched
 from minigen.errors import BackendError, UsageError
+
+if TYPE_CHECKING:
+    from minigen.backends.training import Floats, Forward, Leaf, Optimizer, SoftTargets, Training
 
 __all__ = [
     "BACKENDS",
@@ -17,11 +28,11 @@ __all__ = [
     "Array",
     "Backend",
     "Tree",
-    "check_memory",
     "choose_backend",
+    "faster_dtype",
     "get_backend",
-    "peak_rss",
-    "physical_memory",
+    "get_training",
+    "join_group",
 ]
 
 BACKENDS = ("torch", "mlx")
@@ -83,11 +94,15 @@ def get_backend(
     backend: Backend
     try:
         if name == "torch":
-            from minigen.backends.torch import TorchBackend
+            from minigen.backends.torch.backend import TorchBackend
 
             backend = TorchBackend(device, threads)
+            if backend.device.startswith("cuda"):
+                from minigen.backends.torch.graphs import StaticSteps
+
+                backend.static = StaticSteps(backend)
         else:
-            from minigen.backends.mlx import MLXBackend
+            from minigen.backends.mlx.backend import MLXBackend
 
             backend = MLXBackend(device)
     except ImportError as error:
@@ -96,7 +111,7 @@ def get_backend(
         ) from error
     backend.dtype = dtype or (stored if backend.accelerated else "float32")
     if name == "torch" and backend.device.startswith("cuda") and backend.dtype == "float32":
-        from minigen.backends.torch_numbers import warn_of_tf32
+        from minigen.backends.torch.numbers import warn_of_tf32
 
         warn_of_tf32()
     return backend
@@ -112,33 +127,59 @@ def check_threads(threads: int | None, backend: str) -> None:
         raise UsageError(f"threads is {threads}: it must be from 1 to {usable_cores()}, the processors of this machine")
 
 
-def check_memory(wanted: int, memory: int, how: str = "at once") -> None:
-    """Raises BackendError, before anything is allocated, for more bytes than the device has.
+def faster_dtype(ops: Backend) -> str:
+    """The dtype that a training in float32 is faster in on its GPU; empty where there is none."""
+    if ops.name != "torch" or ops.dtype != "float32" or not ops.device.startswith("cuda"):
+        return ""
+    from minigen.backends.torch.numbers import has_bfloat16
 
-    `how` tells the limit: of all arrays together, or "in one array".
+    return "bfloat16" if has_bfloat16(ops.device) else ""
+
+
+def get_training(
+    ops: Backend,
+    forward: Forward,
+    leaves: Sequence[Leaf],
+    params: Mapping[str, Floats],
+    optimizer: Optimizer,
+    dropout: float = 0.0,
+    compile: bool = False,  # noqa: A002  (what both frameworks call it)
+    teacher: SoftTargets | None = None,
+    deterministic: bool = True,
+) -> Training:
+    """A Training on the device and in the dtype of `ops`, from float32 weights by path.
+
+    `deterministic`: on a GPU too the same settings give the same bytes, in every run on the same machine; a CPU's are
+    the same in any case.
     """
-    if wanted > memory:
-        most = "has" if how == "at once" else "takes"
-        raise BackendError(
-            f"this needs {wanted / 2**30:.1f} GiB {how}, and the device {most} {memory / 2**30:.1f} GiB: "
-            "ask for fewer tokens, samples or prompts"
-        )
+    training: Training
+    if ops.name == "torch":
+        from minigen.backends.torch.training import TorchTraining
+
+        training = TorchTraining(ops, forward, leaves, params, optimizer, dropout, compile, teacher, deterministic)
+    else:
+        from minigen.backends.mlx.training import MLXTraining
+
+        training = MLXTraining(ops, forward, leaves, params, optimizer, dropout, compile, teacher, deterministic)
+    return training
 
 
-def physical_memory() -> int:
-    """This machine's memory in bytes."""
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+@cache
+def join_group() -> Group:
+    """The one group of this process, once all of it are there. Raises BackendError where they do not meet."""
+    name = launched()
+    if not name:
+        return ALONE
+    group: Group
+    try:
+        if name == "torch":
+            from minigen.backends.torch.group import TorchGroup
 
+            group = TorchGroup()
+        else:
+            from minigen.backends.mlx.group import MLXGroup
 
-def peak_rss() -> int:
-    """Peak resident memory of this process in bytes: what a backend on the CPU reports as its memory."""
-    import re
-    import resource
-    from pathlib import Path
-
-    status = Path("/proc/self/status")  # Linux: what getrusage says there may be the peak of the parent, at the start
-    found = re.search(r"^VmHWM:\s*(\d+) kB", status.read_text(), re.MULTILINE) if status.exists() else None
-    if found is not None:
-        return 1024 * int(found[1])
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024  # macOS counts bytes
+            group = MLXGroup()
+    except (ImportError, OSError, RuntimeError, ValueError) as error:
+        raise BackendError(f"the processes of {LAUNCHERS[name]} do not meet: {first_line(error)}") from error
+    return group if group.size > 1 else ALONE

@@ -31,7 +31,8 @@ __all__ = [
     "write_arrays",
 ]
 
-DTYPES = ("float32", "bfloat16", "float16")
+NUMBER_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+DTYPES = tuple(NUMBER_BYTES)
 
 
 class Backend(Choosing, Protocol):

@@ -8,7 +8,7 @@ from minigen.backends.quantized import Array
 
 
 class Choosing(Protocol):
-    """Those operations, which torch_choice.py and mlx_choice.py have."""
+    """Those operations, which torch/choice.py and mlx/choice.py have."""
 
     def best(self, x: Array) -> tuple[Array, Array]:
         """The largest value of the last axis and its index, the lowest among equals; of a row with NaN, NaN and any

@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 from typing import Protocol
 
 from minigen.backends.base import Array
-from minigen.errors import BackendError, UsageError
+from minigen.errors import UsageError
 
 LAUNCHERS = {"torch": "torchrun", "mlx": "mlx.launch"}
 GRADIENTS = 30 * 60.0  # seconds that a process waits for the others' gradients: one that takes longer hangs
@@ -73,27 +72,6 @@ def launched() -> str:
         return "" if hosts and not Path(hosts).read_text().strip() else "mlx"
     several = os.environ.get("WORLD_SIZE", "1") != "1"
     return "torch" if several and "RANK" in os.environ and "MASTER_ADDR" in os.environ else ""
-
-
-@cache
-def join() -> Group:
-    """The one group of this process, once all of it are there. Raises BackendError where they do not meet."""
-    name = launched()
-    if not name:
-        return ALONE
-    group: Group
-    try:
-        if name == "torch":
-            from minigen.backends.torch_group import TorchGroup
-
-            group = TorchGroup()
-        else:
-            from minigen.backends.mlx_group import MLXGroup
-
-            group = MLXGroup()
-    except (ImportError, OSError, RuntimeError, ValueError) as error:
-        raise BackendError(f"the processes of {LAUNCHERS[name]} do not meet: {first_line(error)}") from error
-    return group if group.size > 1 else ALONE
 
 
 def check_backend(group: Group, name: str) -> str:

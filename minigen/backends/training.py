@@ -6,7 +6,7 @@ operations of its own, the backend's and more: dropout, and the fused kernels th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -112,40 +112,3 @@ class Training(Protocol):
     def state(self) -> dict[str, npt.NDArray[Any]]: ...
 
     def restore(self, state: Mapping[str, npt.NDArray[Any]]) -> None: ...
-
-
-def faster_dtype(ops: Backend) -> str:
-    """The dtype that a training in float32 is faster in on its GPU; empty where there is none."""
-    if ops.name != "torch" or ops.dtype != "float32" or not ops.device.startswith("cuda"):
-        return ""
-    from minigen.backends.torch_numbers import has_bfloat16
-
-    return "bfloat16" if has_bfloat16(ops.device) else ""
-
-
-def get_training(
-    ops: Backend,
-    forward: Forward,
-    leaves: Sequence[Leaf],
-    params: Mapping[str, Floats],
-    optimizer: Optimizer,
-    dropout: float = 0.0,
-    compile: bool = False,  # noqa: A002  (what both frameworks call it)
-    teacher: SoftTargets | None = None,
-    deterministic: bool = True,
-) -> Training:
-    """A Training on the device and in the dtype of `ops`, from float32 weights by path.
-
-    `deterministic`: on a GPU too the same settings give the same bytes, in every run on the same machine; a CPU's are
-    the same in any case.
-    """
-    training: Training
-    if ops.name == "torch":
-        from minigen.backends.torch_training import TorchTraining
-
-        training = TorchTraining(ops, forward, leaves, params, optimizer, dropout, compile, teacher, deterministic)
-    else:
-        from minigen.backends.mlx_training import MLXTraining
-
-        training = MLXTraining(ops, forward, leaves, params, optimizer, dropout, compile, teacher, deterministic)
-    return training

@@ -11,24 +11,24 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from minigen.beam import steps
 from minigen.chat.conversation import Conversation, Message, Run
 from minigen.chat.format import ChatFormat
 from minigen.chat.kept import KeptRunner, fitted, kept_ids, without_half
 from minigen.chat.left_out import LeftOut
 from minigen.chat.template import find_template
 from minigen.chat.window import SINKS, Window
-from minigen.decoder import Decoder
 from minigen.errors import MinigenError, UsageError
-from minigen.generate import Row, Timing, set_limits
+from minigen.generation.dispatch import steps
+from minigen.generation.loop import Row, Timing, set_limits
+from minigen.generation.options import Options
+from minigen.generation.shared_text import SharedText
+from minigen.generation.speculation import check_speculation
+from minigen.generation.text import RowText
 from minigen.model import Model
-from minigen.options import Options
+from minigen.models.decoder import Decoder
 from minigen.reading import has_half_character
 from minigen.sampling import SETTINGS
-from minigen.shared_text import SharedText
-from minigen.speculation import check_speculation
 from minigen.spellings import advice
-from minigen.text import RowText
 from minigen.tokenizer import Tokenizer
 
 GUESSING = ("speculate", "draft_tokens")  # how fast an answer comes, not what it says

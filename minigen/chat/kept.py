@@ -11,7 +11,7 @@ from typing import Any
 from minigen.backends.base import Array
 from minigen.chat.conversation import Conversation, Message
 from minigen.errors import ChatError
-from minigen.shared_text import OnSharedText
+from minigen.generation.shared_text import OnSharedText
 from minigen.tokenizer import Tokenizer
 
 log = logging.getLogger("minigen")

@@ -10,7 +10,7 @@ from minigen.chat.engine import Answer, Chat
 from minigen.chat.kept import check_vocabulary
 from minigen.chat.schema import runs_fault
 from minigen.errors import ChatError, ContextError
-from minigen.shared_text import common_length
+from minigen.generation.shared_text import common_length
 
 NEWEST = 16  # tokens that may not stay: half a character, a stop token
 

@@ -15,7 +15,7 @@ from minigen.chat.conversation import Message, Run
 from minigen.chat.engine import CHAT_SETTINGS, GUESSING
 from minigen.chat.window import POLICIES
 from minigen.errors import UsageError, shown
-from minigen.options import Options
+from minigen.generation.options import Options
 from minigen.reading import has_half_character, is_id
 
 Check = Callable[[str, Any], Any]  # a field's name and its value to the value as it is used; raises FieldError

@@ -9,7 +9,7 @@ from itertools import pairwise
 from minigen.chat.conversation import Conversation
 from minigen.chat.engine import Chat
 from minigen.errors import UsageError
-from minigen.options import Options
+from minigen.generation.options import Options
 from minigen.sampling import sample, stages
 from minigen.sampling.numeric import best, softmax
 

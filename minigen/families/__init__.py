@@ -7,9 +7,9 @@ from importlib import import_module
 from typing import Any
 
 from minigen.errors import CheckpointError, shown
-from minigen.families.family import Architecture, Family, HubConfig, Source
+from minigen.families.family import Family, HubConfig, Source
 
-__all__ = ["FAMILIES", "Architecture", "Family", "HubConfig", "Source", "find_family"]
+__all__ = ["FAMILIES", "Family", "HubConfig", "Source", "find_family"]
 
 # model_type -> the module that has its FAMILY
 FAMILIES = {

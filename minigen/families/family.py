@@ -2,56 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
-from minigen.backends.base import Array, Backend, Tree
-from minigen.checkpoint import TensorInfo
-from minigen.decoder import Decoder
-from minigen.errors import UsageError
 from minigen.families.config import HubConfig
-from minigen.state import Starts
-
-
-class Architecture(Protocol):
-    """What `generate`, training and benchmarks need of a model: they never ask which one runs."""
-
-    @property
-    def vocab_size(self) -> int: ...
-
-    @property
-    def context(self) -> int | None: ...
-
-    def shapes(self) -> Tree: ...
-
-    def new_state(self, ops: Backend, batch: int, length: int, starts: Starts | None = None) -> Any: ...
-
-    def forward(
-        self, ops: Backend, params: Tree, ids: Array, state: Any = None, at: Sequence[int] | None = None
-    ) -> Array: ...
-
-    def record(
-        self, ops: Backend, params: Tree, ids: Array, state: Any, at: Sequence[int] | None = None
-    ) -> Array | None:
-        """`forward` at whatever position, for `Backend.replay`; None where there is no such thing."""
-        ...
-
-
-def with_kv_bits(architecture: Architecture, bits: int | None) -> Architecture:
-    """The architecture with a cache of so many bits a number, itself for None. Raises UsageError as `Decoder` does, and
-    for one that has no cache."""
-    if bits is None:
-        return architecture
-    if not isinstance(architecture, Decoder):
-        raise UsageError("a recurrent model keeps no keys and values: leave kv_bits (--kv-bits) out")
-    return architecture.with_kv_bits(bits)
-
-
-def kv_name(architecture: Architecture) -> str:
-    """ "kv8" or "kv4" for a cache of so many bits a number, else ""."""
-    bits = architecture.kv_bits if isinstance(architecture, Decoder) else None
-    return f"kv{bits}" if bits else ""
+from minigen.models.architecture import Architecture
+from minigen.models.tensor_info import TensorInfo
 
 
 @dataclass(frozen=True)
@@ -90,4 +47,4 @@ class Family:
     mlx_prefix: str = ""
 
 
-__all__ = ["Architecture", "Buffer", "Family", "HubConfig", "Source"]
+__all__ = ["Buffer", "Family", "HubConfig", "Source"]

@@ -7,15 +7,15 @@ from math import prod
 
 import numpy as np
 
-from minigen.checkpoint import TensorInfo
-from minigen.decoder import Decoder
 from minigen.families.family import Buffer, Family, HubConfig, Source
+from minigen.families.stored import AT_ONCE, READERS, parts
 from minigen.layers.attention import Attention
 from minigen.layers.block import PreNormBlock
 from minigen.layers.feed_forward import PlainFeedForward
 from minigen.layers.norm import LayerNorm
 from minigen.layers.positions import LearnedPositions
-from minigen.stored_values import AT_ONCE, READERS, parts
+from minigen.models.decoder import Decoder
+from minigen.models.tensor_info import TensorInfo
 
 HIDDEN = -9.9e3  # GPT-2 added -10000 to the scores of tokens to come, which bfloat16 rounds to -9984
 

@@ -7,15 +7,15 @@ from dataclasses import replace
 
 import numpy as np
 
-from minigen.checkpoint import TensorInfo
-from minigen.decoder import Decoder
 from minigen.families.family import Buffer, Family, HubConfig, Source
 from minigen.families.rope import rotary
+from minigen.families.stored import parts
 from minigen.layers.attention import Attention
 from minigen.layers.block import PreNormBlock
 from minigen.layers.feed_forward import GatedFeedForward
 from minigen.layers.norm import RMSNorm
-from minigen.stored_values import parts
+from minigen.models.decoder import Decoder
+from minigen.models.tensor_info import TensorInfo
 
 
 def decoder(

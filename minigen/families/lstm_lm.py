@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from minigen.families.family import Family, HubConfig, Source
 from minigen.layers.cells import CELLS
-from minigen.recurrent import Recurrent
+from minigen.models.recurrent import Recurrent
 
 GATE_ORDERS = {"lstm": "i,f,g,o", "gru": "r,z,n"}
 

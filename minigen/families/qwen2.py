@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from minigen.decoder import Decoder
 from minigen.errors import shown
 from minigen.families.family import HubConfig
 from minigen.families.llama import decoder, family
+from minigen.models.decoder import Decoder
 
 FULL, SLIDING = "full_attention", "sliding_attention"
 

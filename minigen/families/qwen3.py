@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from minigen.decoder import Decoder
 from minigen.families.family import HubConfig
 from minigen.families.llama import decoder, family
 from minigen.families.qwen2 import sliding_layers
+from minigen.models.decoder import Decoder
 
 
 def build(c: HubConfig) -> Decoder:

@@ -24,9 +24,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from minigen.checkpoint import read_file
+from minigen.checkpoints.checkpoint import read_file
+from minigen.checkpoints.saving import write_tensors
 from minigen.errors import CheckpointError, MinigenError
-from minigen.families.saving import write_tensors
 from minigen.files import hash_file, replacing, sync_all, sync_file, sync_folder, workspace
 from minigen.reading import parse_object, read_bytes
 from minigen.training.exchange import POSITION, discard, exchange, place_of, settle

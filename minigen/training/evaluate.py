@@ -11,9 +11,9 @@ import numpy as np
 
 from minigen.backends.base import Backend, Tree
 from minigen.errors import SharedError
-from minigen.families.family import Architecture
-from minigen.generate import Row, Runner, generate
-from minigen.options import Options
+from minigen.generation.loop import Row, Runner, generate
+from minigen.generation.options import Options
+from minigen.models.architecture import Architecture
 from minigen.tokenizer import Tokenizer
 from minigen.training.batch import Batch
 from minigen.training.trainer import Trainer

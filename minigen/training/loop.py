@@ -14,11 +14,12 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from minigen.backends import machine
 from minigen.backends.group import barrier
+from minigen.checkpoints import adapters
+from minigen.checkpoints.saving import to_tensors
 from minigen.errors import MinigenError, SharedError
-from minigen.families import adapters
-from minigen.families.saving import to_tensors
-from minigen.measure import costs, machine
+from minigen.models import costs
 from minigen.training import checkpoint
 from minigen.training.checkpoint import Position
 from minigen.training.data import Batches

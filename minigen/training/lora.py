@@ -17,14 +17,16 @@ import numpy as np
 import numpy.typing as npt
 
 from minigen.backends.base import Array, Backend, Tree
-from minigen.checkpoint import read_headers
+from minigen.checkpoints.adapters import PREFIX, product
+from minigen.checkpoints.checkpoint import read_headers
+from minigen.checkpoints.fingerprint import fingerprint
+from minigen.checkpoints.loading import load_params, plan
 from minigen.errors import UsageError
-from minigen.families.adapters import PREFIX, module_of, product
-from minigen.families.family import Architecture, Family
-from minigen.families.loading import load_params, plan
-from minigen.fingerprint import fingerprint
+from minigen.families.family import Family
 from minigen.layers.param import Param
-from minigen.state import Starts
+from minigen.models.architecture import Architecture
+from minigen.models.packing import module_of
+from minigen.models.state import Starts
 from minigen.training.config import ModelConfig
 from minigen.training.trainer import OUTER
 from minigen.tree import flatten, unflatten

@@ -10,17 +10,17 @@ from typing import Any
 from minigen.backends.base import DTYPES
 from minigen.chat.format import ChatFormat
 from minigen.chat.template import ChatTemplate
-from minigen.checkpoint import read_config, read_headers
+from minigen.checkpoints.adapters import is_adapter
+from minigen.checkpoints.checkpoint import read_config, read_headers
+from minigen.checkpoints.copies import build_as_stored
+from minigen.checkpoints.quantization import read_declared
+from minigen.checkpoints.weight_files import read_object
 from minigen.errors import UsageError
 from minigen.families import find_family
-from minigen.families.adapters import is_adapter
-from minigen.families.copies import build_as_stored
-from minigen.families.quantization import read_declared
 from minigen.tokenizer import Tokenizer
 from minigen.training.chat_formats import chat_format
 from minigen.training.config import RECURRENT, Config, ModelConfig
 from minigen.training.tokenizer_files import TEMPLATE
-from minigen.weight_files import read_object
 
 KINDS = {"characters": "char", "bytes": "bytes"}  # what config.json's "tokenizer" calls our own kinds
 CONTEXT = 128  # where none is asked for and the model has no bound

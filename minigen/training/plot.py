@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from minigen.errors import UsageError
-from minigen.fewshot.plot import COLOURS, GREY, STYLE, require_matplotlib
+from minigen.evaluation.fewshot.plot import COLOURS, GREY, STYLE, require_matplotlib
 from minigen.files import replacing
 from minigen.training.config import is_number
 

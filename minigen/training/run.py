@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from minigen.backends.group import ALONE, Group, barrier
-from minigen.checkpoint import read_metadata
+from minigen.checkpoints.adapters import BASE_KEY, WEIGHTS
+from minigen.checkpoints.checkpoint import read_metadata
 from minigen.errors import MinigenError, SharedError, UsageError
-from minigen.families.adapters import BASE_KEY, WEIGHTS
 from minigen.files import replacing
 from minigen.training import checkpoint
 from minigen.training.checkpoint import Position

@@ -12,12 +12,14 @@ from minigen.backends import get_backend
 from minigen.backends.base import Backend, Tree
 from minigen.backends.group import ALONE, Group, check_backend
 from minigen.backends.training import SoftTargets
-from minigen.checkpoint import read_headers
+from minigen.checkpoints import adapters
+from minigen.checkpoints.checkpoint import read_headers
+from minigen.checkpoints.hub import resolve
+from minigen.checkpoints.loading import load_params
 from minigen.errors import UsageError
-from minigen.families import Architecture, Family, HubConfig, adapters, find_family
-from minigen.families.loading import load_params
-from minigen.hub import resolve
+from minigen.families import Family, HubConfig, find_family
 from minigen.layers.param import as_arrays, initialise
+from minigen.models.architecture import Architecture
 from minigen.reading import at_home
 from minigen.tokenizer import Tokenizer
 from minigen.training.chat_formats import run_template

@@ -10,13 +10,13 @@ from pathlib import Path
 
 from minigen.backends.base import Backend
 from minigen.backends.training import SoftTargets
+from minigen.checkpoints.fingerprint import fingerprint
+from minigen.checkpoints.hub import resolve
 from minigen.errors import MinigenError, SourceError, UsageError
 from minigen.files import replacing
-from minigen.fingerprint import fingerprint
-from minigen.generate import Row, generate
-from minigen.hub import resolve
+from minigen.generation.loop import Row, generate
+from minigen.generation.options import Options
 from minigen.model import Model, load
-from minigen.options import Options
 from minigen.tokenizer import Tokenizer
 from minigen.training.config import Config, TeacherConfig
 from minigen.training.data import find_files, open_tokenizer

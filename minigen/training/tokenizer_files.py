@@ -67,7 +67,7 @@ def fetch_gpt2(folder: Path) -> None:
     """GPT-2's vocabulary from the hub, or its cache. Raises SourceError."""
     from huggingface_hub import hf_hub_download
 
-    from minigen.hub.verify import Stated, check_download
+    from minigen.checkpoints.hub.verify import Stated, check_download
 
     try:
         path = Path(hf_hub_download(GPT2, "tokenizer.json", library_name="minigen"))

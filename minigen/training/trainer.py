@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from minigen.backends import get_training
 from minigen.backends.base import Backend, Tree
 from minigen.backends.faults import out_of_memory
 from minigen.backends.group import ALONE, Group
-from minigen.backends.training import Leaf, Optimizer, SoftTargets, get_training
+from minigen.backends.training import Leaf, Optimizer, SoftTargets
 from minigen.errors import MinigenError, SharedError, UsageError
-from minigen.families.family import Architecture
 from minigen.layers.param import Param
+from minigen.models.architecture import Architecture
 from minigen.training.batch import Batch
 from minigen.tree import flatten, unflatten
 

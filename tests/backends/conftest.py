@@ -15,7 +15,7 @@ import pytest
 @pytest.fixture
 def fake_cuda(monkeypatch: pytest.MonkeyPatch) -> Any:
     """torch.cuda on a CPU, as far as graphs need it: see fake_cuda.py."""
-    from minigen.backends import torch_lanes
+    from minigen.backends.torch import lanes as torch_lanes
 
     spec = importlib.util.spec_from_file_location("fake_cuda", Path(__file__).with_name("fake_cuda.py"))
     module = importlib.util.module_from_spec(spec)
@@ -34,7 +34,7 @@ def trace_passes(monkeypatch: pytest.MonkeyPatch, fake_cuda: Any) -> Callable[[A
     """
     import torch
 
-    from minigen.backends.torch_graphs import StaticStep, compile_pass
+    from minigen.backends.torch.graphs import StaticStep, compile_pass
 
     made: list[bool] = []
 

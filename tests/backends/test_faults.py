@@ -115,7 +115,7 @@ def test_memory_is_short_while_processes_wait(name: str) -> None:
     """It is not taken for a process that was lost."""
     pytest.importorskip(name, reason=f"{name} is not installed")
     group_class = getattr(
-        import_module(f"minigen.backends.{name}_group"), "MLXGroup" if name == "mlx" else "TorchGroup"
+        import_module(f"minigen.backends.{name}.group"), "MLXGroup" if name == "mlx" else "TorchGroup"
     )
     group = object.__new__(group_class)
     group.rank, group.size = 0, 2

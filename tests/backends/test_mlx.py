@@ -18,7 +18,7 @@ mx: Any = pytest.importorskip("mlx.core", reason="mlx is not installed")
 @pytest.mark.skipif(which("g++") is None, reason="MLX compiles with g++ on a CPU")
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_fused_functions_compute_the_same(dtype: str) -> None:
-    from minigen.backends.mlx import SMALL, turn
+    from minigen.backends.mlx.backend import SMALL, turn
 
     rng = np.random.default_rng(0)
     for f in SMALL:
@@ -35,8 +35,8 @@ def test_fused_functions_compute_the_same(dtype: str) -> None:
 
 def test_steps_ahead_do_not_copy_the_cache(make_model: Callable[..., Path]) -> None:
     """The buffers are written where they lie: nothing holds the arrays of the step before."""
-    from minigen.generate import Row, generate
-    from minigen.options import Options
+    from minigen.generation.loop import Row, generate
+    from minigen.generation.options import Options
 
     runner: Any = minigen.load(make_model("llama", max_position_embeddings=20000), backend="mlx", device="cpu").runner
     runner.ops.asynchronous = True
@@ -60,8 +60,8 @@ def test_nan_among_the_logits_is_an_error_on_metal(
 ) -> None:
     """Where argmax passes over NaN, a row that has one beside good numbers must not go on as if it had none."""
     from minigen.errors import MinigenError
-    from minigen.generate import Row, generate
-    from minigen.options import Options
+    from minigen.generation.loop import Row, generate
+    from minigen.generation.options import Options
 
     argmax = mx.argmax
 
@@ -82,7 +82,8 @@ def test_nan_among_the_logits_is_an_error_on_metal(
 def test_memory_is_wired_as_the_system_recommends(
     monkeypatch: pytest.MonkeyPatch, info: dict[str, int], wired: list[int]
 ) -> None:
-    from minigen.backends import mlx, mlx_memory
+    from minigen.backends.mlx import backend as mlx
+    from minigen.backends.mlx import memory as mlx_memory
 
     found: list[int] = []
     monkeypatch.setattr(mx, "device_info", lambda: info)

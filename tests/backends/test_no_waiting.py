@@ -19,12 +19,12 @@ import pytest
 
 import minigen.layers
 from minigen.backends.quantized import BITS, QUANTS
-from minigen.decoder import Decoder
 from minigen.errors import MinigenError
 from minigen.families import FAMILIES, HubConfig, find_family
-from minigen.families.family import with_kv_bits
 from minigen.families.rope import USED as SCALINGS
 from minigen.layers.feed_forward import ACTIVATIONS
+from minigen.models.architecture import with_kv_bits
+from minigen.models.decoder import Decoder
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
@@ -137,7 +137,7 @@ def test_what_is_refused(wait: Callable[[Any], Any]) -> None:
 def pass_without_waiting(
     counted: Any, architecture: Any, shape: tuple[int, int], quant: str | None = None, dtype: str = "bfloat16"
 ) -> None:
-    from minigen.backends.torch_graphs import StaticStep
+    from minigen.backends.torch.graphs import StaticStep
 
     rows, T = shape
     ops = counted.MetaBackend(dtype)
@@ -173,7 +173,7 @@ def test_a_step_of_codes(counted: Any, kind: str, kv_bits: int | None, quant: st
 # -- training ---------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("name", ALL)
 def test_a_training_step(counted: Any, name: str) -> None:
-    from minigen.backends.torch_training import TorchTraining
+    from minigen.backends.torch.training import TorchTraining
     from minigen.backends.training import Leaf, Optimizer
     from minigen.tree import flatten
 

@@ -24,7 +24,7 @@ def draw(*shape: int) -> Numbers:
 def _parted(monkeypatch: pytest.MonkeyPatch, backend: str) -> None:
     """Torch unpacks a matrix in parts of one row or two."""
     if backend == "torch":
-        from minigen.backends import torch_quantized
+        from minigen.backends.torch import quantized as torch_quantized
 
         monkeypatch.setattr(torch_quantized, "AT_ONCE", dict.fromkeys((False, True), 300))
 

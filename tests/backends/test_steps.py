@@ -54,7 +54,7 @@ def models(
             plain: Any = load(folder, "torch", device, dtype, **held)
         plain.runner.ops.static = None
         if static:
-            from minigen.backends.torch_graphs import StaticSteps
+            from minigen.backends.torch.graphs import StaticSteps
 
             fast.runner.ops.static = StaticSteps(fast.runner.ops)
             if request.param == "traced":

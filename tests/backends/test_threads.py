@@ -34,7 +34,7 @@ draw = lambda *shape: ops.asarray(rng.standard_normal(shape, dtype=np.float32))
 weight, bias, gain = draw(1001, 544), draw(1001), draw(544)
 matrices = [weight, weight.bfloat16(), ops.quantize(weight, 8, 32), ops.quantize(weight, 4, 32)]
 x, q, k, angles = draw(1, 301, 544), draw(1, 6, 301, 32), draw(1, 3, 301, 32), draw(1, 1, 301, 16)
-import minigen.backends.torch_cpu as torch_cpu
+import minigen.backends.torch.cpu as torch_cpu
 torch_cpu.SHARED = 0
 for threads in (1, 2, 3, 4):
     kernels.crew = Crew(threads, numba.set_num_threads)

@@ -24,7 +24,7 @@ Make = Callable[..., Path]
 
 def runners(folder: Path) -> tuple[Any, Any]:
     """One with static steps, and one without."""
-    from minigen.backends.torch_graphs import StaticSteps
+    from minigen.backends.torch.graphs import StaticSteps
 
     static, plain = (load(folder, "torch", DEVICE, "float32").runner for _ in range(2))
     for runner, steps in ((static, StaticSteps(static.ops)), (plain, None)):
@@ -41,7 +41,7 @@ def steps_of(runner: Any, state: Any) -> list[Any]:
 def test_keys_double_with_the_text(
     make_model: Make, monkeypatch: pytest.MonkeyPatch, window: int | None, prompts: list[list[int]]
 ) -> None:
-    from minigen.backends import torch_graphs
+    from minigen.backends.torch import graphs as torch_graphs
 
     monkeypatch.setattr(torch_graphs, "KEYS", 8)
     changes = {} if window is None else {"model_type": "mistral", "sliding_window": window}
@@ -109,7 +109,7 @@ def test_a_full_cache_is_refused(make_model: Make) -> None:
 
 
 def test_long_passes_go_op_after_op(make_model: Make) -> None:
-    from minigen.backends.torch_graphs import TOKENS
+    from minigen.backends.torch.graphs import TOKENS
 
     runner, _ = runners(make_model("gpt2"))
     _, state = runner.prefill([[1, 2, 3]], 60)
@@ -121,7 +121,7 @@ def test_long_passes_go_op_after_op(make_model: Make) -> None:
 def test_a_long_run_is_compiled_where_it_is_asked_for(
     make_model: Make, monkeypatch: pytest.MonkeyPatch, trace_passes: Callable[[Any], list[bool]]
 ) -> None:
-    from minigen.backends import torch_graphs
+    from minigen.backends.torch import graphs as torch_graphs
 
     monkeypatch.setattr(torch_graphs, "COMPILE_AFTER", 4)
     monkeypatch.setenv("MINIGEN_GRAPHS", "compile")
@@ -138,7 +138,7 @@ def test_where_graphs_do_not_work(
     make_model: Make, monkeypatch: pytest.MonkeyPatch, trace_passes: Callable[[Any], list[bool]], caplog: Any
 ) -> None:
     """It is said once, and decoding goes on without."""
-    from minigen.backends.torch_graphs import StaticStep
+    from minigen.backends.torch.graphs import StaticStep
 
     def capture(*_: Any) -> None:
         raise RuntimeError("operation not permitted\nmore")
@@ -158,7 +158,7 @@ def test_where_graphs_do_not_work(
 
 
 def test_what_the_environment_says(make_model: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    from minigen.backends.torch_graphs import wanted
+    from minigen.backends.torch.graphs import wanted
 
     assert wanted() == "1"
     monkeypatch.setenv("MINIGEN_GRAPHS", "yes")

@@ -14,7 +14,7 @@ from minigen.errors import MinigenError
 torch = pytest.importorskip("torch", reason="torch is not installed")
 if not torch.distributed.is_available():
     pytest.skip("torch is built without torch.distributed", allow_module_level=True)
-from minigen.backends import torch_group  # noqa: E402  (it needs torch)
+from minigen.backends.torch import group as torch_group  # noqa: E402  (it needs torch)
 
 SHARES = {
     "all see all": ([["a", "b"], ["a", "b"]], [0, 1]),

@@ -26,7 +26,7 @@ def models(make_model: Make, fake_cuda: Any) -> tuple[Any, Any]:
 
 
 def with_graphs(folder: Path) -> Any:
-    from minigen.backends.torch_graphs import StaticSteps
+    from minigen.backends.torch.graphs import StaticSteps
 
     runner = plain(folder)
     runner.ops.static = StaticSteps(runner.ops)
@@ -115,7 +115,7 @@ def test_more_texts_than_streams(models: Any, fake_cuda: Any) -> None:
 
 
 def test_all_graphs_go_where_the_buffers_moved(models: Any, fake_cuda: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from minigen.backends import torch_graphs
+    from minigen.backends.torch import graphs as torch_graphs
 
     monkeypatch.setattr(torch_graphs, "KEYS", 8)
     runner, other = models

@@ -96,7 +96,7 @@ def test_settings_hold_while_training_computes(
 
         return watching
 
-    from minigen.backends import torch_recurrence
+    from minigen.backends.torch import recurrence as torch_recurrence
 
     made = trainer(pretended, deterministic=deterministic)
     monkeypatch.setitem(torch_recurrence.KERNELS, "lstm", watched("forward", torch.lstm))
@@ -116,7 +116,7 @@ def test_settings_hold_while_training_computes(
 
 
 def test_on_a_cpu_nothing_is_changed(monkeypatch: pytest.MonkeyPatch) -> None:
-    from minigen.backends import torch_recurrence
+    from minigen.backends.torch import recurrence as torch_recurrence
 
     seen: list[dict[str, Any]] = []
 
@@ -130,7 +130,7 @@ def test_on_a_cpu_nothing_is_changed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_settings_of_others_come_back_after_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    from minigen.backends.torch_numbers import training_numbers
+    from minigen.backends.torch.numbers import training_numbers
 
     def work() -> None:
         with training_numbers("cuda:1", True):
@@ -184,7 +184,7 @@ def test_the_compilers_own_switch_comes_back(monkeypatch: pytest.MonkeyPatch) ->
     """torch's switch sets it too, and would leave it off for who had it on."""
     from torch._inductor import config as inductor
 
-    from minigen.backends.torch_numbers import training_numbers
+    from minigen.backends.torch.numbers import training_numbers
 
     if not hasattr(inductor, "deterministic"):
         pytest.skip("this torch's compiler has no such switch")
@@ -214,7 +214,7 @@ def test_batches_are_sent_from_pinned_memory(pretended: Any, monkeypatch: pytest
 
 def test_weights_of_a_layer_are_one_piece_of_memory() -> None:
     """As cuDNN finds them: at the beginning of memory of their own, one behind the other."""
-    from minigen.backends.torch_recurrence import in_one_piece
+    from minigen.backends.torch.recurrence import in_one_piece
 
     whole = torch.arange(60.0, requires_grad=True)
     weights = [whole[10:34].view(8, 3), whole[34:50].view(8, 2), whole[50:58]]
@@ -229,7 +229,7 @@ def test_weights_of_a_layer_are_one_piece_of_memory() -> None:
 def test_no_advice_on_weights_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     import warnings
 
-    from minigen.backends import torch_recurrence
+    from minigen.backends.torch import recurrence as torch_recurrence
 
     def advising(*arguments: Any) -> Any:
         warnings.warn("RNN module weights are not part of single contiguous chunk of memory.", UserWarning, 1)
@@ -245,7 +245,7 @@ def test_no_advice_on_weights_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("name", ["lstm", "gru", "rnn"])
 def test_prompts_on_a_gpu_are_one_call(pretended: Any, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """With full float32, and what single steps give; 16 bits, 8-bit weights and single steps go step by step."""
-    from minigen.backends import torch_recurrence
+    from minigen.backends.torch import recurrence as torch_recurrence
     from minigen.layers.cells import CELLS, cell_shapes, run_layer
     from minigen.layers.param import as_arrays, initialise
 
@@ -275,7 +275,7 @@ def test_prompts_on_a_gpu_are_one_call(pretended: Any, monkeypatch: pytest.Monke
 
 
 def test_tf32_is_told(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    from minigen.backends.torch_numbers import warn_of_tf32
+    from minigen.backends.torch.numbers import warn_of_tf32
 
     with caplog.at_level(logging.WARNING, "minigen"):
         warn_of_tf32()
@@ -315,7 +315,7 @@ def test_the_workspace_is_asked_for_before_the_first_product(asked: str | None) 
 @pytest.mark.parametrize("device", ["cuda:1", "xpu:0"])
 def test_dropout_keeps_the_generator_of_its_own_device(monkeypatch: pytest.MonkeyPatch, device: str) -> None:
     """torch takes a device without its kind for one of CUDA."""
-    from minigen.backends.torch_training import TorchTraining
+    from minigen.backends.torch.training import TorchTraining
 
     kept: list[tuple[Any, ...]] = []
     module = SimpleNamespace(

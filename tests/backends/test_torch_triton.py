@@ -18,8 +18,9 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 from torch.utils._pytree import tree_leaves  # noqa: E402
 
-from minigen.backends import torch_few_rows, torch_quantized  # noqa: E402
-from minigen.backends.torch_few_rows import FewRows  # noqa: E402
+from minigen.backends.torch import few_rows as torch_few_rows  # noqa: E402
+from minigen.backends.torch import quantized as torch_quantized  # noqa: E402
+from minigen.backends.torch.few_rows import FewRows  # noqa: E402
 from minigen.errors import UsageError  # noqa: E402
 
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 2e-3}  # of the largest number
@@ -85,7 +86,7 @@ def test_what_fails_is_said_once_and_unpacked(
     few, matrix = FewRows(), torch_quantized.arrays_of(held())
     few.possible = True
     broken = SimpleNamespace(quantized_product=fail)
-    monkeypatch.setitem(sys.modules, "minigen.backends.torch_triton", broken)
+    monkeypatch.setitem(sys.modules, "minigen.backends.torch.triton", broken)
     with caplog.at_level(logging.WARNING, "minigen"):
         for _ in range(2):
             assert few.product(torch.ones(1, 128), matrix, None, 64, 4, never) is None
@@ -101,7 +102,7 @@ def test_memory_that_is_short_is_no_fault_of_the_kernel(monkeypatch: pytest.Monk
     few, matrix = FewRows(), torch_quantized.arrays_of(held())
     few.possible = True
     broken = SimpleNamespace(quantized_product=fail)
-    monkeypatch.setitem(sys.modules, "minigen.backends.torch_triton", broken)
+    monkeypatch.setitem(sys.modules, "minigen.backends.torch.triton", broken)
     with pytest.raises(torch.OutOfMemoryError):
         few.product(torch.ones(1, 128), matrix, None, 64, 4, never)
     assert few.possible
@@ -115,7 +116,7 @@ def test_a_kernel_that_computes_something_else_is_left_out(
     matrix, want = torch_quantized.arrays_of(weight), torch_quantized.dequantize(weight).sum(-1)[None]
     factor = [1.0]
     kernel = SimpleNamespace(quantized_product=lambda x, *args: want.repeat(len(x), 1) * factor[0])
-    monkeypatch.setitem(sys.modules, "minigen.backends.torch_triton", kernel)
+    monkeypatch.setitem(sys.modules, "minigen.backends.torch.triton", kernel)
     few, compared = FewRows(), []
     few.possible = True
 
@@ -137,7 +138,7 @@ def test_what_is_no_number_tells_nothing(monkeypatch: pytest.MonkeyPatch) -> Non
     few, wrong = FewRows(), torch.full((1, 6), torch.nan)
     few.possible = True
     kernel = SimpleNamespace(quantized_product=lambda *args: torch.zeros(1, 6))
-    monkeypatch.setitem(sys.modules, "minigen.backends.torch_triton", kernel)
+    monkeypatch.setitem(sys.modules, "minigen.backends.torch.triton", kernel)
     assert few.product(torch.ones(1, 128), torch_quantized.arrays_of(held()), None, 64, 4, lambda: wrong) is not None
     assert few.possible
     assert not few.checked
@@ -153,7 +154,7 @@ def test_which_products_go_by_the_kernel(monkeypatch: pytest.MonkeyPatch) -> Non
     few, matrix = FewRows(), torch_quantized.arrays_of(held())
     few.possible = True
     monkeypatch.setattr(torch_few_rows, "capturing", lambda x: True)
-    monkeypatch.setitem(sys.modules, "minigen.backends.torch_triton", SimpleNamespace(quantized_product=product))
+    monkeypatch.setitem(sys.modules, "minigen.backends.torch.triton", SimpleNamespace(quantized_product=product))
     assert shape_of(few.product(torch.ones(2, 4, 128), matrix, None, 64, 4, never)) == (2, 4, 6)
     assert shape_of(few.product(torch.ones(128), matrix, None, 64, 4, never)) == (6,)
     for x in (

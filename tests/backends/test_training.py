@@ -15,10 +15,10 @@ from minigen.layers.param import as_arrays, initialise
 
 def training_ops(ops: Backend, rate: float = 0.0) -> Any:
     if ops.name == "torch":
-        from minigen.backends.torch_kernels import TrainingOps
+        from minigen.backends.torch.kernels import TrainingOps
 
         return TrainingOps(ops, rate, False)
-    from minigen.backends.mlx_training import TrainingOps as MLXTrainingOps
+    from minigen.backends.mlx.training import TrainingOps as MLXTrainingOps
 
     return MLXTrainingOps(ops, rate)
 
@@ -44,7 +44,7 @@ def with_gradients(ops: Backend, f: Any, arrays: list[Any]) -> list[Any]:
 @pytest.mark.parametrize("chunk", [1, 2**21])
 def test_attention(ops: Backend, monkeypatch: pytest.MonkeyPatch, H: int, G: int, chunk: int) -> None:
     if ops.name == "torch":
-        monkeypatch.setattr("minigen.backends.torch_kernels.CHUNK", chunk)
+        monkeypatch.setattr("minigen.backends.torch.kernels.CHUNK", chunk)
     rng = np.random.default_rng(0)
     shapes = [(2, H, 9, 5), (2, G, 9, 5), (2, G, 9, 5)]
     arrays = [ops.asarray(rng.standard_normal(shape)) for shape in shapes]
@@ -57,8 +57,8 @@ def test_attention(ops: Backend, monkeypatch: pytest.MonkeyPatch, H: int, G: int
 
 def test_attention_that_would_keep_too_much_is_the_frameworks(monkeypatch: pytest.MonkeyPatch) -> None:
     torch = pytest.importorskip("torch")
-    monkeypatch.setattr("minigen.backends.torch_kernels.KEPT", 100)
-    monkeypatch.setattr("minigen.backends.torch_kernels.CausalAttention.apply", None)
+    monkeypatch.setattr("minigen.backends.torch.kernels.KEPT", 100)
+    monkeypatch.setattr("minigen.backends.torch.kernels.CausalAttention.apply", None)
     ops = training_ops(get_backend("torch", "cpu", "float32"))
     x = torch.ones(1, 2, 9, 4)
     assert ops.attention(x, x, x, 1.0, "causal").shape == x.shape
@@ -108,7 +108,7 @@ def test_dropout(ops: Backend) -> None:
 def test_embeddings_in_order_have_the_same_bits(dtype: str, compiled: bool) -> None:
     """What a training on Metal takes for its embeddings, on the CPU: row for row the same sums, for ids that repeat."""
     mx = pytest.importorskip("mlx.core")
-    from minigen.backends.mlx_training import TrainingOps
+    from minigen.backends.mlx.training import TrainingOps
 
     ops = get_backend("mlx", "cpu", dtype)
     rng = np.random.default_rng(0)
@@ -175,7 +175,7 @@ def test_step_form_is_linear_in_time() -> None:
 
 def test_memory_is_kept_only_where_there_is_glibc(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("torch")
-    from minigen.backends import torch_kernels
+    from minigen.backends.torch import kernels as torch_kernels
 
     monkeypatch.setattr(torch_kernels.ctypes, "CDLL", lambda _: object())  # musl: no mallopt
     torch_kernels.keep_memory()

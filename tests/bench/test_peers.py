@@ -14,9 +14,10 @@ from bench.peers import report, subjects
 from bench.peers.gguf_file import tensors
 from bench.peers.peer import Peer, PeerSession, PeerSubject, missing, refused
 from bench.peers.plain_gpt import EVERY, PlainGPT
-from minigen.measure import machine, run
-from minigen.measure.plan import Case, Subject, shape_of
-from minigen.measure.session import Timed
+from minigen.backends import machine
+from minigen.benchmark import run
+from minigen.benchmark.plan import Case, shape_of
+from minigen.benchmark.session import Subject, Timed
 
 TINY = {"model_type": "gpt2", "vocab_size": 50, "n_embd": 8, "n_head": 2, "n_layer": 1, "n_positions": 64}
 SHAPE = {**shape_of("gpt2"), "config": TINY | {"torch_dtype": "float32"}}

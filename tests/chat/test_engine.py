@@ -17,10 +17,10 @@ from minigen.chat.kept import kept_ids, says
 from minigen.chat.replay import replay
 from minigen.chat.why import explain
 from minigen.errors import ChatError, ContextError, MinigenError, UsageError
-from minigen.generate import Row, Runner, generate
+from minigen.generation.loop import Row, Runner, generate
+from minigen.generation.options import Options
+from minigen.generation.shared_text import common_length
 from minigen.model import Model, load
-from minigen.options import Options
-from minigen.shared_text import common_length
 
 WITH_KERNELS = True  # see conftest.py
 

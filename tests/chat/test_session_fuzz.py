@@ -94,7 +94,7 @@ def as_session(chat: Chat) -> Session:
 
 def drive(model: Model, path: Path) -> int:
     """All that a chat does with a session; how many of the parts went well."""
-    views = import_module("minigen.cli.chat_views")
+    views = import_module("minigen.cli.chat.views")
     well = 0
     try:
         session = load_session(path)

@@ -16,13 +16,12 @@ from typing import Any
 
 import pytest
 
-from minigen.backends import choose_backend
+from minigen.backends import choose_backend, machine
+from minigen.benchmark import run, training
+from minigen.benchmark.run import Result
+from minigen.benchmark.session import Session, Subject
+from minigen.benchmark.training import TrainingSession
 from minigen.errors import UsageError
-from minigen.measure import machine, run, training
-from minigen.measure.plan import Subject
-from minigen.measure.run import Result
-from minigen.measure.session import Session
-from minigen.measure.training import TrainingSession
 
 Run = Callable[..., tuple[int, str, str]]
 Tiny = Callable[[str], Path]
@@ -138,7 +137,7 @@ def test_a_quantized_cache(run_cli: Run, tiny: Tiny, backend: str) -> None:
 def test_a_narrow_terminal(
     run_cli: Run, tiny: Tiny, backend: str, device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("minigen.cli.bench_report.screen", lambda: (80, False))
+    monkeypatch.setattr("minigen.cli.bench.report.screen", lambda: (80, False))
     words = (*SMALL, "--dtype", "float32,bfloat16", "--backend", backend, "--device", device)
     out = run_cli("bench", tiny("llama"), *words, "-d", "0,16", "-b", "1,8")[1]
     blocks = out.split("\n\n")[1:3]
@@ -306,7 +305,7 @@ def test_plot(run_cli: Run, tiny: Tiny, tmp_path: Path, backend: str) -> None:
 QUICK = """
 import sys
 from minigen.cli.entry import main
-from minigen.measure import machine
+from minigen.backends import machine
 
 machine.SIZES, machine.ARRAY, machine.SECONDS = {False: 32}, {False: 2**20}, 0.01
 machine.cache_size = lambda: None

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import minigen
-from minigen.fingerprint import fingerprint
+from minigen.checkpoints.fingerprint import fingerprint
 
 Run = Callable[..., tuple[int, str, str]]
 Tiny = Callable[[str], Path]

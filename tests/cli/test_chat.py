@@ -219,7 +219,7 @@ def test_a_session_that_two_use(chat: Run, make_bigram: Callable[..., Path], tmp
     text = f"/load {copy}\nMine.\n"  # a new session; then the first one changes while it is open
     assert chat("", text, "--lines", "--resume", str(path), "-n", "3")[0] == 0
     assert path.read_bytes() == before
-    app_module = import_module("minigen.cli.chat_app")
+    app_module = import_module("minigen.cli.chat.app")
     saved = app_module.ChatApp.save
 
     def meddle(app: Any) -> None:
@@ -520,7 +520,7 @@ def test_ctrl_c_while_an_answer_begins(
     chat: Run, make_bigram: Callable[..., Path], home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As where a chat template takes long: it is given up, and nothing was said."""
-    monkeypatch.setattr(import_module("minigen.cli.chat_answer"), "PATIENCE", 0.1)
+    monkeypatch.setattr(import_module("minigen.cli.chat.answer"), "PATIENCE", 0.1)
 
     def slow(*args: Any, **named: Any) -> list[int]:
         until = time.monotonic() + 20

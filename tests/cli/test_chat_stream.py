@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from wcwidth import wcwidth
 
-from minigen.cli.chat_stream import BEGIN, END, AnswerView
-from minigen.cli.markdown_blocks import Block, Blocks
-from minigen.cli.markdown_render import render
-from minigen.cli.terminal import rows_down
+from minigen.cli.chat.markdown_blocks import Block, Blocks
+from minigen.cli.chat.markdown_render import render
+from minigen.cli.chat.stream import BEGIN, END, AnswerView
+from minigen.cli.display.terminal import rows_down
 
 ABOVE = "> what was there"
 

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 import minigen
-from minigen.checkpoint import read_file
-from minigen.convert import convert
-from minigen.measure import machine
+from minigen.backends import machine
+from minigen.checkpoints.checkpoint import read_file
+from minigen.checkpoints.convert import convert
 
 Run = Callable[..., tuple[int, str, str]]
 IDS = np.arange(20).reshape(2, 10) * 7

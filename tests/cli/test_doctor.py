@@ -34,7 +34,7 @@ MACHINE: dict[str, Any] = {
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(json.dumps(MACHINE))
-    monkeypatch.setattr(import_module("minigen.measure.found"), "look", lambda: found)
+    monkeypatch.setattr(import_module("minigen.benchmark.found"), "look", lambda: found)
     return found
 
 
@@ -104,7 +104,7 @@ def test_hints_are_shown(run_cli: Run, machine: dict[str, Any]) -> None:
 def test_what_would_train_faster(monkeypatch: pytest.MonkeyPatch, ops: tuple[str, str, str], wanted: str) -> None:
     """A GPU that has bfloat16, trained in float32."""
     torch = pytest.importorskip("torch")
-    from minigen.backends.training import faster_dtype
+    from minigen.backends import faster_dtype
 
     monkeypatch.setattr(torch.cuda, "get_device_capability", {"cuda:0": (8, 0), "cuda:1": (7, 5)}.__getitem__)
     name, device, dtype = ops

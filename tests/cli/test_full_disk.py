@@ -93,8 +93,8 @@ def test_a_plot_is_refused_before_the_run(run_cli: Run, folder: Path, monkeypatc
     def never(*words: object) -> None:
         raise AssertionError("the work was done first")
 
-    monkeypatch.setattr("minigen.cli.prompt_run.load_model", never)
-    monkeypatch.setattr("minigen.measure.run.measure", never)
+    monkeypatch.setattr("minigen.cli.prompt.run.load_model", never)
+    monkeypatch.setattr("minigen.benchmark.run.measure", never)
     wanted = (1, "", "minigen: cannot write p.png: Is a directory\n")
     assert run_cli("prompt", "t.prompt.toml", "-m", "tiny", "--plot", "p.png") == wanted
     assert run_cli("bench", "tiny", "--plot", "p.png") == wanted

@@ -12,7 +12,7 @@ import pytest
 
 from minigen.chat.engine import CHAT_SETTINGS
 from minigen.errors import UsageError
-from minigen.options import Options
+from minigen.generation.options import Options
 from minigen.spellings import HINTS, SYNONYMS, advice, spellings
 
 Run = Callable[..., tuple[int, str, str]]

@@ -40,7 +40,7 @@ def plain(written: bytearray) -> bytes:
 
 
 def test_the_bar_shows_after_a_while_and_goes(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
-    progress = import_module("minigen.cli.progress")
+    progress = import_module("minigen.cli.display.progress")
     monkeypatch.setattr(progress, "DELAY", 0)
     with terminal() as written, progress.Bar("animals [x]", "items") as bar:
         bar.start(2)
@@ -54,7 +54,7 @@ def test_the_bar_shows_after_a_while_and_goes(terminal: Terminal, monkeypatch: p
 
 
 def test_a_caller_may_count(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
-    progress = import_module("minigen.cli.progress")
+    progress = import_module("minigen.cli.display.progress")
     monkeypatch.setattr(progress, "DELAY", 0)
     with terminal() as written, progress.Bar("a.txt", "tokens") as bar:
         bar.reach(0, 50)
@@ -65,7 +65,7 @@ def test_a_caller_may_count(terminal: Terminal, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_short_run_shows_no_bar(terminal: Terminal) -> None:
-    progress = import_module("minigen.cli.progress")
+    progress = import_module("minigen.cli.display.progress")
     with terminal() as written:
         with progress.Bar("animals", "items") as bar:
             bar.start(1)
@@ -75,7 +75,7 @@ def test_a_short_run_shows_no_bar(terminal: Terminal) -> None:
 
 
 def test_what_nobody_can_count_shows_its_seconds(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
-    progress = import_module("minigen.cli.progress")
+    progress = import_module("minigen.cli.display.progress")
     monkeypatch.setattr(progress, "DELAY", 0)
     with terminal() as written, progress.Busy("merging [x]") as busy:
         busy.timer.join()
@@ -87,7 +87,7 @@ def test_what_nobody_can_count_shows_its_seconds(terminal: Terminal, monkeypatch
 def test_where_there_is_no_terminal_it_is_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    progress = import_module("minigen.cli.progress")
+    progress = import_module("minigen.cli.display.progress")
     with progress.Busy("merging"):
         pass
     assert capsys.readouterr().err == ""  # it was done at once
@@ -101,7 +101,7 @@ def test_a_warning_of_a_thread_comes_out(capsys: pytest.CaptureFixture[str], mon
     """After one of the main thread, which must let the handler go."""
     logger = logging.getLogger("minigen")
     monkeypatch.setattr(logger, "handlers", [])
-    import_module("minigen.cli.warning_lines").warn_on_stderr()
+    import_module("minigen.cli.display.warning_lines").warn_on_stderr()
     logger.warning("first")
     thread = threading.Thread(target=logger.warning, args=("second",), daemon=True)
     thread.start()

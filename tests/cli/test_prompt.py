@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-import minigen.fewshot.run
-from minigen.fewshot import PromptFile
-from minigen.fewshot.result import FileResult, ItemResult, RunResult
+import minigen.evaluation.fewshot.run
+from minigen.evaluation.fewshot import PromptFile
+from minigen.evaluation.fewshot.result import FileResult, ItemResult, RunResult
 
 Run = Callable[..., tuple[int, str, str]]
 Tiny = Callable[[str], Path]
@@ -91,7 +91,7 @@ class Oracle:
         self, model: Any, file: PromptFile, *, done: Any, on_item: Any, on_start: Any, prompt_logprobs: bool
     ) -> Any:
         assert not prompt_logprobs
-        settings = minigen.fewshot.run.settings(file)
+        settings = minigen.evaluation.fewshot.run.settings(file)
         on_start(len(settings) * len(file.items) - len(done))
         runs = []
         for n, seed in settings:
@@ -128,7 +128,7 @@ class Oracle:
 @pytest.fixture
 def oracle(monkeypatch: pytest.MonkeyPatch) -> Oracle:
     found = Oracle()
-    monkeypatch.setattr("minigen.fewshot.run.run_file", found)
+    monkeypatch.setattr("minigen.evaluation.fewshot.run.run_file", found)
     return found
 
 
@@ -269,8 +269,8 @@ def test_a_suite_is_one_table(run_cli: Run, folder: Path, model: str, oracle: Or
 
 @pytest.mark.parametrize("width", [60, 120])
 def test_a_table_fits_its_terminal(folder: Path, oracle: Oracle, width: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    from minigen.cli.prompt_report import Report, table
-    from minigen.fewshot import load_prompt_file
+    from minigen.cli.prompt.report import Report, table
+    from minigen.evaluation.fewshot import load_prompt_file
 
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setenv("TERM", "xterm-256color")
@@ -297,8 +297,8 @@ def test_a_table_fits_its_terminal(folder: Path, oracle: Oracle, width: int, mon
 
 
 def test_a_narrow_terminal_gets_fewer_columns(folder: Path, oracle: Oracle) -> None:
-    from minigen.cli.prompt_report import Report, table
-    from minigen.fewshot import load_prompt_file
+    from minigen.cli.prompt.report import Report, table
+    from minigen.evaluation.fewshot import load_prompt_file
 
     reports = []
     for name in ("animals", "open"):
@@ -319,7 +319,7 @@ def test_a_narrow_terminal_gets_fewer_columns(folder: Path, oracle: Oracle) -> N
 
 
 def test_answers_are_cut_to_the_terminal(folder: Path) -> None:
-    from minigen.cli.tables import render
+    from minigen.cli.display.tables import render
 
     rows = [["1", "no", "x" * 40, "y" * 30], ["2", "a longer one", "x", "y"]]
     assert render(["item", "answer", "output", "input"], rows, 50, False, ("answer", "output", "input")) == (
@@ -529,7 +529,7 @@ def test_choices_scored_by_another_rule_are_not_mixed_in(
 ) -> None:
     words = ("-m", model, "--jsonl")
     with monkeypatch.context() as before:
-        before.setattr("minigen.cli.prompt_journal.SCORED", "each from its own start")
+        before.setattr("minigen.cli.prompt.journal.SCORED", "each from its own start")
         assert run_cli("prompt", "animals.prompt.toml", *words, "run.jsonl")[0] == 0
         assert run_cli("prompt", "french.prompt.toml", *words, "other.jsonl")[0] == 0
     code, out, err = run_cli("prompt", "animals.prompt.toml", *words, "run.jsonl")
@@ -630,7 +630,7 @@ def test_errors_of_the_check_end_a_run_before_it_begins(
     code, out, err = run_cli("prompt", "french.prompt.toml", "-m", model, "--shots", "700")
     assert (code, out) == (1, "")
     with monkeypatch.context() as patch:
-        patch.setattr("minigen.cli.prompt_run.load_model", never)
+        patch.setattr("minigen.cli.prompt.run.load_model", never)
         assert run_cli("prompt", "french.prompt.toml", "-m", model, "--shots", "7") == (1, "", message)
     config = folder / model / "config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | {"max_position_embeddings": 60}))

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import minigen
-from minigen.perplexity import score_text
+from minigen.evaluation.perplexity import score_text
 
 Run = Callable[..., tuple[int, str, str]]
 Tiny = Callable[[str], Path]

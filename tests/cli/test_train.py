@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 import minigen
-from minigen.measure import machine
+from minigen.backends import machine
 from minigen.training.evaluate import Evaluation
 from minigen.training.log import read_log
 from minigen.training.reports import Report
@@ -189,7 +189,7 @@ def report(**changes: Any) -> Report:
 
 
 def test_the_live_line_fits_every_width() -> None:
-    display = import_module("minigen.cli.train_display")
+    display = import_module("minigen.cli.display.train_display")
     assert display.line(report(), "", 150).plain == (
         "━" * 20 + " 123/2000  loss 1.6000  this 1.5000  lr 1.00e-03  norm 0.31  epoch 0.50  tokens 1.23M  "
         "41.2k tok/s  MFU 61%  1:02:05 left"
@@ -203,7 +203,7 @@ def test_the_live_line_fits_every_width() -> None:
 
 
 def test_a_validation_in_few_columns() -> None:
-    display = import_module("minigen.cli.train_display")
+    display = import_module("minigen.cli.display.train_display")
     found = Evaluation(250, 1.5, 2.25, 1.4, (1.75, 1.6, 1.5, 1.5, 1.5, 1.5, 1.5, 1.25), "", best=True)
     whole = "step 250  valid 1.5000  perplexity 4.482  2.2500 bits/byte  train 1.4000 (gap +0.1000)"
     assert display.evaluation_line(found) == f"{whole}  by position 1.75…1.25  best"
@@ -214,7 +214,7 @@ def test_a_validation_in_few_columns() -> None:
 
 def test_a_validation_says_nothing_of_positions_that_no_target_has() -> None:
     """Where answers alone are learned, the questions before them have none."""
-    display = import_module("minigen.cli.train_display")
+    display = import_module("minigen.cli.display.train_display")
     nan = math.nan
     found = Evaluation(250, 1.5, 2.25, 1.4, (nan, nan, 1.75, 1.5, nan, 1.25, nan, nan), "", best=False)
     assert display.evaluation_line(found).endswith("  by position 1.75…1.25")
@@ -303,7 +303,7 @@ def test_bad_input(run_cli: Run, text: Path, tmp_path: Path, what: str) -> None:
 
 
 def test_out_of_memory(run_cli: Run, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: str) -> None:
-    module = import_module(f"minigen.backends.{backend}_training")
+    module = import_module(f"minigen.backends.{backend}.training")
     kind = getattr(module, f"{'Torch' if backend == 'torch' else 'MLX'}Training")
     monkeypatch.setattr(kind, "add_gradients", lambda *_: (_ for _ in ()).throw(MemoryError("no more")))
     code, _, err = run_cli("train", text, *SMALL, "--out", tmp_path / "out", "--backend", backend)

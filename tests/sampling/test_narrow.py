@@ -105,7 +105,7 @@ def test_the_same_text(
     dtype: str,
 ) -> None:
     """Through the loop, on a backend that is taken for a GPU, where the host draws; few rows go whole to it."""
-    from minigen import choosing
+    from minigen.generation import choosing
 
     monkeypatch.setenv("MINIGEN_DRAW", "host")
     monkeypatch.setattr(narrow, "MOST", 60)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from minigen.measure import machine
+from minigen.backends import machine
 from minigen.training.checkpoint import Position
 from minigen.training.evaluate import Evaluation
 from minigen.training.loop import Loop

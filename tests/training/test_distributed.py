@@ -19,7 +19,8 @@ from typing import Any
 
 import pytest
 
-from minigen.backends.group import ALONE, check_backend, first_line, join, launched
+from minigen.backends import join_group
+from minigen.backends.group import ALONE, check_backend, first_line, launched
 from minigen.errors import BackendError, UsageError
 from minigen.training.log import read_log
 from minigen.training.run import resume
@@ -34,7 +35,7 @@ RANKS = """
 import contextlib, io, json, os, signal, sys
 from pathlib import Path
 from minigen.cli.main import main
-from minigen.measure import machine
+from minigen.backends import machine
 from minigen.training import checkpoint, loop, run
 
 machine.measure_peak = lambda ops: 1e9
@@ -206,7 +207,7 @@ def test_two_processes(
 def test_who_started_this(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, backend: str, new: Any) -> None:
     for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MLX_RANK", "MLX_HOSTFILE"):
         monkeypatch.delenv(name, raising=False)
-    assert (launched(), join()) == ("", ALONE)
+    assert (launched(), join_group()) == ("", ALONE)
     monkeypatch.setenv("MLX_RANK", "0")
     assert launched() == "mlx"
     (tmp_path / "hosts").write_text("\n")
@@ -239,7 +240,7 @@ def test_who_started_this(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, backe
 
 def test_a_ring_that_hangs(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("mlx.core")
-    module = import_module("minigen.backends.mlx_group")
+    module = import_module("minigen.backends.mlx.group")
     group = module.MLXGroup.__new__(module.MLXGroup)
     group.rank, group.size, group.deadline = 1, 2, 0.0
     ended: list[int] = []
@@ -251,7 +252,7 @@ def test_a_ring_that_hangs(monkeypatch: pytest.MonkeyPatch, capfd: pytest.Captur
 
 def test_a_gpu_for_each(monkeypatch: pytest.MonkeyPatch) -> None:
     torch = pytest.importorskip("torch")
-    module = import_module("minigen.backends.torch_group")
+    module = import_module("minigen.backends.torch.group")
     group = module.TorchGroup.__new__(module.TorchGroup)
     group.rank, group.size, group.gpu, group.cuda = 1, 2, 1, False
     assert group.place(None) == group.place("cpu") == "cpu"

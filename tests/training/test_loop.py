@@ -21,7 +21,7 @@ import minigen
 from minigen.chat.engine import Chat
 from minigen.chat.template import find_template
 from minigen.errors import MinigenError, UsageError
-from minigen.perplexity import score_text
+from minigen.evaluation.perplexity import score_text
 from minigen.training import checkpoint
 from minigen.training.chat_formats import chat_format
 from minigen.training.log import RunLog, read_log

@@ -15,10 +15,10 @@ import pytest
 
 import minigen
 from minigen.backends import BACKENDS, get_backend
-from minigen.checkpoint import read_config, read_file
+from minigen.checkpoints.checkpoint import read_config, read_file
+from minigen.checkpoints.fingerprint import fingerprint
 from minigen.errors import MinigenError, UsageError
 from minigen.families import HubConfig, find_family
-from minigen.fingerprint import fingerprint
 from minigen.layers.param import initialise
 from minigen.training import checkpoint, doctor
 from minigen.training.config import ModelConfig

@@ -12,10 +12,10 @@ import pytest
 
 import minigen
 from minigen.backends import Backend
-from minigen.checkpoint import read_headers
+from minigen.checkpoints.checkpoint import read_headers
+from minigen.checkpoints.loading import load_params
+from minigen.checkpoints.saving import bfloat16, to_tensors, write_tensors
 from minigen.families import HubConfig, find_family
-from minigen.families.loading import load_params
-from minigen.families.saving import bfloat16, to_tensors, write_tensors
 from minigen.layers.param import initialise
 from minigen.training.config import ModelConfig
 from minigen.training.model_files import hub_config

@@ -14,7 +14,7 @@ import pytest
 
 import minigen
 from minigen.chat.engine import Chat
-from minigen.hub import resolve
+from minigen.checkpoints.hub import resolve
 
 Run = Callable[..., tuple[int, str, str]]
 

@@ -11,7 +11,7 @@ import sys
 
 import pytest
 
-from minigen.fewshot import load_prompt_file
+from minigen.evaluation.fewshot import load_prompt_file
 from minigen.weights.synthetic.__main__ import main
 from minigen.weights.synthetic.chats import chat
 from minigen.weights.synthetic.fewshot import EVALUATED, fewshot, pairs_of, parts, prompt_file

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from minigen.backends.cpu.compiling import cache_folder, count_compiled, is_compiled, lock_file, marker
-from minigen.backends.torch_cpu import Kernels
-from minigen.backends.torch_quantized import quantize
+from minigen.backends.torch.cpu import Kernels
+from minigen.backends.torch.quantized import quantize
 from minigen.errors import first_line
 from minigen.files import replacing, take_lock
 

@@ -155,7 +155,8 @@ def test_it_is_told_when_all_is_read(release: threading.Event) -> None:
 def test_ctrl_c_leaves_nothing_behind(tmp_path: Path, words: list[str]) -> None:
     """The real library, in the middle of work that would take it a minute."""
     (tmp_path / "dna.txt").write_text("".join(random.Random(0).choices("ACGT", k=1_500_000)))
-    code = "import sys; from minigen.cli import main, progress; progress.DELAY = 0; sys.exit(main.main(sys.argv[1:]))"
+    imports = "import sys; from minigen.cli import main; from minigen.cli.display import progress"
+    code = f"{imports}; progress.DELAY = 0; sys.exit(main.main(sys.argv[1:]))"
     command = [sys.executable, "-c", code, *words, str(tmp_path / "dna.txt"), "--out", str(tmp_path / "out")]
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, **pipes) as process:

@@ -1,0 +1,1 @@
+"""What `minigen bench` adds to `minigen/benchmark/`: subjects from flags, columns, reports."""

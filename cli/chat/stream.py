@@ -1,0 +1,123 @@
+"""How an answer appears on a terminal while it is generated."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from typing import TextIO
+
+from ..display.terminal import harmless, rows_down
+from .markdown_blocks import Block, Blocks
+from .markdown_render import render
+
+# A terminal that knows this shows what is between the two at once; the others ignore it.
+BEGIN, END = "\x1b[?2026h", "\x1b[?2026l"
+FALLBACK = (80, 24)  # columns, rows of a terminal that does not tell
+
+
+class AnswerView:
+    """Shows one answer while it streams, from the start of a line.
+
+    On a terminal text appears at once as it is, and each block of Markdown is replaced by its rendering when it is
+    complete, in one write, where the rows that its text takes are certain. A pipe gets the text and
+    nothing else. What else moves the cursor, as the echo of a key, must be off from the first piece to the last.
+    """
+
+    def __init__(
+        self,
+        out: TextIO,
+        *,
+        terminal: bool,
+        markdown: bool,
+        size: Callable[[], tuple[int, int]] | None = None,
+    ) -> None:
+        self.out, self.terminal = out, terminal
+        self.size = size or (lambda: size_of(out))
+        self.markdown = terminal and markdown and os.environ.get("TERM") not in ("dumb", "unknown")
+        self.pieces: list[str] = []
+        self.blocks = Blocks()
+        self.began_at: tuple[int, int] | None = None  # the size of the terminal when the block began
+        self.certain = True  # the terminal had that size ever since, and every write was completed
+        self.begun = False  # something is on the screen
+        self.line_open = False  # the cursor is not at the start of a line
+        self.carriage_return = False  # withheld: a line feed may follow
+        self.finished = False
+
+    @property
+    def text(self) -> str:
+        """The answer so far, as it came."""
+        self.pieces = ["".join(self.pieces)]
+        return self.pieces[0]
+
+    def write(self, piece: str) -> None:
+        """Shows the next piece of text: whole characters, as many as there are."""
+        self.pieces.append(piece)
+        certain, self.certain = self.certain, False  # should Ctrl-C come before the text is on the screen
+        for shown, block in self.shown(piece):
+            size = self.size() if self.markdown else FALLBACK
+            if self.began_at is None:
+                self.began_at, certain = size, True
+            certain = certain and size == self.began_at
+            self.show(shown)
+            if block is not None:
+                self.replace(block, certain)
+                self.began_at = None
+        self.out.flush()
+        self.certain = certain
+
+    def finish(self) -> None:
+        """Ends the answer, which may have been interrupted: its last block and its last line."""
+        if self.finished:
+            return
+        self.finished = True
+        block = self.blocks.finish()
+        if block is not None:
+            self.replace(block, self.certain and self.size() == self.began_at)
+        if self.line_open:
+            self.show("\n")
+        self.out.flush()
+
+    def shown(self, piece: str) -> Iterator[tuple[str, Block | None]]:
+        """What a piece shows, and the blocks that it completes."""
+        if not self.begun:
+            piece = piece.lstrip()
+        if not self.terminal:
+            yield piece, None
+            return
+        if self.carriage_return:
+            piece, self.carriage_return = "\r" + piece, False
+        if piece.endswith("\r"):
+            piece, self.carriage_return = piece[:-1], True
+        piece = harmless(piece.replace("\r\n", "\n"))
+        if self.markdown:
+            yield from self.blocks.feed(piece)
+        else:
+            yield piece, None
+
+    def show(self, text: str) -> None:
+        if text:
+            self.begun = self.line_open = True  # even if Ctrl-C comes while it is written
+            self.out.write(text)
+            self.line_open = not text.endswith(("\n", END))
+
+    def replace(self, block: Block, certain: bool) -> None:
+        """Puts the rendering of a block in the place of its text, which the cursor is at the end of."""
+        if not certain or self.began_at is None:
+            return
+        columns, rows = self.began_at
+        down = rows_down(block.text, columns)
+        if down is None or down >= rows:  # its first row may have left the screen
+            return
+        rendering = render(block, columns)
+        if rendering is not None:
+            up = f"\x1b[{down}A" if down else ""
+            self.show(f"{BEGIN}{up}\r\x1b[J{rendering}{END}")
+
+
+def size_of(out: TextIO) -> tuple[int, int]:
+    """(columns, rows) of the terminal itself: COLUMNS may say what rows are not counted by."""
+    try:
+        columns, rows = os.get_terminal_size(out.fileno())
+    except (OSError, ValueError):
+        return FALLBACK
+    return (columns, rows) if columns and rows else FALLBACK

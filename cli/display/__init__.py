@@ -1,0 +1,1 @@
+"""What commands share of reading words and showing them: texts, tables, progress, warnings, what a terminal may see."""

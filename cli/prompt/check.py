@@ -1,0 +1,89 @@
+"""The checks of prompt files, as the command says them: alone with --check, and before every run."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from minigen.errors import MinigenError
+
+if TYPE_CHECKING:
+    from minigen.evaluation.fewshot import Finding, PromptFile
+    from minigen.tokenizer import Tokenizer
+
+Tokens = tuple["Tokenizer", int | None]  # a model's tokenizer, and its context in tokens
+
+
+def check_files(args: argparse.Namespace, as_asked: Callable[[PromptFile, argparse.Namespace], PromptFile]) -> int:
+    """Writes every finding of every file and a line that counts them; returns the exit code: 1 where one is an error.
+
+    A file that cannot be read is said on stderr, and the others are checked.
+    """
+    from minigen.evaluation.fewshot import PromptError, load_prompt_file
+
+    tokens = read_tokenizer(args.model, args.offline) if args.model is not None else None
+    failed = False
+    for name in args.files:
+        try:
+            file = as_asked(load_prompt_file(name), args)
+        except PromptError as error:
+            print(f"minigen: {error}", file=sys.stderr)
+            failed = True
+            continue
+        findings = findings_of(file, tokens)
+        errors = sum(finding.level == "error" for finding in findings)
+        failed = failed or errors > 0
+        for finding in findings:
+            print(finding)
+        counts = [counted(len(file.examples), "example"), counted(len(file.items), "item")]
+        counts += [counted(errors, "error"), counted(len(findings) - errors, "warning")]
+        print(f"{name}: {', '.join(counts[:2])}: {', '.join(counts[2:])}", flush=True)
+    return 1 if failed else 0
+
+
+def counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def findings_of(file: PromptFile, tokens: Tokens | None) -> list[Finding]:
+    """All that there is to say about a file: with a tokenizer also what depends on tokens."""
+    from minigen.evaluation.fewshot import check
+
+    if tokens is None:
+        return check(file)
+    tokenizer, context = tokens
+    return check(file, tokenizer.encode, context, prefix_id=tokenizer.begin_id)
+
+
+def read_tokenizer(source: str, offline: bool) -> Tokens:
+    """A model's tokenizer and its context; the weights are not read. Raises MinigenError as `load` does."""
+    from minigen.checkpoints.checkpoint import read_config
+    from minigen.checkpoints.hub import resolve
+    from minigen.errors import TokenizerError
+    from minigen.families import HubConfig, find_family
+    from minigen.tokenizer import load_tokenizer
+
+    folder = resolve(source, offline=offline)
+    config = read_config(folder)
+    context = find_family(config).build(HubConfig(config, str(folder / "config.json"))).context
+    tokenizer = load_tokenizer(folder, config)
+    if tokenizer is None:
+        raise TokenizerError(f"{folder} has no tokenizer (tokenizer.json, vocab.json, ...): leave out -m, or add one")
+    return tokenizer, context
+
+
+def refuse_errors(files: Sequence[PromptFile], tokens: Tokens | None) -> list[Finding]:
+    """The warnings about all files. Raises MinigenError for the first error, and says how many more there are."""
+    findings = [finding for file in files for finding in findings_of(file, tokens)]
+    errors = [finding for finding in findings if finding.level == "error"]
+    if errors:
+        more = f" ({counted(len(errors) - 1, 'more error')}: see --check)" if len(errors) > 1 else ""
+        raise MinigenError(f"{errors[0].where}: {errors[0].message}{more}")
+    return findings
+
+
+def report_findings(findings: Sequence[Finding]) -> None:
+    for finding in findings:
+        print(f"minigen: warning: {finding.where}: {finding.message}", file=sys.stderr)
