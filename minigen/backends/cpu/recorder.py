@@ -198,6 +198,15 @@ class Recorder:
     def silu(self, x: Any) -> Any:
         return self.activate(small.SILU, x)
 
+    def sigmoid(self, x: Any) -> Any:
+        return self.activate(small.SIGMOID, x)
+
+    def tanh(self, x: Any) -> Any:
+        return self.activate(small.TANH, x)
+
+    def recurrence(self, cell: str, p: Any, x: Any, state: Any) -> Any:
+        return None
+
     def arithmetic(self, function: Any, method: str, given: Any, settings: Any) -> Any:
         """`+`, `-` and `*` of two recorded arrays of one shape, or with a number."""
         x, y = given if isinstance(given[0], Recorded) else given[::-1]
@@ -214,9 +223,22 @@ class Recorder:
             plus = {np.add: float(y), np.subtract: -float(y), np.multiply: 0.0}[function]
             factor = float(y) if function is np.multiply else 1.0
             self.emit(to.SCALED, *where, place(found), x.shape[-1], rows=len(lines), reals=(factor, plus))
+        elif isinstance(y, (int, float)) and function is np.subtract:
+            self.emit(to.SCALED, *where, place(found), x.shape[-1], rows=len(lines), reals=(-1.0, float(y)))
         else:
             raise UnrecordableError(f"{function.__name__} of these shapes")
         return found
+
+    def scale_columns(self, x: Any, factors: Array, plus: Array | None = None) -> Any:
+        """A pair of rows where the second is the same for all of the first."""
+        for which, vector in ((small.MUL, factors), (small.ADD, plus)):
+            if vector is not None:
+                check(tuple(vector.shape) == x.shape[-1:], "a vector")
+                lines, found = self.lines(x, x.shape[-1]), self.new(*x.shape)
+                where = place(lines), lines.strides[0], self.floats(vector), 0
+                self.emit(to.PAIRWISE, which, *where, place(found), x.shape[-1], rows=len(lines))
+                x = found
+        return x
 
     def heads(self, x: Any) -> npt.NDArray[Any]:
         """x (B, H, T, D) as (rows, H, D)."""
@@ -245,6 +267,42 @@ class Recorder:
             where = cache.kind, *cache.at, cache.scale_kind, cache.group, place(lines), *lines.strides[:2]
             self.emit(to.WRITE, *where, cache.lane, cache.step, *lines.shape[1:])
         return list(buffers)
+
+    def stack(self, xs: Sequence[Any], axis: int) -> Any:
+        """Outputs (B, C) of the tokens of one text each -> (B, T, C)."""
+        first = xs[0]
+        if axis != 1 or first.ndim != 2 or len(xs) != self.shape[1]:
+            raise UnrecordableError("a stack of other than the tokens")
+        if len(xs) == 1:
+            return first.reshape(len(first), 1, first.shape[1])
+        found = self.new(1, len(xs), first.shape[1])
+        for t, x in enumerate(xs):
+            self.copy_to(place(found[0, t]), x)
+        return found
+
+    def copy_to(self, out: int, x: Any) -> None:
+        """The rows of x side by side at an address."""
+        lines = self.lines(x, x.shape[-1])
+        self.emit(to.SCALED, place(lines), lines.strides[0], out, x.shape[-1], rows=len(lines), reals=(1.0, 0.0))
+
+    def copy(self, x: Any) -> Any:
+        found = self.new(*x.shape)
+        self.copy_to(place(found), x)
+        return found
+
+    def remembered(self, buffer: Any) -> Any:
+        if not isinstance(buffer, torch.Tensor) or buffer.dtype != torch.float32 or not buffer.is_contiguous():
+            raise UnrecordableError("a state of this kind")
+        memory = buffer.numpy()
+        self.kept.append(memory)
+        array = np.ndarray.__new__(Recorded, memory.shape, np.float32, buffer=memory)
+        array.recorder = self
+        return array
+
+    def assign(self, buffer: Any, new: Any) -> Any:
+        check(tuple(buffer.shape) == new.shape, "a state")
+        self.copy_to(place(self.remembered(buffer)), new)
+        return buffer
 
     def attention(self, q: Any, k: Held, v: Held, scale: float, mask: Any) -> Any:
         """`mask` is the number of newest keys that a token sees, itself included, or None for all."""

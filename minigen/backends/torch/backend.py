@@ -166,6 +166,9 @@ class TorchBackend(TorchChoice):
     def tanh(self, x: Array) -> Array:
         return torch.tanh(x)
 
+    def scale_columns(self, x: Array, factors: Array, plus: Array | None = None) -> Array:
+        return x * factors if plus is None else x * factors + plus
+
     def where(self, condition: Array, x: Array, y: Array) -> Array:
         return torch.where(condition, x, y)
 
@@ -200,6 +203,15 @@ class TorchBackend(TorchChoice):
         return run_prompt(self, cell, p, x, state)
 
     # -- state --------------------------------------------------------------------------------------------------------
+    def remembered(self, buffer: Array) -> Array:
+        return buffer
+
+    def assign(self, buffer: Array, new: Array) -> Array:
+        return buffer.copy_(new)
+
+    def copy(self, x: Array) -> Array:
+        return x.clone()
+
     def write(self, buffers: Sequence[Held], new: Sequence[Array], position: int) -> list[Held]:
         held = torch_quantized.as_held(self.quantize, new, buffers[0])
         return [self._write_one(buffer, x, position) for buffer, x in zip(buffers, held, strict=True)]

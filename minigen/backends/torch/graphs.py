@@ -112,7 +112,7 @@ def compile_pass(compute: Callable[..., Array], ids: Array, length: Array) -> Ca
 
 def place(state: Any) -> list[int]:
     """Where the buffers of a state lie."""
-    return [state.capacity, *(x.data_ptr() for x in arrays_of(list(state.buffers)))]
+    return [state.capacity or 0, *(x.data_ptr() for x in arrays_of(list(state.buffers)))]
 
 
 def keys_for(total: int, capacity: int) -> int:
@@ -189,7 +189,7 @@ class StaticSteps:
             log.debug("passes of %s tokens are not captured: %s", (B, T), reason)
             kind.possible = False
             return None
-        state.length += T
+        state.passed(T)
         return result
 
     def run(self, known: StateSteps, kind: Kind, ids: npt.NDArray[Any] | Array, state: Any, record: Record) -> Array:
