@@ -6,14 +6,14 @@ line of thought is `fork`. Saving is in `checkpoints/state_file.py`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from minigen.backends.base import Array, Backend
 from minigen.backends.memory import check_memory
-from minigen.backends.quantized import Held, arrays_of, each, tokens
+from minigen.backends.quantized import Held, each, tokens
 from minigen.errors import ContextError
 from minigen.layers.slot import ALL, Slot, Slots
 from minigen.models.buffers import (
@@ -29,13 +29,14 @@ from minigen.models.buffers import (
     thinned,
     write_ring,
 )
+from minigen.models.held_slots import HeldSlots
 
 Starts = npt.NDArray[np.int64]
 
 COPY_EVERY = 64  # tokens between the copies of what is overwritten
 
 
-class State:
+class State(HeldSlots):
     """`length` tokens of `batch` rows, padding counted. `starts` (B,) is where each row's text begins, or None.
 
     A slot of all tokens is a buffer (B, G, capacity, D) that is written in place, one of the newest W a ring of W - 1 +
@@ -75,44 +76,6 @@ class State:
         held = {key: empty_slot(ops, slot, batch, capacity) for key, slot in slots.items()}
         return cls(ops, slots, held, 0, starts)
 
-    # -- what it is ---------------------------------------------------------------------------------------------------
-    @property
-    def batch(self) -> int:
-        return int(next(iter(self.held.values())).shape[0])
-
-    @property
-    def capacity(self) -> int | None:
-        """The tokens that it has room for; None: any number."""
-        sizes = [int(self.held[key].shape[2]) for key, slot in self.slots.items() if slot.time == ALL]
-        return min(sizes) if sizes else None
-
-    @property
-    def bits(self) -> int | None:
-        """Of a number in keys and values, where these are quantized."""
-        return max((slot.bits for slot in self.slots.values() if slot.bits is not None), default=None)
-
-    @property
-    def kind(self) -> str:
-        """How it is called in files: "kv", "kv8" or "kv4" for keys and values, "recurrent" for what is overwritten."""
-        bits = {slot.bits or "" for slot in self.slots.values() if slot.time is not None}
-        kinds = [f"kv{number}" for number in sorted(map(str, bits))]
-        return "+".join([*kinds, *(["recurrent"] if self.overwritten else [])])
-
-    @property
-    def overwritten(self) -> list[Key]:
-        """The slots without time."""
-        return [key for key, slot in self.slots.items() if slot.time is None]
-
-    @property
-    def rings(self) -> list[Key]:
-        """The slots of the newest tokens."""
-        return [key for key, slot in self.slots.items() if isinstance(slot.time, int)]
-
-    @property
-    def buffers(self) -> list[Held]:
-        """What a pass writes into, so that one that was recorded finds it again where it lay."""
-        return list(self.held.values())
-
     # -- a pass -------------------------------------------------------------------------------------------------------
     def layer(self, index: int) -> LayerView:
         return LayerView(self, index)
@@ -143,12 +106,6 @@ class State:
     def newest(self, ops: Backend, key: Key) -> Held | None:
         """The tokens of a ring that the next one looks at, in their order; None where there are none."""
         return read_ring(ops, self.held[key], self.window(key), self.length)
-
-    def window(self, key: Key) -> int:
-        """How many of the newest tokens a ring has for each token, itself included."""
-        window = self.slots[key].time
-        assert isinstance(window, int)
-        return window
 
     def get(self, ops: Backend, key: Key) -> Array:
         """What a slot without time had before the pass."""
@@ -262,21 +219,6 @@ class State:
             self.held[key] = each(lambda *parts: ops.concat(parts, axis=2), old, more)
 
     # -- files --------------------------------------------------------------------------------------------------------
-    def arrays(self) -> dict[str, Array]:
-        """What is worth saving, by name: of slots of all tokens those that there are."""
-        found = {}
-        for key, name, part in self.parts():
-            found[name] = part[:, :, : self.length] if self.slots[key].time == ALL else part
-        return found
-
-    def shapes(self, length: int) -> dict[str, tuple[int, ...]]:
-        """The shapes that `arrays` would have with so many tokens."""
-        found = {}
-        for key, name, part in self.parts():
-            shape = tuple(part.shape)
-            found[name] = (*shape[:2], length, *shape[3:]) if self.slots[key].time == ALL else shape
-        return found
-
     def restore(self, arrays: Mapping[str, Array], length: int) -> None:
         """Takes over what `arrays` gave of a state with this length."""
         for key, old in self.held.items():
@@ -285,9 +227,3 @@ class State:
         self.length = self.reached = length
         self.copies = []
         self.copy()
-
-    def parts(self) -> Iterator[tuple[Key, str, Array]]:
-        """Every array: its slot, how it is called in files, and itself."""
-        for key, x in self.held.items():
-            for name, part in zip(names_of(key, x), arrays_of(x), strict=True):
-                yield key, name, part

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,52 +20,15 @@ from minigen.backends.cpu import program as to
 from minigen.backends.cpu import small
 from minigen.backends.cpu.cache import Cache, UnrecordableError
 from minigen.backends.cpu.matrix import Matrix
+from minigen.backends.cpu.recorded import Ids, Recorded, check, place
+from minigen.backends.cpu.recurrences import Recurrences
 from minigen.backends.cpu.vectors import LANES
 from minigen.backends.quantized import Held
 
 NO_WINDOW = 2**62
 
 
-class Recorded(np.ndarray[Any, Any]):
-    """Numbers that will be there when the program has run so far."""
-
-    recorder: Recorder
-
-    def __array_finalize__(self, other: Any) -> None:
-        self.recorder = getattr(other, "recorder", None)  # type: ignore[assignment]
-
-    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        return self.recorder.arithmetic(ufunc, method, inputs, kwargs)
-
-    def reshape(self, *shape: Any, **_: Any) -> Any:
-        return same_memory(self, np.ndarray.reshape(self, *shape))
-
-
-def place(x: npt.NDArray[Any]) -> int:
-    return int(x.__array_interface__["data"][0])
-
-
-def same_memory(x: npt.NDArray[Any], y: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """`y`. Raises UnrecordableError where NumPy had to copy to reshape: the numbers are not there yet."""
-    if place(x) != place(y):
-        raise UnrecordableError("a reshape that moves numbers")
-    return y
-
-
-def check(fits: bool, what: str) -> None:
-    """Kernels take addresses, and trust the sizes that they are given. Raises UnrecordableError for others."""
-    if not fits:
-        raise UnrecordableError(f"{what} of shapes that no kernel takes")
-
-
-@dataclass(frozen=True)
-class Ids:
-    """Stands for the token ids (B, T)."""
-
-    shape: tuple[int, int]
-
-
-class Recorder:
+class Recorder(Recurrences):
     """For `ids` of the shape (B, T), of which one is 1. Rows of instructions are the B T tokens."""
 
     name, device, accelerated = "recorder", "cpu", False
@@ -229,17 +191,6 @@ class Recorder:
             raise UnrecordableError(f"{function.__name__} of these shapes")
         return found
 
-    def scale_columns(self, x: Any, factors: Array, plus: Array | None = None) -> Any:
-        """A pair of rows where the second is the same for all of the first."""
-        for which, vector in ((small.MUL, factors), (small.ADD, plus)):
-            if vector is not None:
-                check(tuple(vector.shape) == x.shape[-1:], "a vector")
-                lines, found = self.lines(x, x.shape[-1]), self.new(*x.shape)
-                where = place(lines), lines.strides[0], self.floats(vector), 0
-                self.emit(to.PAIRWISE, which, *where, place(found), x.shape[-1], rows=len(lines))
-                x = found
-        return x
-
     def heads(self, x: Any) -> npt.NDArray[Any]:
         """x (B, H, T, D) as (rows, H, D)."""
         _, H, _, D = x.shape
@@ -267,42 +218,6 @@ class Recorder:
             where = cache.kind, *cache.at, cache.scale_kind, cache.group, place(lines), *lines.strides[:2]
             self.emit(to.WRITE, *where, cache.lane, cache.step, *lines.shape[1:])
         return list(buffers)
-
-    def stack(self, xs: Sequence[Any], axis: int) -> Any:
-        """Outputs (B, C) of the tokens of one text each -> (B, T, C)."""
-        first = xs[0]
-        if axis != 1 or first.ndim != 2 or len(xs) != self.shape[1]:
-            raise UnrecordableError("a stack of other than the tokens")
-        if len(xs) == 1:
-            return first.reshape(len(first), 1, first.shape[1])
-        found = self.new(1, len(xs), first.shape[1])
-        for t, x in enumerate(xs):
-            self.copy_to(place(found[0, t]), x)
-        return found
-
-    def copy_to(self, out: int, x: Any) -> None:
-        """The rows of x side by side at an address."""
-        lines = self.lines(x, x.shape[-1])
-        self.emit(to.SCALED, place(lines), lines.strides[0], out, x.shape[-1], rows=len(lines), reals=(1.0, 0.0))
-
-    def copy(self, x: Any) -> Any:
-        found = self.new(*x.shape)
-        self.copy_to(place(found), x)
-        return found
-
-    def remembered(self, buffer: Any) -> Any:
-        if not isinstance(buffer, torch.Tensor) or buffer.dtype != torch.float32 or not buffer.is_contiguous():
-            raise UnrecordableError("a state of this kind")
-        memory = buffer.numpy()
-        self.kept.append(memory)
-        array = np.ndarray.__new__(Recorded, memory.shape, np.float32, buffer=memory)
-        array.recorder = self
-        return array
-
-    def assign(self, buffer: Any, new: Any) -> Any:
-        check(tuple(buffer.shape) == new.shape, "a state")
-        self.copy_to(place(self.remembered(buffer)), new)
-        return buffer
 
     def attention(self, q: Any, k: Held, v: Held, scale: float, mask: Any) -> Any:
         """`mask` is the number of newest keys that a token sees, itself included, or None for all."""
