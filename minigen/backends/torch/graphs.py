@@ -115,9 +115,10 @@ def place(state: Any) -> list[int]:
     return [state.capacity or 0, *(x.data_ptr() for x in arrays_of(list(state.buffers)))]
 
 
-def keys_for(total: int, capacity: int) -> int:
-    """How many keys to look at where there are `total`."""
-    return min(capacity, max(KEYS, 1 << (total - 1).bit_length()))
+def keys_for(total: int, capacity: int | None) -> int:
+    """How many keys to look at where there are `total`; a state without keys has no capacity."""
+    wanted = max(KEYS, 1 << (total - 1).bit_length())
+    return KEYS if capacity is None else min(capacity, wanted)
 
 
 class Kind:
