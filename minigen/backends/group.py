@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
 from minigen.backends.base import Array
-from minigen.errors import UsageError
+from minigen.backends.faults import out_of_memory
+from minigen.errors import MinigenError, UsageError
 
 LAUNCHERS = {"torch": "torchrun", "mlx": "mlx.launch"}
 GRADIENTS = 30 * 60.0  # seconds that a process waits for the others' gradients: one that takes longer hangs
@@ -96,3 +98,14 @@ def first_line(error: Exception) -> str:
 def lost(group: Group, error: Exception) -> str:
     """What a process says whose sum failed."""
     return f"process {group.rank} of {group.size} has lost another one ({first_line(error)})"
+
+
+@contextmanager
+def waiting_for_others(group: Group) -> Iterator[None]:
+    """While a process waits for the others. Raises MinigenError where one is lost; out of memory stays what it is."""
+    try:
+        yield
+    except RuntimeError as error:
+        if out_of_memory(error):
+            raise
+        raise MinigenError(lost(group, error)) from error

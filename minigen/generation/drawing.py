@@ -7,7 +7,6 @@ takes the step back. The text is the host's in any case.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from math import log
 from typing import TYPE_CHECKING
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from minigen.backends.base import Array, Backend
-from minigen.errors import UsageError
+from minigen.backends.switches import read_switch
 from minigen.generation.options import Options
 from minigen.sampling import Sampling
 from minigen.sampling.narrow import CUTS, first_cut
@@ -33,10 +32,8 @@ UNIT = 2**30  # a probability of 1 as a whole number, whose sums are exact in 32
 
 def wanted() -> bool:
     """What the environment says. Raises UsageError for neither of the two."""
-    said = os.environ.get(VARIABLE, "device")
-    if said not in ("device", "host"):
-        raise UsageError(f"{VARIABLE} is {said!r}: set it to device (the default) or host, where tokens are drawn")
-    return said == "device"
+    advice = "device (the default) or host, where tokens are drawn"
+    return read_switch(VARIABLE, ("device", "host"), "device", advice) == "device"
 
 
 def possible(options: Options) -> bool:

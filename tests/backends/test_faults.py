@@ -8,6 +8,7 @@ from importlib import import_module
 import pytest
 
 from minigen.backends.faults import broken_device, out_of_memory
+from minigen.backends.group import waiting_for_others
 from minigen.errors import MinigenError
 
 Run = Callable[..., tuple[int, str, str]]
@@ -120,6 +121,6 @@ def test_memory_is_short_while_processes_wait(name: str) -> None:
     group = object.__new__(group_class)
     group.rank, group.size = 0, 2
     for words, wanted in ((SHORT[0], RuntimeError), ("Connection reset by peer", MinigenError)):
-        waiting = group.others(1.0) if name == "mlx" else group.others()
+        waiting = group.others(1.0) if name == "mlx" else waiting_for_others(group)
         with pytest.raises(wanted), waiting:
             raise RuntimeError(words)

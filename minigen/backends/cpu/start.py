@@ -4,7 +4,6 @@ on otherwise."""
 from __future__ import annotations
 
 import logging
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +16,8 @@ import torch
 from minigen.backends.cores import physical_cores
 from minigen.backends.cpu.compiling import Compiler
 from minigen.backends.cpu.crew import ALONE, Crew
-from minigen.errors import UsageError, first_line
+from minigen.backends.switches import read_switch
+from minigen.errors import first_line
 
 LARGE = 2**21  # bytes of a matrix that is worth the time that numba takes to start: smaller models stay in the cache
 WORK = 10**11  # operations that torch takes half a second for
@@ -34,13 +34,9 @@ def wanted() -> str:
     On a Mac, prompts are left to torch: its products go to Accelerate, which has matrix units that
     no compiler uses. Which is faster is not measured (bench/mac.md).
     """
-    said = os.environ.get(VARIABLE, "steps" if sys.platform == "darwin" else "1")
-    if said not in SAID:
-        raise UsageError(
-            f"{VARIABLE} is {said!r}: set it to 1, to steps to leave prompts to torch (the default on a Mac), "
-            "or to 0 to do without numba's kernels"
-        )
-    return said
+    default = "steps" if sys.platform == "darwin" else "1"
+    advice = "1, to steps to leave prompts to torch (the default on a Mac), or to 0 to do without numba's kernels"
+    return read_switch(VARIABLE, SAID, default, advice)
 
 
 class KernelStart:

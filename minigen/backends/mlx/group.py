@@ -13,9 +13,7 @@ import mlx.core as mx
 import numpy as np
 
 from minigen.backends.base import Array
-from minigen.backends.faults import out_of_memory
-from minigen.backends.group import GRADIENTS, NUMBERS, lost
-from minigen.errors import MinigenError
+from minigen.backends.group import GRADIENTS, NUMBERS, lost, waiting_for_others
 
 TICK = 1.0  # seconds between two looks at the clock
 
@@ -51,11 +49,8 @@ class MLXGroup:
     def others(self, seconds: float) -> Iterator[None]:
         self.deadline = time.monotonic() + seconds
         try:
-            yield
-        except RuntimeError as error:
-            if out_of_memory(error):
-                raise
-            raise MinigenError(lost(self, error)) from error
+            with waiting_for_others(self):
+                yield
         finally:
             self.deadline = float("inf")
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
-
 import torch
 
 from minigen.backends.base import Array
-from minigen.errors import UsageError
+from minigen.backends.switches import read_switch
 
 CUDNN_VARIABLE = "MINIGEN_CUDNN_ATTENTION"
 FLASH_WIDTH = 256  # numbers of a head that flash attention takes
@@ -28,12 +26,8 @@ def choose_attention() -> None:
 
     Raises UsageError for another value than 0 and 1.
     """
-    said = os.environ.get(CUDNN_VARIABLE, "0")
-    if said not in ("0", "1"):
-        raise UsageError(
-            f"{CUDNN_VARIABLE} is {said!r}: set it to 0 (the default), or to 1 to let torch take cuDNN's attention"
-        )
-    if said == "0":
+    advice = "0 (the default), or to 1 to let torch take cuDNN's attention"
+    if read_switch(CUDNN_VARIABLE, ("0", "1"), "0", advice) == "0":
         torch.backends.cuda.enable_cudnn_sdp(False)
 
 

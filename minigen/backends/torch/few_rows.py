@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable
 from functools import cache
 from importlib.util import find_spec
@@ -13,7 +12,8 @@ from typing import Any
 import torch
 
 from minigen.backends.base import Array
-from minigen.errors import UsageError, first_line
+from minigen.backends.switches import read_switch
+from minigen.errors import first_line
 
 ROWS = 8  # of activations: beyond, unpacking is shared by enough of them
 VARIABLE = "MINIGEN_QUANT_KERNEL"
@@ -25,12 +25,8 @@ log = logging.getLogger("minigen")
 
 def wanted() -> bool:
     """What the environment says. Raises UsageError for neither of the two."""
-    said = os.environ.get(VARIABLE, "1")
-    if said not in ("0", "1"):
-        raise UsageError(
-            f"{VARIABLE} is {said!r}: set it to 1 (the default), or to 0 to unpack quantized weights at each product"
-        )
-    return said == "1"
+    advice = "1 (the default), or to 0 to unpack quantized weights at each product"
+    return read_switch(VARIABLE, ("0", "1"), "1", advice) == "1"
 
 
 class FewRows:

@@ -12,7 +12,6 @@ Without a GPU the same passes run uncaptured, which is how they are tested.
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable
 from functools import cached_property
 from typing import Any
@@ -24,9 +23,10 @@ import torch
 
 from minigen.backends.base import Array
 from minigen.backends.quantized import arrays_of
+from minigen.backends.switches import read_switch
 from minigen.backends.torch.lanes import Lane, captured, lanes_of
 from minigen.backends.torch.static import StaticOps
-from minigen.errors import UsageError, first_line
+from minigen.errors import first_line
 
 TOKENS = 16  # new ones of a row: beyond, the GPU is busy for longer than the host
 KEYS = 256
@@ -39,13 +39,12 @@ log = logging.getLogger("minigen")
 
 def wanted() -> str:
     """What the environment says. Raises UsageError for none of the three."""
-    said = os.environ.get(VARIABLE, "1")
-    if said not in ("0", "1", "compile"):
-        raise UsageError(
-            f"{VARIABLE} is {said!r}: set it to 1 (the default), to 0 to do without CUDA graphs, or to compile, to run "
-            "long texts through torch.compile first"
-        )
-    return said
+    return read_switch(
+        VARIABLE,
+        ("0", "1", "compile"),
+        "1",
+        "1 (the default), to 0 to do without CUDA graphs, or to compile, to run long texts through torch.compile first",
+    )
 
 
 class UnsupportedError(Exception):

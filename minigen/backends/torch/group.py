@@ -6,8 +6,7 @@ import atexit
 import os
 import platform
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -15,9 +14,8 @@ import torch
 import torch.distributed as dist
 
 from minigen.backends.base import Array
-from minigen.backends.faults import out_of_memory
-from minigen.backends.group import GRADIENTS, NUMBERS, lost
-from minigen.errors import BackendError, MinigenError, UsageError
+from minigen.backends.group import GRADIENTS, NUMBERS, waiting_for_others
+from minigen.errors import BackendError, UsageError
 
 # Without it, NCCL ends the whole process from a thread of its own where another process is lost.
 BLOCKING_WAIT = "TORCH_NCCL_BLOCKING_WAIT"
@@ -55,7 +53,7 @@ class TorchGroup:
         return f"cuda:{self.gpu}"
 
     def sum(self, x: Array) -> Array:
-        with self.others():
+        with waiting_for_others(self):
             if x.is_cuda:
                 self.sum_on_gpus(x)
             else:
@@ -78,18 +76,9 @@ class TorchGroup:
     def sum_numbers(self, numbers: Sequence[float]) -> list[float]:
         own = torch.tensor(numbers, dtype=torch.float64)
         rows = [torch.empty_like(own) for _ in range(self.size)]
-        with self.others():
+        with waiting_for_others(self):
             dist.all_gather(rows, own, group=self.control)
         return [sum(column) for column in zip(*(row.tolist() for row in rows), strict=True)]
-
-    @contextmanager
-    def others(self) -> Iterator[None]:
-        try:
-            yield
-        except RuntimeError as error:
-            if out_of_memory(error):
-                raise
-            raise MinigenError(lost(self, error)) from error
 
 
 def visible_gpus() -> list[str]:
