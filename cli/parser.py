@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NoReturn
 
-from minigen.spellings import nearest, spellings
+from minigen.reading.spellings import nearest, spellings
 
 LONG = re.compile(r"--[A-Za-z][\w-]+")
 SHORT = re.compile(r"-[A-Za-z]")
@@ -27,8 +27,8 @@ def say(message: str) -> None:
 class Parser(argparse.ArgumentParser):
     """argparse, with errors as one line, and what is not known named with what it is near to.
 
-    A flag may be written with underscores, or as `minigen.spellings` has it where that is no flag of this command. The
-    value of a flag that takes a text may begin with a dash, unless it looks like a flag.
+    A flag may be written with underscores, or as `minigen.reading.spellings` has it where that is no flag of this
+    command. The value of a flag that takes a text may begin with a dash, unless it looks like a flag.
     """
 
     def __init__(self, **settings: Any) -> None:
@@ -185,7 +185,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def plain(flag: str) -> str:
-    """The name of a flag as `minigen.spellings` has it."""
+    """The name of a flag as `minigen.reading.spellings` has it."""
     return flag.lstrip("-").replace("-", "_")
 
 

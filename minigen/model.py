@@ -23,7 +23,7 @@ from minigen.generation.options import Options
 from minigen.generation.shared_text import SharedText
 from minigen.generation.speculation import draft_text
 from minigen.generation.text import Completion, TextRun
-from minigen.models.architecture import Architecture, kv_name, with_kv_bits
+from minigen.models.architecture import Architecture, kv_name
 from minigen.tokenizer import Tokenizer, load_tokenizer
 
 
@@ -51,7 +51,7 @@ def load(
     stored = open_stored(source, offline=offline)
     ops = get_backend(backend, device, dtype, stored=stored_dtype(stored.tensors), threads=threads)
     packings = stored.choose(quant)
-    runner = Runner(ops, with_kv_bits(stored.architecture, kv_bits), stored.params(ops, packings))
+    runner = Runner(ops, stored.architecture.with_kv_bits(kv_bits), stored.params(ops, packings))
     return Model(runner, stored.folder, stored.config, stored.base, name_of(packings))
 
 

@@ -11,7 +11,8 @@ import pytest
 
 from minigen.backends import get_backend
 from minigen.errors import BackendError
-from minigen.models.state import KVCache
+from minigen.layers.slot import ALL, Slot
+from minigen.models.state import State
 
 from .conftest import DEVICES
 from .fake_platform import WORKING_SET, pretend_metal
@@ -56,9 +57,10 @@ def test_memory_is_what_metal_lets_a_gpu_hold() -> None:
     with pytest.raises(BackendError, match=r"^this needs 0.5 GiB in one array, and the device takes 0.2 GiB: ask for"):
         ops.zeros((2**27,), "float32")
     assert ops.zeros((3,), "float32").shape == (3,)
-    sizes = [(2, 64)] * 8  # each array fits, and all of them together do not
+    slot = Slot((2, 64), ALL)
+    layers = [{"k": slot, "v": slot}] * 8  # each array fits, and all of them together do not
     with pytest.raises(BackendError, match=r"^this needs 1.2 GiB at once, and the device has 1.0 GiB: ask for fewer"):
-        KVCache.empty(ops, sizes, 1, 160000)
+        State.empty(ops, layers, 1, 160000)
 
 
 @needs_mlx

@@ -12,7 +12,8 @@ from safetensors.numpy import load_file
 
 import minigen
 from minigen.backends import Backend
-from minigen.layers.cells import CELLS, run_layer
+from minigen.layers.cells import CELLS, RecurrentBlock
+from minigen.layers.step import Step
 from minigen.model import Model
 
 WITH_KERNELS = True  # see conftest.py
@@ -123,7 +124,8 @@ def test_recurrent_language_model(shared: Path, backend: str, device: str) -> No
     assert model.generate_ids(prompts, max_tokens=len(wanted[0]), temperature=0) == wanted
     state = model.config.new_state(model.runner.ops, 2, 24)
     model.runner.read(arrays["ids"], state)
-    for layer, (h, c) in enumerate(state.layers):
+    for layer in range(len(model.config.blocks)):
+        h, c = state.held[layer, "h"], state.held[layer, "c"]
         assert np.abs(model.runner.ops.numpy(h) - arrays["hn"][layer]).max() <= 1e-5
         assert np.abs(model.runner.ops.numpy(c) - arrays["cn"][layer]).max() <= 1e-5
 
@@ -139,7 +141,8 @@ def test_lstm_layers(shared: Path, ops: Backend, name: str, start: str) -> None:
         p = {key.removesuffix(f"_l{layer}"): w for key, w in weights.items() if key.endswith(f"_l{layer}")}
         first = [arrays["h0"][layer], arrays["c0"][layer]]
         state = tuple(ops.asarray(np.zeros_like(s) if start else s) for s in first)
-        x, (h, c) = run_layer(ops, CELLS["lstm"], p, x, state)
+        block = RecurrentBlock(CELLS["lstm"], x.shape[-1], state[0].shape[-1])
+        x, (h, c) = block.run(ops, p, x, Step(0, x.shape[1]), state)
         assert np.abs(ops.numpy(h) - arrays[f"hn{start}"][layer]).max() <= 1e-5
         assert np.abs(ops.numpy(c) - arrays[f"cn{start}"][layer]).max() <= 1e-5
     assert np.abs(ops.numpy(x) - arrays[f"y{start}"]).max() <= 1e-5

@@ -25,9 +25,9 @@ from minigen.evaluation.fewshot import load_prompt_file
 from minigen.evaluation.fewshot.metrics import regex
 from minigen.families import HubConfig, find_family
 from minigen.model import stop_ids
-from minigen.patterns import Matcher
 from minigen.prompt_cache import read_prompt_info
 from minigen.reading import MOST_DEPTH, RepeatedKeyError, load_json, parse_json, parse_toml, read_bytes
+from minigen.reading.patterns import Matcher
 from minigen.tokenizer import load_tokenizer
 from minigen.training import checkpoint
 from minigen.training.data import find_files, shards

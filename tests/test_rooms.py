@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 # From the ground up; a room imports those of the lines below its own.
 FLOORS = (
-    ("errors", "tree", "patterns", "spellings"),
+    ("errors", "tree"),
     ("files", "reading"),
     ("backends", "tokenizer", "sampling"),
     ("layers",),

@@ -8,7 +8,7 @@ from typing import Any
 from minigen.chat.engine import CHAT_SETTINGS
 from minigen.errors import UsageError
 from minigen.reading import load_json
-from minigen.spellings import advice, spellings
+from minigen.reading.spellings import advice, spellings
 
 from ..parser import plain
 from .app import ChatApp, tell_plain

@@ -130,6 +130,10 @@ class Backend(Choosing, Protocol):
 
     def tanh(self, x: Array) -> Array: ...
 
+    def scale_columns(self, x: Array, factors: Array, plus: Array | None = None) -> Array:
+        """x (..., C) times `factors` (C,), and `plus` (C,) more where it is given."""
+        ...
+
     def where(self, condition: Array, x: Array, y: Array) -> Array: ...
 
     def rotate(self, x: Array, cos: Array, sin: Array) -> Array:
@@ -159,6 +163,18 @@ class Backend(Choosing, Protocol):
         """Each of `buffers` (B, G, S, D) with its part of `new` (B, G, T, D) at `position` on axis 2, quantized where
         the buffer is: keys and values, say, which are alike. The given buffers are dead afterwards: torch writes into
         them, MLX reuses their memory only where nobody else holds it."""
+        ...
+
+    def remembered(self, buffer: Array) -> Array:
+        """What a slot without time holds, as an operand of this pass."""
+        ...
+
+    def assign(self, buffer: Array, new: Array) -> Array:
+        """`new` in the place of what a buffer held, in place where the framework can; the buffer."""
+        ...
+
+    def copy(self, x: Array) -> Array:
+        """The same numbers elsewhere, which `assign` does not change."""
         ...
 
     # -- steps --------------------------------------------------------------------------------------------------------

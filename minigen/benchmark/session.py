@@ -21,7 +21,7 @@ from minigen.generation.loop import Row, Runner, Timing, decode_rows
 from minigen.generation.options import Options
 from minigen.layers.param import Param
 from minigen.model import load
-from minigen.models.architecture import Architecture, with_kv_bits
+from minigen.models.architecture import Architecture
 from minigen.models.packing import Packings
 from minigen.tree import flatten, unflatten
 
@@ -59,7 +59,7 @@ class Subject:
 
     def architecture(self) -> Architecture:
         where = f"the shape {self.model}" if self.folder is None else str(self.folder / "config.json")
-        return with_kv_bits(find_family(self.config).build(HubConfig(self.config, where)), self.kv_bits)
+        return find_family(self.config).build(HubConfig(self.config, where)).with_kv_bits(self.kv_bits)
 
     def session(self) -> Any:
         """What measures it, made in the process that does: it has the methods of Session."""

@@ -25,10 +25,9 @@ from minigen.generation.shared_text import SharedText
 from minigen.generation.speculation import check_speculation
 from minigen.generation.text import RowText
 from minigen.model import Model
-from minigen.models.decoder import Decoder
 from minigen.reading import has_half_character
+from minigen.reading.spellings import advice
 from minigen.sampling import SETTINGS
-from minigen.spellings import advice
 from minigen.tokenizer import Tokenizer
 
 GUESSING = ("speculate", "draft_tokens")  # how fast an answer comes, not what it says
@@ -107,7 +106,7 @@ class Chat:
                 raise UsageError(f"context is {context}: it must be from 8 to the model's {architecture.context}")
             architecture = replace(architecture, context=context)  # type: ignore[type-var]
         window = Window(architecture.context, overflow)
-        if overflow == "sinks" and isinstance(architecture, Decoder):
+        if overflow == "sinks":
             architecture = architecture.with_sinks(SINKS)
         self.window, self.context = window, context
         if self.runner.architecture != architecture:  # what has been read may stay

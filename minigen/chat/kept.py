@@ -23,8 +23,9 @@ class KeptRunner(OnSharedText):
     def prefill(self, prompts: Sequence[Sequence[int]], capacity: int) -> tuple[Array, Any]:
         (prompt,) = prompts
         self.shared.reserve(capacity)
-        if self.shared.state.capacity is None:  # recurrent: it goes back to copies alone, so one is made here
+        if not self.shared.state.goes_back_anywhere:  # it goes back to copies alone, so one is made here
             self.shared.seek(prompt[:-1])
+            self.shared.mark()
         logits = self.shared.seek(prompt, [len(prompt) - 1])
         assert logits is not None
         return logits[None], self.shared

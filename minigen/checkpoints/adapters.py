@@ -33,8 +33,8 @@ from minigen.checkpoints.weight_files import (
 from minigen.errors import CheckpointError, SourceError, shown
 from minigen.models.packing import module_of
 from minigen.models.tensor_info import TensorInfo
-from minigen.patterns import Matcher
 from minigen.reading import at_home
+from minigen.reading.patterns import Matcher
 
 CONFIG, WEIGHTS = ADAPTER_CONFIG, ADAPTER_WEIGHTS
 PREFIX = "base_model.model."  # of every name: PEFT's own two wrappers

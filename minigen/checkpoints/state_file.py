@@ -20,6 +20,7 @@ from minigen.reading import parse_object
 
 STORED = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}  # our dtypes, as safetensors names them
 KEPT = {"kv": "unquantized", "kv8": "in 8 bits", "kv4": "in 4 bits"}  # how, by the kind of a state
+OLDER = {"0": "h", "1": "c"}
 KEY = "minigen_state"  # of the file's metadata: what the state is, as JSON
 
 
@@ -68,7 +69,8 @@ def load_state(ops: Backend, architecture: Architecture, path: Path) -> tuple[An
     if kind != state.kind:
         raise CheckpointError(f"{path} holds the state of a {kind} model, this one's is {state.kind}")
     wanted = {name: (batch, *shape[1:]) for name, shape in state.shapes(length).items()}
-    found = {name: info.shape for name, info in headers.items()}
+    names = {name: present_name(name) for name in headers}
+    found = {names[name]: info.shape for name, info in headers.items()}
     for name in sorted(wanted.keys() | found.keys()):
         if wanted.get(name) != found.get(name):
             raise CheckpointError(
@@ -77,9 +79,15 @@ def load_state(ops: Backend, architecture: Architecture, path: Path) -> tuple[An
             )
     arrays = ops.load(path)
     state = architecture.new_state(ops, batch, 1, starts)  # now that the file is known to have so many rows
-    state.restore({name: arrays[name] for name in wanted}, length)
+    state.restore({present: arrays[name] for name, present in names.items()}, length)
     ops.sync(state.arrays())
     return state, metadata
+
+
+def present_name(name: str) -> str:
+    """What an array of a state is called now: those of recurrent layers were numbered once."""
+    layer, _, slot = name.partition(".")
+    return f"{layer}.{OLDER.get(slot, slot)}"
 
 
 def right_starts(starts: npt.NDArray[Any], batch: int, length: int) -> bool:

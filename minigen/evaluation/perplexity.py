@@ -177,8 +177,6 @@ def line_logprobs(
             found.append(token_logprobs(ops, logits, range(len(at)), ids[at.start + 1 : end + 1]))
         else:
             ops.sync(logits)
-        if state.capacity is None:
-            state.restore(state.arrays(), state.length)  # forgets the copies for rewinding, one a block
         read(end - begin)
     logprobs = np.concatenate(found).astype(np.float64)
     if np.isnan(logprobs).any():

@@ -15,6 +15,7 @@ __all__ = ["FAMILIES", "Family", "HubConfig", "Source", "find_family"]
 FAMILIES = {
     "gpt2": "gpt2",
     "gru_lm": "gru_lm",
+    "lfm2": "lfm2",
     "llama": "llama",
     "lstm_lm": "lstm_lm",
     "mistral": "mistral",

@@ -14,13 +14,13 @@ from minigen.layers.block import PreNormBlock
 from minigen.layers.feed_forward import PlainFeedForward
 from minigen.layers.norm import LayerNorm
 from minigen.layers.positions import LearnedPositions
-from minigen.models.decoder import Decoder
+from minigen.models.causal import CausalLM
 from minigen.models.tensor_info import TensorInfo
 
 HIDDEN = -9.9e3  # GPT-2 added -10000 to the scores of tokens to come, which bfloat16 rounds to -9984
 
 
-def build(c: HubConfig) -> Decoder:
+def build(c: HubConfig) -> CausalLM:
     width = c.integer(c.one_of("n_embd", "hidden_size"))
     heads = c.integer(c.one_of("n_head", "num_attention_heads"))
     layers = c.layers(c.one_of("n_layer", "num_hidden_layers"))
@@ -39,7 +39,7 @@ def build(c: HubConfig) -> Decoder:
         attention = Attention(heads, heads, head_dim, qkv_bias=True, out_bias=True, scale=scale)
         return PreNormBlock(attention, feed_forward, norm)
 
-    return Decoder(
+    return CausalLM(
         vocab_size=c.integer("vocab_size"),
         width=width,
         context=context,
@@ -61,7 +61,7 @@ def norm(path: str, name: str) -> dict[str, Source]:
     return {f"{path}.{part}": Source((f"transformer.{name}.{part}",)) for part in ("weight", "bias")}
 
 
-def is_causal(architecture: Decoder, tensor: TensorInfo) -> bool:
+def is_causal(architecture: CausalLM, tensor: TensorInfo) -> bool:
     """Whether this is a mask (1, 1, T, T) in which a token sees itself and those before it."""
     size = tensor.shape[-1] if tensor.shape else 0
     if tensor.shape != (1, 1, size, size) or tensor.dtype not in READERS:
@@ -73,7 +73,7 @@ def is_causal(architecture: Decoder, tensor: TensorInfo) -> bool:
     )
 
 
-def hides(architecture: Decoder, tensor: TensorInfo) -> bool:
+def hides(architecture: CausalLM, tensor: TensorInfo) -> bool:
     """Whether this is one number that leaves nothing of a token it is the score of."""
     if prod(tensor.shape) != 1 or tensor.dtype not in READERS:
         return False

@@ -14,7 +14,7 @@ from minigen.layers.attention import Attention
 from minigen.layers.block import PreNormBlock
 from minigen.layers.feed_forward import GatedFeedForward
 from minigen.layers.norm import RMSNorm
-from minigen.models.decoder import Decoder
+from minigen.models.causal import CausalLM
 from minigen.models.tensor_info import TensorInfo
 
 
@@ -27,7 +27,7 @@ def decoder(
     head_dim: int | None = None,
     qk_norm: bool = False,
     window: Callable[[int], int | None] = lambda layer: None,
-) -> Decoder:
+) -> CausalLM:
     """A decoder in Llama's layout. `window(layer)` is a layer's sliding window, None for full attention."""
     width, heads, layers = (
         c.integer("hidden_size"),
@@ -55,7 +55,7 @@ def decoder(
         )
         return PreNormBlock(attention, feed_forward, norm)
 
-    return Decoder(
+    return CausalLM(
         vocab_size=c.integer("vocab_size"),
         width=width,
         context=c.integer("max_position_embeddings", 2048),
@@ -65,7 +65,7 @@ def decoder(
     )
 
 
-def build(c: HubConfig) -> Decoder:
+def build(c: HubConfig) -> CausalLM:
     attention_bias = c.flag("attention_bias", False)
     types = c.get("layer_types")
     if isinstance(types, list) and "sliding_attention" in types:
@@ -95,12 +95,12 @@ NAMES = {
 }
 
 
-def has_same_frequencies(architecture: Decoder, tensor: TensorInfo) -> bool:
+def has_same_frequencies(architecture: CausalLM, tensor: TensorInfo) -> bool:
     """Whether these are the rotary frequencies of the config, to the precision that they are stored in.
 
     Linear scaling may be left out: where it divided the positions, it was not in the frequencies.
     """
-    own = architecture.blocks[0].attention.rotary
+    own = architecture.attentions[0].rotary
     if own is None or tensor.dtype not in TOLERANCE or tensor.shape != (own.dims // 2,):
         return False
     stored = np.concatenate(list(parts(tensor)))
@@ -112,7 +112,7 @@ TOLERANCE = {"F64": 1e-4, "F32": 1e-4, "F16": 2e-3, "BF16": 2e-2}  # of frequenc
 FREQUENCIES = Buffer(has_same_frequencies, "the rotary frequencies of its config.json (rope_theta, rope_scaling)")
 
 
-def family(build: Callable[[HubConfig], Decoder]) -> Family:
+def family(build: Callable[[HubConfig], CausalLM]) -> Family:
     """A family with Llama's names."""
     ignored = {r"(layers\.\d+\.self_attn\.)?rotary_emb\.inv_freq": FREQUENCIES}
     return Family(build, NAMES, prefix="model.", ignored=ignored)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from minigen.families.family import Family, HubConfig, Source
-from minigen.layers.cells import CELLS
-from minigen.models.recurrent import Recurrent
+from minigen.layers.cells import CELLS, RecurrentBlock
+from minigen.models.causal import CausalLM
 
 GATE_ORDERS = {"lstm": "i,f,g,o", "gru": "r,z,n"}
 
@@ -12,7 +12,7 @@ GATE_ORDERS = {"lstm": "i,f,g,o", "gru": "r,z,n"}
 def family(cell: str) -> Family:
     """The family whose stack is named `cell` ("lstm", "gru", "rnn"), as torch names it."""
 
-    def build(c: HubConfig) -> Recurrent:
+    def build(c: HubConfig) -> CausalLM:
         order = GATE_ORDERS.get(cell)
         if order is not None and c.get("gate_order", order) != order:
             raise c.fail("gate_order", f"only torch's order {order} is supported")
@@ -21,17 +21,21 @@ def family(cell: str) -> Family:
         tied = c.flag("tie_word_embeddings", False)
         if tied and width != hidden:
             raise c.fail("tie_word_embeddings", f"the embedding is {width} wide and the hidden state {hidden}")
-        return Recurrent(
+        widths = [width] + [hidden] * (c.layers("num_layers") - 1)
+        return CausalLM(
             vocab_size=c.integer("vocab_size"),
             width=width,
-            hidden=hidden,
-            layers=c.layers("num_layers"),
-            cell=CELLS[cell],
+            context=None,  # what is remembered has one size however long the text
+            blocks=tuple(RecurrentBlock(CELLS[cell], each, hidden) for each in widths),
+            norm=None,
             tied=tied,
+            head_bias=True,
+            out_width=hidden,
+            embedding_dropout=False,
         )
 
     stack = {
-        f"layers.*.{name}": Source((f"{cell}.{name}_l*",)) for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        f"blocks.*.{name}": Source((f"{cell}.{name}_l*",)) for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
     }
     return Family(
         build,

@@ -5,10 +5,10 @@ from __future__ import annotations
 from minigen.families.family import HubConfig
 from minigen.families.llama import decoder, family
 from minigen.families.qwen2 import SLIDING, check_window, layer_types
-from minigen.models.decoder import Decoder
+from minigen.models.causal import CausalLM
 
 
-def build(c: HubConfig) -> Decoder:
+def build(c: HubConfig) -> CausalLM:
     c = c.with_defaults(sliding_window=4096, num_key_value_heads=8)
     window = None if c.get("sliding_window") is None else c.integer("sliding_window")
     if window is not None and c.get("use_sliding_window") is False:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from minigen.errors import shown
 from minigen.families.family import HubConfig
 from minigen.families.llama import decoder, family
-from minigen.models.decoder import Decoder
+from minigen.models.causal import CausalLM
 
 FULL, SLIDING = "full_attention", "sliding_attention"
 
@@ -49,7 +49,7 @@ def sliding_layers(c: HubConfig) -> Callable[[int], int | None]:
     return lambda layer: window if types[layer] == SLIDING else None
 
 
-def build(c: HubConfig) -> Decoder:
+def build(c: HubConfig) -> CausalLM:
     c = c.with_defaults(num_key_value_heads=32)
     return decoder(c, qkv_bias=True, window=sliding_layers(c))
 

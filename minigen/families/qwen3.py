@@ -5,10 +5,10 @@ from __future__ import annotations
 from minigen.families.family import HubConfig
 from minigen.families.llama import decoder, family
 from minigen.families.qwen2 import sliding_layers
-from minigen.models.decoder import Decoder
+from minigen.models.causal import CausalLM
 
 
-def build(c: HubConfig) -> Decoder:
+def build(c: HubConfig) -> CausalLM:
     c = c.with_defaults(num_key_value_heads=32)
     bias = c.flag("attention_bias", False)
     return decoder(

@@ -218,6 +218,7 @@ def decode_rows(
     while True:
         live, following = [row for row in held if row.finish is None], None
         if ahead and choice.ids is not None and any(len(row.ids) + 1 < row.limit for row in live):
+            state.mark()
             logits = runner.decode(choice.ids, state)
             following = choose(logits, step + 1)
         for row, token in choice.read(held):
@@ -239,9 +240,8 @@ def decode_rows(
             return
         step += 1
         if following is not None and not choice.right:
-            back, following = state.length - 1, None
-            reached = state.rewind(back)
-            assert reached == back
+            following = None
+            state.rewind(state.length - 1)
         if must_leave(held, going, runner.architecture.context):
             state, held = state.fork(ops, going), [held[i] for i in going]
             uniforms, step = Uniforms.ahead(ops, held, options) if ahead else None, 0

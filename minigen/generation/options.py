@@ -8,9 +8,9 @@ from typing import Any
 
 from minigen.errors import UsageError
 from minigen.generation.stopping import StopStrings
+from minigen.reading.spellings import advice
 from minigen.sampling import SETTINGS, Sampling
 from minigen.sampling.settings import plain_number
-from minigen.spellings import advice
 
 # What a user gets who names no setting; every other sampling setting is off.
 DEFAULTS: Mapping[str, Any] = {"temperature": 0.8, "top_p": 0.95}

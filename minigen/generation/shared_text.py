@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from minigen.backends.base import Array, Backend
-from minigen.generation.branches import Branches, branches
+from minigen.generation.branches import Branches
 from minigen.generation.loop import BLOCK, Runner
 
 
@@ -36,7 +36,8 @@ class SharedText:
         if self.grown is not None:
             self.grown.close()
             self.grown = None
-        start = self.state.rewind(min([common_length(ids, self.ids), *at[:1]]))
+        start = self.state.reachable(min([common_length(ids, self.ids), *at[:1]]))
+        self.state.rewind(start)
         self.reserve(len(ids))
         self.ids = list(ids[:start])  # true also if a pass fails half-way
 
@@ -57,12 +58,19 @@ class SharedText:
         self.ids += tokens
         return logits
 
-    def rewind(self, length: int) -> int:
+    def reachable(self, length: int) -> int:
+        """As a State's."""
+        return int(self.state.reachable(length))
+
+    def rewind(self, length: int) -> None:
         """As a State's, of a text without branches."""
         assert self.grown is None
-        length = self.state.rewind(length)
+        self.state.rewind(length)
         del self.ids[length:]
-        return length
+
+    def mark(self) -> None:
+        """As a State's."""
+        self.state.mark()
 
     def reserve(self, length: int) -> None:
         """Room for a text of `length` tokens; more than that where it grows, as each time everything is copied."""
@@ -72,7 +80,7 @@ class SharedText:
 
     def branch(self, tokens: Sequence[int], parents: Sequence[int], at: Sequence[int]) -> Array:
         """Adds nodes to the branches on the text, as `Branches.append` does; `seek` takes them away."""
-        grown = self.grown = self.grown or branches(self.runner, self.state)
+        grown = self.grown = self.grown or Branches(self.runner, self.state)
 
         def read(begin: int, end: int, wanted: Sequence[int]) -> Array:
             return grown.append(tokens[begin:end], parents[begin:end], wanted)

@@ -19,7 +19,6 @@ from minigen.generation.drafting import Drafter, DraftModel, PromptLookup
 from minigen.generation.loop import Row, Runner, Timing
 from minigen.generation.options import Options
 from minigen.generation.shared_text import SharedText
-from minigen.models.recurrent import Recurrent
 
 
 class Speculation:
@@ -38,15 +37,24 @@ class Speculation:
             self.kept += 1
             self.timing.accepted += 1
         else:
-            if self.kept < len(self.guesses):
-                state.rewind(len(self.row.tokens) - 1)
+            again = self.go_back(state) if self.kept < len(self.guesses) else []
             if self.guesses:
                 self.drafter.learn(len(self.guesses), self.kept)
             self.guesses, self.kept = self.draft(), 0
             self.timing.drafted += len(self.guesses)
-            at = range(len(self.guesses) + 1) if self.guesses else (-1,)
-            self.logits = self.runner.read([[token, *self.guesses]], state, at)
+            if self.guesses:
+                state.mark()
+            at = range(len(again), len(again) + len(self.guesses) + 1) if self.guesses else (-1,)
+            self.logits = self.runner.read([[*again, token, *self.guesses]], state, at)
         return self.logits[:, self.kept : self.kept + 1]
+
+    def go_back(self, state: Any) -> list[int]:
+        """Takes back the guesses that were wrong. Returns the tokens before the newest that went with them, which are
+        read once more: what a recurrence overwrites goes back to the mark before the pass."""
+        read = len(self.row.tokens) - 1
+        reached = state.reachable(read)
+        state.rewind(reached)
+        return self.row.tokens[reached:read]
 
     def draft(self) -> Sequence[int]:
         """Guesses that can be of use: none that the row has no room for, or that would end it."""
@@ -96,7 +104,7 @@ def check_speculation(runner: Runner, options: Options, draft: bool) -> None:
         raise UsageError(f"draft and speculate={options.speculate} both say who guesses: drop one of them")
     if options.beams > 1:
         raise UsageError("beam search follows several texts and speculation one: drop beams, or speculate and draft")
-    if isinstance(runner.architecture, Recurrent):
+    if not runner.architecture.reads_at_once:
         raise UsageError(
             "a recurrent model reads a token at a time, so guesses save it nothing: drop speculate and draft"
         )

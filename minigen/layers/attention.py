@@ -4,22 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from minigen.backends.base import Array, Backend
-from minigen.backends.quantized import Held
 from minigen.layers.norm import Norm
 from minigen.layers.param import Param, linear_shapes, scale_down
 from minigen.layers.positions import Rotary
+from minigen.layers.slot import ALL, LayerSlots, Slot
 from minigen.layers.step import Step
-
-
-class LayerCache(Protocol):
-    """One layer's keys and values."""
-
-    def append(self, ops: Backend, k: Array, v: Array) -> tuple[Held, Held]:
-        """k and v (B, G, T, D) of the new tokens -> those of all tokens so far (B, G, S, D)."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -54,7 +46,12 @@ class Attention:
         shapes["out"] = scale_down(linear_shapes(self.sizes[0], width, self.out_bias), layers)
         return shapes
 
-    def apply(self, ops: Backend, p: Any, x: Array, step: Step, cache: LayerCache | None) -> Array:
+    def slots(self) -> dict[str, Slot]:
+        """The keys and values of all tokens."""
+        slot = Slot((self.kv_heads, self.head_dim), ALL)
+        return {"k": slot, "v": slot}
+
+    def apply(self, ops: Backend, p: Any, x: Array, step: Step, slots: LayerSlots | None) -> Array:
         """x (B, T, C) -> (B, T, C)."""
         B, T, _ = x.shape
         q, k, v = ops.split(ops.linear(x, **p["qkv"]), self.sizes, axis=-1)
@@ -69,8 +66,10 @@ class Attention:
             return x if self.rotary is None else self.rotary.apply(ops, x, step)
 
         k = turn(k, step)
-        if cache is not None:
-            k, v = cache.append(ops, k, v)
+        if slots is not None:
+            k, v = slots.append(ops, {"k": k, "v": v})
+        step.lend("k", k)
+        step.lend("v", v)
         scale = 1 / math.sqrt(self.head_dim) if self.scale is None else self.scale
         y = step.attend(ops, q, k, v, turn, self.window, scale)
         y = ops.permute(y, (0, 2, 1, 3)).reshape(B, T, self.heads * self.head_dim)

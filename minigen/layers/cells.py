@@ -11,8 +11,8 @@ from typing import Any, Protocol
 
 from minigen.backends.base import Array, Backend
 from minigen.layers.param import Param
-
-CellState = tuple[Array, ...]  # (h,) or (h, c), each (B, H)
+from minigen.layers.slot import LayerSlots, Slot
+from minigen.layers.step import Memory, Step
 
 
 class Cell(Protocol):
@@ -23,9 +23,11 @@ class Cell(Protocol):
     def gates(self) -> int: ...
 
     @property
-    def states(self) -> int: ...
+    def memory(self) -> tuple[str, ...]:
+        """The names of what it remembers, its output first."""
+        ...
 
-    def step(self, ops: Backend, p: Any, gx: Array, state: CellState) -> CellState:
+    def step(self, ops: Backend, p: Any, gx: Array, state: Memory) -> Memory:
         """gx (B, g H): weight_ih x + bias_ih. Returns the state after the step; its first array is the output."""
         ...
 
@@ -36,9 +38,9 @@ class LSTMCell:
 
     name: str = "lstm"
     gates: int = 4
-    states: int = 2
+    memory: tuple[str, ...] = ("h", "c")
 
-    def step(self, ops: Backend, p: Any, gx: Array, state: CellState) -> CellState:
+    def step(self, ops: Backend, p: Any, gx: Array, state: Memory) -> Memory:
         h, c = state
         i, f, g, o = ops.split(gx + ops.linear(h, p["weight_hh"], p["bias_hh"]), [h.shape[-1]] * 4, axis=-1)
         c = ops.sigmoid(f) * c + ops.sigmoid(i) * ops.tanh(g)
@@ -51,9 +53,9 @@ class GRUCell:
 
     name: str = "gru"
     gates: int = 3
-    states: int = 1
+    memory: tuple[str, ...] = ("h",)
 
-    def step(self, ops: Backend, p: Any, gx: Array, state: CellState) -> CellState:
+    def step(self, ops: Backend, p: Any, gx: Array, state: Memory) -> Memory:
         (h,) = state
         sizes = [h.shape[-1]] * 3
         xr, xz, xn = ops.split(gx, sizes, axis=-1)
@@ -69,9 +71,9 @@ class RNNCell:
 
     name: str = "rnn"
     gates: int = 1
-    states: int = 1
+    memory: tuple[str, ...] = ("h",)
 
-    def step(self, ops: Backend, p: Any, gx: Array, state: CellState) -> CellState:
+    def step(self, ops: Backend, p: Any, gx: Array, state: Memory) -> Memory:
         (h,) = state
         return (ops.tanh(gx + ops.linear(h, p["weight_hh"], p["bias_hh"])),)
 
@@ -90,25 +92,43 @@ def cell_shapes(cell: Cell, inputs: int, hidden: int) -> dict[str, Param]:
     }
 
 
-def run_layer(
-    ops: Backend, cell: Cell, p: Any, x: Array, state: CellState, real: Array | None = None
-) -> tuple[Array, CellState]:
-    """One layer over all steps: x (B, T, I) -> (B, T, H) and the state after them.
+@dataclass(frozen=True)
+class RecurrentBlock:
+    """A layer of a recurrent model: dropout, then the cell over all tokens. `width` is that of what comes in."""
 
-    `real` (B, T, 1) is false where a step is padding; the state then stays as it was.
-    """
-    fused = ops.recurrence(cell.name, p, x, state) if real is None else None
-    if fused is not None:
-        y, state = fused
-        return y, state
-    B, T, _ = x.shape
-    # Split, not indexed: the gradient of an index is an array of all steps, and T of those are quadratic in time.
-    gates = ops.split(ops.linear(x, p["weight_ih"], p["bias_ih"]), [1] * T, axis=1)
-    outputs = []
-    for t, gx in enumerate(gates):
-        new = cell.step(ops, p, gx.reshape(B, -1), state)
-        if real is not None:
-            new = tuple(ops.where(real[:, t], after, before) for after, before in zip(new, state, strict=True))
-        state = new
-        outputs.append(state[0])
-    return ops.stack(outputs, axis=1), state
+    cell: Cell
+    width: int
+    hidden: int
+
+    def shapes(self, width: int, layers: int) -> dict[str, Param]:
+        return cell_shapes(self.cell, self.width, self.hidden)
+
+    def slots(self) -> dict[str, Slot]:
+        return {name: Slot((self.hidden,)) for name in self.cell.memory}
+
+    def apply(self, ops: Backend, p: Any, x: Array, step: Step, slots: LayerSlots | None) -> Array:
+        """x (B, T, C) -> (B, T, H)."""
+        if slots is None:
+            zeros = ops.zeros((x.shape[0], self.hidden))
+            before: Memory = (zeros,) * len(self.cell.memory)
+        else:
+            before = tuple(slots.get(ops, name) for name in self.cell.memory)
+        y, after = self.run(ops, p, ops.dropout(x), step, before)
+        if slots is not None:
+            for name, value in zip(self.cell.memory, after, strict=True):
+                slots.put(name, value)
+        return y
+
+    def run(self, ops: Backend, p: Any, x: Array, step: Step, before: Memory) -> tuple[Array, Memory]:
+        """x (B, T, C) and what is remembered -> (B, T, H) and what is remembered then."""
+        if step.in_line and step.real() is None:
+            fused = ops.recurrence(self.cell.name, p, x, before)
+            if fused is not None:
+                y, after = fused
+                return y, after
+
+        def advance(gates: Array, memory: Memory) -> tuple[Array, Memory]:
+            after = self.cell.step(ops, p, gates, memory)
+            return after[0], after
+
+        return step.recur(ops, ops.linear(x, p["weight_ih"], p["bias_ih"]), before, advance)

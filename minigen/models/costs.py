@@ -10,8 +10,7 @@ import numpy as np
 from minigen.backends.base import NUMBER_BYTES
 from minigen.backends.quantized import group_for
 from minigen.layers.attention import Attention
-from minigen.models.architecture import Architecture
-from minigen.models.decoder import Decoder
+from minigen.models.architecture import Architecture, Trainable
 from minigen.models.packing import Packing, Packings
 from minigen.tree import flatten
 
@@ -19,7 +18,7 @@ from minigen.tree import flatten
 ITEMSIZE: dict[str, float] = {**NUMBER_BYTES, "8-bit": 8.5 / 8, "4-bit": 4.5 / 8}
 
 
-def parameters(architecture: Architecture) -> int:
+def parameters(architecture: Trainable) -> int:
     return sum(int(np.prod(param.shape)) for param in flatten(architecture.shapes()).values())
 
 
@@ -75,11 +74,9 @@ class Costs:
         outside = {"embedding.weight", "positions.weight"} - {head}
         read = {path: shape for path, shape in shapes.items() if path not in outside}
         matrices = sum(int(np.prod(shape)) for shape in read.values() if len(shape) == 2)
-        blocks = architecture.blocks if isinstance(architecture, Decoder) else ()
         numbers, codes = held(read, packings or {})
         last = int(np.prod(read[head]))
-        kv_bits = architecture.kv_bits if isinstance(architecture, Decoder) else None
-        return cls(numbers, matrices - last, last, tuple(block.attention for block in blocks), codes, kv_bits)
+        return cls(numbers, matrices - last, last, architecture.attentions, codes, architecture.kv_bits)
 
     def flops(self, length: int, new: int, batch: int) -> int:
         """Operations of one pass over `new` tokens a row after `length` others, with logits after the last alone.

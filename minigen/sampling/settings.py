@@ -13,8 +13,8 @@ from types import MappingProxyType
 from typing import Any
 
 from minigen.errors import UsageError
+from minigen.reading.spellings import advice
 from minigen.sampling.uniforms import check_word
-from minigen.spellings import advice
 
 _RULES: Mapping[str, tuple[str, Callable[[Any], bool]]] = MappingProxyType(
     {

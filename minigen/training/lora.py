@@ -26,7 +26,6 @@ from minigen.families.family import Family
 from minigen.layers.param import Param
 from minigen.models.architecture import Architecture
 from minigen.models.packing import module_of
-from minigen.models.state import Starts
 from minigen.training.config import ModelConfig
 from minigen.training.trainer import OUTER
 from minigen.tree import flatten, unflatten
@@ -61,7 +60,7 @@ def find_targets(architecture: Architecture, family: Family, which: str) -> tupl
 
 @dataclass(frozen=True, eq=False)
 class Lora:
-    """An Architecture. `base`: the frozen weights by path, on the device, in the dtype that the model computes in."""
+    """A Trainable. `base`: the frozen weights by path, on the device, in the dtype that the model computes in."""
 
     architecture: Architecture
     base: Mapping[str, Array]
@@ -71,14 +70,6 @@ class Lora:
     alpha: float
     source: Path  # where the base is
     fingerprint: str  # of the base
-
-    @property
-    def vocab_size(self) -> int:
-        return self.architecture.vocab_size
-
-    @property
-    def context(self) -> int | None:
-        return self.architecture.context
 
     def shapes(self) -> Tree:
         """A as PEFT and torch's linear layers draw it, uniform within 1 / sqrt(in); B is zero, so that the first step's
@@ -102,18 +93,8 @@ class Lora:
             )
         return unflatten(merged)
 
-    def new_state(self, ops: Backend, batch: int, length: int, starts: Starts | None = None) -> Any:
-        return self.architecture.new_state(ops, batch, length, starts)
-
-    def forward(
-        self, ops: Backend, params: Tree, ids: Array, state: Any = None, at: Sequence[int] | None = None
-    ) -> Array:
-        return self.architecture.forward(ops, self.merge(ops, params), ids, state, at)
-
-    def record(
-        self, ops: Backend, params: Tree, ids: Array, state: Any, at: Sequence[int] | None = None
-    ) -> Array | None:
-        return None  # a merge is too much work for a pass of few tokens
+    def forward(self, ops: Backend, params: Tree, ids: Array) -> Array:
+        return self.architecture.forward(ops, self.merge(ops, params), ids)
 
     # -- as PEFT stores it --------------------------------------------------------------------------------------------
     def tensors(self, params: Tree) -> dict[str, npt.NDArray[np.float32]]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from minigen.errors import UsageError, shown
 from minigen.reading import at_home, parse_toml, read_bytes
-from minigen.spellings import advice
+from minigen.reading.spellings import advice
 from minigen.training.config import SETTINGS, SHAPE, Config, checked
 
 MOST_BYTES = 2**20  # of a file of settings

@@ -18,7 +18,7 @@ from minigen.backends.group import ALONE, Group
 from minigen.backends.training import Leaf, Optimizer, SoftTargets
 from minigen.errors import MinigenError, SharedError, UsageError
 from minigen.layers.param import Param
-from minigen.models.architecture import Architecture
+from minigen.models.architecture import Trainable
 from minigen.training.batch import Batch
 from minigen.tree import flatten, unflatten
 
@@ -45,7 +45,7 @@ class Trainer:
     def __init__(
         self,
         ops: Backend,
-        architecture: Architecture,
+        architecture: Trainable,
         params: Tree,
         optimizer: Optimizer,
         *,

@@ -23,8 +23,6 @@ from minigen.errors import MinigenError
 from minigen.families import FAMILIES, HubConfig, find_family
 from minigen.families.rope import USED as SCALINGS
 from minigen.layers.feed_forward import ACTIVATIONS
-from minigen.models.architecture import with_kv_bits
-from minigen.models.decoder import Decoder
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
@@ -69,7 +67,7 @@ def architectures() -> dict[str, Any]:
 
 
 ALL = architectures()
-DECODERS = {name: model for name, model in ALL.items() if isinstance(model, Decoder)}
+DECODERS = {name: model for name, model in ALL.items() if model.timed_slots}
 
 
 class NothingOnTheHost(TorchDispatchMode):
@@ -167,7 +165,7 @@ def test_a_step(counted: Any, name: str) -> None:
 @pytest.mark.parametrize("quant", [None, *QUANTS])
 def test_a_step_of_codes(counted: Any, kind: str, kv_bits: int | None, quant: str | None) -> None:
     for shape in ((1, 1), (3, 1)):
-        pass_without_waiting(counted, with_kv_bits(DECODERS[kind], kv_bits), shape, quant)
+        pass_without_waiting(counted, DECODERS[kind].with_kv_bits(kv_bits), shape, quant)
 
 
 # -- training ---------------------------------------------------------------------------------------------------------

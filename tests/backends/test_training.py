@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from minigen.backends import Backend, get_backend
-from minigen.layers.cells import CELLS, cell_shapes, run_layer
+from minigen.layers.cells import CELLS, RecurrentBlock, cell_shapes
 from minigen.layers.param import as_arrays, initialise
+from minigen.layers.step import Step
 
 
 def training_ops(ops: Backend, rate: float = 0.0) -> Any:
@@ -70,13 +71,13 @@ def test_recurrence(ops: Backend, name: str) -> None:
     cell, B, T, C, H = CELLS[name], 3, 7, 5, 4
     p = as_arrays(ops, initialise(cell_shapes(cell, C, H), seed=1))
     rng = np.random.default_rng(0)
-    x, *state = (ops.asarray(rng.standard_normal(s)) for s in [(B, T, C)] + [(B, H)] * cell.states)
+    x, *state = (ops.asarray(rng.standard_normal(s)) for s in [(B, T, C)] + [(B, H)] * len(cell.memory))
     names = list(p)
 
     def layer(own: Any) -> Any:
         def f(x: Any, *rest: Any) -> Any:
             weights = dict(zip(names, rest[: len(names)], strict=True))
-            y, after = run_layer(own, cell, weights, x, tuple(rest[len(names) :]))
+            y, after = RecurrentBlock(cell, C, H).run(own, weights, x, Step(0, T), tuple(rest[len(names) :]))
             return own.concat([y.reshape(-1), *(h.reshape(-1) for h in after)], axis=0)
 
         return f
@@ -164,7 +165,7 @@ def test_step_form_is_linear_in_time() -> None:
     cell = CELLS["rnn"]
     p = as_arrays(ops, initialise(cell_shapes(cell, 3, 4)))
     x = torch.zeros(1, 5, 3, requires_grad=True)
-    y, _ = run_layer(ops, cell, p, x, (torch.zeros(1, 4),))
+    y, _ = RecurrentBlock(cell, 3, 4).run(ops, p, x, Step(0, 5), (torch.zeros(1, 4),))
     seen, todo = set(), [y.grad_fn]
     while todo:
         node = todo.pop()

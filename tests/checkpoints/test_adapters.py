@@ -15,7 +15,7 @@ from safetensors.numpy import load_file, save_file
 import minigen
 from minigen.checkpoints.adapters import is_adapter, read_adapter
 from minigen.errors import MinigenError
-from minigen.patterns import Matcher
+from minigen.reading.patterns import Matcher
 
 Make = Callable[..., Path]
 IDS = np.arange(20).reshape(2, 10) * 7

@@ -13,7 +13,7 @@ import pytest
 from minigen.chat.engine import CHAT_SETTINGS
 from minigen.errors import UsageError
 from minigen.generation.options import Options
-from minigen.spellings import HINTS, SYNONYMS, advice, spellings
+from minigen.reading.spellings import HINTS, SYNONYMS, advice, spellings
 
 Run = Callable[..., tuple[int, str, str]]
 Tiny = Callable[[str], Path]

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import minigen
 from minigen.errors import ContextError, UsageError
 from minigen.evaluation.scoring import Scorer, Text
-from minigen.generation.branches import branches
+from minigen.generation.branches import Branches
 from minigen.generation.loop import Row, Runner, generate
 from minigen.generation.options import Options
 from minigen.generation.shared_text import SharedRunner, SharedText, common_length
@@ -55,7 +55,7 @@ def test_branches_see_their_own_text_alone(model: Model) -> None:
     tokens = rng.integers(0, 9, 24).tolist()
     parents = [int(rng.integers(-1, i)) if i else -1 for i in range(24)]
     _, state = model.runner.prefill([PREFIX], len(PREFIX))
-    grown = branches(model.runner, state)
+    grown = Branches(model.runner, state)
     ops = model.runner.ops
     found = [ops.numpy(grown.append(tokens[a:b], parents[a:b], range(b - a))) for a, b in ((0, 10), (10, 11), (11, 24))]
     for node, logits in enumerate(np.concatenate(found)):

@@ -13,15 +13,16 @@ import pytest
 import minigen
 from minigen.backends import Backend, get_backend
 from minigen.backends.base import Quantized
-from minigen.backends.quantized import group_for
+from minigen.backends.quantized import arrays_of, group_for
 from minigen.checkpoints.state_file import load_state, save_state
 from minigen.errors import BackendError, CheckpointError, UsageError
 from minigen.evaluation.perplexity import line_logprobs
-from minigen.generation.branches import branches
+from minigen.generation.branches import Branches
+from minigen.layers.slot import ALL, Slot
 from minigen.model import Model
+from minigen.models.causal import CausalLM
 from minigen.models.costs import Costs
-from minigen.models.decoder import Decoder
-from minigen.models.state import KVCache
+from minigen.models.state import State
 from minigen.prompt_cache import load_prompt, save_prompt
 
 WITH_KERNELS = True  # see conftest.py
@@ -67,11 +68,13 @@ def test_codes_are_those_of_mlx(ops: Backend, bits: int, width: int, group: int)
     """Of tokens that came in two passes."""
     mx = pytest.importorskip("mlx.core")
     k, v = (np.random.default_rng(seed).standard_normal((2, 3, 7, width)).astype(np.float32) for seed in (1, 2))
-    cache = KVCache.empty(ops, [(3, width)], 2, 9, bits=bits)
+    slot = Slot((3, width), ALL, bits)
+    cache = State.empty(ops, [{"k": slot, "v": slot}], 2, 9)
     for first, last in ((0, 5), (5, 7)):
-        cache.layer(0).append(ops, ops.asarray(k[:, :, first:last]), ops.asarray(v[:, :, first:last]))
+        new = {name: ops.asarray(x[:, :, first:last]) for name, x in (("k", k), ("v", v))}
+        cache.layer(0).append(ops, new)
         cache.length = last
-    for held, x in ((cache.k[0], k), (cache.v[0], v)):
+    for held, x in ((cache.held[0, "k"], k), (cache.held[0, "v"], v)):
         assert isinstance(held, Quantized)
         assert (held.group, held.shape) == (group, (2, 3, 9, width))
         for got, want in zip(held.arrays, mx.quantize(mx.array(x), group, bits), strict=True):
@@ -153,7 +156,7 @@ def test_half_precision(make: Make) -> None:
         model = make(8, dtype)
         state = model.config.new_state(model.runner.ops, 1, 30)
         got, want = read(model, ids, state), read(make(None, dtype), ids)
-        assert str(state.k[0].scales.dtype).endswith(dtype)
+        assert str(state.held[0, "k"].scales.dtype).endswith(dtype)
         assert distance(got, want) <= BOUND[8]
 
 
@@ -171,13 +174,12 @@ def test_rewound_and_forked(make: Make, bits: int) -> None:
         read(model, part, state)
     other = state.fork(ops, [1, 0, 1])
     for cache, order in ((state, [0, 1]), (other, [1, 0, 1])):
-        assert cache.rewind(8) == 8
+        cache.rewind(8)
         cache.reserve(ops, 20)
         assert (cache.capacity, cache.batch, cache.bits) == (20, len(order), bits)
         assert np.abs(read(model, others[order], cache) - want[order]).max() <= 1e-5
-    assert np.array_equal(
-        ops.numpy(ops.dequantize(state.k[1]))[:, :, :14], ops.numpy(ops.dequantize(fresh.k[1]))[:, :, :14]
-    )
+    own, want = (ops.numpy(ops.dequantize(cache.held[1, "k"])) for cache in (state, fresh))
+    assert np.array_equal(own[:, :, :14], want[:, :, :14])
 
 
 def test_branches(make: Make) -> None:
@@ -185,7 +187,7 @@ def test_branches(make: Make) -> None:
     ops = model.runner.ops
     state = model.config.new_state(ops, 1, 20)
     read(model, [PROMPT], state)
-    grown = branches(model.runner, state)
+    grown = Branches(model.runner, state)
     got = ops.numpy(grown.append([1, 2, 3, 4], [-1, -1, 0, 1], [2, 3]))
     grown.close()
     for row, line in zip(got, ([1, 3], [2, 4]), strict=True):
@@ -198,7 +200,7 @@ def test_attention_sinks(make: Make) -> None:
     ids, found = tokens(1, 40), []
     for bits, parts in ((None, [40]), (8, [40]), (8, [15, *[1] * 25])):
         model = make(bits, max_position_embeddings=16)
-        assert isinstance(model.config, Decoder)
+        assert isinstance(model.config, CausalLM)
         runner = replace(model.runner, architecture=model.config.with_sinks(4))
         state, logits = runner.architecture.new_state(runner.ops, 1, 40), []
         for end, T in zip(np.cumsum(parts), parts, strict=True):
@@ -214,7 +216,7 @@ def test_memory_is_what_codes_take(make: Make, monkeypatch: pytest.MonkeyPatch) 
     for bits, bytes_ in ((None, 2_048_000), (8, 576_000), (4, 320_000)):
         model = make(bits, head_dim=64)
         state = model.config.new_state(model.runner.ops, 1, 1000)
-        held = (part for x in (*state.k, *state.v) for part in (x.arrays if bits else (x,)))
+        held = arrays_of(state.buffers)
         assert sum(part.size * part.itemsize if model.backend == "mlx" else part.nbytes for part in held) == bytes_
         monkeypatch.setattr(model.runner.ops, "total_memory", lambda bytes_=bytes_: bytes_ - 1, raising=False)
         with pytest.raises(BackendError):

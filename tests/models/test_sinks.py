@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 from minigen.backends import Backend, get_backend
 from minigen.errors import ContextError, UsageError
 from minigen.families import HubConfig, find_family
-from minigen.generation.branches import branches
+from minigen.generation.branches import Branches
 from minigen.generation.loop import Row, Runner, generate
 from minigen.generation.options import Options
 from minigen.layers.param import as_arrays, initialise
 from minigen.layers.positions import EXACT, Rotary
 from minigen.layers.sinks import Placed, Sinks, SinkStep
-from minigen.models.decoder import Decoder
+from minigen.models.causal import CausalLM
 from minigen.tree import flatten, unflatten
 
 WITH_KERNELS = True  # see conftest.py
@@ -38,13 +38,13 @@ IDS = np.random.default_rng(3).integers(0, VOCAB, 50)
 
 
 @cache
-def built(window: int | None) -> tuple[Decoder, Any]:
+def built(window: int | None) -> tuple[CausalLM, Any]:
     """A plain decoder and its parameters, in which each counts."""
     config = CONFIG | {"sliding_window": window}
     decoder = find_family(config).build(HubConfig(config))
     rng = np.random.default_rng(1)
     drawn = {p: x + 0.4 * rng.standard_normal(x.shape) for p, x in flatten(initialise(decoder.shapes())).items()}
-    assert isinstance(decoder, Decoder)
+    assert isinstance(decoder, CausalLM)
     return decoder, unflatten(drawn)
 
 
@@ -166,7 +166,7 @@ def test_rewind(ops: Backend, window: int | None, length: int) -> None:
     state = model.architecture.new_state(ops, 1, 100)
     for part in (IDS[:20], IDS[20:21], IDS[21:]):
         read(model, part, state)
-    assert state.rewind(length) == length
+    state.rewind(length)
     want = read(model, np.concatenate([IDS[:length], others]))[length:]
     same(read(model, others[:7], state), want[:7])
     same(np.concatenate([read(model, [token], state) for token in others[7:]]), want[7:])
@@ -274,7 +274,7 @@ def test_with_sinks() -> None:
 def test_learned_positions_have_an_end() -> None:
     config = {"model_type": "gpt2", "vocab_size": VOCAB, "n_embd": 12, "n_head": 3, "n_layer": 2, "n_positions": 64}
     gpt2 = find_family(config).build(HubConfig(config))
-    assert isinstance(gpt2, Decoder)
+    assert isinstance(gpt2, CausalLM)
     with pytest.raises(ContextError, match=r"need rotary positions: this model's learned positions end at 64$"):
         gpt2.with_sinks()
 
@@ -295,7 +295,7 @@ def test_what_cannot_go_past_the_window(ops: Backend) -> None:
     def grow(length: int, tokens: Sequence[int]) -> Any:
         state = model.architecture.new_state(ops, 1, 50)
         read(model, IDS[:length], state)
-        return branches(model, state).append(tokens, [-1, 0, -1, 2][: len(tokens)], [len(tokens) - 1])
+        return Branches(model, state).append(tokens, [-1, 0, -1, 2][: len(tokens)], [len(tokens) - 1])
 
     assert np.abs(ops.numpy(grow(W - 2, [1, 2, 3, 4]))[0] - read(model, [*IDS[: W - 2], 3, 4])[-1]).max() <= 1e-4
     with pytest.raises(ContextError, match="with attention sinks, branches of a text end at 16 tokens"):
@@ -328,11 +328,11 @@ def test_a_model_that_starts_the_kernels_by_itself(monkeypatch: pytest.MonkeyPat
     assert len(set(with_kernels[0])) > 20
 
 
-def large() -> tuple[Decoder, Any]:
+def large() -> tuple[CausalLM, Any]:
     """An embedding of 4 MB, and heads of a width that kernels take."""
     config = CONFIG | {"vocab_size": 2**14, "hidden_size": 64, "head_dim": 16, "max_position_embeddings": 32}
     decoder = find_family(config).build(HubConfig(config))
     rng = np.random.default_rng(1)
     drawn = {p: x + 0.1 * rng.standard_normal(x.shape) for p, x in flatten(initialise(decoder.shapes())).items()}
-    assert isinstance(decoder, Decoder)
+    assert isinstance(decoder, CausalLM)
     return decoder.with_sinks(4), unflatten(drawn)

@@ -14,11 +14,10 @@ from hypothesis import strategies as st
 from minigen.backends import Backend, get_backend
 from minigen.errors import ContextError
 from minigen.families import HubConfig, find_family
-from minigen.layers.cells import CELLS, cell_shapes, run_layer
+from minigen.layers.cells import CELLS, RecurrentBlock, cell_shapes
 from minigen.layers.param import as_arrays, initialise
 from minigen.layers.step import Step
 from minigen.models.architecture import Architecture
-from minigen.models.recurrent import SNAPSHOT_EVERY, RecurrentState
 from minigen.tree import flatten, unflatten
 
 WITH_KERNELS = True  # see conftest.py
@@ -154,7 +153,9 @@ def test_rewind(model: Subject, length: int) -> None:
     state = model.new_state(2)
     for chunk in (ids[:, :8], ids[:, 8:9], ids[:, 9:]):
         model.read(chunk, state)
-    assert state.rewind(length) == state.length == length
+    assert state.reachable(length) == length
+    state.rewind(length)
+    assert state.length == length
     want = model.read(np.concatenate([ids[:, :length], others], axis=1))[:, length:]
     same(model.read(others[:, :7], state), want[:, :7])
     for t in range(7, 12):
@@ -171,14 +172,16 @@ def test_recurrent_rewind(model: Subject, length: int, reached: int) -> None:
     state = model.new_state(2)
     for T in (8, *[1] * 72, 3, *[1] * 7):
         model.read(ids[:, state.length : state.length + T], state)
-    assert state.rewind(length) == state.length == reached
+    assert state.reachable(length) == reached
+    state.rewind(reached)
+    assert state.length == reached
     want = model.read(np.concatenate([ids[:, :length], others], axis=1))[:, reached:]
     if reached < length:
         same(model.read(ids[:, reached:length], state), want[:, : length - reached])
     same(model.read(others, state), want[:, length - reached :])
-    # A copy can be gone back to again, and the last pass can always be taken back.
-    kept = reached if reached == length else min(reached, 83)
-    assert state.rewind(reached) == kept
+    kept = min(reached, 83)  # a copy can be gone back to again
+    assert state.reachable(reached) == kept
+    state.rewind(kept)
     same(model.read(others, state), model.read(np.concatenate([ids[:, :kept], others], axis=1))[:, kept:])
 
 
@@ -189,7 +192,7 @@ def test_rewind_of_ragged_rows(model: Subject) -> None:
     state = model.new_state(2, 64, starts)
     model.read(ids[:, :3], state)
     model.read(ids[:, 3:], state)
-    assert state.rewind(3) == 3
+    state.rewind(3)
     got = model.read(others, state)
     same(got[:1, 3:], model.read(others[:1, 3:]))
     same(got[1:], model.read(np.concatenate([ids[1:, :3], others[1:]], axis=1))[:, 3:])
@@ -205,22 +208,58 @@ def test_rewind_to_a_length_it_never_had(model: Subject, length: int) -> None:
 
 
 @recurrent
-def test_snapshots_are_bounded(model: Subject) -> None:
+def test_copies_are_few(model: Subject) -> None:
+    """And fewer the further back they are."""
     state = model.new_state(1)
     for token in tokens(1000):
         model.read([[token]], state)
-    assert len(state.snapshots) == 1 + 1000 // SNAPSHOT_EVERY
-    assert state.rewind(999) == 999  # the last pass can always be taken back, and no more than that
-    assert state.rewind(998) == 960
-    assert state.rewind(100) == 64
-    assert len(state.snapshots) == 2
-    assert state.rewind(0) == 0
-    loaded = RecurrentState(state.layers, 40)  # knows nothing of what came before
+    assert [copy.length for copy in state.copies] == [0, 256, 512, 640, 768, 832, 896, 960]
+    assert [state.reachable(length) for length in (1000, 999, 831, 255)] == [1000, 960, 768, 0]
+    with pytest.raises(ValueError, match="cannot rewind to 999 tokens: 960 are reachable"):
+        state.rewind(999)
+    state.rewind(640)
+    assert (state.length, len(state.copies)) == (640, 4)
+    state.rewind(0)
+    same(model.read(tokens(1, 9), state), model.read(tokens(1, 9)))
+
+
+@recurrent
+def test_a_state_that_was_loaded_goes_back_to_its_length_and_to_nothing(model: Subject) -> None:
+    state, loaded = model.new_state(1), model.new_state(1)
+    model.read(tokens(1, 40), state)
+    loaded.restore(state.arrays(), 40)
     model.read(tokens(1, 9), loaded)
-    with pytest.raises(ValueError, match="cannot rewind to 39 tokens: the oldest copy has 40"):
-        loaded.rewind(39)
-    assert loaded.length == 49
-    assert loaded.rewind(41) == 40
+    assert (loaded.reachable(48), loaded.reachable(40), loaded.reachable(39)) == (40, 40, 0)
+    loaded.rewind(0)
+    same(model.read(tokens(1, 9), loaded), model.read(tokens(1, 9)))
+
+
+@recurrent
+def test_a_mark_can_be_gone_back_to(model: Subject) -> None:
+    state = model.new_state(1)
+    model.read(tokens(1, 5), state)
+    model.read(tokens(1, 1), state)
+    assert state.reachable(6) == 6
+    state.mark()
+    model.read(tokens(1, 3), state)
+    state.rewind(6)
+    want = model.read(np.concatenate([tokens(1, 5), tokens(1, 1), tokens(1, 4)], axis=1))[:, 6:]
+    same(model.read(tokens(1, 4), state), want)
+
+
+@recurrent
+def test_a_pass_that_fails_changes_nothing(model: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = model.new_state(1)
+    model.read(tokens(1, 5), state)
+
+    def fail(*args: Any) -> None:
+        raise RuntimeError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(state), "settle", fail)
+        with pytest.raises(RuntimeError):
+            model.read(tokens(1, 3), state)
+    same(model.read(tokens(1, 4), state), model.read(np.concatenate([tokens(1, 5), tokens(1, 4)], axis=1))[:, 5:])
 
 
 # -- fork -------------------------------------------------------------------------------------------------------------
@@ -242,10 +281,10 @@ def test_fork(model: Subject, rows: Any, order: list[int]) -> None:
         same(model.read(turn[:, at : at + T], other), wanted[:, at : at + T])
         same(model.read(more[:, at : at + T], state), want[:, at : at + T])
         at += T
-    assert other.rewind(9) == 9
+    other.rewind(9)
     assert state.length == 17
     same(model.read(turn, other), wanted)
-    assert state.rewind(9) == 9
+    state.rewind(9)
     same(model.read(more, state), want)
 
 
@@ -289,7 +328,8 @@ def test_arrays(model: Subject) -> None:
         G, D = model.architecture.blocks[0].attention.kv_heads, model.architecture.blocks[0].attention.head_dim
         assert shapes == {f"{layer}.{part}": (2, G, 9, D) for layer in (0, 1) for part in "kv"}
     else:
-        assert shapes == {f"{layer}.{i}": (2, 11) for layer in (0, 1) for i in range(model.architecture.cell.states)}
+        memory = model.architecture.blocks[0].cell.memory
+        assert shapes == {f"{layer}.{slot}": (2, 11) for layer in (0, 1) for slot in memory}
 
 
 # -- cells ------------------------------------------------------------------------------------------------------------
@@ -302,11 +342,12 @@ def test_cells_are_those_of_torch(ops: Backend, cell: str, inputs: int, hidden: 
     reference.load_state_dict({f"{key}_l0": torch.tensor(x) for key, x in drawn.items()})
     rng = np.random.default_rng(0)
     x = rng.standard_normal((3, T, inputs)).astype(np.float32)
-    start = [rng.standard_normal((3, hidden)).astype(np.float32) for _ in range(CELLS[cell].states)]
+    start = [rng.standard_normal((3, hidden)).astype(np.float32) for _ in CELLS[cell].memory]
     with torch.no_grad():
         first = [torch.tensor(s)[None] for s in start]
         want, after = reference(torch.tensor(x), tuple(first) if len(first) > 1 else first[0])
-    got, state = run_layer(ops, CELLS[cell], as_arrays(ops, drawn), ops.asarray(x), tuple(map(ops.asarray, start)))
+    block, before = RecurrentBlock(CELLS[cell], inputs, hidden), tuple(map(ops.asarray, start))
+    got, state = block.run(ops, as_arrays(ops, drawn), ops.asarray(x), Step(0, T), before)
     assert np.abs(ops.numpy(got) - want.numpy()).max() <= 1e-5
     for mine, other in zip(state, after if isinstance(after, tuple) else [after], strict=True):
         assert np.abs(ops.numpy(mine) - other[0].numpy()).max() <= 1e-5
@@ -335,7 +376,8 @@ def check_deeds(model: Subject, starts: list[int] | None, deeds: list[tuple[str,
             rows = np.concatenate([rows, rng.integers(0, VOCAB, (len(rows), how))], axis=1)
         elif deed == "rewind":
             length = math.floor(how * rows.shape[1])
-            assert state.rewind(length) <= length
+            assert state.reachable(length) <= length
+            state.rewind(state.reachable(length))
             rows = rows[:, :length]
         else:
             chosen = [math.floor(part * len(rows)) for part in how]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,52 +20,15 @@ from minigen.backends.cpu import program as to
 from minigen.backends.cpu import small
 from minigen.backends.cpu.cache import Cache, UnrecordableError
 from minigen.backends.cpu.matrix import Matrix
+from minigen.backends.cpu.recorded import Ids, Recorded, check, place
+from minigen.backends.cpu.recurrences import Recurrences
 from minigen.backends.cpu.vectors import LANES
 from minigen.backends.quantized import Held
 
 NO_WINDOW = 2**62
 
 
-class Recorded(np.ndarray[Any, Any]):
-    """Numbers that will be there when the program has run so far."""
-
-    recorder: Recorder
-
-    def __array_finalize__(self, other: Any) -> None:
-        self.recorder = getattr(other, "recorder", None)  # type: ignore[assignment]
-
-    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        return self.recorder.arithmetic(ufunc, method, inputs, kwargs)
-
-    def reshape(self, *shape: Any, **_: Any) -> Any:
-        return same_memory(self, np.ndarray.reshape(self, *shape))
-
-
-def place(x: npt.NDArray[Any]) -> int:
-    return int(x.__array_interface__["data"][0])
-
-
-def same_memory(x: npt.NDArray[Any], y: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """`y`. Raises UnrecordableError where NumPy had to copy to reshape: the numbers are not there yet."""
-    if place(x) != place(y):
-        raise UnrecordableError("a reshape that moves numbers")
-    return y
-
-
-def check(fits: bool, what: str) -> None:
-    """Kernels take addresses, and trust the sizes that they are given. Raises UnrecordableError for others."""
-    if not fits:
-        raise UnrecordableError(f"{what} of shapes that no kernel takes")
-
-
-@dataclass(frozen=True)
-class Ids:
-    """Stands for the token ids (B, T)."""
-
-    shape: tuple[int, int]
-
-
-class Recorder:
+class Recorder(Recurrences):
     """For `ids` of the shape (B, T), of which one is 1. Rows of instructions are the B T tokens."""
 
     name, device, accelerated = "recorder", "cpu", False
@@ -198,6 +160,15 @@ class Recorder:
     def silu(self, x: Any) -> Any:
         return self.activate(small.SILU, x)
 
+    def sigmoid(self, x: Any) -> Any:
+        return self.activate(small.SIGMOID, x)
+
+    def tanh(self, x: Any) -> Any:
+        return self.activate(small.TANH, x)
+
+    def recurrence(self, cell: str, p: Any, x: Any, state: Any) -> Any:
+        return None
+
     def arithmetic(self, function: Any, method: str, given: Any, settings: Any) -> Any:
         """`+`, `-` and `*` of two recorded arrays of one shape, or with a number."""
         x, y = given if isinstance(given[0], Recorded) else given[::-1]
@@ -214,6 +185,8 @@ class Recorder:
             plus = {np.add: float(y), np.subtract: -float(y), np.multiply: 0.0}[function]
             factor = float(y) if function is np.multiply else 1.0
             self.emit(to.SCALED, *where, place(found), x.shape[-1], rows=len(lines), reals=(factor, plus))
+        elif isinstance(y, (int, float)) and function is np.subtract:
+            self.emit(to.SCALED, *where, place(found), x.shape[-1], rows=len(lines), reals=(-1.0, float(y)))
         else:
             raise UnrecordableError(f"{function.__name__} of these shapes")
         return found

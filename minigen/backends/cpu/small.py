@@ -31,7 +31,7 @@ from minigen.backends.cpu.vectors import (
 
 ADD, MUL = 0, 1
 RMS_NORM, LAYER_NORM = 0, 1
-SILU, GELU_TANH, GELU, RELU = range(4)
+SILU, GELU_TANH, GELU, RELU, SIGMOID, TANH = range(6)
 
 
 @compiled
@@ -138,6 +138,10 @@ def activate_one(which: int, x: Any) -> Any:
         return np.float32(0.5) * x * np.float32(1 + math.erf(x * np.float32(math.sqrt(0.5))))
     if which == GELU_TANH:
         return x / (1 + np.float32(math.exp(-TWICE * (x + CUBIC * x * x * x))))
+    if which == TANH:
+        return np.float32(math.tanh(x))
+    if which == SIGMOID:
+        return 1 / (1 + np.float32(math.exp(-x)))
     return x / (1 + np.float32(math.exp(-x)))
 
 

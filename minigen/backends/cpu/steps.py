@@ -25,18 +25,15 @@ log = logging.getLogger("minigen")
 
 def places(state: Any) -> list[int]:
     """Where the buffers of a cache lie."""
-    return [x.data_ptr() for x in arrays_of([state.k, state.v])]
+    return [x.data_ptr() for x in arrays_of(state.buffers)]
 
 
 class Program:
     """The recorded pass of `shape` (B, T) new tokens after what a state holds."""
 
     def __init__(self, shape: tuple[int, int], state: Any, record: Callable[[Any, Any], Any]) -> None:
-        recorder, length = Recorder(shape), state.length
-        try:
-            result = record(recorder, recorder.ids)
-        finally:
-            state.length = length
+        recorder = Recorder(shape)
+        result = record(recorder, recorder.ids)
         if result is None:
             raise UnrecordableError("the architecture does not offer it")
         self.shape, self.kept, self.tables = shape, recorder.kept, recorder.tables
@@ -60,7 +57,7 @@ class Program:
         assert ids.max() < self.tables[0]
         assert positions.max() < self.tables[1]
         crew.run(self.shape, lambda threads: run(self.code, self.reals, ids, positions, starts, lanes, at, threads))
-        state.length += T
+        state.passed(T)
         return torch.from_numpy(self.result.copy()).reshape(B, -1, self.result.shape[-1])
 
 

@@ -182,6 +182,9 @@ class MLXBackend(MLXChoice):
     def tanh(self, x: Array) -> Array:
         return mx.tanh(x)
 
+    def scale_columns(self, x: Array, factors: Array, plus: Array | None = None) -> Array:
+        return x * factors if plus is None else x * factors + plus
+
     def where(self, condition: Array, x: Array, y: Array) -> Array:
         return mx.where(condition, x, y)
 
@@ -205,6 +208,15 @@ class MLXBackend(MLXChoice):
     # -- state --------------------------------------------------------------------------------------------------------
     def write(self, buffers: Sequence[Held], new: Sequence[Array], position: int) -> list[Held]:
         return [write_arrays(self, buffer, x, position) for buffer, x in zip(buffers, new, strict=True)]
+
+    def remembered(self, buffer: Array) -> Array:
+        return buffer
+
+    def assign(self, buffer: Array, new: Array) -> Array:
+        return new.astype(buffer.dtype)  # arrays do not change, so a copy is the array itself
+
+    def copy(self, x: Array) -> Array:
+        return x
 
     # -- steps --------------------------------------------------------------------------------------------------------
     def replay(

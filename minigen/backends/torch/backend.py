@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
-from minigen.backends.base import Array, Quantized, Tree, plain, rotate_halves, write_arrays
+from minigen.backends.base import Array, Quantized, Tree, plain, rotate_halves
 from minigen.backends.memory import check_memory, peak_rss, physical_memory
 from minigen.backends.quantized import Held, arrays_of
 from minigen.backends.torch import quantized as torch_quantized
@@ -23,12 +23,13 @@ from minigen.backends.torch.cuda import choose_attention, for_fast_attention, in
 from minigen.backends.torch.files import LazyFile
 from minigen.backends.torch.numbers import prepare
 from minigen.backends.torch.recurrence import run_prompt
+from minigen.backends.torch.state import TorchState
 from minigen.errors import BackendError
 
 PART = 2**22  # numbers that are summed at a time
 
 
-class TorchBackend(TorchChoice):
+class TorchBackend(TorchChoice, TorchState):
     name = "torch"
     asynchronous = False
     kernels: Kernels | None = None  # on a CPU
@@ -166,6 +167,9 @@ class TorchBackend(TorchChoice):
     def tanh(self, x: Array) -> Array:
         return torch.tanh(x)
 
+    def scale_columns(self, x: Array, factors: Array, plus: Array | None = None) -> Array:
+        return x * factors if plus is None else x * factors + plus
+
     def where(self, condition: Array, x: Array, y: Array) -> Array:
         return torch.where(condition, x, y)
 
@@ -198,14 +202,6 @@ class TorchBackend(TorchChoice):
 
     def recurrence(self, cell: str, p: Any, x: Array, state: tuple[Array, ...]) -> Any:
         return run_prompt(self, cell, p, x, state)
-
-    # -- state --------------------------------------------------------------------------------------------------------
-    def write(self, buffers: Sequence[Held], new: Sequence[Array], position: int) -> list[Held]:
-        held = torch_quantized.as_held(self.quantize, new, buffers[0])
-        return [self._write_one(buffer, x, position) for buffer, x in zip(buffers, held, strict=True)]
-
-    def _write_one(self, buffer: Held, new: Held, position: int) -> Held:
-        return write_arrays(self, buffer, new, position)
 
     # -- steps --------------------------------------------------------------------------------------------------------
     def replay(

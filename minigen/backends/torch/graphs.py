@@ -111,12 +111,13 @@ def compile_pass(compute: Callable[..., Array], ids: Array, length: Array) -> Ca
 
 def place(state: Any) -> list[int]:
     """Where the buffers of a state lie."""
-    return [state.capacity, *(x.data_ptr() for x in arrays_of(list(state.buffers)))]
+    return [state.capacity or 0, *(x.data_ptr() for x in arrays_of(list(state.buffers)))]
 
 
-def keys_for(total: int, capacity: int) -> int:
-    """How many keys to look at where there are `total`."""
-    return min(capacity, max(KEYS, 1 << (total - 1).bit_length()))
+def keys_for(total: int, capacity: int | None) -> int:
+    """How many keys to look at where there are `total`; a state without keys has no capacity."""
+    wanted = max(KEYS, 1 << (total - 1).bit_length())
+    return KEYS if capacity is None else min(capacity, wanted)
 
 
 class Kind:
@@ -188,7 +189,7 @@ class StaticSteps:
             log.debug("passes of %s tokens are not captured: %s", (B, T), reason)
             kind.possible = False
             return None
-        state.length += T
+        state.passed(T)
         return result
 
     def run(self, known: StateSteps, kind: Kind, ids: npt.NDArray[Any] | Array, state: Any, record: Record) -> Array:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from minigen.errors import MinigenError, shown
 from minigen.evaluation.fewshot.file import Metric, Normalize, PromptError
-from minigen.patterns import Matcher
+from minigen.reading.patterns import Matcher
 
 Scores = npt.NDArray[np.float64]
 

@@ -13,7 +13,7 @@ from typing import Any
 from minigen.evaluation.fewshot.data import LABEL, TEXT, Row
 from minigen.evaluation.fewshot.file import Example, Fields, Item
 from minigen.evaluation.fewshot.source import short
-from minigen.spellings import advice
+from minigen.reading.spellings import advice
 
 INPUTS = ("context", "prompt", "query", TEXT)  # what `input` stands for where a row has just one of them
 ANSWERS = ("output", "answer", "completion", LABEL)

@@ -12,7 +12,7 @@ from minigen.errors import shown
 from minigen.evaluation.fewshot.file import PromptError
 from minigen.evaluation.fewshot.lines import Key, key_lines
 from minigen.reading import parse_toml, read_bytes
-from minigen.spellings import advice
+from minigen.reading.spellings import advice
 
 MOST_BYTES = 16 * 2**20  # of a prompt file: more belongs into a data file
 

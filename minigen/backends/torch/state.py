@@ -1,0 +1,33 @@
+"""What torch does for states: keys and values written in place, and slots that are overwritten."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from minigen.backends.base import Array, write_arrays
+from minigen.backends.quantized import Held
+from minigen.backends.torch import quantized as torch_quantized
+
+
+class TorchState:
+    """Those operations of `Backend`, in a file of their own."""
+
+    quantize: Any
+
+    def remembered(self, buffer: Array) -> Array:
+        return buffer
+
+    def assign(self, buffer: Array, new: Array) -> Array:
+        return buffer.copy_(new)
+
+    def copy(self, x: Array) -> Array:
+        return x.clone()
+
+    def write(self, buffers: Sequence[Held], new: Sequence[Array], position: int) -> list[Held]:
+        held = torch_quantized.as_held(self.quantize, new, buffers[0])
+        return [self._write_one(buffer, x, position) for buffer, x in zip(buffers, held, strict=True)]
+
+    def _write_one(self, buffer: Held, new: Held, position: int) -> Held:
+        ops: Any = self
+        return write_arrays(ops, buffer, new, position)
