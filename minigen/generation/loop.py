@@ -100,7 +100,9 @@ class Runner:
         def record(ops: Backend, tokens: Array) -> Array | None:
             return self.architecture.record(ops, self.params, tokens, state, at)
 
-        logits = self.ops.replay(ids, state, tuple(at), record)
+        logits = None
+        if not state.must_skip_padding:
+            logits = self.ops.replay(ids, state, tuple(at), record)
         if logits is None:
             tokens = self.ops.asarray(ids) if isinstance(ids, np.ndarray) else ids
             logits = self.architecture.forward(self.ops, self.params, tokens, state, at)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+import numpy as np
+import numpy.typing as npt
+
 from minigen.backends.base import Array
 from minigen.backends.quantized import Held, arrays_of
 from minigen.layers.slot import ALL, Slot
@@ -16,6 +19,7 @@ class HeldSlots:
     slots: Mapping[Key, Slot]
     held: dict[Key, Held]
     length: int
+    starts: npt.NDArray[np.int64] | None
 
     @property
     def batch(self) -> int:
@@ -43,6 +47,16 @@ class HeldSlots:
     def overwritten(self) -> list[Key]:
         """The slots without time."""
         return [key for key, slot in self.slots.items() if slot.time is None]
+
+    @property
+    def must_skip_padding(self) -> bool:
+        """Whether the next token of some row is padding, which a slot without time must not take in.
+
+        A recorded pass does not know padding, so such a pass is computed operation by operation.
+        """
+        if self.starts is None or not self.overwritten:
+            return False
+        return bool(self.length < self.starts.max())
 
     @property
     def rings(self) -> list[Key]:

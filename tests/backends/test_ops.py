@@ -90,6 +90,10 @@ REFERENCE: dict[str, Callable[..., Any]] = {
     "sigmoid": sigmoid,
     "exp": np.exp,
     "tanh": np.tanh,
+    "scale_columns": lambda x, factors, plus=None: x * factors + (0 if plus is None else plus),
+    "remembered": lambda buffer: buffer,
+    "copy": lambda x: x,
+    "assign": lambda buffer, new: new,
     "where": np.where,
     "rotate": rotated,
     "attention": attend,
@@ -139,6 +143,10 @@ CASES: dict[str, list[tuple[Any, ...]]] = {
     "sigmoid": [(WIDE,)],
     "exp": [(-np.abs(WIDE),), (np.array([-np.inf, -90, 0], np.float32),)],
     "tanh": [(WIDE,)],
+    "scale_columns": [(X, draw(5)), (X, draw(5), draw(5, seed=1)), (draw(4, 5), draw(5), None)],
+    "remembered": [(X,)],
+    "copy": [(X,), (X.transpose(2, 0, 1),)],
+    "assign": [(X, 2 * X), (BUFFER, BUFFER + 1)],
     "where": [(X > 0, X, 2 * X), (np.array([[True], [False]]), draw(2, 5), draw(2, 5, seed=1))],
     "rotate": [
         (draw(B, 3, T, D), draw(*rows, half, seed=1), draw(*rows, half, seed=2))
@@ -234,6 +242,13 @@ def test_every_operation_is_tested() -> None:
     assert set(CASES) == set(REFERENCE)
     assert set(CASES).isdisjoint(others)
     assert set(PROTOCOL) - set(CASES) - {"one_text", "prepare"} <= others
+
+
+def test_a_copy_keeps_what_assign_overwrites(ops: Backend) -> None:
+    buffer = ops.asarray(X)
+    copy = ops.copy(buffer)
+    ops.assign(buffer, ops.asarray(2 * X))
+    assert np.array_equal(ops.numpy(copy), X)
 
 
 def test_replay(ops: Backend) -> None:

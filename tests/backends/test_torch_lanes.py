@@ -172,6 +172,6 @@ def test_out_of_memory_without_a_graph_is_an_error(models: Any, monkeypatch: pyt
     def full(*_: Any, **__: Any) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
-    monkeypatch.setattr(type(runner.architecture), "forward", full)
+    monkeypatch.setattr(type(runner.architecture), "compute", full)
     with pytest.raises(torch.OutOfMemoryError):
         text.read(2)

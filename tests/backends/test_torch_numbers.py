@@ -246,8 +246,9 @@ def test_no_advice_on_weights_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_prompts_on_a_gpu_are_one_call(pretended: Any, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """With full float32, and what single steps give; 16 bits, 8-bit weights and single steps go step by step."""
     from minigen.backends.torch import recurrence as torch_recurrence
-    from minigen.layers.cells import CELLS, cell_shapes, run_layer
+    from minigen.layers.cells import CELLS, RecurrentBlock
     from minigen.layers.param import as_arrays, initialise
+    from minigen.layers.step import Step
 
     calls: list[str] = []
     kernel = torch_recurrence.KERNELS[name]
@@ -257,20 +258,25 @@ def test_prompts_on_a_gpu_are_one_call(pretended: Any, monkeypatch: pytest.Monke
         return kernel(*arguments)
 
     monkeypatch.setitem(torch_recurrence.KERNELS, name, watching)
-    cell, plain = CELLS[name], get_backend("torch", "cpu", "float32")
-    p = as_arrays(plain, initialise(cell_shapes(cell, 32, 32), seed=1))
+    block, plain = RecurrentBlock(CELLS[name], 32, 32), get_backend("torch", "cpu", "float32")
+    p = as_arrays(plain, initialise(block.shapes(32, 1), seed=1))
     x = torch.randn(2, 40, 32, generator=torch.Generator().manual_seed(0))
-    state = (torch.zeros(2, 32),) * cell.states
-    found, wanted = run_layer(pretended, cell, p, x, state), run_layer(plain, cell, p, x, state)
+    memory = (torch.zeros(2, 32),) * len(block.cell.memory)
+
+    def run(ops: Any, weights: Any, inputs: Any, before: Any = memory) -> list[Any]:
+        y, after = block.run(ops, weights, inputs, Step(0, inputs.shape[1]), before)
+        return [y, *after]
+
+    results = run(pretended, p, x)
     assert calls == ["ieee"]
-    for one, other in zip((found[0], *found[1]), (wanted[0], *wanted[1]), strict=True):
-        assert float((one - other).abs().max()) < 1e-5
+    for ours, theirs in zip(results, run(plain, p, x), strict=True):
+        assert float((ours - theirs).abs().max()) < 1e-5
     assert torch.backends.cudnn.rnn.fp32_precision == "tf32"
-    run_layer(pretended, cell, p, x[:, :1], state)
-    run_layer(pretended, cell, p | {"weight_hh": plain.quantize(p["weight_hh"], 8, 32)}, x, state)
+    run(pretended, p, x[:, :1])
+    run(pretended, p | {"weight_hh": plain.quantize(p["weight_hh"], 8, 32)}, x)
     pretended.dtype = "bfloat16"
-    halves = [tuple(h.bfloat16() for h in state), {key: weight.bfloat16() for key, weight in p.items()}]
-    run_layer(pretended, cell, halves[1], x.bfloat16(), halves[0])
+    half_weights = {key: weight.bfloat16() for key, weight in p.items()}
+    run(pretended, half_weights, x.bfloat16(), tuple(h.bfloat16() for h in memory))
     assert calls == ["ieee"]
 
 

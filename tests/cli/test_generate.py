@@ -151,11 +151,11 @@ BROKEN_MODELS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "config no JSON": (lambda f: (f / "config.json").write_text("{"), r"MODEL/config\.json: not JSON \(.*\)"),
     "no architecture": (
         lambda f: change_config(f, model_type=None),
-        r"config\.json names no model_type: minigen knows gpt2, gru_lm, llama, .*",
+        r"config\.json names no model_type: minigen knows gpt2, gru_lm, lfm2, llama, .*",
     ),
     "unknown architecture": (
         lambda f: change_config(f, model_type="mamba"),
-        r"config\.json has the unknown architecture 'mamba': minigen knows gpt2, gru_lm, llama, .*",
+        r"config\.json has the unknown architecture 'mamba': minigen knows gpt2, gru_lm, lfm2, llama, .*",
     ),
     "quantized by others": (
         lambda f: change_config(f, quantization_config={"quant_method": "gptq", "bits": 4}),

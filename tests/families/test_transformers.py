@@ -23,6 +23,8 @@ GPT2 = {"n_embd": 12, "n_layer": 2, "n_head": 3, "n_positions": 48}
 LLAMA = {"hidden_size": 20, "intermediate_size": 26, "num_hidden_layers": 2, "num_attention_heads": 4,
          "num_key_value_heads": 2, "head_dim": 6, "max_position_embeddings": 48}  # fmt: skip
 QWEN2 = {key: value for key, value in LLAMA.items() if key != "head_dim"} | {"hidden_size": 24}
+LFM2 = {**{key: value for key, value in LLAMA.items() if key != "head_dim"}, "hidden_size": 24, "num_hidden_layers": 3,
+        "block_auto_adjust_ff_dim": False, "layer_types": ["conv", "full_attention", "conv"]}  # fmt: skip
 SLIDING = {"use_sliding_window": True, "sliding_window": 4}
 NEW = 20
 PROMPTS = (2, 13, 7)  # their lengths; with the new tokens they exceed every window below
@@ -47,6 +49,10 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "llama-theta": ("llama", {**LLAMA, "rope_theta": 70.0}),
     "llama-linear": ("llama", {**LLAMA, "rope_theta": 50.0, "rope_scaling": {"rope_type": "linear", "factor": 3.0}}),
     "llama-llama3": ("llama", {**LLAMA, "head_dim": 16, "rope_theta": 100.0, "rope_scaling": LLAMA3}),
+    "lfm2": ("lfm2", LFM2),
+    "lfm2-attention-last": ("lfm2", {**LFM2, "layer_types": ["conv", "conv", "full_attention"], "conv_L_cache": 5, "conv_bias": True}),
+    "lfm2-attention": ("lfm2", {**LFM2, "layer_types": ["full_attention"] * 3, "num_key_value_heads": 1}),
+    "lfm2-adjusted": ("lfm2", {**LFM2, "block_auto_adjust_ff_dim": True, "block_multiple_of": 10, "conv_L_cache": 2}),
     "mistral": ("mistral", {**LLAMA, "sliding_window": 5}),
     "mistral-full": ("mistral", {**LLAMA, "sliding_window": None, "tie_word_embeddings": True}),
     "mistral-one-kv-head": ("mistral", {**LLAMA, "sliding_window": 2, "num_key_value_heads": 1, "hidden_size": 23}),

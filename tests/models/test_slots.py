@@ -144,6 +144,18 @@ def test_padded_rows(runner: Runner, first: int) -> None:
         same(logits[start:][None], read(runner, row))
 
 
+def test_padded_rows_read_by_columns(runner: Runner) -> None:
+    """Passes that a backend may record: while one row is still padding, and after that."""
+    starts, length = np.array([0, 6]), 16
+    rows = [tokens(length - start, seed=start) for start in starts]
+    ids = np.array([[3] * start + list(row) for start, row in zip(starts, rows, strict=True)])
+    state = runner.architecture.new_state(runner.ops, 2, length, starts)
+    columns = [runner.decode(column, state) for column in ids.T.tolist()]
+    got = np.concatenate([runner.ops.numpy(logits).copy() for logits in columns], axis=1)
+    for row, start, logits in zip(rows, starts, got, strict=True):
+        same(logits[start:][None], read(runner, row))
+
+
 def test_back_to_every_length(runner: Runner, name: str) -> None:
     ids, others = tokens(1, 120), tokens(1, 9, seed=1)
     for length in range(0, 121, 7):

@@ -300,7 +300,7 @@ def test_muon_takes_each_matrix_alone(ops: Backend, name: str) -> None:
     start = flatten(trainer.weights())
     trainer.step([batch(0)], 0.01, 0)
     moved = {path: x - start[path] for path, x in flatten(trainer.weights()).items()}
-    path, count = ("blocks.0.attention.qkv.weight", 3) if name == "gpt" else ("layers.0.weight_ih", 4)
+    path, count = ("blocks.0.attention.qkv.weight", 3) if name == "gpt" else ("blocks.0.weight_ih", 4)
     for part in np.split(moved[path], count):
         strengths = np.linalg.svd(part / (0.01 * 0.2 * np.sqrt(max(part.shape))), compute_uv=False)
         assert 0.5 < np.median(strengths) < 1.3
