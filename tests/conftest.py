@@ -72,7 +72,20 @@ TINY_LSTM = {
     "num_layers": 2,
     "tokenizer": "bytes",
 }
-TINY = {"gpt2": TINY_GPT2, "llama": TINY_LLAMA, "lstm": TINY_LSTM}
+TINY_LFM2 = {
+    "model_type": "lfm2",
+    "vocab_size": 256,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "block_auto_adjust_ff_dim": False,
+    "num_hidden_layers": 3,
+    "layer_types": ["conv", "full_attention", "conv"],
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 64,
+    "tokenizer": "bytes",
+}
+TINY = {"gpt2": TINY_GPT2, "llama": TINY_LLAMA, "lstm": TINY_LSTM, "lfm2": TINY_LFM2}
 
 
 KERNELS = "torch with kernels"
@@ -237,7 +250,7 @@ def write_checkpoint(folder: Path, config: dict[str, Any], seed: int = 0) -> Pat
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """tiny("gpt2" | "llama" | "lstm"): a folder with a random model over bytes, made once."""
+    """tiny("gpt2" | "llama" | "lstm" | "lfm2"): a folder with a random model over bytes, made once."""
     root = tmp_path_factory.mktemp("tiny")
     return lambda name: root / name if (root / name).is_dir() else write_checkpoint(root / name, TINY[name])
 

@@ -28,6 +28,7 @@ DECODERS = (
     "mistral",
     "qwen2",
     "qwen3",
+    "lfm2",
 )
 CHARACTER_MODELS = ("charrnn-shakespeare", "charrnn-bronte")
 
@@ -36,13 +37,18 @@ def reference(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     return json.loads((folder / "reference.json").read_text()), load_file(folder / "reference.safetensors")
 
 
+def oracle(shared: Path, name: str) -> Path:
+    """The folder of a model that was made for comparison."""
+    return next(folder for folder in (shared / "oracles" / name, shared / "oracles2" / name) if folder.is_dir())
+
+
 def load(folder: Path, backend: str, device: str) -> Model:
     return minigen.load(folder, backend=backend, device=device, dtype="float32")
 
 
 @pytest.mark.parametrize("name", DECODERS)
 def test_decoder_logits_and_greedy_tokens(shared: Path, backend: str, device: str, name: str) -> None:
-    folder = shared / "oracles" / name
+    folder = oracle(shared, name)
     facts, arrays = reference(folder)
     model = load(folder, backend, device)
     logits = model.logits(arrays["ids"])[:, facts["logit_positions"]]
@@ -55,12 +61,19 @@ def test_decoder_logits_and_greedy_tokens(shared: Path, backend: str, device: st
     assert model.generate_ids(prompts, **greedy) == wanted
 
 
-@pytest.mark.parametrize("name", ["gpt2", "llama", "mistral", "qwen3", "llama_rope_llama3", "llama_rope_linear"])
-def test_older_config_gives_the_same_model(shared: Path, tmp_path: Path, backend: str, device: str, name: str) -> None:
-    folder = shared / "oracles" / name
+OLDER = ("gpt2", "llama", "mistral", "qwen3", "llama_rope_llama3", "llama_rope_linear", "lfm2")
+
+
+@pytest.mark.parametrize(
+    ("name", "config"), [*((name, "config_legacy.json") for name in OLDER), ("lfm2", "config_sparse.json")]
+)
+def test_older_config_gives_the_same_model(
+    shared: Path, tmp_path: Path, backend: str, device: str, name: str, config: str
+) -> None:
+    folder = oracle(shared, name)
     for file in folder.glob("*.safetensors"):
         (tmp_path / file.name).symlink_to(file)
-    (tmp_path / "config.json").write_text((folder / "config_legacy.json").read_text())
+    (tmp_path / "config.json").write_text((folder / config).read_text())
     ids = np.arange(12)[None]
     new, old = load(folder, backend, device), load(tmp_path, backend, device)
     assert new.config == old.config
@@ -69,7 +82,7 @@ def test_older_config_gives_the_same_model(shared: Path, tmp_path: Path, backend
 
 @pytest.mark.parametrize("name", ["gpt2", "llama", "qwen3"])
 def test_penalties_and_beams(shared: Path, backend: str, device: str, name: str) -> None:
-    folder = shared / "oracles" / name
+    folder = oracle(shared, name)
     extra = reference(folder)[0]["extra"]
     model = load(folder, backend, device)
     prompt = [extra["prompt"]]
@@ -133,7 +146,7 @@ def test_recurrent_language_model(shared: Path, backend: str, device: str) -> No
 @pytest.mark.parametrize("name", ["lstm_1layer", "lstm_2layer"])
 @pytest.mark.parametrize("start", ["", "_zero_state"])
 def test_lstm_layers(shared: Path, ops: Backend, name: str, start: str) -> None:
-    folder = shared / "oracles" / name
+    folder = oracle(shared, name)
     arrays = load_file(folder / "reference.safetensors")
     weights = {key: ops.asarray(x) for key, x in load_file(folder / "model.safetensors").items()}
     x = ops.asarray(arrays["x"])

@@ -16,10 +16,11 @@ from minigen.benchmark.session import SEED, Session, Subject, Timed
 from minigen.checkpoints.checkpoint import read_config
 from minigen.checkpoints.hub import resolve
 from minigen.errors import UsageError
+from minigen.families.new import new_config
 from minigen.layers.param import initialise
 from minigen.training.batch import Batch
 from minigen.training.config import Config
-from minigen.training.model_files import CONTEXT, hub_config
+from minigen.training.model_files import CONTEXT
 from minigen.training.presets import PRESETS
 from minigen.training.run import make_config
 from minigen.training.trainer import Trainer
@@ -92,7 +93,7 @@ def recipe_of(name: str) -> tuple[dict[str, Any], Config]:
         hub: Mapping[str, Any] = read_config(resolve(config.model.from_model))
     else:
         config = config.replace(context=config.model.context or CONTEXT)
-        hub = hub_config(config.model, vocabulary_of(config), {}, config.run.dtype)
+        hub = new_config(config.model, vocabulary_of(config), {}, config.run.dtype)
     o = config.optimizer
     fields: dict[str, Any] = {"model": f"{name} recipe", "config": hub, "folder": None, "stored": config.run.dtype}
     fields |= {"optimizer": Optimizer(o.optimizer, o.betas, o.eps, o.weight_decay, o.clip, o.ema)}

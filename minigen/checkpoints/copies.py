@@ -14,14 +14,13 @@ from typing import Any
 
 from minigen.checkpoints.loading import listed, plan, unused_names
 from minigen.checkpoints.quantization import Declared
-from minigen.families.config import HubConfig
+from minigen.families.config import TIED_NAMES, HubConfig, without_tie
 from minigen.families.family import Family
 from minigen.families.stored import same_values
 from minigen.models.architecture import Architecture
 from minigen.models.packing import module_of, stored_names
 from minigen.models.tensor_info import TensorInfo
 
-TIED = "tie_word_embeddings"  # of config.json, in every family
 EMBEDDING, HEAD = "embedding.weight", "head.weight"  # their paths in the parameter tree
 
 log = logging.getLogger("minigen")
@@ -48,7 +47,7 @@ def build_as_stored(
     for warning in dict.fromkeys(config.warnings):
         log.warning("%s", warning)
     if unused_names(architecture, family):
-        untied = {**values, TIED: False}
+        untied = without_tie(values)
         other = family.build(HubConfig(untied, where))
         names = {entry.path: entry.pieces[0].name for entry in plan(other, family, tensors)}
         head, embedding = names[HEAD], names[EMBEDDING]
@@ -56,7 +55,7 @@ def build_as_stored(
             log.warning(
                 "%s ties the head to the embedding, but the stored %s is not %s: it is used as it is; say "
                 '"%s": false there',
-                where, head, embedding, TIED,
+                where, head, embedding, config.one_of(*TIED_NAMES),
             )  # fmt: skip
             values, architecture = untied, other
     warn_of_buffers(family, architecture, tensors, folder)

@@ -19,7 +19,6 @@ from minigen.models.state import State
 from minigen.reading import parse_object
 
 STORED = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}  # our dtypes, as safetensors names them
-KEPT = {"kv": "unquantized", "kv8": "in 8 bits", "kv4": "in 4 bits"}  # how, by the kind of a state
 OLDER = {"0": "h", "1": "c"}
 KEY = "minigen_state"  # of the file's metadata: what the state is, as JSON
 
@@ -61,13 +60,9 @@ def load_state(ops: Backend, architecture: Architecture, path: Path) -> tuple[An
     if dtype != ops.dtype or False in kinds:
         raise CheckpointError(f"{path} was saved in {dtype} and the model runs in {ops.dtype}: load it with that dtype")
     state = architecture.new_state(ops, 1, 1)  # one row and one token show the shapes; the file may claim many
-    if kind != state.kind and str(kind) in KEPT and state.kind in KEPT:
-        raise CheckpointError(
-            f"{path} has keys and values {KEPT[str(kind)]}, the model keeps them {KEPT[state.kind]}: load the model "
-            "with the same kv_bits (--kv-bits)"
-        )
-    if kind != state.kind:
-        raise CheckpointError(f"{path} holds the state of a {kind} model, this one's is {state.kind}")
+    difference = state.unlike(str(kind))
+    if difference:
+        raise CheckpointError(f"{path} {difference}")
     wanted = {name: (batch, *shape[1:]) for name, shape in state.shapes(length).items()}
     names = {name: present_name(name) for name in headers}
     found = {names[name]: info.shape for name, info in headers.items()}

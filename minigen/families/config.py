@@ -9,6 +9,14 @@ from minigen.errors import CheckpointError, shown
 from minigen.layers.feed_forward import ACTIVATIONS
 
 MOST_LAYERS = 1000
+TIED = "tie_word_embeddings"
+TIED_NAMES = (TIED, "tie_embedding")  # the second is LFM2's
+
+
+def without_tie(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The same config.json with a head of its own, whichever name it uses for that."""
+    others = {key: value for key, value in values.items() if key not in TIED_NAMES}
+    return {**others, TIED: False}
 
 
 class HubConfig:
@@ -77,6 +85,10 @@ class HubConfig:
         if not isinstance(value, bool):
             raise self.fail(key, "it must be true or false")
         return value
+
+    def tied(self, default: bool) -> bool:
+        """Whether the head's weight is the embedding."""
+        return self.flag(self.one_of(*TIED_NAMES), default)
 
     def activation(self, key: str, default: str) -> str:
         value = self.get(key, default)

@@ -46,7 +46,7 @@ def build(c: HubConfig) -> CausalLM:
         blocks=tuple(block(i) for i in range(layers)),
         norm=norm,
         positions=LearnedPositions(context),
-        tied=c.flag("tie_word_embeddings", True),
+        tied=c.tied(default=True),
     )
 
 

@@ -60,7 +60,7 @@ def build(c: HubConfig) -> CausalLM:
         context=c.integer("max_position_embeddings", 128000),
         blocks=tuple(blocks[kind] for kind in layer_kinds(c, layers)),
         norm=norm,
-        tied=c.flag(c.one_of("tie_embedding", "tie_word_embeddings"), True),
+        tied=c.tied(default=True),
     )
 
 

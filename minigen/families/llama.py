@@ -61,7 +61,7 @@ def decoder(
         context=c.integer("max_position_embeddings", 2048),
         blocks=tuple(block(i) for i in range(layers)),
         norm=norm,
-        tied=c.flag("tie_word_embeddings", False),
+        tied=c.tied(default=False),
     )
 
 

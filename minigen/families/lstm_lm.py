@@ -18,7 +18,7 @@ def family(cell: str) -> Family:
             raise c.fail("gate_order", f"only torch's order {order} is supported")
         hidden = c.integer("hidden_size")
         width = c.integer("embedding_size", hidden)
-        tied = c.flag("tie_word_embeddings", False)
+        tied = c.tied(default=False)
         if tied and width != hidden:
             raise c.fail("tie_word_embeddings", f"the embedding is {width} wide and the hidden state {hidden}")
         widths = [width] + [hidden] * (c.layers("num_layers") - 1)

@@ -100,9 +100,7 @@ class Runner:
         def record(ops: Backend, tokens: Array) -> Array | None:
             return self.architecture.record(ops, self.params, tokens, state, at)
 
-        logits = None
-        if not state.must_skip_padding:
-            logits = self.ops.replay(ids, state, tuple(at), record)
+        logits = None if state.must_skip_padding else self.ops.replay(ids, state, tuple(at), record)
         if logits is None:
             tokens = self.ops.asarray(ids) if isinstance(ids, np.ndarray) else ids
             logits = self.architecture.forward(self.ops, self.params, tokens, state, at)

@@ -12,6 +12,8 @@ from minigen.backends.quantized import Held, arrays_of
 from minigen.layers.slot import ALL, Slot
 from minigen.models.buffers import Key, names_of
 
+KEPT = {"kv": "unquantized", "kv8": "in 8 bits", "kv4": "in 4 bits"}  # keys and values, by the kind of a state
+
 
 class HeldSlots:
     """`length` tokens of `batch` rows, in the slots of all layers."""
@@ -42,6 +44,17 @@ class HeldSlots:
         bits = {slot.bits or "" for slot in self.slots.values() if slot.time is not None}
         kinds = [f"kv{number}" for number in sorted(map(str, bits))]
         return "+".join([*kinds, *(["recurrent"] if self.overwritten else [])])
+
+    def unlike(self, kind: str) -> str | None:
+        """How a saved state of another `kind` differs, as the end of a sentence about it; None where it does not."""
+        if kind == self.kind:
+            return None
+        if kind in KEPT and self.kind in KEPT:
+            return (
+                f"has keys and values {KEPT[kind]}, the model keeps them {KEPT[self.kind]}: load the model with the "
+                "same kv_bits (--kv-bits)"
+            )
+        return f"holds the state of a {kind} model, this one's is {self.kind}"
 
     @property
     def overwritten(self) -> list[Key]:

@@ -8,9 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from minigen.errors import UsageError, shown
-
-MODELS = ("gpt", "llama", "lstm", "gru", "rnn")
-RECURRENT = ("lstm", "gru", "rnn")
+from minigen.families.new import NEW_MODELS
 
 
 def setting(
@@ -38,7 +36,7 @@ def setting(
 
 @dataclass(frozen=True)
 class ModelConfig:
-    model: str = setting("llama", "what to train", choices=MODELS, shape=True)
+    model: str = setting("llama", "what to train", choices=tuple(NEW_MODELS), shape=True)
     layers: int = setting(4, "layers", least=1, shape=True)
     heads: int = setting(4, "attention heads", least=1, shape=True)
     kv_heads: int = setting(0, "heads of keys and values; 0: as many as heads", least=0, shape=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,79 +17,14 @@ from minigen.checkpoints.quantization import read_declared
 from minigen.checkpoints.weight_files import read_object
 from minigen.errors import UsageError
 from minigen.families import find_family
+from minigen.families.new import new_config
 from minigen.tokenizer import Tokenizer
 from minigen.training.chat_formats import chat_format
-from minigen.training.config import RECURRENT, Config, ModelConfig
+from minigen.training.config import Config
 from minigen.training.tokenizer_files import TEMPLATE
 
 KINDS = {"characters": "char", "bytes": "bytes"}  # what config.json's "tokenizer" calls our own kinds
 CONTEXT = 128  # where none is asked for and the model has no bound
-
-
-def hub_config(m: ModelConfig, vocab: int, ends: Mapping[str, int | None], dtype: str) -> dict[str, Any]:
-    """config.json of a new model as its family has it on the hub. `ends`: bos_token_id and eos_token_id.
-
-    Raises UsageError for a shape that cannot be.
-    """
-    if m.model in RECURRENT:
-        hidden = m.hidden or m.width
-        if m.tied and hidden != m.width:
-            raise UsageError(
-                f"hidden is {hidden} and width {m.width}: a model whose head is its embedding has both alike; "
-                "say --no-tied, or change one"
-            )
-        values: dict[str, Any] = {
-            "model_type": f"{m.model}_lm",
-            "vocab_size": vocab,
-            "embedding_size": m.width,
-            "hidden_size": hidden,
-            "num_layers": m.layers,
-            "tie_word_embeddings": m.tied,
-        }
-        return values | {name: i for name, i in ends.items() if i is not None}
-    kv_heads = m.kv_heads or m.heads
-    if m.width % m.heads:
-        raise UsageError(f"width is {m.width}: it must be a multiple of the {m.heads} heads")
-    if m.model == "gpt":
-        if kv_heads != m.heads:
-            raise UsageError(f"kv_heads is {kv_heads}: a gpt has as many as heads; leave it out, or train a llama")
-        values = {
-            "model_type": "gpt2",
-            "architectures": ["GPT2LMHeadModel"],
-            "vocab_size": vocab,
-            "n_embd": m.width,
-            "n_head": m.heads,
-            "n_layer": m.layers,
-            "n_positions": m.context,
-            "n_inner": m.hidden or 4 * m.width,
-            "activation_function": "gelu_new",
-            "layer_norm_epsilon": 1e-5,
-            **{f"{where}_pdrop": m.dropout for where in ("attn", "embd", "resid")},
-        }
-    else:
-        if m.heads % kv_heads:
-            raise UsageError(f"kv_heads is {kv_heads}: it must divide the {m.heads} heads")
-        if m.width // m.heads % 2:
-            raise UsageError(f"width {m.width} over {m.heads} heads is {m.width // m.heads}: it must be even to rotate")
-        values = {
-            "model_type": "llama",
-            "architectures": ["LlamaForCausalLM"],
-            "vocab_size": vocab,
-            "hidden_size": m.width,
-            "intermediate_size": m.hidden or -(-8 * m.width // 3 // 32) * 32,
-            "num_hidden_layers": m.layers,
-            "num_attention_heads": m.heads,
-            "num_key_value_heads": kv_heads,
-            "head_dim": m.width // m.heads,
-            "max_position_embeddings": m.context,
-            "hidden_act": "silu",
-            "rms_norm_eps": 1e-5,
-            "rope_theta": 10000.0,
-            "attention_bias": False,
-            "mlp_bias": False,
-        }
-    # Both are said even where there is none: transformers would take ids of its own, outside the vocabulary.
-    return {**values, "tie_word_embeddings": m.tied, **ends, "torch_dtype": dtype}
 
 
 def model_config(config: Config, tokenizer: Tokenizer, source: Path | None) -> tuple[Config, dict[str, Any]]:
@@ -108,8 +43,7 @@ def model_config(config: Config, tokenizer: Tokenizer, source: Path | None) -> t
             config = config.replace(context=CONTEXT)
         vocab = config.model.vocab or tokenizer.vocab_size
         ends = {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id}
-        hub = hub_config(config.model, vocab, ends, config.run.save_dtype)
-        assert config.model.model in RECURRENT or config.model.context
+        hub = new_config(config.model, vocab, ends, config.run.save_dtype)
     if tokenizer.kind in KINDS:
         hub["tokenizer"] = KINDS[tokenizer.kind]
     return config, hub

@@ -18,6 +18,7 @@ from minigen.checkpoints.hub import resolve
 from minigen.checkpoints.loading import load_params
 from minigen.errors import UsageError
 from minigen.families import Family, HubConfig, find_family
+from minigen.families.new import new_config
 from minigen.layers.param import as_arrays, initialise
 from minigen.models.architecture import Architecture
 from minigen.reading import at_home
@@ -33,7 +34,6 @@ from minigen.training.model_files import (
     end_ids,
     first_ids,
     from_folder,
-    hub_config,
     model_config,
     text_files,
 )
@@ -121,7 +121,7 @@ def build(
     ops, config = place_in(group, config)
     source = from_folder(config)
     if source is None:
-        hub_config(config.model, 0, {}, config.run.save_dtype)  # nor is anything made for a shape that cannot be
+        new_config(config.model, 0, {}, config.run.save_dtype)  # nor is anything made for a shape that cannot be
     teacher = open_teacher(config, ops)
 
     def written() -> list[str]:

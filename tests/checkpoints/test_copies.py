@@ -109,6 +109,16 @@ def test_a_head_of_its_own_counts(make: Make, backend: str, family: str, caplog:
     assert found.hub_config["tie_word_embeddings"] is False
 
 
+def test_another_name_of_the_tie(make: Make, backend: str, caplog: pytest.LogCaptureFixture) -> None:
+    folder = make("lfm2", tied=...)
+    edit(folder, tie_embedding=True)
+    model = minigen.load(folder, backend, "cpu")
+    assert has_head(model)
+    assert [message.rsplit(": ", 2)[1] for message in said(caplog)] == ['it is used as it is; say "tie_embedding"']
+    edit(folder, tie_embedding=False)
+    assert np.array_equal(model.logits(IDS), minigen.load(folder, backend, "cpu").logits(IDS))
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_copy_is_dropped(make: Make, backend: str, family: str, caplog: pytest.LogCaptureFixture) -> None:
     copied = minigen.load(make(family, change=copy_head(family)), backend, "cpu")

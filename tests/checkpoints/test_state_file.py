@@ -20,7 +20,7 @@ from minigen.model import Model
 PROMPTS = [[5, 6, 7, 8, 9, 10], [11, 12]]
 
 
-@pytest.fixture(params=["llama", "lstm"])
+@pytest.fixture(params=["llama", "lstm", "lfm2"])
 def model(request: pytest.FixtureRequest, tiny: Callable[[str], Path], backend: str, device: str) -> Model:
     return minigen.load(tiny(request.param), backend=backend, device=device, dtype="float32")
 

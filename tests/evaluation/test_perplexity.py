@@ -65,7 +65,7 @@ def by_hand(model: Model, ids: list[int], start: list[int], size: int, stride: i
     return np.array(found)
 
 
-@pytest.mark.parametrize("name", ["gpt2", "llama", "lstm"])
+@pytest.mark.parametrize("name", ["gpt2", "llama", "lstm", "lfm2"])
 def test_a_short_text_and_its_numbers(load: Load, tiny: Callable[[str], Path], name: str) -> None:
     model = load(tiny(name))
     text = TEXT[:50]

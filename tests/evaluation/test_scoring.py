@@ -99,7 +99,7 @@ def test_no_token_is_read_twice(make_model: Callable[..., Path], backend: str, d
     assert scorer.shared.tokens_read == before + 1  # the 8 alone
 
 
-@pytest.mark.parametrize("name", ["llama", "lstm"])
+@pytest.mark.parametrize("name", ["llama", "lstm", "lfm2"])
 def test_any_texts(tiny: Callable[[str], Path], device: str, backend: str, name: str) -> None:
     model = minigen.load(tiny(name), backend=backend, device=device, dtype="float32")
 

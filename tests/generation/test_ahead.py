@@ -17,7 +17,7 @@ PROMPTS = [[1, 2, 3], [9] * 11, [4], [1, 2, 3]]
 Tiny = Callable[[str], Path]
 
 
-@pytest.fixture(params=["gpt2", "llama", "lstm"])
+@pytest.fixture(params=["gpt2", "llama", "lstm", "lfm2"])
 def runner(request: pytest.FixtureRequest, tiny: Tiny, backend: str, device: str) -> Runner:
     return minigen.load(tiny(request.param), backend=backend, device=device, dtype="float32").runner
 

@@ -58,7 +58,7 @@ class Counting(Runner):
         return super().decode(ids, state)
 
 
-@pytest.fixture(params=["gpt2", "llama", "lstm"])
+@pytest.fixture(params=["gpt2", "llama", "lstm", "lfm2"])
 def runner(request: pytest.FixtureRequest, tiny: Tiny, backend: str, device: str) -> Counting:
     return Counting(minigen.load(tiny(request.param), backend=backend, device=device, dtype="float32").runner)
 

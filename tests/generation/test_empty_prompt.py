@@ -46,7 +46,7 @@ def make_started(make_model: Callable[..., Path]) -> Callable[..., Path]:
     return make
 
 
-@pytest.fixture(params=["gpt2", "llama", "lstm"])
+@pytest.fixture(params=["gpt2", "llama", "lstm", "lfm2"])
 def model(request: pytest.FixtureRequest, make_started: Callable[..., Path], backend: str, device: str) -> Model:
     return minigen.load(make_started(request.param), backend=backend, device=device, dtype="float32")
 

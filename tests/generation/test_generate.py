@@ -23,7 +23,7 @@ GREEDY = {"temperature": 0, "ignore_eos": True}
 Tiny = Callable[[str], Path]
 
 
-@pytest.fixture(params=["gpt2", "llama", "lstm"])
+@pytest.fixture(params=["gpt2", "llama", "lstm", "lfm2"])
 def model(request: pytest.FixtureRequest, tiny: Tiny, backend: str, device: str) -> Model:
     return minigen.load(tiny(request.param), backend=backend, device=device, dtype="float32")
 

@@ -20,7 +20,7 @@ BLOCK = 8
 LENGTHS = [[1], [8], [9], [30], [30, 3, 17], [5, 26, 26], [16, 24]]
 
 
-@pytest.fixture(params=["gpt2", "llama", "lstm", "sinks"])
+@pytest.fixture(params=["gpt2", "llama", "lstm", "lfm2", "sinks"])
 def runner(
     request: pytest.FixtureRequest, tiny: Tiny, backend: str, device: str, monkeypatch: pytest.MonkeyPatch
 ) -> Any:

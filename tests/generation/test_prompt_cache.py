@@ -30,7 +30,7 @@ Tiny = Callable[[str], Path]
 Make = Callable[..., Path]
 
 
-@pytest.fixture(params=["gpt2", "llama", "lstm"])
+@pytest.fixture(params=["gpt2", "llama", "lstm", "lfm2"])
 def model(request: pytest.FixtureRequest, tiny: Tiny, backend: str, device: str) -> Model:
     return minigen.load(tiny(request.param), backend=backend, device=device, dtype="float32")
 
@@ -93,7 +93,7 @@ def test_a_scorer_takes_it(model: Model, cache: Path) -> None:
     assert (fresh.tokens_read - shared.tokens_read) == len(ids) - 1
 
 
-@pytest.mark.parametrize("name", ["llama", "lstm"])
+@pytest.mark.parametrize("name", ["llama", "lstm", "lfm2"])
 def test_a_file_of_the_other_backend_goes_on(tiny: Tiny, tmp_path: Path, name: str) -> None:
     pytest.importorskip("torch")
     pytest.importorskip("mlx.core")

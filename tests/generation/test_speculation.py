@@ -39,7 +39,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.fixture(params=["gpt2", "llama"])
+@pytest.fixture(params=["gpt2", "llama", "lfm2"])
 def model(request: pytest.FixtureRequest, tiny: Tiny, backend: str, device: str) -> Model:
     return minigen.load(tiny(request.param), backend=backend, device=device, dtype="float32")
 

@@ -82,7 +82,7 @@ def test_the_first_model_is_the_base(lora: New, model: str) -> None:
     )
 
 
-@pytest.mark.parametrize("model", ["gpt2", "llama", "lstm"])
+@pytest.mark.parametrize("model", ["gpt2", "llama", "lstm", "lfm2"])
 @pytest.mark.parametrize("kind", ["adamw", "muon"])
 def test_both_backends_learn_alike(tiny: Callable[[str], Path], model: str, kind: str) -> None:
     pytest.importorskip("torch")

@@ -16,9 +16,9 @@ from minigen.checkpoints.checkpoint import read_headers
 from minigen.checkpoints.loading import load_params
 from minigen.checkpoints.saving import bfloat16, to_tensors, write_tensors
 from minigen.families import HubConfig, find_family
+from minigen.families.new import new_config
 from minigen.layers.param import initialise
 from minigen.training.config import ModelConfig
-from minigen.training.model_files import hub_config
 from minigen.tree import flatten
 
 MODELS = {
@@ -33,7 +33,7 @@ MODELS = {
 
 def config_of(name: str) -> dict[str, Any]:
     settings = ModelConfig(model=name.split()[0], layers=2, heads=2, width=16, context=12, **MODELS[name])  # type: ignore[arg-type]
-    return hub_config(settings, 31, {"bos_token_id": None, "eos_token_id": 3}, "float32")
+    return new_config(settings, 31, {"bos_token_id": None, "eos_token_id": 3}, "float32")
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -94,7 +94,7 @@ def test_the_file_is_one_that_the_library_reads(tmp_path: Path) -> None:
 def test_a_shape_that_cannot_be(small: Callable[..., Any]) -> None:
     def refuse(**changes: Any) -> str:
         with pytest.raises(minigen.errors.MinigenError) as caught:
-            hub_config(small(**changes).model, 9, {}, "float32")
+            new_config(small(**changes).model, 9, {}, "float32")
         return str(caught.value)
 
     assert refuse(width=15) == "width is 15: it must be a multiple of the 2 heads"

@@ -20,7 +20,7 @@ def run(cell: str, p: Any, x: Array, state: tuple[Array, ...]) -> tuple[Array, t
     if x.is_cuda:
         weights = in_one_piece(weights)
     before = [h[None] for h in state]
-    hidden: Any = before if cell == "lstm" else before[0]
+    hidden: Any = before if len(before) > 1 else before[0]
     with quiet_copies():
         # biases, one layer, no dropout within, training, one direction, batch first
         y, *after = KERNELS[cell](x, hidden, weights, True, 1, 0.0, True, False, True)

@@ -84,7 +84,7 @@ n = [0, 2]
 """
 
 
-@pytest.fixture(params=["llama", "lstm"])
+@pytest.fixture(params=["llama", "lstm", "lfm2"])
 def model(request: pytest.FixtureRequest, tiny: Callable[[str], Path], backend: str, device: str) -> Model:
     return minigen.load(tiny(request.param), backend=backend, device=device, dtype="float32")
 

@@ -1,0 +1,131 @@
+"""config.json of a new model, as its family has it on the hub: what `minigen train` can begin with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from minigen.errors import UsageError
+
+Values = dict[str, Any]
+Ends = Mapping[str, int | None]
+
+
+class Shape(Protocol):
+    """What a person chooses. 0 for `kv_heads` and `hidden` means what is usual in the family."""
+
+    @property
+    def model(self) -> str: ...
+    @property
+    def layers(self) -> int: ...
+    @property
+    def heads(self) -> int: ...
+    @property
+    def kv_heads(self) -> int: ...
+    @property
+    def width(self) -> int: ...
+    @property
+    def hidden(self) -> int: ...
+    @property
+    def context(self) -> int: ...
+    @property
+    def tied(self) -> bool: ...
+    @property
+    def dropout(self) -> float: ...
+
+
+def new_config(shape: Shape, vocab: int, ends: Ends, dtype: str) -> Values:
+    """config.json of a model of `NEW_MODELS`. `ends`: its bos_token_id and eos_token_id.
+
+    Raises UsageError for a shape that the family does not have.
+    """
+    return NEW_MODELS[shape.model](shape, vocab, ends, dtype)
+
+
+def check_heads(shape: Shape) -> None:
+    if shape.width % shape.heads:
+        raise UsageError(f"width is {shape.width}: it must be a multiple of the {shape.heads} heads")
+
+
+def with_ends(values: Values, shape: Shape, ends: Ends, dtype: str) -> Values:
+    """Tokens that do not exist are written as null: transformers would otherwise take ids outside the vocabulary."""
+    return {**values, "tie_word_embeddings": shape.tied, **ends, "torch_dtype": dtype}
+
+
+def gpt(shape: Shape, vocab: int, ends: Ends, dtype: str) -> Values:
+    check_heads(shape)
+    if shape.kv_heads not in (0, shape.heads):
+        raise UsageError(f"kv_heads is {shape.kv_heads}: a gpt has as many as heads; leave it out, or train a llama")
+    values = {
+        "model_type": "gpt2",
+        "architectures": ["GPT2LMHeadModel"],
+        "vocab_size": vocab,
+        "n_embd": shape.width,
+        "n_head": shape.heads,
+        "n_layer": shape.layers,
+        "n_positions": shape.context,
+        "n_inner": shape.hidden or 4 * shape.width,
+        "activation_function": "gelu_new",
+        "layer_norm_epsilon": 1e-5,
+        "attn_pdrop": shape.dropout,
+        "embd_pdrop": shape.dropout,
+        "resid_pdrop": shape.dropout,
+    }
+    return with_ends(values, shape, ends, dtype)
+
+
+def llama(shape: Shape, vocab: int, ends: Ends, dtype: str) -> Values:
+    check_heads(shape)
+    kv_heads = shape.kv_heads or shape.heads
+    head_dim = shape.width // shape.heads
+    if shape.heads % kv_heads:
+        raise UsageError(f"kv_heads is {kv_heads}: it must divide the {shape.heads} heads")
+    if head_dim % 2:
+        raise UsageError(f"width {shape.width} over {shape.heads} heads is {head_dim}: it must be even to rotate")
+    two_thirds_of_gpt = -(-8 * shape.width // 3 // 32) * 32  # a multiple of 32; the gate is the third matrix
+    values = {
+        "model_type": "llama",
+        "architectures": ["LlamaForCausalLM"],
+        "vocab_size": vocab,
+        "hidden_size": shape.width,
+        "intermediate_size": shape.hidden or two_thirds_of_gpt,
+        "num_hidden_layers": shape.layers,
+        "num_attention_heads": shape.heads,
+        "num_key_value_heads": kv_heads,
+        "head_dim": head_dim,
+        "max_position_embeddings": shape.context,
+        "hidden_act": "silu",
+        "rms_norm_eps": 1e-5,
+        "rope_theta": 10000.0,
+        "attention_bias": False,
+        "mlp_bias": False,
+    }
+    return with_ends(values, shape, ends, dtype)
+
+
+def recurrent(shape: Shape, vocab: int, ends: Ends, dtype: str) -> Values:
+    hidden = shape.hidden or shape.width
+    if shape.tied and hidden != shape.width:
+        raise UsageError(
+            f"hidden is {hidden} and width {shape.width}: a model whose head is its embedding has both alike; "
+            "say --no-tied, or change one"
+        )
+    values: Values = {
+        "model_type": f"{shape.model}_lm",
+        "vocab_size": vocab,
+        "embedding_size": shape.width,
+        "hidden_size": hidden,
+        "num_layers": shape.layers,
+        "tie_word_embeddings": shape.tied,
+    }
+    present = {name: token for name, token in ends.items() if token is not None}
+    return {**values, **present}
+
+
+NEW_MODELS: dict[str, Callable[[Shape, int, Ends, str], Values]] = {
+    "gpt": gpt,
+    "llama": llama,
+    "lstm": recurrent,
+    "gru": recurrent,
+    "rnn": recurrent,
+}
