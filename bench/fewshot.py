@@ -98,7 +98,7 @@ def peer_weights(runner: Runner) -> dict[str, Any]:
     """GPT-2's own names for our weights, which are torch's where the backend is."""
     import torch
 
-    from minigen.checkpoints.loading import plan
+    from minigen.checkpoints.plan import plan
     from minigen.families.gpt2 import FAMILY
     from minigen.tree import flatten
 

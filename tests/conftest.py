@@ -18,7 +18,7 @@ from safetensors.numpy import save_file
 
 from minigen.backends import BACKENDS, Backend, get_backend
 from minigen.backends.cores import usable_cores
-from minigen.checkpoints.loading import plan
+from minigen.checkpoints.plan import plan
 from minigen.families import HubConfig, find_family
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # nothing here may reach for a real hub; its own tests lift it

@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from minigen.checkpoints.loading import listed, plan, unused_names
+from minigen.checkpoints.loading import listed
+from minigen.checkpoints.plan import plan, unused_names
 from minigen.checkpoints.quantization import Declared
 from minigen.families.config import TIED_NAMES, HubConfig, without_tie
 from minigen.families.family import Family

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from minigen.models.packing import Packing, Packings
 
 if TYPE_CHECKING:
-    from minigen.checkpoints.loading import Entry
+    from minigen.checkpoints.plan import Entry
 
 HARDLY = 1.1  # times the memory that a user need not be told of
 

@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from minigen.backends.base import Array, Backend, Quantized, Tree
-from minigen.backends.quantized import each
 from minigen.backends.recoding import as_floats, recode, scales_of
-from minigen.checkpoints.adapters import Adapter, key_of
+from minigen.checkpoints.adapters import Adapter
 from minigen.checkpoints.checkpoint import FLOAT_DTYPES
 from minigen.checkpoints.held import growth, held_on, held_packings
+from minigen.checkpoints.plan import Entry, plan, unused_names
 from minigen.checkpoints.quantization import Declared, find_packed
 from minigen.errors import CheckpointError, first_of
 from minigen.families.family import Family
-from minigen.layers.param import Param
 from minigen.models.architecture import Architecture
 from minigen.models.packing import Packing, Packings, stored_names
 from minigen.models.tensor_info import TensorInfo
-from minigen.tree import flatten, unflatten
+from minigen.tree import unflatten
 
 SHOWN = 20  # names of one kind of fault that a message lists
 NAMES = {
@@ -31,61 +29,6 @@ NAMES = {
 }  # safetensors' names of the dtypes minigen computes in
 
 log = logging.getLogger("minigen")
-
-
-@dataclass(frozen=True)
-class Piece:
-    """One stored tensor and the shape that the architecture wants it in."""
-
-    name: str
-    shape: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One array of the tree and the tensors it is made of."""
-
-    path: str
-    pieces: tuple[Piece, ...]
-    transposed: bool
-
-
-def plan(architecture: Architecture, family: Family, names: Iterable[str]) -> list[Entry]:
-    """Which tensor goes where. The prefix is dropped from the names where the checkpoint has them without it, and is
-    mlx-lm's where it has that."""
-    given = set(names)
-    by_mlx = family.mlx_prefix and any(name.startswith(family.mlx_prefix) for name in given)
-    shorter = {
-        name.removeprefix(family.prefix) for s in family.names.values() for name in s.names if family.prefix in name
-    }
-    bare = not any(name.startswith(family.prefix) for name in given) and not shorter.isdisjoint(given)
-    entries = []
-    for path, param in flatten(architecture.shapes()).items():
-        source = family.names[re.sub(r"\.\d+\.", ".*.", path, count=1)]
-        index = re.search(r"\.(\d+)\.", path)
-        stored = [name.replace("*", index[1]) if index else name for name in source.names]
-        if by_mlx:
-            stored = [re.sub(f"^{re.escape(family.prefix)}", family.mlx_prefix, name) for name in stored]
-        elif bare:
-            stored = [name.removeprefix(family.prefix) for name in stored]
-        transposed = source.transposed and not by_mlx
-        pieces = zip(stored, piece_shapes(param, len(stored)), strict=True)
-        entries.append(
-            Entry(
-                path,
-                tuple(Piece(name, shape[::-1] if transposed else shape) for name, shape in pieces),
-                transposed,
-            )
-        )
-    return entries
-
-
-def piece_shapes(param: Param, count: int) -> list[tuple[int, ...]]:
-    """The shape of each of `count` tensors that are joined to this parameter."""
-    if count == 1:
-        return [param.shape]
-    assert len(param.parts) == count
-    return [(rows, *param.shape[1:]) for rows in param.parts]
 
 
 def check(
@@ -128,20 +71,6 @@ def check(
     found = [f"{len(names)} {kind}: {listed(names)}" for kind, names in faults.items() if names]
     if found:
         raise CheckpointError(f"the tensors in {where} do not fit its config.json; {'; '.join(found)}")
-
-
-def unused_names(architecture: Architecture, family: Family) -> tuple[str, ...]:
-    """Names of tensors that a tied model has no use for: copies of the embedding, as copies.py has seen."""
-    return () if "head.weight" in flatten(architecture.shapes()) else family.names["head.weight"].names
-
-
-def matrices(entries: list[Entry], family: Family) -> dict[str, tuple[int, ...]]:
-    """The shape of every stored tensor as the model computes with it, (out, in), by its key for adapters."""
-    return {
-        key_of(piece.name, family.prefix): piece.shape[::-1] if entry.transposed else piece.shape
-        for entry in entries
-        for piece in entry.pieces
-    }
 
 
 def listed(names: list[str]) -> str:
@@ -197,9 +126,8 @@ def load_params(
     flat: dict[str, Array | Quantized] = {}
     finite: dict[str, bool] = {}
     for entry in entries:
-        x = join(ops, [read(piece.name, entry.transposed, held.get(entry.path)) for piece in entry.pieces])
-        if entry.transposed and not isinstance(x, Quantized) and x.ndim == 2:
-            x = ops.contiguous(ops.permute(x, (1, 0)))
+        packing = held.get(entry.path)
+        x = entry.assemble(ops, [read(piece.name, entry.transposed, packing) for piece in entry.pieces])
         packing = (packings or {}).get(entry.path)
         if packing is not None and entry.path not in joined:
             finite[entry.path] = ops.all_finite([x])[0]
@@ -225,11 +153,6 @@ def recoded(ops: Backend, arrays: Iterable[Array], stored: Packing, held: Packin
     scales, biases = (*others, None)[:2]
     matrix = Quantized(packed, scales, biases, stored.group, stored.bits, stored.mode)
     return as_floats(ops, matrix) if held is None else recode(ops, matrix, held.mode, held.bits)
-
-
-def join(ops: Backend, parts: Sequence[Array | Quantized]) -> Array | Quantized:
-    """One matrix of several, by rows, which are all floats or all quantized alike."""
-    return parts[0] if len(parts) == 1 else each(lambda *arrays: ops.concat(arrays, axis=0), *parts)
 
 
 def floats_of(ops: Backend, x: Array | Quantized) -> tuple[Array, ...]:

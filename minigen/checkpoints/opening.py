@@ -16,7 +16,8 @@ from minigen.checkpoints.copies import build_as_stored
 from minigen.checkpoints.fingerprint import fingerprint
 from minigen.checkpoints.held import held_packings
 from minigen.checkpoints.hub import resolve
-from minigen.checkpoints.loading import load_params, matrices, plan
+from minigen.checkpoints.loading import load_params
+from minigen.checkpoints.plan import matrices, plan
 from minigen.checkpoints.quantization import GROUP, Declared, choose_packings, find_packed, left_out, read_declared
 from minigen.errors import CheckpointError, UsageError
 from minigen.families import Family, find_family

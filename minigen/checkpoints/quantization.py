@@ -25,7 +25,7 @@ from minigen.models.tensor_info import TensorInfo
 from minigen.tree import flatten
 
 if TYPE_CHECKING:
-    from minigen.checkpoints.loading import Entry
+    from minigen.checkpoints.plan import Entry
 
 SETTINGS = ("group_size", "bits", "mode", "quant_method")  # no names of modules
 READ = "affine in 1 to 6 and 8 bits, mxfp4, mxfp8 and nvfp4"

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from minigen.backends.base import DTYPES, Quantized, Tree
-from minigen.checkpoints.loading import Entry, plan
+from minigen.checkpoints.plan import Entry, plan
 from minigen.families.family import Family
 from minigen.models.architecture import Architecture
 from minigen.models.packing import Packings, module_of, stored_names
@@ -48,17 +48,12 @@ def to_tensors(architecture: Architecture, family: Family, params: Tree) -> dict
     quantized = any(isinstance(x, Quantized) for x in flat.values())
     for entry in stored_plan(architecture, family, quantized):
         leaf = flat[entry.path]
-        rows = np.cumsum([piece.shape[0] for piece in entry.pieces])[:-1]
         if isinstance(leaf, Quantized):
             for i, array in enumerate(leaf.arrays):
-                for piece, part in zip(entry.pieces, np.split(array, rows), strict=True):
+                for piece, part in entry.take_apart(array, transposed=False):
                     tensors[stored_names(piece.name)[i]] = np.ascontiguousarray(part)
             continue
-        array = np.asarray(leaf, np.float32)
-        if entry.transposed and array.ndim == 2:
-            array = array.T
-            assert len(entry.pieces) == 1, "no family transposes and joins"
-        for piece, part in zip(entry.pieces, np.split(array, rows), strict=True):
+        for piece, part in entry.take_apart(np.asarray(leaf, np.float32), entry.transposed):
             assert part.shape == piece.shape, entry.path
             tensors[piece.name] = np.ascontiguousarray(part)
     return tensors

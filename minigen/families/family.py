@@ -15,6 +15,8 @@ from minigen.models.tensor_info import TensorInfo
 class Source:
     """Where an array of the tree lies in a checkpoint: one tensor, or several that are joined along axis 0.
 
+    Names may have indices that their path has, such as `{layer}`, and one that it has not: the tensors of all its
+    values are then stacked along a new first axis, as in `model.layers.{layer}.experts.{expert}.w1.weight`.
     `transposed`: the checkpoint stores it (in, out), as GPT-2's Conv1D does.
     """
 
@@ -33,7 +35,7 @@ class Buffer(NamedTuple):
 
 @dataclass(frozen=True)
 class Family:
-    """`names` maps a path of the parameter tree to its Source, with `*` for the layer's index on both sides.
+    """`names` maps a path of the parameter tree to its Source. Indices of both have names, such as `{layer}`.
 
     `prefix` is what the names begin with; a checkpoint saved without it loads all the same. `mlx_prefix` is what mlx-lm
     writes in its place, where that is another: nothing is transposed there. Tensors that match a key of `ignored`

@@ -52,8 +52,8 @@ def build(c: HubConfig) -> CausalLM:
 
 def conv1d(path: str, name: str) -> dict[str, Source]:
     return {
-        f"blocks.*.{path}.weight": Source((f"transformer.h.*.{name}.weight",), transposed=True),
-        f"blocks.*.{path}.bias": Source((f"transformer.h.*.{name}.bias",)),
+        f"blocks.{{layer}}.{path}.weight": Source((f"transformer.h.{{layer}}.{name}.weight",), transposed=True),
+        f"blocks.{{layer}}.{path}.bias": Source((f"transformer.h.{{layer}}.{name}.bias",)),
     }
 
 
@@ -87,10 +87,10 @@ FAMILY = Family(
     names={
         "embedding.weight": Source(("transformer.wte.weight",)),
         "positions.weight": Source(("transformer.wpe.weight",)),
-        **norm("blocks.*.norm1", "h.*.ln_1"),
+        **norm("blocks.{layer}.norm1", "h.{layer}.ln_1"),
         **conv1d("attention.qkv", "attn.c_attn"),
         **conv1d("attention.out", "attn.c_proj"),
-        **norm("blocks.*.norm2", "h.*.ln_2"),
+        **norm("blocks.{layer}.norm2", "h.{layer}.ln_2"),
         **conv1d("feed_forward.up", "mlp.c_fc"),
         **conv1d("feed_forward.down", "mlp.c_proj"),
         **norm("norm", "ln_f"),

@@ -68,7 +68,7 @@ FAMILY = Family(
     build,
     {
         "embedding.weight": Source(("model.embed_tokens.weight",)),
-        "blocks.*.norm1.weight": Source(("model.layers.*.operator_norm.weight",)),
+        "blocks.{layer}.norm1.weight": Source(("model.layers.{layer}.operator_norm.weight",)),
         **linear("attention.qkv", "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
         **linear("attention.q_norm", "self_attn.q_layernorm"),
         **linear("attention.k_norm", "self_attn.k_layernorm"),
@@ -76,7 +76,7 @@ FAMILY = Family(
         **linear("convolution.in", "conv.in_proj"),
         **linear("convolution.kernel", "conv.conv"),
         **linear("convolution.out", "conv.out_proj"),
-        "blocks.*.norm2.weight": Source(("model.layers.*.ffn_norm.weight",)),
+        "blocks.{layer}.norm2.weight": Source(("model.layers.{layer}.ffn_norm.weight",)),
         **linear("feed_forward.gate_up", "feed_forward.w1", "feed_forward.w3"),
         **linear("feed_forward.down", "feed_forward.w2"),
         "norm.weight": Source(("model.embedding_norm.weight",)),

@@ -75,19 +75,19 @@ def build(c: HubConfig) -> CausalLM:
 
 def linear(path: str, *names: str) -> dict[str, Source]:
     return {
-        f"blocks.*.{path}.{part}": Source(tuple(f"model.layers.*.{name}.{part}" for name in names))
+        f"blocks.{{layer}}.{path}.{part}": Source(tuple(f"model.layers.{{layer}}.{name}.{part}" for name in names))
         for part in ("weight", "bias")
     }
 
 
 NAMES = {
     "embedding.weight": Source(("model.embed_tokens.weight",)),
-    "blocks.*.norm1.weight": Source(("model.layers.*.input_layernorm.weight",)),
+    "blocks.{layer}.norm1.weight": Source(("model.layers.{layer}.input_layernorm.weight",)),
     **linear("attention.qkv", "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
     **linear("attention.q_norm", "self_attn.q_norm"),
     **linear("attention.k_norm", "self_attn.k_norm"),
     **linear("attention.out", "self_attn.o_proj"),
-    "blocks.*.norm2.weight": Source(("model.layers.*.post_attention_layernorm.weight",)),
+    "blocks.{layer}.norm2.weight": Source(("model.layers.{layer}.post_attention_layernorm.weight",)),
     **linear("feed_forward.gate_up", "mlp.gate_proj", "mlp.up_proj"),
     **linear("feed_forward.down", "mlp.down_proj"),
     "norm.weight": Source(("model.norm.weight",)),

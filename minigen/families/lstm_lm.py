@@ -34,9 +34,8 @@ def family(cell: str) -> Family:
             embedding_dropout=False,
         )
 
-    stack = {
-        f"blocks.*.{name}": Source((f"{cell}.{name}_l*",)) for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-    }
+    names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+    stack = {f"blocks.{{layer}}.{name}": Source((f"{cell}.{name}_l{{layer}}",)) for name in names}
     return Family(
         build,
         {

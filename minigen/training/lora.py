@@ -20,7 +20,8 @@ from minigen.backends.base import Array, Backend, Tree
 from minigen.checkpoints.adapters import PREFIX, product
 from minigen.checkpoints.checkpoint import read_headers
 from minigen.checkpoints.fingerprint import fingerprint
-from minigen.checkpoints.loading import load_params, plan
+from minigen.checkpoints.loading import load_params
+from minigen.checkpoints.plan import plan
 from minigen.errors import UsageError
 from minigen.families.family import Family
 from minigen.layers.param import Param
