@@ -1,2 +1,2 @@
-"""How well a model does: the likelihood of texts (`perplexity.py`), of choices (`scoring.py`), and prompt files scored
-by their answers (`fewshot/`)."""
+"""How good a model is: the likelihood of texts (`perplexity.py`) and of given tokens (`scoring.py`),
+and scores of the answers to prompt files (`fewshot/`)."""

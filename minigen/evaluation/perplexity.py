@@ -1,15 +1,18 @@
 """How well a model predicts a text: log-probabilities of its tokens, perplexity, bits per byte.
 
-The protocol. A text is encoded once, without what the tokenizer's files put before every text (`<s>`, say; the start
-tokens), and read in windows of the model's context. Each window begins from nothing with the start tokens, and the last
-token in it is only predicted, so it holds at most as many tokens as the context. By default every token is scored once,
-and windows overlap only where there are no start tokens: then the last token of a window is also the first of the next,
-or that one would have nothing to be predicted from. With a stride S the windows begin S tokens apart, and each scores
-what the ones before have not; the last one ends with the text. A recurrent model has no windows: its state goes on from
-the beginning of the text to the end.
+The protocol. A text is encoded once, without the start tokens that a tokenizer puts before every
+text (`<s>`, say), and read in windows of the model's context. Each window starts from an empty
+state with the start tokens. Its last token is only predicted, never read, so a window holds at most
+as many tokens as the context.
 
-Where there are no start tokens, the first token of a text is context alone: it is neither scored nor are its bytes
-counted. In all other cases the bytes are those of the text in UTF-8.
+By default every token is scored once. Windows overlap only where there are no start tokens: the
+last token of a window is then also the first of the next, which would otherwise have nothing to be
+predicted from. With a stride S the windows begin S tokens apart, and each scores the tokens that
+the windows before it did not; the last window ends with the text. A recurrent model has no windows:
+its state runs from the beginning of the text to the end.
+
+Where there are no start tokens, the first token of a text is only context: neither the token nor
+its bytes are counted. In all other cases the bytes are those of the text in UTF-8.
 """
 
 from __future__ import annotations
@@ -29,12 +32,12 @@ from minigen.generation.options import check_whole
 from minigen.model import Model
 from minigen.tokenizer import Tokenizer
 
-Progress = Callable[[int, int], None]  # told after each pass: tokens read so far, tokens to read in all
+Progress = Callable[[int, int], None]  # called after each pass: tokens read so far, tokens in all
 
 
 @dataclass(frozen=True)
 class TextScore:
-    """The scored tokens of a text or of several, each with its log-probability in nats, and their bytes."""
+    """The scored tokens of one or several texts, their log-probabilities in nats, their bytes."""
 
     ids: list[int]
     logprobs: npt.NDArray[np.float64]
@@ -54,7 +57,7 @@ class TextScore:
 
     @property
     def perplexity(self) -> float:
-        """exp(nats per token); infinite where that is beyond a float."""
+        """exp(nats per token); infinite where a float cannot hold it."""
         return math.exp(self.nats_per_token) if self.nats_per_token < 709 else math.inf
 
     @property
@@ -70,6 +73,14 @@ class Window(NamedTuple):
     first: int
 
 
+class Document(NamedTuple):
+    """A text, its token ids, and the windows in which it is scored; no windows: nothing to score."""
+
+    text: str
+    ids: list[int]
+    windows: list[Window]
+
+
 def score_text(
     model: Model,
     text: str,
@@ -77,62 +88,88 @@ def score_text(
     stride: int | None = None,
     window: int | None = None,
     split: str | None = None,
-    progress: Progress = lambda done, total: None,
+    progress: Progress | None = None,
 ) -> TextScore:
-    """Scores a text by the protocol above; `window` is a smaller one than the model's context, in tokens.
+    """Scores a text by the protocol of this module.
 
-    With `split` the text is several, between occurrences of that string, which is itself no part of any: white space
-    at the ends of each is taken off, empty ones are dropped, each is scored from nothing, and the sums are added up.
-    Raises UsageError for a text with nothing to score or a setting out of range, ContextError for a context that is
-    too small, TokenizerError for a text that has no ids, MinigenError where the model produces NaN.
+    Args:
+        model: the model that predicts the text.
+        text: the text, or several texts if `split` is given.
+        stride: tokens between the beginnings of two windows; None: every token is scored once.
+        window: tokens in a window, at most the model's context; None: the context.
+        split: a string that separates documents and belongs to none of them. Each document is
+            stripped of white space at its ends, dropped if it is empty, and scored from an empty
+            state; their sums are added up.
+        progress: called after each pass with the tokens read so far and the tokens to read in all.
+
+    Raises:
+        UsageError: the text has nothing to score, or a setting is out of range.
+        ContextError: the context is too small.
+        TokenizerError: the text cannot be encoded.
+        MinigenError: the model produced NaN.
     """
-    tokenizer, config = model.needed_tokenizer, model.config
+    tokenizer = model.needed_tokenizer
     start = list(tokenizer.start_ids)
-    size = window_size(window, config.context, len(start))
+    size = window_size(window, model.config.context, len(start))
     stride = check_stride(stride, size, len(start))
-    if split == "":
-        raise UsageError("the text to split at is empty: give the separator of the documents")
-    texts = [text] if split is None else [part for part in map(str.strip, text.split(split)) if part]
-    documents = [tokenizer.encode(part, bos=False) for part in texts]
-    plans = [windows(len(ids), size, stride, len(start)) for ids in documents]
-    if not any(plans):
-        raise UsageError("the text has nothing to score: it needs two tokens, or one where the model has a start token")
-    total = sum(len(start) + w.end - w.begin - 1 for plan in plans for w in plan)
+    documents = []
+    for part in split_text(text, split):
+        ids = tokenizer.encode(part, bos=False)
+        documents.append(Document(part, ids, windows(len(ids), size, stride, len(start))))
+    all_windows = [w for document in documents for w in document.windows]
+    if not all_windows:
+        raise UsageError(
+            "the text has nothing to score: it needs at least two tokens, or one if the model has a start token"
+        )
+    total = sum(len(start) + w.end - w.begin - 1 for w in all_windows)
     done = 0
 
-    def read(tokens: int) -> None:
+    def on_read(tokens: int) -> None:
         nonlocal done
         done += tokens
-        progress(done, total)
+        if progress is not None:
+            progress(done, total)
 
-    scored: list[int] = []
-    found: list[npt.NDArray[np.float64]] = []
-    count = 0
-    for part, ids, plan in zip(texts, documents, plans, strict=True):
-        for w in plan:
-            line = start + ids[w.begin : w.end]
-            found.append(line_logprobs(model.runner, line, len(start) + w.first - w.begin, read))
-            scored += ids[w.first : w.end]
-        count += count_bytes(tokenizer, part, ids) if plan else 0
-    return TextScore(scored, np.concatenate(found), count)
+    scored_ids: list[int] = []
+    logprobs: list[npt.NDArray[np.float64]] = []
+    byte_count = 0
+    for document in documents:
+        for w in document.windows:
+            ids = start + document.ids[w.begin : w.end]
+            first = len(start) + w.first - w.begin
+            logprobs.append(line_logprobs(model.runner, ids, first, on_read))
+            scored_ids += document.ids[w.first : w.end]
+        if document.windows:
+            byte_count += count_bytes(tokenizer, document.text, document.ids)
+    return TextScore(scored_ids, np.concatenate(logprobs), byte_count)
+
+
+def split_text(text: str, separator: str | None) -> list[str]:
+    """The documents of a text: all of it, or the stripped, non-empty parts between separators."""
+    if separator is None:
+        return [text]
+    if separator == "":
+        raise UsageError("the string to split at is empty: give the separator between the documents")
+    parts = [part.strip() for part in text.split(separator)]
+    return [part for part in parts if part]
 
 
 def window_size(window: int | None, context: int | None, start: int) -> int | None:
-    """Tokens in a window, or None for the whole text."""
+    """Tokens in a window with `start` start tokens, or None for the whole text."""
     check_whole("window", window, 1, context, optional=True)
     size = context if window is None else window
     if size is not None and size < 2:
-        raise ContextError(f"a window of {size} token leaves none to predict from: it takes 2")
+        raise ContextError(f"a window of {size} token leaves no token to predict from: it must have at least 2")
     if size is not None and size <= start:
-        raise ContextError(f"a window of {size} tokens has no room beside the {start} that begin every text")
+        raise ContextError(f"a window of {size} tokens has no room after the {start} that begin every text")
     return size
 
 
 def check_stride(stride: int | None, size: int | None, start: int) -> int | None:
-    """The stride to take; without one, that by which no token is scored twice or left out."""
+    """The stride to use; the default is the one by which every token is scored exactly once."""
     if size is None:
         if stride is not None:
-            raise UsageError(f"stride is {stride}: this model reads a text in one go; drop it, or give a window")
+            raise UsageError(f"stride is {stride}: this model reads a text in one piece; drop it, or give a window")
         return None
     longest = size - max(start, 1)
     check_whole("stride", stride, 1, longest, optional=True)
@@ -140,56 +177,67 @@ def check_stride(stride: int | None, size: int | None, start: int) -> int | None
 
 
 def windows(tokens: int, size: int | None, stride: int | None, start: int) -> list[Window]:
-    """The windows over a text of so many tokens, after `start` start tokens each; none where nothing can be scored."""
+    """The windows over a text of `tokens` tokens; none if it has nothing to score.
+
+    `size` includes the `start` start tokens at the beginning of each window.
+    """
     first = 0 if start else 1
     if tokens <= first:
         return []
     if size is None or stride is None:
         return [Window(0, tokens, first)]
-    room, plan = size - start, list[Window]()
+    result: list[Window] = []
     for begin in range(0, tokens, stride):
-        end = min(begin + room, tokens)
-        plan.append(Window(begin, end, first))
+        end = min(begin + size - start, tokens)
+        result.append(Window(begin, end, first))
         first = end
         if end == tokens:
             break
-    return plan
+    return result
 
 
 def line_logprobs(
-    runner: Runner, ids: Sequence[int], first: int = 1, read: Callable[[int], None] = lambda tokens: None
+    runner: Runner,
+    ids: Sequence[int],
+    first: int = 1,
+    on_read: Callable[[int], None] | None = None,
 ) -> npt.NDArray[np.float64]:
-    """Log-probabilities (len(ids) - first,) in nats of the tokens from `first` on, each given all before it.
+    """Log-probabilities (len(ids) - first,) in nats of the tokens from `first` on, in order.
 
-    The tokens are read from an empty state in blocks, and of a block's logits only what is asked for leaves the device,
-    so that a text of any length takes the memory of one block beside its state. `read` is told the tokens of each.
+    Each is given all tokens before it. The tokens are read from an empty state in blocks, and only
+    the log-probabilities leave the device: whatever the length of the text, it takes the memory of
+    its state and of the logits of one block. `on_read` is called with the tokens of each block.
     """
     assert 1 <= first < len(ids)
     check_ids(ids, runner.architecture.vocab_size)
-    ops, last = runner.ops, len(ids) - 1  # the last token predicts nothing that is asked for
-    state: Any = runner.architecture.new_state(ops, 1, last)
-    found: list[npt.NDArray[Any]] = []
-    for begin in range(0, last, BLOCK):
-        end = min(begin + BLOCK, last)
-        at = range(max(begin, first - 1), end)  # the tokens whose next one is scored
-        logits = runner.read([list(ids[begin:end])], state, [i - begin for i in at] or (-1,))[0]
-        if at:
-            found.append(token_logprobs(ops, logits, range(len(at)), ids[at.start + 1 : end + 1]))
+    ops = runner.ops
+    to_read = len(ids) - 1  # the last token predicts nothing that is scored
+    state: Any = runner.architecture.new_state(ops, 1, to_read)
+    blocks: list[npt.NDArray[Any]] = []
+    for begin in range(0, to_read, BLOCK):
+        end = min(begin + BLOCK, to_read)
+        scored_from = max(begin, first - 1)  # tokens of this block whose next token is scored
+        positions = [i - begin for i in range(scored_from, end)]
+        logits = runner.read([list(ids[begin:end])], state, positions or (-1,))[0]
+        if positions:
+            next_ids = ids[scored_from + 1 : end + 1]
+            blocks.append(token_logprobs(ops, logits, range(len(positions)), next_ids))
         else:
             ops.sync(logits)
-        read(end - begin)
-    logprobs = np.concatenate(found).astype(np.float64)
+        if on_read is not None:
+            on_read(end - begin)
+    logprobs = np.concatenate(blocks).astype(np.float64)
     if np.isnan(logprobs).any():
         raise MinigenError("the model produced NaN as a logit: check its weights, or run it in float32")
     return logprobs
 
 
 def count_bytes(tokenizer: Tokenizer, text: str, ids: Sequence[int]) -> int:
-    """Bytes of the scored tokens: all of the text's, less those of a first token that nothing predicts."""
-    raw = text.encode("utf-8")
+    """Bytes of the scored tokens: those of the text, less a first token that nothing predicts."""
+    encoded = text.encode("utf-8")
     if tokenizer.start_ids:
-        return len(raw)
+        return len(encoded)
     first = tokenizer.token_bytes(ids[0])
-    if not raw.startswith(first):
+    if not encoded.startswith(first):
         first = first.lstrip(b" ")  # many tokenizers put a space before a text that has none
-    return max(len(raw) - len(first), 0)
+    return max(len(encoded) - len(first), 0)

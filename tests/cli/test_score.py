@@ -92,7 +92,7 @@ def test_documents_and_stdin(tiny: Tiny, run_cli: Run, file: Path, backend: str)
     found = json.loads(piped.stdout)
     assert (found["file"], found["tokens"]) == ("-", 2 * (alone["tokens"] - 1))
     code, _, err = run_cli("score", file, *words, "--split", "")
-    assert (code, err) == (2, "minigen: the text to split at is empty: give the separator of the documents\n")
+    assert (code, err) == (2, "minigen: the string to split at is empty: give the separator between the documents\n")
 
 
 BAD: dict[str, tuple[list[str], int, str]] = {
@@ -100,11 +100,15 @@ BAD: dict[str, tuple[list[str], int, str]] = {
     "folder": (["."], 1, r"minigen: cannot read \.: Is a directory"),
     "empty": (["EMPTY"], 2, r"minigen: .*/empty is empty: there is nothing to score"),
     "latin": (["LATIN"], 1, r"minigen: .*/latin is not UTF-8: byte 0xe9 at offset 1"),
-    "short": (["SHORT"], 2, r"minigen: the text has nothing to score: it needs two tokens, or one where .*"),
+    "short": (["SHORT"], 2, r"minigen: the text has nothing to score: it needs at least two tokens, or one if .*"),
     "stride": (["FILE", "--stride", "64"], 2, r"minigen: stride is 64: it must be a whole number from 1 to 63"),
     "no stride": (["FILE", "--stride", "0"], 2, r"minigen: stride is 0: it must be a whole number from 1 to 63"),
     "window": (["FILE", "--window", "65"], 2, r"minigen: window is 65: it must be a whole number from 1 to 64"),
-    "one": (["FILE", "--window", "1"], 1, r"minigen: a window of 1 token leaves none to predict from: it takes 2"),
+    "one": (
+        ["FILE", "--window", "1"],
+        1,
+        r"minigen: a window of 1 token leaves no token to predict from: it must have at least 2",
+    ),
     "word": (["FILE", "--stride", "x"], 2, r"minigen( score)?: argument --stride: invalid int value: 'x' .*"),
     "nothing": ([], 2, r"minigen( score)?: the following arguments are required: FILE .*"),
 }

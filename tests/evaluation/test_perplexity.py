@@ -134,7 +134,7 @@ def test_a_recurrent_model_reads_on(load: Load, tiny: Callable[[str], Path], mon
     assert np.abs(score.logprobs - plain(model, list(TEXT.encode()))).max() < 1e-4
     windowed = score_text(model, TEXT, window=30, stride=4)
     assert np.abs(windowed.logprobs - by_hand(model, list(TEXT.encode()), [], 30, 4)).max() < 1e-4
-    with pytest.raises(UsageError, match=r"^stride is 4: this model reads a text in one go; drop it, or give a wi"):
+    with pytest.raises(UsageError, match=r"^stride is 4: this model reads a text in one piece; drop it, or give"):
         score_text(model, TEXT, stride=4)
 
 
@@ -194,10 +194,10 @@ def test_the_reference_of_a_recurrent_model(load: Load, shared: Path) -> None:
 def test_what_cannot_be_scored(load: Load, tiny: Callable[[str], Path], make_model: Make) -> None:
     model = load(tiny("llama"))
     for text, settings, message in (
-        ("", {}, r"the text has nothing to score: it needs two tokens, or one where the model has a start token"),
+        ("", {}, r"the text has nothing to score: it needs at least two tokens, or one if the model has a start token"),
         ("x", {}, r"the text has nothing to score: .*"),
         ("x|y|", {"split": "|"}, r"the text has nothing to score: .*"),
-        ("xy", {"split": ""}, r"the text to split at is empty: give the separator of the documents"),
+        ("xy", {"split": ""}, r"the string to split at is empty: give the separator between the documents"),
         ("xy", {"stride": 64}, r"stride is 64: it must be a whole number from 1 to 63"),
         ("xy", {"stride": 0}, r"stride is 0: it must be a whole number from 1 to 63"),
         ("xy", {"window": 65}, r"window is 65: it must be a whole number from 1 to 64"),
@@ -205,7 +205,9 @@ def test_what_cannot_be_scored(load: Load, tiny: Callable[[str], Path], make_mod
     ):
         with pytest.raises(UsageError, match=f"^{message}$"):
             score_text(model, text, **settings)
-    with pytest.raises(ContextError, match=r"^a window of 1 token leaves none to predict from: it takes 2$"):
+    with pytest.raises(
+        ContextError, match=r"^a window of 1 token leaves no token to predict from: it must have at least 2$"
+    ):
         score_text(model, "xy", window=1)
     with pytest.raises(TokenizerError, match="not valid Unicode"):
         score_text(model, "x\ud800")
