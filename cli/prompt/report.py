@@ -39,11 +39,11 @@ def names(paths: Sequence[Path]) -> list[str]:
 # -- for programs --
 def as_json(result: FileResult) -> dict[str, Any]:
     """One object a file."""
-    from minigen.evaluation.fewshot.summary import summarise, summarise_run
+    from minigen.evaluation.fewshot.summary import summarize, summarize_run
 
     results = []
     for run in result.runs:
-        summary = summarise_run(run)
+        summary = summarize_run(run)
         results.append(
             {
                 "shots": run.shots,
@@ -63,7 +63,7 @@ def as_json(result: FileResult) -> dict[str, Any]:
         "tokens_read": result.tokens_read,
         "tokens_saved": result.tokens_saved,
         "seconds": result.seconds,
-        "by_shots": [asdict(summary) for summary in summarise(result)],
+        "by_shots": [asdict(summary) for summary in summarize(result)],
     }
 
 
@@ -77,12 +77,12 @@ def item_as_json(item: ItemResult) -> dict[str, Any]:
 
 def as_csv(report: Report, heading: bool) -> str:
     """A row a run."""
-    from minigen.evaluation.fewshot.summary import summarise_run
+    from minigen.evaluation.fewshot.summary import summarize_run
 
     rows = []
     for run in report.result.runs:
         about = {"file": str(report.result.file), "model": report.result.model, "metric": report.metric}
-        rows.append(about | asdict(summarise_run(run)))
+        rows.append(about | asdict(summarize_run(run)))
     stream = StringIO()
     writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
     if heading:
@@ -119,7 +119,7 @@ def table(reports: Sequence[Report], width: int = WIDE, terminal: bool = False) 
 
 def _cells_of(reports: Sequence[Report]) -> tuple[list[str], list[list[list[str]]]]:
     """The table's heading, and each file's rows; columns that would say nothing here are left out."""
-    from minigen.evaluation.fewshot.summary import chance, summarise
+    from minigen.evaluation.fewshot.summary import chance, summarize
 
     metrics = {report.metric for report in reports}
     columns = {"file": len(reports) > 1, "shots": True, "metric": len(metrics) > 1, "items": True}
@@ -127,7 +127,7 @@ def _cells_of(reports: Sequence[Report]) -> tuple[list[str], list[list[list[str]
     columns |= {score: True, "chance": False, "worst - best": False, "seeds": False, "ties": False, "unscored": False}
     groups = []
     for report in reports:
-        summaries = summarise(report.result)
+        summaries = summarize(report.result)
         level = chance([item for run in report.result.runs for item in run.items])
         columns["chance"] |= level is not None
         columns["worst - best"] |= any(summary.seeds > 1 for summary in summaries)

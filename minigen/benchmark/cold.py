@@ -14,7 +14,7 @@ from minigen.backends import machine
 from minigen.backends.cpu.compiling import wait_until_idle
 from minigen.benchmark.run import Progress
 from minigen.benchmark.session import Subject
-from minigen.benchmark.statistics import summarise
+from minigen.benchmark.statistics import summarize
 from minigen.errors import MinigenError, UsageError
 
 PROMPT = "Once upon a time"
@@ -64,7 +64,7 @@ def measure_cold(subjects: Sequence[Subject], runs: int, progress: Progress) -> 
                 wait_until_idle()
             progress(number * len(subjects) + i + 1, (runs + 1) * len(subjects))
     about |= {"load_end": machine.load()}
-    return about, [summarise_starts(subject, starts) for subject, starts in zip(subjects, found, strict=True)]
+    return about, [summarize_starts(subject, starts) for subject, starts in zip(subjects, found, strict=True)]
 
 
 def start(subject: Subject) -> tuple[float, dict[str, Any]]:
@@ -93,12 +93,12 @@ def start(subject: Subject) -> tuple[float, dict[str, Any]]:
     return seconds, json.loads(line)
 
 
-def summarise_starts(subject: Subject, starts: Sequence[tuple[float, dict[str, Any]]]) -> ColdResult:
+def summarize_starts(subject: Subject, starts: Sequence[tuple[float, dict[str, Any]]]) -> ColdResult:
     totals = [seconds for seconds, _ in starts]
     loads, firsts = ([said["timing"][name] for _, said in starts] for name in ("load_s", "first_token_s"))
     rests = [total - load - first for total, load, first in zip(totals, loads, firsts, strict=True)]
-    summary, said = summarise(totals), starts[0][1]
-    start_s, load_s, first_s = (summarise(part).median for part in (rests, loads, firsts))
+    summary, said = summarize(totals), starts[0][1]
+    start_s, load_s, first_s = (summarize(part).median for part in (rests, loads, firsts))
     return ColdResult(
         subject.model, subject.backend, said["device"], said["dtype"], f"{said['quant']} {said['kv']}".strip(), "cold",
         summary.median, summary.mean, summary.sd, start_s, load_s, first_s, totals,

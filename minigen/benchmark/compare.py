@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from minigen.benchmark.statistics import ratio, summarise
+from minigen.benchmark.statistics import ratio, summarize
 from minigen.errors import MinigenError, UsageError
 from minigen.reading import parse_object, read_bytes
 
@@ -68,7 +68,7 @@ def compare(a: Rows, b: Rows) -> tuple[list[Compared], list[str]]:
     for key in a:
         if key in b:
             found = ratio(a[key], b[key])
-            medians = summarise(a[key]).median, summarise(b[key]).median
+            medians = summarize(a[key]).median, summarize(b[key]).median
             compared.append(Compared(*key, *medians, found.ratio, found.low, found.high, found.verdict))
     if not compared:
         raise UsageError("the two files have no test in common: compare runs of the same models and tests")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from minigen.benchmark.run import Result
-from minigen.evaluation.fewshot.plot import COLOURS, GREY, STYLE, require_matplotlib
+from minigen.evaluation.fewshot.plot import COLORS, GREY, STYLE, require_matplotlib
 from minigen.files import replacing
 
 if TYPE_CHECKING:
@@ -56,12 +56,12 @@ def plot(results: Sequence[Result], path: Path, title: str) -> None:
 def draw(axes: Axes, test: str, group: Sequence[Result], names: Mapping[Name, str]) -> None:
     places = range(len(group))
     medians, limits = [r.median_tps for r in group], [r.limit_tps for r in group]
-    axes.barh(places, medians, height=0.62, color=COLOURS[0], alpha=0.85)
+    axes.barh(places, medians, height=0.62, color=COLORS[0], alpha=0.85)
     axes.errorbar(
         medians, places, xerr=[r.sd_tps or 0.0 for r in group], fmt="none", ecolor="black", elinewidth=1, capsize=2
     )
     axes.vlines(
-        limits, [i - 0.4 for i in places], [i + 0.4 for i in places], color=COLOURS[1], linewidth=2,
+        limits, [i - 0.4 for i in places], [i + 0.4 for i in places], color=COLORS[1], linewidth=2,
         label="limit: memory or matrix products, as measured in the same run",
     )  # fmt: skip
     longest = max(*medians, *limits)

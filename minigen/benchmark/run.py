@@ -10,7 +10,7 @@ from typing import Any
 from minigen.backends import machine
 from minigen.benchmark.plan import Case
 from minigen.benchmark.session import Subject, Timed, check_context
-from minigen.benchmark.statistics import percentile, summarise
+from minigen.benchmark.statistics import percentile, summarize
 from minigen.benchmark.worker import Worker
 from minigen.checkpoints.quantization import name_of
 from minigen.errors import MinigenError
@@ -172,7 +172,7 @@ def result(contestant: Contestant, case: Case, timed: Sequence[Timed], cache: in
     else:
         least = limit(costs, case.passes(), case.batch, dtype, c.bandwidth, c.peak)
     rates = [tokens / t.seconds for t in timed]
-    summary = summarise(rates)
+    summary = summarize(rates)
     firsts = [1000 * t.first_token_s for t in timed if t.first_token_s is not None]
     steps = [1000 * step for t in timed for step in t.steps_s]
     on_cpu = c.about["device"] == "cpu"
@@ -192,7 +192,7 @@ def result(contestant: Contestant, case: Case, timed: Sequence[Timed], cache: in
         median_tps=summary.median,
         mean_tps=summary.mean,
         sd_tps=summary.sd,
-        first_token_ms=summarise(firsts).median if firsts else None,
+        first_token_ms=summarize(firsts).median if firsts else None,
         p50_ms=percentile(steps, 50) if steps else None,
         p95_ms=percentile(steps, 95) if steps else None,
         limit_tps=tokens / least.seconds,

@@ -21,7 +21,7 @@ class Summary:
     sd: float | None
 
 
-def summarise(samples: Sequence[float]) -> Summary:
+def summarize(samples: Sequence[float]) -> Summary:
     sd = float(np.std(samples, ddof=1)) if len(samples) > 1 else None
     return Summary(float(np.median(samples)), float(np.mean(samples)), sd)
 

@@ -1,2 +1,4 @@
-"""How good a model is: the likelihood of texts (`perplexity.py`) and of given tokens (`scoring.py`),
-and scores of the answers to prompt files (`fewshot/`)."""
+"""How good a model is: the likelihood of texts and tokens, and of answers to prompt files.
+
+`perplexity.py` scores texts, `scoring.py` given tokens, `fewshot/` prompt files.
+"""

@@ -74,7 +74,7 @@ class Window(NamedTuple):
 
 
 class Document(NamedTuple):
-    """A text, its token ids, and the windows in which it is scored; no windows: nothing to score."""
+    """A text, its token ids, and its windows; without windows it has nothing to score."""
 
     text: str
     ids: list[int]
@@ -119,7 +119,8 @@ def score_text(
     all_windows = [w for document in documents for w in document.windows]
     if not all_windows:
         raise UsageError(
-            "the text has nothing to score: it needs at least two tokens, or one if the model has a start token"
+            "the text has nothing to score: it needs at least two tokens, or one if the model has "
+            "a start token"
         )
     total = sum(len(start) + w.end - w.begin - 1 for w in all_windows)
     done = 0
@@ -149,7 +150,9 @@ def split_text(text: str, separator: str | None) -> list[str]:
     if separator is None:
         return [text]
     if separator == "":
-        raise UsageError("the string to split at is empty: give the separator between the documents")
+        raise UsageError(
+            "the string to split at is empty: give the separator between the documents"
+        )
     parts = [part.strip() for part in text.split(separator)]
     return [part for part in parts if part]
 
@@ -159,9 +162,13 @@ def window_size(window: int | None, context: int | None, start: int) -> int | No
     check_whole("window", window, 1, context, optional=True)
     size = context if window is None else window
     if size is not None and size < 2:
-        raise ContextError(f"a window of {size} token leaves no token to predict from: it must have at least 2")
+        raise ContextError(
+            f"a window of {size} token leaves no token to predict from: it must have at least 2"
+        )
     if size is not None and size <= start:
-        raise ContextError(f"a window of {size} tokens has no room after the {start} that begin every text")
+        raise ContextError(
+            f"a window of {size} tokens has no room after the {start} that begin every text"
+        )
     return size
 
 
@@ -169,7 +176,10 @@ def check_stride(stride: int | None, size: int | None, start: int) -> int | None
     """The stride to use; the default is the one by which every token is scored exactly once."""
     if size is None:
         if stride is not None:
-            raise UsageError(f"stride is {stride}: this model reads a text in one piece; drop it, or give a window")
+            raise UsageError(
+                f"stride is {stride}: this model reads a text in one piece; drop it, or give a "
+                "window"
+            )
         return None
     longest = size - max(start, 1)
     check_whole("stride", stride, 1, longest, optional=True)
@@ -228,7 +238,9 @@ def line_logprobs(
             on_read(end - begin)
     logprobs = np.concatenate(blocks).astype(np.float64)
     if np.isnan(logprobs).any():
-        raise MinigenError("the model produced NaN as a logit: check its weights, or run it in float32")
+        raise MinigenError(
+            "the model produced NaN as a logit: check its weights, or run it in float32"
+        )
     return logprobs
 
 

@@ -65,7 +65,9 @@ def prefix_tree(texts: Sequence[Text]) -> Node:
     return root
 
 
-def token_logprobs(ops: Backend, logits: Array, rows: Sequence[int], tokens: Sequence[int]) -> npt.NDArray[np.float32]:
+def token_logprobs(
+    ops: Backend, logits: Array, rows: Sequence[int], tokens: Sequence[int]
+) -> npt.NDArray[np.float32]:
     """Log-probabilities (N,) of the `tokens` (N,), each by one of the `rows` (N,) of logits (R, V).
 
     Only they leave the device.
@@ -78,7 +80,7 @@ def token_logprobs(ops: Backend, logits: Array, rows: Sequence[int], tokens: Seq
 
 
 class Scorer:
-    """Scores texts on a `SharedText`, and leaves it as it ends: the next call reads what differs."""
+    """Scores texts on a `SharedText`, whose state it keeps for the next call."""
 
     def __init__(self, shared: SharedText, block: int = BLOCK) -> None:
         self.shared = shared
@@ -88,7 +90,7 @@ class Scorer:
     def score(
         self, texts: Sequence[Text], progress: Callable[[int], None] | None = None
     ) -> list[npt.NDArray[np.float64]]:
-        """For each text the log-probabilities (len(ids) - start,) in nats of its tokens from `start` on.
+        """The log-probabilities of each text's tokens from `start` on, (len(ids) - start,) in nats.
 
         `progress` is called after each pass with the number of tokens that the pass has read.
 
@@ -114,7 +116,8 @@ class Scorer:
             )
         if architecture.context is not None and len(text.ids) - 1 > architecture.context:
             raise ContextError(
-                f"a text of {len(text.ids)} tokens exceeds the model's context of {architecture.context}"
+                f"a text of {len(text.ids)} tokens exceeds the model's context of "
+                f"{architecture.context}"
             )
 
     def _read_below(self, path: list[int], nodes: list[Node]) -> None:
@@ -137,7 +140,7 @@ class Scorer:
             self._read_packed(path, group)
 
     def _read_stem(self, path: list[int], node: Node) -> None:
-        """Reads a node and its descendants up to the first branching, then what branches off there."""
+        """Reads a node and its descendants up to the first branching, then those below."""
         stem = [node]
         while len(node.children) == 1:
             node = next(iter(node.children.values()))
@@ -170,7 +173,7 @@ class Scorer:
             self.progress(self.shared.tokens_read - read_before)
 
     def _store(self, logits: Array, nodes: list[Node]) -> None:
-        """Writes the requested log-probabilities of the nodes' logits (len(nodes), V) to the results."""
+        """Writes the requested log-probabilities of nodes with logits (len(nodes), V)."""
         rows: list[int] = []
         requests: list[Request] = []
         for row, node in enumerate(nodes):

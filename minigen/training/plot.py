@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from minigen.errors import UsageError
-from minigen.evaluation.fewshot.plot import COLOURS, GREY, STYLE, require_matplotlib
+from minigen.evaluation.fewshot.plot import COLORS, GREY, STYLE, require_matplotlib
 from minigen.files import replacing
 from minigen.training.config import is_number
 
@@ -37,16 +37,16 @@ def plot(rows: Sequence[Mapping[str, Any]], path: Path, title: str) -> None:
         figure = Figure(figsize=(6.4, 4.2), layout="constrained")
         axes = figure.add_subplot()
         axes.plot(*of("step", "loss"), color=GREY, alpha=0.35, linewidth=0.8, label="training, each report")
-        axes.plot(*of("step", "smoothed"), color=COLOURS[0], linewidth=1.5, label="training, smoothed")
+        axes.plot(*of("step", "smoothed"), color=COLORS[0], linewidth=1.5, label="training, smoothed")
         steps, losses = of("evaluation", "loss")
         if steps:
-            axes.plot(*of("evaluation", "train_loss"), color=COLOURS[2], marker="s", markersize=4, linewidth=1,
+            axes.plot(*of("evaluation", "train_loss"), color=COLORS[2], marker="s", markersize=4, linewidth=1,
                       label="training text, without dropout")  # fmt: skip
-            axes.plot(steps, losses, color=COLOURS[1], marker="o", markersize=4, linewidth=1.5, label="validation")
+            axes.plot(steps, losses, color=COLORS[1], marker="o", markersize=4, linewidth=1.5, label="validation")
             best = min(range(len(losses)), key=losses.__getitem__)
             axes.annotate(
                 f"{losses[best]:.4f}", (steps[best], losses[best]), xytext=(0, 7), textcoords="offset points",
-                ha="right" if steps[best] > max(steps) / 2 else "left", color=COLOURS[1],
+                ha="right" if steps[best] > max(steps) / 2 else "left", color=COLORS[1],
             )  # fmt: skip
         seen = sorted([*losses, *of("step", "smoothed")[1]] or of("step", "loss")[1])
         low, high = seen[0], max(seen[int(0.98 * (len(seen) - 1))], *(losses or [seen[0]]))

@@ -7,12 +7,12 @@ import math
 import numpy as np
 import pytest
 
-from minigen.benchmark.statistics import Summary, percentile, ratio, summarise, t_quantile
+from minigen.benchmark.statistics import Summary, percentile, ratio, summarize, t_quantile
 
 
 def test_summaries() -> None:
-    assert summarise([2, 4, 4, 4, 5, 5, 7, 9]) == Summary(4.5, 5.0, pytest.approx(math.sqrt(32 / 7)))
-    assert summarise([3.0]) == Summary(3.0, 3.0, None)
+    assert summarize([2, 4, 4, 4, 5, 5, 7, 9]) == Summary(4.5, 5.0, pytest.approx(math.sqrt(32 / 7)))
+    assert summarize([3.0]) == Summary(3.0, 3.0, None)
     assert percentile([1, 2, 3, 4, 5], 50) == 3
     assert percentile([1, 2, 3, 4, 5], 95) == pytest.approx(4.8)
 

@@ -187,14 +187,14 @@ def test_check(run_cli: Run, folder: Path) -> None:
     (folder / "worse.prompt.toml").write_text("format = 2\n")
     code, out, err = run_cli("prompt", "bad.prompt.toml", "worse.prompt.toml", "open.prompt.toml", "--check")
     assert code == 1
-    assert err == "minigen: worse.prompt.toml:1: format: is 2; this program reads format = 1\n"
+    assert err == "minigen: worse.prompt.toml:1: format: is 2; it must be 1\n"
     assert out == (
         "bad.prompt.toml:16: error: the answer 'cow' is not among the choices; correct it, or add it to them\n"
         "bad.prompt.toml: 2 examples, 3 items: 1 error, 0 warnings\n"
         "open.prompt.toml:3: warning: no answer is given, so the item is not scored; give output, answer or gold "
         "(1 more like this)\n"
         "open.prompt.toml: warning: metric = exact without generate.stop: "
-        "the output runs on past the answer; set stop\n"
+        "the output continues after the answer; set stop\n"
         "open.prompt.toml: 0 examples, 2 items: 0 errors, 2 warnings\n"
     )
     summary = "animals.prompt.toml: 2 examples, 3 items: 0 errors, 0 warnings\n"
@@ -219,7 +219,7 @@ def test_what_cannot_be_scored_is_said_before_a_model_is_loaded(run_cli: Run, fo
     code, out, err = run_cli("prompt", "animals.prompt.toml", "--check", "-m", model)
     assert (code, err) == (1, "")
     assert out.startswith(
-        "animals.prompt.toml:10: error: no token stands before the choices, after '', and this model's "
+        "animals.prompt.toml:10: error: no token precedes the choices, after '', and this model's "
     )
     config = folder / model / "config.json"  # any tokenizer with an end of text will do
     config.write_text(json.dumps(json.loads(config.read_text()) | {"tokenizer": None, "eos_token_id": 0}))
@@ -231,7 +231,7 @@ def test_what_cannot_be_scored_is_said_before_a_model_is_loaded(run_cli: Run, fo
     summary = "animals.prompt.toml: 2 examples, 3 items: 0 errors, 0 warnings\n"
     assert run_cli("prompt", "animals.prompt.toml", "--check", "-m", model) == (0, summary, "")
     code, out, err = run_cli("prompt", "animals.prompt.toml", "--check")
-    assert (code, out.count("no text stands before choices"), err) == (0, 1, "")
+    assert (code, out.count("no text before the choices"), err) == (0, 1, "")
 
 
 # -- the table --

@@ -1,4 +1,4 @@
-"""Prompts from files: a description, some examples, some items (Brown et al. 2020). FORMAT.md describes the file."""
+"""Prompt files: a description, examples and items (Brown et al. 2020). FORMAT.md has the format."""
 
 from minigen.evaluation.fewshot.checks import check
 from minigen.evaluation.fewshot.file import Example, Item, PromptError, PromptFile, Score, Shots

@@ -1,8 +1,11 @@
-"""What is likely to spoil a prompt file's results though every key is right; no model is needed."""
+"""Checks of a prompt file that is valid, for what is likely to spoil its results.
+
+No model is needed.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from minigen.errors import MinigenError
 from minigen.evaluation.fewshot.choice_checks import (
@@ -17,7 +20,7 @@ from minigen.evaluation.fewshot.choice_checks import (
     shared_beginnings,
 )
 from minigen.evaluation.fewshot.file import Example, Item, PromptFile
-from minigen.evaluation.fewshot.finding import Finding, Found, gather
+from minigen.evaluation.fewshot.finding import Finding, Problems, gather
 from minigen.evaluation.fewshot.source import short
 from minigen.evaluation.fewshot.template import fill
 from minigen.evaluation.fewshot.token_checks import check_tokens
@@ -30,26 +33,31 @@ def check(
     max_new: int | None = None,
     prefix_id: int | None = None,
 ) -> list[Finding]:
-    """Everything there is to say about a prompt file, errors first; one finding stands for all of its kind.
+    """All findings about a prompt file, errors first; one finding stands for all of its kind.
 
-    With `encode`, a tokenizer's, also what depends on tokens, where `prefix_id` is what stands for an empty text (a
-    tokenizer's `begin_id`; None: nothing does); with `context`, the model's limit in tokens, also whether every prompt
-    fits with its answer, or with `max_new` new tokens (None: generate.max_tokens).
+    Args:
+        file: the prompt file.
+        encode: a tokenizer's; with it, problems that depend on tokens are found too.
+        context: the model's limit in tokens; with it and `encode`, it is checked that every prompt
+            fits together with its answer, or with `max_new` new tokens.
+        max_new: new tokens to make room for; None: generate.max_tokens of the file.
+        prefix_id: the token that stands for an empty text (a tokenizer's `begin_id`); None: there
+            is none.
     """
     findings = [
         *gather("error", _shot_counts(file)),
-        *gather("error", _same_seeds(file)),
-        *gather("error", _empty(file)),
+        *gather("error", _unused_seeds(file)),
+        *gather("error", _empty_texts(file)),
         *gather("error", gold_missing(file)),
         *gather("error", same_choices(file)),
-        *gather("error", _stops(file)),
+        *gather("error", _stops_in_answers(file)),
         *gather("warning", same_wrong_choices(file)),
         *gather("warning", _unknown_answers(file)),
-        *gather("warning", _no_stop(file)),
+        *gather("warning", _missing_stop(file)),
         *gather("warning", _unused_examples(file)),
         *gather("warning", _items_among_examples(file)),
         *gather("warning", _joins(file)),
-        *gather("warning", _ends_in_space(file)),
+        *gather("warning", _trailing_space(file)),
         *gather("warning", example_balance(file)),
         *gather("warning", item_balance(file)),
         *gather("warning", contained_choices(file)),
@@ -61,22 +69,27 @@ def check(
         else:
             findings += check_tokens(file, encode, context, max_new, prefix_id)
     except MinigenError as error:
-        findings.append(Finding("error", str(file.path), f"the tokenizer cannot encode a text of this file: {error}"))
+        message = f"the tokenizer cannot encode a text of this file: {error}"
+        findings.append(Finding("error", str(file.path), message))
     return sorted(findings, key=lambda finding: finding.level == "warning")
 
 
-def _shot_counts(file: PromptFile) -> Found:
+def _shot_counts(file: PromptFile) -> Problems:
     for n in file.shots.n:
         if n > len(file.examples):
-            yield str(file.path), f"shots.n has {n}, but there are {len(file.examples)} examples; add some, or lower it"
+            yield (
+                str(file.path),
+                f"shots.n has {n}, but the number of examples is {len(file.examples)}; add "
+                "some, or lower it",
+            )
 
 
-def _same_seeds(file: PromptFile) -> Found:
+def _unused_seeds(file: PromptFile) -> Problems:
     if file.shots.pick == "first" and len(file.shots.seeds) > 1:
-        seeds = len(file.shots.seeds)
         yield (
             str(file.path),
-            f'shots.seeds has {seeds} seeds, but pick = "first" ignores them; use "random" or one seed',
+            f'shots.seeds has {len(file.shots.seeds)} seeds, but pick = "first" ignores them; '
+            'use "random" or one seed',
         )
 
 
@@ -84,84 +97,120 @@ def _entries(file: PromptFile) -> tuple[Example | Item, ...]:
     return (*file.examples, *file.items)
 
 
-def _empty(file: PromptFile) -> Found:
+def _empty_texts(file: PromptFile) -> Problems:
     for entry in _entries(file):
         if entry.answer is not None and not entry.answer.strip():
-            yield entry.where, f"the answer is {entry.answer!r}; give it a text"
+            yield entry.where, f"the answer is {entry.answer!r}; it must not be empty"
     for where, choices in choice_sets(file):
         for choice in choices:
             if not choice.strip():
-                yield where, f"a choice is {choice!r}; give it a text"
+                yield where, f"a choice is {choice!r}; it must not be empty"
 
 
-def _stops(file: PromptFile) -> Found:
+def _stops_in_answers(file: PromptFile) -> Problems:
     if file.score.metric == "accuracy":
         return  # nothing is generated
-    for entry in file.examples if file.score.metric == "regex" else _entries(file):
+    entries: Sequence[Example | Item] = _entries(file)
+    if file.score.metric == "regex":  # then the answers of items are patterns
+        entries = file.examples
+    for entry in entries:
+        if entry.answer is None:
+            continue
+        text = file.answer_sep + entry.answer
         for stop in file.generate.get("stop", ()):
-            if entry.answer is not None and stop in file.answer_sep + entry.answer:
-                yield entry.where, f"stop {stop!r} is in {short(file.answer_sep + entry.answer)}; no output can hold it"
+            if stop in text:
+                yield entry.where, f"stop {stop!r} is in {short(text)}, so no output can contain it"
 
 
-def _unknown_answers(file: PromptFile) -> Found:
+def _unknown_answers(file: PromptFile) -> Problems:
     for item in file.items:
         if item.answer is None or (item.contexts and item.gold is None):
-            yield item.where, "no answer is given, so the item is not scored; give output, answer or gold"
+            yield (
+                item.where,
+                "no answer is given, so the item is not scored; give output, answer or gold",
+            )
 
 
-def _no_stop(file: PromptFile) -> Found:
-    if file.score.metric in ("exact", "f1") and not file.generate.get("stop"):
-        metric = file.score.metric
-        yield str(file.path), f"metric = {metric} without generate.stop: the output runs on past the answer; set stop"
+def _missing_stop(file: PromptFile) -> Problems:
+    metric = file.score.metric
+    if metric in ("exact", "f1") and not file.generate.get("stop"):
+        yield (
+            str(file.path),
+            f"metric = {metric} without generate.stop: the output continues after the answer; "
+            "set stop",
+        )
 
 
-def _unused_examples(file: PromptFile) -> Found:
+def _unused_examples(file: PromptFile) -> Problems:
     if file.examples and not any(file.shots.n):
-        yield str(file.path), f"the {len(file.examples)} examples are never shown; set n in [shots]"
+        count = len(file.examples)
+        yield str(file.path), f"examples that are never shown: {count}; set n in [shots]"
 
 
-def _items_among_examples(file: PromptFile) -> Found:
-    shown = {fill(file.template, example.fields): example.where for example in file.examples}
+def _items_among_examples(file: PromptFile) -> Problems:
+    example_of: dict[str, str] = {}  # block -> FILE:LINE of the example
+    for example in file.examples:
+        example_of[fill(file.template, example.fields)] = example.where
     for item in file.items:
         for fields in item.variants:
-            where = shown.get(fill(file.template, fields))
+            where = example_of.get(fill(file.template, fields))
             if where is not None:
-                yield item.where, f"this item is also an example, at {where}; its answer may stand in its own prompt"
+                yield (
+                    item.where,
+                    f"this item is also an example, at {where}; its own prompt may contain its "
+                    "answer",
+                )
                 break
 
 
-def _joins(file: PromptFile) -> Found:
+def _joins(file: PromptFile) -> Problems:
     for example in file.examples:
-        problem = _join(fill(file.template, example.fields), file.answer_sep, example.answer)
+        block = fill(file.template, example.fields)
+        problem = _join_problem(block, file.answer_sep, example.answer)
         if problem:
             yield example.where, problem
     for item in file.items:
+        block = fill(file.template, item.variants[0])
         for answer in item.choices or (item.answer or "",):
-            problem = _join(fill(file.template, item.variants[0]), file.answer_sep, answer)
+            problem = _join_problem(block, file.answer_sep, answer)
             if problem:
                 yield item.where, problem
                 break
 
 
-def _join(block: str, separator: str, answer: str) -> str | None:
-    """What is wrong where a prompt meets its answer. A line's end before the answer is no fault: it is a token."""
-    before, after = block[-1:], separator + answer
-    shown = f"{block[-12:]!r} + {short(after)}"
-    if before.isspace() and after[:1].isspace():
-        return f"white space on both sides of the join {shown}: the two make one token in real text; keep one of them"
-    if before.isspace() and before != "\n" and not separator:
-        advice = "move the space from the template to answer_sep"
+def _join_problem(block: str, separator: str, answer: str) -> str | None:
+    """What is wrong where a prompt meets its answer.
+
+    The end of a line before the answer is no problem: it is a token of its own.
+    """
+    last = block[-1:]
+    continuation = separator + answer
+    first = continuation[:1]
+    join = f"{block[-12:]!r} + {short(continuation)}"
+    if last.isspace() and first.isspace():
         return (
-            f"the prompt ends with {before!r}, in {shown}: in real text it is in the token of the next word; {advice}"
+            f"white space on both sides of the join {join}: in running text the two are one "
+            "token; keep one of them"
+        )
+    if last.isspace() and last != "\n" and not separator:
+        return (
+            f"the prompt ends with {last!r}, in {join}: in running text it belongs to "
+            "the token of the next word; move the space from the template to answer_sep"
         )
     if separator[-1:].isspace() and answer[:1].isspace():
-        return f"answer_sep {separator!r} is followed by more white space, in {shown}; take it from the answer"
-    if before.isascii() and before.isalnum() and after[:1].isascii() and after[:1].isalnum():
-        return f"nothing stands between prompt and answer, in {shown}: they run into one word; set answer_sep"
+        return (
+            f"answer_sep {separator!r} is followed by more white space, in {join}; remove it "
+            "from the answer"
+        )
+    if last.isascii() and last.isalnum() and first.isascii() and first.isalnum():
+        return (
+            f"nothing separates prompt and answer, in {join}: they run together into one word; "
+            "set answer_sep"
+        )
     return None
 
 
-def _ends_in_space(file: PromptFile) -> Found:
+def _trailing_space(file: PromptFile) -> Problems:
     for entry in _entries(file):
         if entry.answer and entry.answer[-1].isspace():
-            yield entry.where, f"the answer {short(entry.answer)} ends with white space; take it off"
+            yield entry.where, f"the answer {short(entry.answer)} ends with white space; remove it"

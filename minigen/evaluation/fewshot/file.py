@@ -1,4 +1,4 @@
-"""What a prompt file says once it is read and checked: plain frozen data, and the one error of this package."""
+"""A prompt file once it is read and checked, as frozen dataclasses, and its error."""
 
 from __future__ import annotations
 
@@ -16,38 +16,41 @@ Fields = Mapping[str, str]
 
 
 class PromptError(MinigenError):
-    """A prompt file or its data cannot be used: `FILE:LINE: key: what is wrong; what to do`."""
+    """A prompt file or its data is invalid: `FILE:LINE: key: what is wrong; what to do`."""
 
 
 @dataclass(frozen=True)
 class Example:
-    """A worked example that may stand before an item."""
+    """An example with its answer, which may be shown before an item."""
 
-    fields: Fields  # what the template is filled with
+    fields: Fields  # values of the template's fields
     answer: str
     where: str  # FILE:LINE, for messages
 
 
 @dataclass(frozen=True)
 class Item:
-    """One thing to be answered: freely, by one of `choices`, or by which of `contexts` makes `answer` likeliest."""
+    """One question: answered freely, by one of `choices`, or by the context that suits it best.
 
-    fields: Fields  # what the template is filled with; empty where there are contexts
-    answer: str | None  # None: unknown, so there is nothing to score
+    With `contexts`, the same answer is scored after each of them, and the likeliest wins.
+    """
+
+    fields: Fields  # values of the template's fields; empty if there are contexts
+    answer: str | None  # None: unknown, so the item is not scored
     choices: tuple[str, ...]
-    contexts: tuple[Fields, ...]  # not empty: the same answer is scored after each of them
+    contexts: tuple[Fields, ...]
     where: str
-    gold: int | None = None  # the right one of the choices or contexts; None: unknown, or not among them
+    gold: int | None = None  # index of the right choice or context; None: unknown or missing
 
     @property
     def variants(self) -> tuple[Fields, ...]:
-        """The fields of each prompt that the item stands for: one, or as many as there are contexts."""
+        """The fields of each of the item's prompts: a single one, or one for each context."""
         return self.contexts or (self.fields,)
 
 
 @dataclass(frozen=True)
 class Shots:
-    """How many examples stand before an item, and which."""
+    """How many examples are shown before an item, and which."""
 
     n: tuple[int, ...] = (0,)
     pick: Pick = "first"
@@ -60,13 +63,13 @@ class Score:
 
     normalize: Normalize = "none"
     metric: Metric = "exact"
-    calibrate: tuple[str, ...] = ()  # content-free inputs (Zhao et al. 2021); empty: off
-    uncond_context: str = "Answer:"  # of normalize = "uncond" (Brown et al. 2020)
+    calibrate: tuple[str, ...] = ()  # content-free inputs (Zhao et al. 2021); empty: none
+    uncond_context: str = "Answer:"  # for normalize = "uncond" (Brown et al. 2020)
 
 
 @dataclass(frozen=True)
 class PromptFile:
-    """A whole prompt file, its data read. Every text is exactly what the user wrote."""
+    """A whole prompt file with its data. Every text is exactly as the user wrote it."""
 
     path: Path
     description: str
@@ -75,7 +78,9 @@ class PromptFile:
     block_sep: str  # between description and blocks, and between blocks
     examples: tuple[Example, ...]
     items: tuple[Item, ...]
-    choices: tuple[str, ...]  # those of all items; empty: none, or each item has its own
-    generate: Mapping[str, Any] = field(default_factory=dict)  # settings of minigen.generation.options.Options
+    choices: tuple[str, ...]  # shared by all items; empty: none, or each item has its own
+    generate: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # settings of minigen.generation.options.Options
     shots: Shots = field(default_factory=Shots)
     score: Score = field(default_factory=Score)

@@ -1,37 +1,33 @@
-"""What a check has to say."""
+"""What a check of a prompt file reports."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 Level = Literal["error", "warning"]
-Found = Iterator[tuple[str, str]]  # (where, message) of each time that a check finds something
+Problems = Iterator[tuple[str, str]]  # (where, message) of each problem that a check reports
 
 
 @dataclass(frozen=True)
 class Finding:
-    """An error makes results wrong or impossible; a warning is to be known when they are read."""
+    """An error makes results wrong or impossible; a warning matters when they are interpreted."""
 
     level: Level
-    where: str  # FILE:LINE, or FILE where it is about the whole
+    where: str  # FILE:LINE, or FILE if it concerns the whole file
     message: str  # one line: what is wrong; what to do
 
     def __str__(self) -> str:
         return f"{self.where}: {self.level}: {self.message}"
 
 
-def gather(level: Level, found: Iterable[tuple[str, str]]) -> list[Finding]:
-    """One finding for all (where, message) of a kind: the first, and how many more there are."""
-    all_found = list(found)
-    if not all_found:
+def gather(level: Level, problems: Iterable[tuple[str, str]]) -> list[Finding]:
+    """One finding for all problems (where, message) of a check: the first, and how many follow."""
+    all_problems = list(problems)
+    if not all_problems:
         return []
-    where, message = all_found[0]
-    more = f" ({len(all_found) - 1} more like this)" if len(all_found) > 1 else ""
-    return [Finding(level, where, message + more)]
-
-
-def common(a: Sequence[int], b: Sequence[int]) -> int:
-    """How many tokens two texts have in common from their beginning."""
-    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+    where, message = all_problems[0]
+    if len(all_problems) > 1:
+        message += f" ({len(all_problems) - 1} more like this)"
+    return [Finding(level, where, message)]

@@ -1,4 +1,4 @@
-"""Where each key of a TOML text stands: the standard library's parser gives values without their lines."""
+"""The line of each key of a TOML text, which the standard library's parser does not report."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-Key = tuple[str | int, ...]  # names of tables and keys; an int is an index of an array, from 0
+Key = tuple[str | int, ...]  # names of tables and keys; an int is an index in an array, from 0
 
 _BLANKS = re.compile(r"[ \t]*")
 _GAP = re.compile(r"(?:[ \t\r\n]|#[^\n]*)*")
@@ -25,17 +25,20 @@ _STRING = re.compile(
 
 
 def key_lines(text: str) -> Mapping[Key, int]:
-    """The line, from 1, of every key, table and array element of a TOML text that the parser has accepted."""
+    """The line, from 1, of every key, table and array element of a valid TOML text."""
     scan = _Scan(text)
     scan.document()
-    return scan.found
+    return scan.lines
 
 
 class _Scan:
+    """Walks through a valid TOML text from `at` on, and notes the line of every key."""
+
     def __init__(self, text: str) -> None:
-        self.text, self.at = text, 0
-        self.found: dict[Key, int] = {}
-        self._counts: dict[Key, int] = {}  # how many tables each [[array]] has so far
+        self.text = text
+        self.at = 0
+        self.lines: dict[Key, int] = {}
+        self._last_index: dict[Key, int] = {}  # of each [[array]] of tables, so far
         self._newlines = [m.start() for m in re.finditer("\n", text)]
 
     def document(self) -> None:
@@ -47,7 +50,8 @@ class _Scan:
                 names = self._key()
                 self._take("]]")
                 array = (*self._inside(names[:-1]), names[-1])
-                index = self._counts[array] = self._counts.get(array, -1) + 1
+                index = self._last_index.get(array, -1) + 1
+                self._last_index[array] = index
                 table = (*array, index)
                 self._mark(table, start)
             elif self._take("["):
@@ -59,18 +63,19 @@ class _Scan:
             self._skip(_GAP)
 
     def _inside(self, names: Key) -> Key:
-        """The full path of a header's names: a name of an array of tables means its latest table."""
+        """The path of a header: a name of an array of tables refers to the array's last table."""
         path: Key = ()
         for name in names:
             path = (*path, name)
-            if path in self._counts:
-                path = (*path, self._counts[path])
+            if path in self._last_index:
+                path = (*path, self._last_index[path])
         return path
 
     def _mark(self, path: Key, start: int) -> None:
+        """Notes the line of a key, and of the tables around it that have none yet."""
         line = bisect_right(self._newlines, start) + 1
         for size in range(1, len(path) + 1):
-            self.found.setdefault(path[:size], line)
+            self.lines.setdefault(path[:size], line)
 
     def _pair(self, table: Key) -> None:
         start = self.at
@@ -84,8 +89,11 @@ class _Scan:
         while not names or self._take("."):
             self._skip(_BLANKS)
             quoted = self.text[self.at] in "\"'"
-            raw = self._skip(_STRING if quoted else _BARE)
-            names.append(tomllib.loads(f"key = {raw}")["key"] if quoted else raw)
+            if quoted:
+                string = self._skip(_STRING)
+                names.append(tomllib.loads(f"key = {string}")["key"])
+            else:
+                names.append(self._skip(_BARE))
             self._skip(_BLANKS)
         return tuple(names)
 
@@ -106,17 +114,21 @@ class _Scan:
             self._skip(_SCALAR)
 
     def _ends(self, bracket: str) -> bool:
+        """Whether an array or inline table ends here; steps over a comma, or over the bracket."""
         self._skip(_GAP)
         if self._take(","):
             self._skip(_GAP)
         return self._take(bracket)
 
     def _take(self, mark: str) -> bool:
-        found = self.text.startswith(mark, self.at)
-        self.at += len(mark) if found else 0
-        return found
+        """Steps over `mark` if it comes next; whether it did."""
+        if not self.text.startswith(mark, self.at):
+            return False
+        self.at += len(mark)
+        return True
 
     def _skip(self, pattern: re.Pattern[str]) -> str:
+        """Steps over what matches here, and returns it."""
         match = pattern.match(self.text, self.at)
         assert match is not None, "the parser has accepted this text"
         self.at = match.end()

@@ -1,4 +1,4 @@
-"""Accuracy against shots as a picture, drawn with matplotlib, which is imported only here and only when needed."""
+"""A plot of accuracy against shots. matplotlib is imported only when a plot is drawn."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import warnings
 from collections.abc import Sequence
 from math import log2
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from minigen.errors import MinigenError, UsageError
 from minigen.evaluation.fewshot.result import FileResult
-from minigen.evaluation.fewshot.summary import ShotsSummary, chance, summarise
+from minigen.evaluation.fewshot.summary import ShotsSummary, chance, summarize
 from minigen.files import replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Okabe and Ito's colours, told apart also by those who see fewer; with the markers, 56 lines before one comes again.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+# Okabe and Ito's colors for color-blind readers; with the markers they make 56 different lines.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = "osD^vPX*"
 GREY = "#555555"
 BAND = 0.15  # opacity
@@ -30,111 +30,157 @@ STYLE: dict[Any, Any] = {
     "grid.alpha": 0.3,
     "legend.frameon": False,
     "savefig.dpi": 150,
-    "text.parse_math": False,  # a file's name may hold a $
+    "text.parse_math": False,  # a file's name may contain a $
 }
 
 
 def require_matplotlib() -> None:
-    """Raises MinigenError where matplotlib cannot be imported."""
+    """Raises MinigenError if matplotlib cannot be imported."""
     try:
         import matplotlib.figure  # noqa: F401
     except ImportError:
-        raise MinigenError('a plot needs matplotlib, which is not installed: pip install "minigen[plot]"') from None
+        raise MinigenError(
+            'a plot needs matplotlib, which is not installed: pip install "minigen[plot]"'
+        ) from None
 
 
-def plot(results: Sequence[FileResult], path: Path, names: Sequence[str], metric: str = "accuracy") -> None:
-    """Writes a PNG: a line a file, with error bars of one standard error and the range over seeds as a band.
+class Line(NamedTuple):
+    """One file as it is drawn: its name, its result, and a point for each number of shots."""
 
-    `names` label the lines; a dashed line is what guessing gives. The same results give the same bytes with the same
-    matplotlib. Raises UsageError where nothing is scored, MinigenError without matplotlib or where the file cannot
-    be written.
+    name: str
+    result: FileResult
+    points: list[ShotsSummary]
+
+
+def plot(
+    results: Sequence[FileResult], path: Path, names: Sequence[str], metric: str = "accuracy"
+) -> None:
+    """Writes a PNG with a line for each file: error bars of one standard error, a band over seeds.
+
+    `names` are the labels of the lines; a dashed line is the accuracy of guessing. The same results
+    give the same bytes with the same version of matplotlib.
+
+    Raises:
+        UsageError: nothing is scored.
+        MinigenError: matplotlib is missing, or the file cannot be written.
     """
     require_matplotlib()
     import matplotlib
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 
-    lines = [[summary for summary in summarise(result) if summary.accuracy is not None] for result in results]
-    drawn = [(result, name, line) for result, name, line in zip(results, names, lines, strict=True) if line]
-    if not drawn:
+    lines: list[Line] = []
+    for result, name in zip(results, names, strict=True):
+        points = [summary for summary in summarize(result) if summary.accuracy is not None]
+        if points:
+            lines.append(Line(name, result, points))
+    if not lines:
         raise UsageError("there is nothing to plot: no item has an answer")
     with matplotlib.rc_context(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of a name in a script that the font lacks
-        matplotlib.rcdefaults()  # a user's own settings must not change the picture
+        warnings.simplefilter("ignore")  # about a name in a script that the font lacks
+        matplotlib.rcdefaults()  # a user's own settings must not change the plot
         matplotlib.rcParams.update(STYLE)
-        figure = Figure(figsize=(6.4, 4.2 + 0.22 * max(0, len(drawn) - 1)), layout="constrained")
+        figure = Figure(figsize=(6.4, 4.2 + 0.22 * (len(lines) - 1)), layout="constrained")
         axes = figure.add_subplot()
-        legend = [
-            (_legible(name), _draw(axes, line, number, len(drawn))) for number, (_, name, line) in enumerate(drawn)
-        ]
-        if len(drawn) == 1:
-            del legend[0]  # it is in the title
-        if any(summary.seeds > 1 for _, _, line in drawn for summary in line):
-            colour = COLOURS[0] if len(drawn) == 1 else GREY
-            legend.append(("worst to best seed", Patch(color=colour, alpha=BAND, linewidth=0)))
-        levels = [chance([item for run in result.runs for item in run.items]) for result, _, _ in drawn]
-        legend += [("chance", line) for line in _draw_chance(axes, levels)][:1]
-        _label(axes, sorted({summary.shots for _, _, line in drawn for summary in line}))
+        legend: list[tuple[str, Any]] = []  # (text, handle)
+        for number, line in enumerate(lines):
+            handle = _draw_line(axes, line.points, number, len(lines))
+            if len(lines) > 1:  # a single name is in the title
+                legend.append((_label(line.name), handle))
+        points = [point for line in lines for point in line.points]
+        if any(point.seeds > 1 for point in points):
+            color = COLORS[0] if len(lines) == 1 else GREY
+            legend.append(("worst to best seed", Patch(color=color, alpha=BAND, linewidth=0)))
+        chance_line = _draw_chance(axes, [_chance(line.result) for line in lines])
+        if chance_line is not None:
+            legend.append(("chance", chance_line))
+        _set_axes(axes, sorted({point.shots for point in points}))
         axes.set_ylabel(f"{metric} (± standard error)")
-        models = dict.fromkeys(Path(result.model).name for result, _, _ in drawn)
-        axes.set_title("\n".join([_legible(drawn[0][1])] * (len(drawn) == 1) + [_legible(m) for m in models]))
+        models = dict.fromkeys(Path(line.result.model).name for line in lines)
+        title = [_label(model) for model in models]
+        if len(lines) == 1:
+            title.insert(0, _label(lines[0].name))
+        axes.set_title("\n".join(title))
         if legend:
-            columns = max(1, min(3, len(legend), 80 // (max(len(text) for text, _ in legend) + 6)))
+            widest = max(len(text) for text, _ in legend)
+            columns = max(1, min(3, len(legend), 80 // (widest + 6)))
             texts, handles = zip(*legend, strict=True)
             figure.legend(handles, texts, loc="outside lower center", ncols=columns)
-        with replacing(path) as beside:
-            figure.savefig(beside, format="png", metadata={"Software": None})
+        with replacing(path) as temporary:
+            figure.savefig(temporary, format="png", metadata={"Software": None})
 
 
-def place(shots: int) -> float:
-    """Where a number of shots stands on the axis: each doubling takes the same room, and 0 has a place."""
+def x_of(shots: int) -> float:
+    """The x coordinate of a number of shots: equal steps for each doubling, and room for 0."""
     return log2(1 + shots)
 
 
-def _draw(axes: Axes, line: Sequence[ShotsSummary], number: int, total: int) -> Any:
-    """One file: its mean with error bars, and a band from the worst to the best seed. Returns the legend's handle."""
-    colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
-    aside = (number - (total - 1) / 2) * min(0.06, 0.3 / total)  # or error bars would hide each other
-    x = [place(summary.shots) + aside for summary in line]
-    errors = [summary.stderr or 0.0 for summary in line]
-    y = [summary.accuracy or 0.0 for summary in line]
-    if any(summary.seeds > 1 for summary in line):
-        low = [summary.lowest or 0.0 for summary in line]
-        high = [summary.highest or 0.0 for summary in line]
-        if len(line) > 1:
-            axes.fill_between(x, low, high, color=colour, alpha=BAND, linewidth=0)
-        else:  # a band of no width would not be seen
-            axes.vlines(x, low, high, color=colour, alpha=BAND, linewidth=12)
-    return axes.errorbar(x, y, errors, color=colour, marker=marker, markersize=5, capsize=3, linewidth=1.5)
+def _draw_line(axes: Axes, points: Sequence[ShotsSummary], number: int, lines: int) -> Any:
+    """Draws line `number` of `lines`: means, error bars, a band from worst to best seed.
+
+    Returns the legend's handle.
+    """
+    color = COLORS[number % len(COLORS)]
+    marker = MARKERS[number % len(MARKERS)]
+    shift = (number - (lines - 1) / 2) * min(0.06, 0.3 / lines)  # so that error bars do not overlap
+    x = [x_of(point.shots) + shift for point in points]
+    y = [point.accuracy or 0.0 for point in points]
+    errors = [point.stderr or 0.0 for point in points]
+    if any(point.seeds > 1 for point in points):
+        low = [point.lowest or 0.0 for point in points]
+        high = [point.highest or 0.0 for point in points]
+        if len(points) > 1:
+            axes.fill_between(x, low, high, color=color, alpha=BAND, linewidth=0)
+        else:  # a band without width would be invisible
+            axes.vlines(x, low, high, color=color, alpha=BAND, linewidth=12)
+    return axes.errorbar(
+        x, y, errors, color=color, marker=marker, markersize=5, capsize=3, linewidth=1.5
+    )
 
 
-def _draw_chance(axes: Axes, levels: Sequence[float | None]) -> list[Any]:
-    """A dashed line a level: in the file's colour, or grey where files share it. Returns the lines."""
-    lines = []
-    for level in dict.fromkeys(level for level in levels if level is not None):
-        shared = levels.count(level) > 1 or len(levels) == 1
-        colour = GREY if shared else COLOURS[levels.index(level) % len(COLOURS)]
-        lines.append(axes.axhline(level, color=colour, linestyle="--", linewidth=1))
-    return lines
+def _chance(result: FileResult) -> float | None:
+    """The accuracy of guessing on the items of all runs."""
+    return chance([item for run in result.runs for item in run.items])
 
 
-def _label(axes: Axes, shots: Sequence[int]) -> None:
-    """Ticks where there are points, less those that would run into the one before; limits within 0 to 1."""
-    span = place(shots[-1]) - place(shots[0])
-    shown: list[int] = []
+def _draw_chance(axes: Axes, levels: Sequence[float | None]) -> Any:
+    """Draws a dashed line at each level, in the color of its line, or grey where lines share it.
+
+    Returns the first of them, or None.
+    """
+    first = None
+    for level in dict.fromkeys(levels):
+        if level is None:
+            continue
+        color = GREY
+        if len(levels) > 1 and levels.count(level) == 1:
+            color = COLORS[levels.index(level) % len(COLORS)]
+        drawn = axes.axhline(level, color=color, linestyle="--", linewidth=1)
+        if first is None:
+            first = drawn
+    return first
+
+
+def _set_axes(axes: Axes, shots: Sequence[int]) -> None:
+    """Ticks where there are points, unless they would overlap; y limits within 0 to 1."""
+    first, last = x_of(shots[0]), x_of(shots[-1])
+    span = last - first
+    ticks: list[int] = []
     for number in shots:
-        if not shown or place(number) - place(shown[-1]) > 0.045 * span:
-            shown.append(number)
-    axes.set_xticks([place(number) for number in shown], [str(number) for number in shown])
-    axes.set_xlim(place(shots[0]) - max(0.06 * span, 0.2), place(shots[-1]) + max(0.06 * span, 0.2))
+        if not ticks or x_of(number) - x_of(ticks[-1]) > 0.045 * span:
+            ticks.append(number)
+    axes.set_xticks([x_of(number) for number in ticks], [str(number) for number in ticks])
+    margin = max(0.06 * span, 0.2)
+    axes.set_xlim(first - margin, last + margin)
     axes.set_xlabel("shots (examples in the prompt)")
     low, high = axes.get_ylim()
     middle = (low + high) / 2
-    half = max(high - middle, 0.05)  # a flat line is no reason to show the seventh digit
+    half = max(high - middle, 0.05)  # a flat line must not be magnified to its seventh digit
     axes.set_ylim(max(middle - half, -0.02), min(middle + half, 1.02))
 
 
-def _legible(name: str) -> str:
-    """A name as it is drawn: not too long, and never with an underscore first, which keeps it out of a legend."""
-    short = name if len(name) <= 60 else f"…{name[-59:]}"
-    return f" {short}" if short.startswith("_") else short
+def _label(name: str) -> str:
+    """A name as it is drawn: shortened, and no leading underscore, which hides it in a legend."""
+    if len(name) > 60:
+        name = f"…{name[-59:]}"
+    return f" {name}" if name.startswith("_") else name

@@ -1,4 +1,4 @@
-"""What a run of a prompt file gives: plain frozen data, which the statistics, tables and plots read."""
+"""Results of a prompt file, as frozen dataclasses for the statistics, tables and plots."""
 
 from __future__ import annotations
 
@@ -8,24 +8,29 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class ItemResult:
-    """One item, answered. Log-probabilities are in nats; the four tuples of choices have one entry a choice."""
+    """One answered item.
+
+    Log-probabilities are in nats; the four tuples have one entry per choice.
+    """
 
     index: int  # of the item in the file, from 0
     input: str  # the item's own block of the prompt, without description and examples
     output: str  # what was generated, or the choice taken
     answer: str | None  # the right one; None: unknown
-    correct: float | None  # 1, 0, 1/m where m choices tie for the best and the right one is among them; None: unknown
+    # From 0 to 1; 1/m if the right choice is one of m that tie for the best; None: unknown.
+    correct: float | None
     choices: tuple[str, ...] = ()
     choice_logprobs: tuple[float, ...] = ()  # sums over the scored tokens, see stretch.py
-    choice_tokens: tuple[int, ...] = ()  # how many those are
-    scores: tuple[float, ...] = ()  # what was compared: after normalisation and calibration
+    choice_tokens: tuple[int, ...] = ()  # how many tokens are scored
+    scores: tuple[float, ...] = ()  # the compared scores, normalized and calibrated
     tied: int = 1  # choices that share the best score
-    prompt_logprobs: tuple[tuple[str, float | None], ...] = ()  # of each token of the prompt, if asked; None: the first
+    # Each token of the prompt with its log-probability, on request; the first token has None.
+    prompt_logprobs: tuple[tuple[str, float | None], ...] = ()
 
 
 @dataclass(frozen=True)
 class RunResult:
-    """All items behind one choice of examples."""
+    """All items, answered after one selection of examples."""
 
     shots: int
     seed: int
@@ -34,7 +39,10 @@ class RunResult:
 
 @dataclass(frozen=True)
 class FileResult:
-    """All runs of a prompt file. Tokens and seconds are those of this process, not of a run that it resumed."""
+    """All runs of a prompt file.
+
+    Tokens and seconds are those of this process, without those of a run that it resumed.
+    """
 
     file: Path
     model: str

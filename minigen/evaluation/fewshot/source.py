@@ -1,4 +1,4 @@
-"""A TOML text with its lines, and its tables read key by key, so that a message can name both."""
+"""A TOML file and its tables, read key by key, with errors that name line and key."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from minigen.evaluation.fewshot.lines import Key, key_lines
 from minigen.reading import parse_toml, read_bytes
 from minigen.reading.spellings import advice
 
-MOST_BYTES = 16 * 2**20  # of a prompt file: more belongs into a data file
+MOST_BYTES = 16 * 2**20  # of a prompt file; more belongs in a data file
 
 _AT = re.compile(r"^(.*) \(at (?:line (\d+), column (\d+)|end of document)\)$", re.DOTALL)
 
 
 def short(value: object) -> str:
-    """A value as a message shows it: on one line, and not too long."""
+    """A value as it is quoted in a message: on one line, and shortened if it is long."""
     return shown(value, 60)
 
 
@@ -31,11 +31,16 @@ def decode(data: bytes, path: object) -> str:
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         byte = error.object[error.start]
-        raise PromptError(f"{path}:{line}: encoding: byte 0x{byte:02X} is not UTF-8; save the file as UTF-8") from None
+        raise PromptError(
+            f"{path}:{line}: encoding: byte 0x{byte:02X} is not UTF-8; save the file as UTF-8"
+        ) from None
 
 
 class Source:
-    """A prompt file's values and where they stand. Raises PromptError for a file that is no UTF-8 or no TOML."""
+    """The values of a TOML file, and their lines.
+
+    Raises PromptError for a file that cannot be read, or that is not UTF-8 or not TOML.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -43,8 +48,10 @@ class Source:
             data = read_bytes(path, MOST_BYTES, pipes=True)
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
-            raise PromptError(f"{path}: cannot be read: {reason}; give a *.prompt.toml file") from None
-        # As TOML has it: a line ends with or without a carriage return, also within a text.
+            raise PromptError(
+                f"{path}: cannot be read: {reason}; give a *.prompt.toml file"
+            ) from None
+        # As TOML defines it, a line ends with or without a carriage return, even within a string.
         text = decode(data, path).replace("\r\n", "\n")
         try:
             self.values: dict[str, Any] = parse_toml(text)
@@ -53,26 +60,34 @@ class Source:
         self._lines = key_lines(text)
 
     def _syntax_error(self, text: str, error: Exception) -> PromptError:
-        lines = text.split("\n")
-        match = _AT.match(str(error))
-        what = " ".join((match[1] if match else str(error)).split())
-        line = int(match[2]) if match and match[2] else len(text.rstrip().split("\n"))
-        return PromptError(f"{self.path}:{line}: TOML: {what}; look at {short(lines[line - 1].strip())}")
+        problem = str(error)
+        line = len(text.rstrip().split("\n"))  # the end of the document
+        match = _AT.match(problem)
+        if match:
+            problem = match[1]
+            if match[2]:
+                line = int(match[2])
+        problem = " ".join(problem.split())
+        line_text = text.split("\n")[line - 1].strip()
+        return PromptError(f"{self.path}:{line}: TOML: {problem}; look at {short(line_text)}")
 
     def where(self, key: Key = ()) -> str:
         """FILE:LINE of a key, or of the nearest table around it."""
         while key and key not in self._lines:
             key = key[:-1]
-        return f"{self.path}:{self._lines[key] if key else 1}"
+        line = self._lines[key] if key else 1
+        return f"{self.path}:{line}"
 
     def error(self, key: Key, problem: str) -> PromptError:
         """The error to raise about a key; `problem` is "what is wrong; what to do"."""
-        name = "".join(f" #{part + 1}" if isinstance(part, int) else f".{part}" for part in key)
+        name = ""
+        for part in key:
+            name += f" #{part + 1}" if isinstance(part, int) else f".{part}"
         return PromptError(f"{self.where(key)}: {name[1:]}: {problem}")
 
 
 class Table:
-    """One table of a source. Each reader raises PromptError, naming line and key, for a value of the wrong kind."""
+    """One table of a source. Its methods raise PromptError for a value of the wrong type."""
 
     def __init__(self, source: Source, key: Key, values: Mapping[str, Any]) -> None:
         self.source, self.key, self.values = source, key, values
@@ -81,12 +96,13 @@ class Table:
         return self.source.error((*self.key, name), problem)
 
     def only(self, known: Sequence[str], elsewhere: Mapping[str, str]) -> None:
-        """Refuses every key but the known ones; `elsewhere` says where the keys of other tables belong."""
+        """Rejects all other keys; `elsewhere` says where the keys of other tables belong."""
         for name in self.values:
-            if name not in known:
-                if name in elsewhere:
-                    raise self.error(name, f"is no key here; it belongs {elsewhere[name]}")
-                raise self.error(name, f"is no key; {advice(name, known)}")
+            if name in known:
+                continue
+            if name in elsewhere:
+                raise self.error(name, f"is not a key of this table; it belongs {elsewhere[name]}")
+            raise self.error(name, f"is not a known key; {advice(name, known)}")
 
     def table(self, name: str) -> Table:
         value = self.values.get(name, {})
@@ -97,22 +113,26 @@ class Table:
     def text(self, name: str, default: str) -> str:
         value = self.values.get(name, default)
         if not isinstance(value, str):
-            raise self.error(name, f"is {short(value)}; it must be a text in quotes")
+            raise self.error(name, f"is {short(value)}; it must be a string in quotes")
         return value
 
     def texts(self, name: str) -> tuple[str, ...]:
         value = self.values.get(name, [])
         if not isinstance(value, list):
-            raise self.error(name, f"is {short(value)}; it must be a list of texts")
+            raise self.error(name, f"is {short(value)}; it must be a list of strings")
         for entry in value:
             if not isinstance(entry, str):
-                raise self.error(name, f"has the entry {short(entry)}; each must be a text in quotes")
+                raise self.error(
+                    name, f"has the entry {short(entry)}; each must be a string in quotes"
+                )
         return tuple(value)
 
     def one_of(self, name: str, known: Sequence[str], default: str) -> str:
         value = self.values.get(name, default)
         if not isinstance(value, str) or value not in known:
-            hint = advice(value, known) if isinstance(value, str) else f"there are {', '.join(known)}"
+            hint = f"there are {', '.join(known)}"
+            if isinstance(value, str):
+                hint = advice(value, known)
             raise self.error(name, f"is {short(value)}; {hint}")
         return value
 
@@ -123,19 +143,20 @@ class Table:
         return value
 
     def wholes(self, name: str, limit: int | None, default: tuple[int, ...]) -> tuple[int, ...]:
-        """Whole numbers from 0, each once; one number may stand alone."""
+        """Different whole numbers >= 0, in a list; a single one may stand without a list."""
         value = self.values.get(name, list(default))
         entries = value if isinstance(value, list) else [value]
         if not entries:
             raise self.error(name, "is empty; give at least one number, or drop the key")
+        below = "" if limit is None else f" and < {limit}"
         for entry in entries:
             if not _is_whole(entry, 0, limit):
-                below = f" and < {limit}" if limit is not None else ""
-                raise self.error(name, f"has {short(entry)}; it must be whole numbers >= 0{below}")
-        counts = Counter[int](entries)
-        twice = next((entry for entry in entries if counts[entry] > 1), None)
-        if twice is not None:
-            raise self.error(name, f"has {twice} twice; name each once")
+                raise self.error(
+                    name, f"has {short(entry)}; it must have whole numbers >= 0{below}"
+                )
+        most_frequent, count = Counter[int](entries).most_common(1)[0]
+        if count > 1:
+            raise self.error(name, f"has {most_frequent} more than once; give each number once")
         return tuple(entries)
 
 

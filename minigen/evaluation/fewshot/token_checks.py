@@ -1,120 +1,165 @@
-"""The checks that need a tokenizer: where prompt and answer meet, and whether all of it fits the model."""
+"""The checks that need a tokenizer: where prompt and answer meet, and whether all of it fits."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
 
-from minigen.evaluation.fewshot.choice_checks import is_scored, stands_alone
+from minigen.evaluation.fewshot.choice_checks import is_scored, starts_with_item
 from minigen.evaluation.fewshot.file import Item, PromptFile
-from minigen.evaluation.fewshot.finding import Finding, Found, common, gather
-from minigen.evaluation.fewshot.layout import Prompt, choose_examples, prefix, render, render_choices
+from minigen.evaluation.fewshot.finding import Finding, Problems, gather
+from minigen.evaluation.fewshot.layout import (
+    Prompt,
+    choose_examples,
+    prefix,
+    render,
+    render_choices,
+    run_seeds,
+)
 from minigen.evaluation.fewshot.source import short
 from minigen.evaluation.fewshot.stretch import Encode, Stretch, stretch, unequal_ends
+from minigen.generation.shared_text import common_length
 
-STAND_IN = 0  # a prefix token for prompts that a run never begins with: something stands before them
+STAND_IN = 0  # a prefix token for prompts that never begin a text: something stands before them
 
-Scored = tuple[Item, list[Stretch]]  # an item and its own prompts, with nothing before them
+ScoredItem = tuple[Item, list[Stretch]]  # with the stretches of its prompts, nothing before them
 
-# Two texts encoded apart may have a few tokens more or fewer than together. What is this near to the limit is
-# encoded whole; encoding every item behind all of its examples would take minutes for nothing.
+# Two texts encoded apart may have a few tokens more or fewer than encoded together. Only a size
+# this near to the limit is counted exactly: to encode every item after all of its examples would
+# take minutes.
 SLACK = 16
 
 
 def check_tokens(
-    file: PromptFile, encode: Encode, context: int | None, max_new: int | None, prefix_id: int | None
+    file: PromptFile,
+    encode: Encode,
+    context: int | None,
+    max_new: int | None,
+    prefix_id: int | None,
 ) -> list[Finding]:
-    """See `check`. Raises what `encode` raises for a text for which the tokenizer has no ids."""
-    own = [(item, [stretch(encode, p) for p in _alone(file, item)]) for item in file.items if is_scored(item)]
-    findings = gather("error", _unscored(file, own, encode, prefix_id))
-    findings += gather("warning", _joins(file, encode))
-    findings += gather("warning", _melted(own))
+    """The findings of `check` that need tokens; arguments as there. Raises what `encode` raises."""
+    scored: list[ScoredItem] = []
+    for item in file.items:
+        if is_scored(item):
+            scored.append((item, [stretch(encode, prompt) for prompt in _item_alone(file, item)]))
+    findings = gather("error", _cannot_be_scored(file, scored, encode, prefix_id))
+    findings += gather("warning", _merged_answers(file, encode))
+    findings += gather("warning", _merged_choices(scored))
     if context is not None:
-        new = max_new if max_new is not None else file.generate.get("max_tokens") or 1
+        if max_new is None:
+            max_new = file.generate.get("max_tokens") or 1
         for n in file.shots.n:
-            findings += gather("error", _too_long(file, encode, context, new, n))
+            findings += gather("error", _too_long(file, encode, context, max_new, n))
     return findings
 
 
-def _unscored(file: PromptFile, own: Sequence[Scored], encode: Encode, prefix_id: int | None) -> Found:
-    """Choices that a run would refuse: without a token, with nothing before it, or without a stretch in common."""
-    before = prefix_id if stands_alone(file) else STAND_IN
-    seen: set[tuple[Prompt, int | None]] = set()  # what stands for the prompt is the same for most items
-    for item, stretches in own:
-        prompts = render_choices(replace(file, description=""), [], item)
-        others = [(p, before) for p in prompts.content_free] + [(p, prefix_id) for p in prompts.unconditional]
+def _cannot_be_scored(
+    file: PromptFile, scored: Sequence[ScoredItem], encode: Encode, prefix_id: int | None
+) -> Problems:
+    """Choices that a run refuses: no token, nothing before them, or no common stretch."""
+    item_prefix = prefix_id if starts_with_item(file) else STAND_IN
+    seen: set[tuple[Prompt, int | None]] = set()  # most items share the prompts without content
+    for item, stretches in scored:
+        rendered = render_choices(replace(file, description=""), [], item)
+        others = [(prompt, item_prefix) for prompt in rendered.content_free]
+        others += [(prompt, prefix_id) for prompt in rendered.unconditional]
         new = [pair for pair in dict.fromkeys(others) if pair not in seen]
         seen.update(new)
-        problems = chain(
-            *(one.problems(before) for one in stretches),
-            unequal_ends(stretches),
-            *(stretch(encode, prompt).problems(token) for prompt, token in new),
-        )
-        for problem in problems:
+        problems: list[Iterator[str]] = [one.problems(item_prefix) for one in stretches]
+        problems.append(unequal_ends(stretches))
+        problems += [stretch(encode, prompt).problems(token) for prompt, token in new]
+        for problem in chain.from_iterable(problems):
             yield item.where, problem
             break
 
 
-def _melted(own: Sequence[Scored]) -> Found:
-    """Choices that change the prompt's last tokens: scored alike, but each pays for the prompt's end as well."""
-    for item, stretches in own:
-        for found in stretches:
-            if found.melted:
-                join = f"{found.prompt.text[-12:]!r} + {short(found.melting)}"
-                what = f"the prompt's tokens are not the first of prompt + choice, at {join}"
-                count = len(found.melted)
-                last = "token is" if count == 1 else f"{count} tokens are"
-                yield (
-                    item.where,
-                    f"{what}: its last {last} scored with each; end the template or begin answer_sep elsewhere",
-                )
-                break
+def _merged_choices(scored: Sequence[ScoredItem]) -> Problems:
+    """Choices that change the prompt's last tokens, so that the prompt's end is scored as well."""
+    for item, stretches in scored:
+        for one in stretches:
+            if not one.merged:
+                continue
+            last = "token is"
+            if len(one.merged) > 1:
+                last = f"{len(one.merged)} tokens are"
+            yield (
+                item.where,
+                "the prompt's tokens are not the first of prompt + choice, "
+                f"at {one.prompt.text[-12:]!r} + {short(one.merging_answer)}: its last {last} "
+                "scored with each choice; end the template or begin answer_sep elsewhere",
+            )
+            break
 
 
-def _joins(file: PromptFile, encode: Encode) -> Found:
+def _merged_answers(file: PromptFile, encode: Encode) -> Problems:
+    """Known answers that merge with the end of the prompt, so that a run cannot match them."""
     for item in file.items:
         if is_scored(item):
             continue
-        for text, answer in ((p.text, a) for p in _alone(file, item) for a in p.answers):
-            apart, whole = encode(text), encode(text + answer)
-            at = common(apart, whole)
-            if at < len(apart):
-                join = f"{text[-12:]!r} + {short(answer)}"
-                ids = f"token {apart[at]} becomes {whole[at] if at < len(whole) else 'none'}"
-                cause = "the prompt's tokens are not the first of prompt + answer"
-                yield item.where, f"{cause}, at {join}: {ids}; end the template or begin answer_sep elsewhere"
+        for prompt in _item_alone(file, item):
+            problem = _merge_problem(encode, prompt)
+            if problem is not None:
+                yield item.where, problem
                 break
 
 
-def _too_long(file: PromptFile, encode: Encode, context: int, new: int, n: int) -> Found:
-    """Every item of `n` shots that does not fit, the first with its exact count; more shots than examples: none."""
+def _merge_problem(encode: Encode, prompt: Prompt) -> str | None:
+    for answer in prompt.answers:
+        apart = encode(prompt.text)
+        together = encode(prompt.text + answer)
+        shared = common_length(apart, together)
+        if shared < len(apart):
+            becomes = str(together[shared]) if shared < len(together) else "none"
+            return (
+                "the prompt's tokens are not the first of prompt + answer, "
+                f"at {prompt.text[-12:]!r} + {short(answer)}: token {apart[shared]} becomes "
+                f"{becomes}; end the template or begin answer_sep elsewhere"
+            )
+    return None
+
+
+def _too_long(file: PromptFile, encode: Encode, context: int, max_new: int, n: int) -> Problems:
+    """Every item with `n` shots that does not fit; the first has an exact count."""
     if n > len(file.examples):
-        return
-    scored = file.score.metric == "accuracy"
-    new = 0 if scored else new
-    sizes = [_size(_alone(file, item), encode, scored) for item in file.items]
-    first = True
-    for seed in file.shots.seeds if n and file.shots.pick != "first" else file.shots.seeds[:1]:
+        return  # an error of its own
+    with_answers = file.score.metric == "accuracy"
+    new = 0 if with_answers else max_new
+    alone = [_size(_item_alone(file, item), encode, with_answers) for item in file.items]
+    reported = False
+    for seed in run_seeds(file, n):
         examples = choose_examples(file, n, seed)
         before = len(encode(prefix(file, examples)))
-        for number, (item, size) in enumerate(zip(file.items, sizes, strict=True), 1):
-            over = before + size + new - context
-            if over > -SLACK and (first or over <= SLACK):
-                size = _size(render(file, examples, item), encode, scored)
-                over = size + new - context
-            if over > 0:
-                tokens = f"{size} tokens and {new} new" if new else f"{size} tokens"
-                what = f"item {number} with {n} shots (seed {seed}) has {tokens}, and the context is {context}"
-                yield item.where, f"{what}; use fewer shots, shorter texts, or a model with a longer context"
-                first = False
+        for number, item in enumerate(file.items, 1):
+            size = before + alone[number - 1]
+            excess = size + new - context
+            if excess > -SLACK and (not reported or excess <= SLACK):
+                size = _size(render(file, examples, item), encode, with_answers)
+                excess = size + new - context
+            if excess > 0:
+                tokens = f"{size} tokens"
+                if new:
+                    tokens += f" and {new} new"
+                yield (
+                    item.where,
+                    f"item {number} with {n} shots (seed {seed}) has {tokens}, and the context is "
+                    f"{context}; use fewer shots, shorter texts, or a model with a longer context",
+                )
+                reported = True
 
 
-def _alone(file: PromptFile, item: Item) -> list[Prompt]:
-    """The item's prompts with nothing before them: not the examples, not the description."""
+def _item_alone(file: PromptFile, item: Item) -> list[Prompt]:
+    """The item's prompts with nothing before them: neither the examples nor the description."""
     return render(replace(file, description=""), [], item)
 
 
-def _size(prompts: list[Prompt], encode: Encode, scored: bool) -> int:
-    """The tokens of the longest of an item's prompts, with the answer where that is scored."""
-    return max(len(encode(p.text + a)) for p in prompts for a in ((p.answers or ("",)) if scored else ("",)))
+def _size(prompts: list[Prompt], encode: Encode, with_answers: bool) -> int:
+    """The tokens of the longest of an item's prompts, including its answer where that is scored."""
+    longest = 0
+    for prompt in prompts:
+        answers: Sequence[str] = ("",)
+        if with_answers and prompt.answers:
+            answers = prompt.answers
+        for answer in answers:
+            longest = max(longest, len(encode(prompt.text + answer)))
+    return longest

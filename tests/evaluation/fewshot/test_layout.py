@@ -189,7 +189,7 @@ def test_every_example_comes_first_as_often() -> None:
 
 def test_too_many_shots_and_no_such_item() -> None:
     file = make("ab")
-    with pytest.raises(PromptError, match=r"^t: shots\.n: is 3, but there are 2 examples; add some$"):
+    with pytest.raises(PromptError, match=r"^t: shots\.n: is 3, but the number of examples is 2; add some$"):
         choose_examples(file, 3, 0)
-    with pytest.raises(PromptError, match=r"^t: items: there is no item 1; they go from 0 to 0$"):
+    with pytest.raises(PromptError, match=r"^t: items: there is no item 1; give one from 0 to 0$"):
         render_text(file, 0, 0, 1)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from minigen.errors import MinigenError
 from minigen.evaluation.fewshot import PromptError
 from minigen.evaluation.fewshot.file import Metric
-from minigen.evaluation.fewshot.metrics import METRICS, TIE, calibrate, judge, normalise, pick, words
+from minigen.evaluation.fewshot.metrics import METRICS, TIE, calibrate, judge, normalize, pick, words
 
 JUDGED: list[tuple[Metric, str, str, float]] = [
     ("exact", " fromage\n", "fromage", 1),
@@ -46,7 +46,7 @@ def test_words() -> None:
 
 
 def test_a_bad_pattern_is_an_error() -> None:
-    with pytest.raises(PromptError, match=r"^answer: '\(' is no regular expression: missing \), .*; correct it$"):
+    with pytest.raises(PromptError, match=r"^answer: '\(' is not a regular expression: missing \), .*; correct it$"):
         judge("regex", "x", "(")
 
 
@@ -76,7 +76,7 @@ def test_pick() -> None:
 
 @pytest.mark.parametrize("bad", [float("nan"), float("-inf")])
 def test_a_score_that_is_no_number(bad: float) -> None:
-    with pytest.raises(MinigenError, match=rf"^the model gives a choice the score {bad}: check its weights, .*$"):
+    with pytest.raises(MinigenError, match=rf"^the model gave a choice the score {bad}: check its weights, .*$"):
         pick([-1.0, bad], 0)
 
 
@@ -89,12 +89,12 @@ def test_picking_shares_one_point_among_the_tied(scores: list[float]) -> None:
     assert tied == scores.count(max(scores))
 
 
-def test_normalise() -> None:
+def test_normalize() -> None:
     given_ = ([-6.0, -8.0], [2, 4], [3, 16], [-1.0, -7.0])
-    assert normalise(*given_, "none").tolist() == [-6, -8]
-    assert normalise(*given_, "token").tolist() == [-3, -2]
-    assert normalise(*given_, "byte").tolist() == [-2, -0.5]
-    assert normalise(*given_, "uncond").tolist() == [-5, -1]
+    assert normalize(*given_, "none").tolist() == [-6, -8]
+    assert normalize(*given_, "token").tolist() == [-3, -2]
+    assert normalize(*given_, "byte").tolist() == [-2, -0.5]
+    assert normalize(*given_, "uncond").tolist() == [-5, -1]
 
 
 def test_calibrate_by_hand() -> None:

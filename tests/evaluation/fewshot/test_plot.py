@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from minigen.errors import MinigenError, UsageError
-from minigen.evaluation.fewshot.plot import place, plot
+from minigen.evaluation.fewshot.plot import plot, x_of
 from minigen.evaluation.fewshot.result import FileResult, ItemResult, RunResult
 
 
@@ -82,4 +82,4 @@ def test_where_it_cannot_be_made(png: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_places_of_shots() -> None:
-    assert [place(n) for n in (0, 1, 3, 7)] == [0, 1, 2, 3]
+    assert [x_of(n) for n in (0, 1, 3, 7)] == [0, 1, 2, 3]

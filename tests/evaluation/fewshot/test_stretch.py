@@ -278,8 +278,8 @@ def test_what_cannot_be_scored_is_named(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     nothing = (
-        "no token stands before the choices, after '', and this model's tokenizer has no token that begins a text "
-        "(bos) or ends one (eos); give the prompt some text"
+        "no token precedes the choices, after '', and this model's tokenizer has neither a bos nor an eos token; "
+        "give the prompt some text"
     )
     cases = [
         ("bos", ("c", ["", "y"]), "", "'' adds no token to the prompt, after 'c', so it has no probability; reword it"),
@@ -299,7 +299,7 @@ def test_what_cannot_be_scored_is_named(
         assert error.level == "error"
         if item[1][0]:  # a check without a tokenizer says more of an empty choice
             assert str(error) == f"t.prompt.toml:4: error: {problem}"
-            (warning,) = [f for f in check(file) if "no text stands before choices" in f.message]
+            (warning,) = [f for f in check(file) if "no text before the choices" in f.message]
             assert warning.level == "warning"
 
 
@@ -309,9 +309,9 @@ def test_contexts_that_end_unequally_are_refused(load: Callable[..., Model], tmp
         row = f"[[items]]\ncontext_options = {json.dumps(contexts)}\ncontinuation = 'wer'\ngold = 1\n"
         path.write_text(f"format = 1\nanswer_sep = '{sep}'\n{row}")
         file = load_prompt_file(path)
-        with pytest.raises(PromptError, match=r":3: the contexts that end in .* have an unequal part of their ends "):
+        with pytest.raises(PromptError, match=r":3: different parts of the contexts that end in .* are scored with"):
             run_file(model, file)
-        assert "have an unequal part" in check(file, model.needed_tokenizer.encode, prefix_id=0)[0].message
+        assert "different parts of the contexts" in check(file, model.needed_tokenizer.encode, prefix_id=0)[0].message
 
 
 def test_the_token_before_a_text(load: Callable[..., Model]) -> None:
@@ -325,5 +325,5 @@ def test_a_check_says_what_melts(load: Callable[..., Model], tmp_path: Path) -> 
     melted = [f.message for f in check(file, tokenizer.encode, prefix_id=0) if "not the first" in f.message]
     assert melted == [
         "the prompt's tokens are not the first of prompt + choice, at 'A: c Ans' + 'wer': its last token is scored "
-        "with each; end the template or begin answer_sep elsewhere"
+        "with each choice; end the template or begin answer_sep elsewhere"
     ]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from minigen.evaluation.fewshot.result import FileResult, ItemResult, RunResult
-from minigen.evaluation.fewshot.summary import chance, deviation, standard_error, summarise, summarise_run
+from minigen.evaluation.fewshot.summary import chance, deviation, standard_error, summarize, summarize_run
 
 
 def run(correct: Sequence[float | None], shots: int = 0, seed: int = 0, choices: int = 2, tied: int = 1) -> RunResult:
@@ -31,16 +31,16 @@ def test_deviation_and_standard_error() -> None:
 
 
 def test_one_run() -> None:
-    summary = summarise_run(run([1.0, 0.0, None, 1.0, 0.0], tied=2))
+    summary = summarize_run(run([1.0, 0.0, None, 1.0, 0.0], tied=2))
     assert (summary.n, summary.accuracy, summary.ties, summary.unscored) == (4, 0.5, 5, 1)
     # For right and wrong alone, this is sqrt(p (1 - p) / (n - 1)).
     assert summary.stderr == pytest.approx(sqrt(0.25 / 3))
-    assert summarise_run(run([None])).accuracy is None
-    assert summarise_run(run([1.0])).stderr is None
+    assert summarize_run(run([None])).accuracy is None
+    assert summarize_run(run([1.0])).stderr is None
 
 
 def test_over_seeds() -> None:
-    zero, few = summarise(of(run([1.0, 0.0]), run([1.0, 1.0, 0.0, 1.0], 4, 0), run([1.0, 0.0, 0.0, 0.0], 4, 1)))
+    zero, few = summarize(of(run([1.0, 0.0]), run([1.0, 1.0, 0.0, 1.0], 4, 0), run([1.0, 0.0, 0.0, 0.0], 4, 1)))
     assert (zero.shots, zero.seeds, zero.n, zero.accuracy, zero.spread) == (0, 1, 2, 0.5, None)
     assert (few.shots, few.seeds, few.n) == (4, 2, 4)
     assert (few.accuracy, few.lowest, few.highest) == (0.5, 0.25, 0.75)
@@ -50,8 +50,8 @@ def test_over_seeds() -> None:
 
 
 def test_the_same_answers_for_every_seed_are_no_more_evidence() -> None:
-    once = summarise(of(run([1.0, 0.0, 1.0], 2, 0)))[0]
-    thrice = summarise(of(*(run([1.0, 0.0, 1.0], 2, seed) for seed in range(3))))[0]
+    once = summarize(of(run([1.0, 0.0, 1.0], 2, 0)))[0]
+    thrice = summarize(of(*(run([1.0, 0.0, 1.0], 2, seed) for seed in range(3))))[0]
     assert (thrice.stderr, thrice.spread) == (pytest.approx(once.stderr), 0)
 
 
