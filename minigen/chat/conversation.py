@@ -1,4 +1,4 @@
-"""What was said, and how each answer was made. Knows no model, no file and no terminal."""
+"""A conversation, and how each answer was generated. Independent of models, files and terminals."""
 
 from __future__ import annotations
 
@@ -11,33 +11,34 @@ from minigen.errors import ChatError, UsageError
 
 @dataclass(frozen=True)
 class Run:
-    """One run of the model on an answer; an answer that was continued has several."""
+    """One run of the model on an answer; a continued answer has several."""
 
-    start: int  # tokens of the answer that were there before
-    tokens: int  # tokens generated, a stop token included
+    start: int  # tokens of the answer before this run
+    tokens: int  # generated tokens, including a stop token
     finish: str  # "stop", "length" or "interrupted"
     first: int  # the first spoken message in the window, see Conversation.first
-    settings: Mapping[str, Any]  # as Options.of takes them, with the seed and max_tokens
-    system: str | None = None  # the system prompt, which may have changed since
-    sinks: int | None = None  # the rolling window, where the model saw attention sinks and the newest tokens
+    settings: Mapping[str, Any]  # for Options.of, with seed and max_tokens
+    system: str | None = None  # the system prompt at the time
+    sinks: int | None = None  # size of the window, if it was of attention sinks and newest tokens
 
 
 @dataclass(frozen=True)
 class Message:
-    """`ids` are the tokens of an answer as the model wrote them, less a stop token; None for any other text.
+    """A message of the user or the assistant.
 
-    They stand for `content` exactly, and are what the model is given in later turns: a text may have several
-    tokenizations, and its tokenizer's is not always the one that the model chose.
+    `ids` are the tokens of a generated answer without its stop token; None for any other text. They
+    decode to `content` exactly, and later turns give them to the model as they are: a text can have
+    several tokenizations, and the tokenizer's is not always the one that the model generated.
     """
 
-    role: str  # "user" or "assistant"; the system prompt is no message of the list
+    role: str  # "user" or "assistant"; the system prompt is not a message
     content: str
     ids: tuple[int, ...] | None = None
     runs: tuple[Run, ...] = ()
 
 
 class Conversation:
-    """A system prompt, and messages of user and assistant in turn; the last may be without an answer."""
+    """A system prompt and alternating messages; a last message may have no answer yet."""
 
     def __init__(self, spoken: Sequence[Message] = (), system: str | None = None) -> None:
         self.system = system
@@ -45,13 +46,18 @@ class Conversation:
         for number, message in enumerate(self.spoken):
             expected = "assistant" if number % 2 else "user"
             if message.role != expected:
-                raise ChatError(f"message {number + 1} is the {message.role}'s: user and assistant must alternate")
+                raise ChatError(
+                    f"message {number + 1} is the {message.role}'s: user and assistant must "
+                    "alternate"
+                )
 
     @property
     def first(self) -> int:
-        """The spoken message that the window of the last answer begins with: those before it were left out."""
-        runs = [run for message in self.spoken[-2:] for run in message.runs]
-        return runs[-1].first if runs else 0
+        """The first message in the window of the last answer; those before it were left out."""
+        for message in reversed(self.spoken[-2:]):
+            if message.runs:
+                return message.runs[-1].first
+        return 0
 
     @property
     def waits(self) -> bool:
@@ -59,53 +65,66 @@ class Conversation:
         return len(self.spoken) % 2 == 1
 
     def say(self, text: str) -> None:
-        """The user's next message. Raises UsageError for an empty one, and where the one before has no answer yet."""
+        """Adds the user's next message.
+
+        Raises UsageError for an empty message, or if the one before has no answer yet.
+        """
         if not text.strip():
             raise UsageError("the message is empty: write something")
         if self.waits:
-            raise UsageError("the last message has no answer yet: /regen gives one, /undo takes it back")
+            raise UsageError(
+                "the last message has no answer yet: /regen generates one, /undo removes the "
+                "message"
+            )
         self.spoken.append(Message("user", text))
 
     def answer(self, message: Message) -> None:
-        """The assistant's, to the message that waits for one."""
+        """Adds the assistant's answer to the last message."""
         assert self.waits
         assert message.role == "assistant"
         self.spoken.append(message)
 
     def last_answer(self) -> Message:
-        """Raises UsageError where there is none."""
+        """The last answer. Raises UsageError if there is none."""
         if not self.spoken or self.spoken[-1].role != "assistant":
-            raise UsageError("there is no answer yet: say something first")
+            raise UsageError("there is no answer yet: write a message first")
         return self.spoken[-1]
 
     def take_answer(self) -> Message:
-        """Takes the last answer away, so that another can be given, and returns it."""
+        """Removes the last answer, so that another can be generated, and returns it."""
         self.last_answer()
         return self.spoken.pop()
 
     def take_turn(self) -> str:
-        """Takes the last turn away, answer and message, and returns what the user said."""
+        """Removes the last message of the user, and its answer, and returns its text."""
         if not self.spoken:
-            raise UsageError("nothing has been said yet")
+            raise UsageError("the conversation is empty")
         if self.spoken[-1].role == "assistant":
             self.spoken.pop()
         return self.spoken.pop().content
 
     def without_ids(self) -> Conversation:
-        """The same for a model that reads other tokens: answers are text, and nothing is told of how they came."""
-        return Conversation([replace(message, ids=None, runs=()) for message in self.spoken], self.system)
+        """A copy for a model with other tokens: answers are only text, without their runs."""
+        return Conversation(
+            [replace(message, ids=None, runs=()) for message in self.spoken], self.system
+        )
 
     def without_runs(self) -> Conversation:
-        """The same for a model that reads the same tokens: its answers came about in another way."""
+        """A copy for another model with the same tokens: answers keep their ids, not their runs."""
         return Conversation([replace(message, runs=()) for message in self.spoken], self.system)
 
     def clear(self) -> None:
-        """Forgets what was said; the system prompt stays."""
+        """Removes all messages; the system prompt stays."""
         self.spoken.clear()
 
     def plain(self) -> list[dict[str, str]]:
-        """Roles and contents alone, as training data has them. White space around an answer is the model's habit."""
-        system = [{"role": "system", "content": self.system}] if self.system else []
-        return system + [
-            {"role": m.role, "content": m.content if m.role == "user" else m.content.strip()} for m in self.spoken
-        ]
+        """Only roles and contents, as in training data. White space around answers is removed."""
+        rows: list[dict[str, str]] = []
+        if self.system:
+            rows.append({"role": "system", "content": self.system})
+        for message in self.spoken:
+            content = message.content
+            if message.role == "assistant":
+                content = content.strip()
+            rows.append({"role": message.role, "content": content})
+        return rows

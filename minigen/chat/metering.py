@@ -1,4 +1,7 @@
-"""Makes a chat template pay for what it does where Jinja asks nobody: see `sandbox`. Importing this imports Jinja."""
+"""Makes a chat template pay for what Jinja does without a call: see `sandbox`.
+
+Importing this imports Jinja.
+"""
 
 # ruff: noqa: N802  (the visitor finds its methods by the names of the nodes)
 from __future__ import annotations
@@ -12,34 +15,39 @@ from jinja2.runtime import LoopContext, str_join
 from jinja2.visitor import NodeTransformer
 
 from minigen.chat.budget import size_of
-from minigen.chat.prices import budget, looked
+from minigen.chat.prices import budget, compared
 
-SMALL = 256  # characters or bits of what costs nothing to compare
-FUNCTION = 50  # nodes that a macro counts for where it is defined
-# Filters of our own, which no template can write; one that makes such a name finds nothing that helps it.
+SMALL = 256  # characters or bits of a value that is compared for free
+FUNCTION = 50  # price of the definition of a macro, in nodes
+# Filters of our own. Their names are not valid in a template, and would be of no use to it.
 PAY, LOOK, SLICE, CONCAT = " pay", " look", " slice", " concat"
 
 
 class Metering(NodeTransformer):
-    """Makes a template pay: for its nodes where a list of statements begins, and for what comparisons, slices and
-    texts put together look at, which Jinja asks nobody about.
+    """Adds payments to a template's syntax tree.
+
+    Each list of statements pays for its nodes where it begins; comparisons, slices and
+    concatenations pay for the values that they read.
     """
 
     LISTS = ("body", "else_")
 
     def generic_visit(self, node: nodes.Node, *args: Any, **kwargs: Any) -> nodes.Node:
-        lists = {name: getattr(node, name, None) for name in self.LISTS}
-        costs = {name: self.cost(found) for name, found in lists.items() if isinstance(found, list)}
+        costs: dict[str, int] = {}
+        for name in self.LISTS:
+            statements = getattr(node, name, None)
+            if isinstance(statements, list):
+                costs[name] = self.cost(statements)
         super().generic_visit(node, *args, **kwargs)
         for name, cost in costs.items():
             statements = getattr(node, name)
-            if statements or name == "body":  # an empty loop goes round too
+            if statements or name == "body":  # an empty loop takes time too
                 paying = nodes.ExprStmt(own_filter(PAY, nodes.Const(cost)), lineno=node.lineno)
                 statements.insert(0, paying)
         return node
 
     def visit_For(self, node: nodes.For) -> nodes.Node:
-        if node.test is not None:  # what it leaves out is looked at too
+        if node.test is not None:  # it is evaluated for skipped items too
             cost = self.cost([node.test])
             self.generic_visit(node)
             node.test = nodes.And(own_filter(PAY, nodes.Const(cost)), node.test, lineno=node.lineno)
@@ -66,18 +74,23 @@ class Metering(NodeTransformer):
         self.generic_visit(node)
         if not isinstance(node.arg, nodes.Slice):
             return node
-        ends = [end or nodes.Const(None) for end in (node.arg.start, node.arg.stop, node.arg.step)]
-        return own_filter(SLICE, node.node, *ends)
+        none = nodes.Const(None)
+        start, stop, step = node.arg.start, node.arg.stop, node.arg.step
+        return own_filter(SLICE, node.node, start or none, stop or none, step or none)
 
     def cost(self, statements: Iterable[nodes.Node]) -> int:
-        """The nodes of some statements, less those in lists of statements of their own, with the text they write."""
-        waiting, cost = list(statements), 1
-        while waiting:
-            node = waiting.pop()
+        """The steps of some statements: their nodes and the text that they write.
+
+        Statements in lists of their own, such as the body of a loop, are not included.
+        """
+        cost = 1
+        pending = list(statements)
+        while pending:
+            node = pending.pop()
             cost += FUNCTION if isinstance(node, nodes.Macro | nodes.CallBlock) else 1
             if isinstance(node, nodes.TemplateData):
                 cost += len(node.data) >> 5
-            waiting += node.iter_child_nodes(exclude=self.LISTS)
+            pending += node.iter_child_nodes(exclude=self.LISTS)
         return cost
 
 
@@ -86,37 +99,42 @@ def own_filter(name: str, value: nodes.Expr, *args: nodes.Expr) -> nodes.Filter:
 
 
 def looking(value: nodes.Expr) -> nodes.Expr:
-    return value if isinstance(value, nodes.Const) else own_filter(LOOK, value)
+    """The value, paid for unless it is a constant."""
+    if isinstance(value, nodes.Const):
+        return value
+    return own_filter(LOOK, value)
 
 
 # -- the functions of those filters --
 def pay(steps: Any) -> bool:
-    budget().step(max(steps, 0))  # a template that found the name cannot earn
+    budget().step(max(steps, 0))  # so that a template that calls this cannot gain steps
     return True
 
 
 def look(value: Any) -> Any:
-    """Before a value is compared, or is the key of a dict."""
-    if isinstance(value, LoopContext):  # `x in loop` goes through it
+    """Pays for a value that is compared, or is the key of a dict."""
+    if isinstance(value, LoopContext):  # `x in loop` would iterate
         raise SecurityError("a chat template may not compare its loop with anything")
     if not is_small(value):
-        looked(value)
+        compared(value)
     return value
 
 
 def is_small(value: Any) -> bool:
-    """Whether a comparison costs no more than the node that it is."""
+    """Whether a comparison costs no more than its node."""
     kind = type(value)
     if kind is str:
         return len(value) < SMALL
-    return kind in (bool, type(None)) or (kind is int and value.bit_length() < SMALL)
+    if kind is int:
+        return bool(value.bit_length() < SMALL)
+    return kind in (bool, type(None))
 
 
-def cut(value: Any, start: Any, stop: Any, step: Any) -> Any:
-    found = value[start:stop:step]
-    if isinstance(found, str | list | tuple):
-        budget().make(size_of(found))
-    return found
+def slice_of(value: Any, start: Any, stop: Any, step: Any) -> Any:
+    part = value[start:stop:step]
+    if isinstance(part, str | list | tuple):
+        budget().make(size_of(part))
+    return part
 
 
 def concat(parts: Iterable[Any]) -> str:
@@ -125,4 +143,4 @@ def concat(parts: Iterable[Any]) -> str:
     return str_join(parts)
 
 
-OWN_FILTERS = {PAY: pay, LOOK: look, SLICE: cut, CONCAT: concat}
+OWN_FILTERS = {PAY: pay, LOOK: look, SLICE: slice_of, CONCAT: concat}

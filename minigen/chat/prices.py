@@ -1,6 +1,7 @@
 """What a method or filter of a chat template pays before it is called.
 
-A price is a function of the arguments that pays from the budget for the work, and for the largest result there can be.
+A price is a function of the same arguments. It pays from the budget for the work, and for the
+largest result that is possible.
 """
 
 from __future__ import annotations
@@ -14,8 +15,7 @@ from minigen.chat.budget import CURRENT, NODE, PAD, Budget, LimitError, size_of
 
 Price = Callable[..., None]
 
-SET = 100  # characters at most of an argument that is a set of characters, and of one that is put in again and again
-LARGEST = 10_000_000  # characters, items or bits that one `*` or `**` may make
+MOST_REPEATED = 100  # characters of an argument that is a set of characters or is inserted often
 LINE_ENDS = "\n\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"
 # As Python reads it: % (key) flags width .precision, a length that means nothing, and the kind.
 PERCENT = re.compile(r"%(?:\([^()]*\))?[#0\- +]*(\*|\d+)?(?:\.(\*|\d*))?[hlL]?(.?)", re.DOTALL)
@@ -26,36 +26,38 @@ def budget() -> Budget:
 
 
 # -- prices, for texts --
-def same(value: Any, *args: Any, **named: Any) -> None:
+def passed_through(value: Any, *args: Any, **named: Any) -> None:
     """A result no larger than its arguments, in one pass over them."""
     budget().make(sum(budget().show(arg) for arg in (value, *args, *named.values())))
 
 
-def cased(value: Any, *args: Any) -> None:
-    """A letter may have three in the other case."""
+def case_changed(value: Any, *args: Any) -> None:
+    """A letter may become three in the other case."""
     budget().make(3 * budget().show(value))
 
 
 def quoted(value: Any) -> None:
-    """HTML writes one character as five."""
+    """HTML writes one character as up to five."""
     budget().make(5 * budget().show(value))
 
 
 def stripped(value: Any, chars: Any = None) -> None:
-    if isinstance(chars, str) and len(chars) > SET:
-        raise LimitError(f"strips more than {SET} characters")
-    same(value)
+    if isinstance(chars, str) and len(chars) > MOST_REPEATED:
+        raise LimitError(f"strips more than {MOST_REPEATED} characters")
+    passed_through(value)
 
 
 def replaced(value: Any, old: Any, new: Any, count: Any = None) -> None:
     size = budget().show(value)
     if isinstance(value, str) and isinstance(old, str) and isinstance(new, str):
-        size += value.count(old) * (size_of(new) - NODE)
+        size += value.count(old) * text_size(new)
     budget().make(size)
 
 
-def split(value: str, sep: Any = None, maxsplit: Any = -1) -> None:
-    parts = value.count(sep) + 1 if isinstance(sep, str) and sep else len(value) // 2 + 1
+def split_up(value: str, sep: Any = None, maxsplit: Any = -1) -> None:
+    parts = len(value) // 2 + 1  # between white space
+    if isinstance(sep, str) and sep:
+        parts = value.count(sep) + 1
     budget().make(size_of(value) + parts * NODE)
 
 
@@ -64,12 +66,18 @@ def split_lines(value: str, keepends: Any = False) -> None:
 
 
 def joined(items: Any, between: Any = "", attribute: Any = None) -> None:
-    every = size_of(between) - NODE if isinstance(between, str) else 0
-    parts = len(items) if isinstance(items, Sequence) else 1
-    budget().step(parts)
-    size = every * parts
-    for item in [items] if isinstance(items, str) or not isinstance(items, Sequence) else items:
-        size += size_of(item) - NODE if isinstance(item, str) else budget().show(item)
+    parts = items if isinstance(items, Sequence) else [items]
+    budget().step(len(parts))
+    size = 0
+    if isinstance(between, str):
+        size = text_size(between) * len(parts)
+    if isinstance(items, str):
+        parts = [items]  # its characters together
+    for part in parts:
+        if isinstance(part, str):
+            size += text_size(part)
+        else:
+            size += budget().show(part)
     budget().make(size)
 
 
@@ -80,133 +88,119 @@ def join_method(between: str, items: Any) -> None:
 def indented(value: Any, width: Any = 4, first: Any = False, blank: Any = False) -> None:
     columns = len(width) if isinstance(width, str) else width
     lines = lines_in(value) if isinstance(value, str) else 1
-    budget().make(budget().show(value) + lines * (NODE + short(columns)))
+    budget().make(budget().show(value) + lines * (NODE + indent_bytes(columns)))
 
 
 def lines_in(text: str) -> int:
-    return sum(map(text.count, LINE_ENDS)) + 1
+    """Lines of a text, or more: \\r\\n counts twice."""
+    return sum(text.count(end) for end in LINE_ENDS) + 1
 
 
-def short(columns: Any) -> int:
-    """A number of columns that is put into a text many times."""
-    if isinstance(columns, int) and columns > SET:
-        raise LimitError(f"indents by more than {SET} columns")
-    return 4 * max(columns, 0) if isinstance(columns, int) else 0
+def text_size(text: str) -> int:
+    """The bytes of a text as a part of another one."""
+    return size_of(text) - NODE
 
 
-def as_json(
-    value: Any, ensure_ascii: Any = False, indent: Any = None, separators: Any = None, sort_keys: Any = False
+def indent_bytes(columns: Any) -> int:
+    """The bytes of so many columns that are inserted many times; 0 for what is not a number."""
+    if not isinstance(columns, int):
+        return 0
+    if columns > MOST_REPEATED:
+        raise LimitError(f"indents by more than {MOST_REPEATED} columns")
+    return 4 * max(columns, 0)
+
+
+def json_written(
+    value: Any,
+    ensure_ascii: Any = False,
+    indent: Any = None,
+    separators: Any = None,
+    sort_keys: Any = False,
 ) -> None:
-    """A line for each value, as deep as it lies."""
-    between = [text for text in separators or () if isinstance(text, str)]
-    pads = [len(text) for text in (*between, indent) if isinstance(text, str)]
-    columns = short(max([*pads, indent if isinstance(indent, int) else 0]))
+    """A line for each value, indented by its depth."""
+    widths = [indent if isinstance(indent, int) else 0]
+    for text in (*(separators or ()), indent):
+        if isinstance(text, str):
+            widths.append(len(text))
+    columns = indent_bytes(max(widths))
     weight = budget().weigh(value)
     budget().make(6 * weight.bytes + columns * (weight.nodes + weight.depths))
 
 
-def percent(text: str, values: Any) -> None:
-    """`text % values`: no width and no precision beyond reason, however it is written."""
-    formatted(text, "%", budget().show(values))
+def percent_formatted(text: str, values: Any) -> None:
+    """`text % values`, with a limit on width and precision, however they are written."""
+    pay_for_format(text, "%", budget().show(values))
     for width, precision, kind in PERCENT.findall(text):
         if kind == "(":
             raise LimitError("formats with a key that has parentheses")
-        if "*" in (width, precision) or any(digits and int(digits[:9]) > PAD for digits in (width, precision)):
+        if "*" in (width, precision) or too_wide(width) or too_wide(precision):
             raise LimitError(f"formats to more than {PAD} columns")
 
 
-def formatted(text: str, mark: str, biggest: int) -> None:
-    """Pays for a text in which each mark becomes the biggest of the values, with so many columns around it."""
-    budget().make(budget().show(text) + text.count(mark) * (biggest + 4 * PAD))
+def too_wide(digits: str) -> bool:
+    """Whether a width or precision, which may be missing, is beyond the limit."""
+    return digits != "" and int(digits[:9]) > PAD
 
 
-def filter_format(text: Any, *args: Any, **named: Any) -> None:
+def pay_for_format(text: str, mark: str, value_size: int) -> None:
+    """Pays for a text in which every mark becomes the largest value, padded to the limit."""
+    budget().make(budget().show(text) + text.count(mark) * (value_size + 4 * PAD))
+
+
+def percent_filter(text: Any, *args: Any, **named: Any) -> None:
     if not isinstance(text, str):
         budget().show(text)
-    percent(str(text), named or args)
+    percent_formatted(str(text), named or args)
 
 
-def braces(text: str, *args: Any, **named: Any) -> None:
-    """`text.format(...)`, as above."""
-    formatted(text, "{", budget().show([*args, *named.values()]))
+def brace_formatted(text: str, *args: Any, **named: Any) -> None:
+    """`text.format(...)`, with the same limits."""
+    pay_for_format(text, "{", budget().show([*args, *named.values()]))
     for _, field, spec, _ in Formatter().parse(text):
-        if field is None:
+        if field is None or not spec:
             continue
-        if "{" in (spec or "") or any(int(digits[:9]) > PAD for digits in re.findall(r"\d+", spec or "")):
+        numbers = re.findall(r"\d+", spec)
+        if "{" in spec or any(too_wide(digits) for digits in numbers):
             raise LimitError(f"formats to more than {PAD} columns")
-
-
-# -- prices, for numbers --
-def arithmetic(operator: str, left: Any, right: Any) -> None:
-    """One of + - * / // % ** on any two values."""
-    pay = budget()
-    pay.step()
-    if operator == "+" and type(left) is type(right) is str:  # most of what templates do
-        pay.make(4 * (len(left) + len(right)))
-    elif operator == "%" and isinstance(left, str):
-        percent(left, right)
-    elif isinstance(left, int) and isinstance(right, int):
-        whole(operator, left.bit_length(), right if operator == "**" else right.bit_length())
-    elif operator == "*":
-        for many, times in ((left, right), (right, left)):
-            if isinstance(many, str | list | tuple) and isinstance(times, int):
-                largest(operator, len(many) * times)
-                pay.make((size_of(many) - NODE) * max(times, 0))
-    elif operator == "+" and isinstance(left, str | list | tuple):
-        pay.make(6 * (size_of(left) + size_of(right)) if hasattr(left, "__html__") else size_of(left) + size_of(right))
-
-
-def whole(operator: str, left: int, right: int) -> None:
-    """Whole numbers of so many bits; for ** the right one itself."""
-    digits = max(left * right, 0) // 30  # of the result, as Python holds it
-    if operator in ("*", "**"):
-        largest(operator, left * right if operator == "**" else left + right)
-    budget().step(int(digits**1.6 if operator == "**" else digits / 30) >> 8)
-    budget().make(4 * digits if operator == "**" else (left + max(right, 0)) >> 3)
-
-
-def largest(operator: str, size: int) -> None:
-    """One result in characters, items or bits."""
-    if size > LARGEST:
-        raise OverflowError(f"the result of {operator} would be too large")
-
-
-def rounded(value: Any, precision: Any = 0, method: Any = "common") -> None:
-    if isinstance(precision, int) and abs(precision) > SET:
-        raise LimitError(f"rounds to more than {SET} digits")
-    looked(value)
 
 
 # -- prices, for lists --
 def free(*args: Any, **named: Any) -> None:
-    """What takes no longer for a long list than for a short one."""
+    """For what takes no longer for a long list than for a short one."""
     budget().step()
 
 
-def looked(*args: Any, **named: Any) -> None:
-    """All that is in the arguments is compared, or hashed."""
+def compared(*args: Any, **named: Any) -> None:
+    """Everything in the arguments is compared, or hashed."""
     budget().step(sum(budget().look(arg) for arg in (*args, *named.values())) >> 7)
 
 
-def found(where: Any, *args: Any) -> None:
-    """One thing of many, by a key that is hashed."""
-    looked(*args)
+def keyed(container: Any, *args: Any) -> None:
+    """One value of many, by a key that is hashed."""
+    compared(*args)
 
 
-def listed(items: Any, *args: Any, **named: Any) -> None:
+def copied(items: Any, *args: Any, **named: Any) -> None:
     """Another list with the same items, or some of them."""
-    budget().make(NODE * len(items) if hasattr(items, "__len__") else NODE)
-    budget().step(len(items) if hasattr(items, "__len__") else 1)
+    count = length_of(items)
+    budget().make(NODE * count)
+    budget().step(count)
+
+
+def length_of(items: Any) -> int:
+    """The length of a value, 1 if it has none."""
+    return len(items) if hasattr(items, "__len__") else 1
 
 
 def sorted_(items: Any, *args: Any, **named: Any) -> None:
-    """Each item is compared about twenty times, with a million of them."""
-    listed(items)
-    budget().step(20 * budget().weigh(items).nodes + (20 * budget().weigh(items).bytes >> 7))
+    """Each item is compared about twenty times, if there are a million."""
+    copied(items)
+    node_steps = 20 * budget().weigh(items).nodes
+    budget().step(node_steps + (20 * budget().weigh(items).bytes >> 7))
 
 
 def summed(items: Any, attribute: Any = None, start: Any = 0) -> None:
-    """Numbers cost little; lists are made again with each that is added."""
-    times = 1 if isinstance(start, int | float) else len(items) if hasattr(items, "__len__") else 1
-    listed(items)
+    """Numbers cost little; a list is copied for each one that is added."""
+    times = 1 if isinstance(start, int | float) else length_of(items)
+    copied(items)
     budget().make(budget().look(items) * times)

@@ -1,4 +1,4 @@
-"""The turns of a session once more: do the same settings and seeds give the same tokens?"""
+"""Generates the answers of a session again: do the same settings and seeds give the same tokens?"""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from minigen.chat.schema import runs_fault
 from minigen.errors import ChatError, ContextError
 from minigen.generation.shared_text import common_length
 
-NEWEST = 16  # tokens that may not stay: half a character, a stop token
+NEWEST = 16  # last tokens that may still be removed: half a character, a stop token
 
 
 @dataclass(frozen=True)
 class Replayed:
-    """One run of one answer. `at` is the first token that differs, counted from the answer's beginning, or None."""
+    """The comparison of one run of one answer."""
 
-    message: int  # of the spoken ones
-    tokens: int  # compared
-    at: int | None
+    message: int  # index of the answer in the conversation
+    tokens: int  # number of tokens compared
+    at: int | None  # the first token of the answer that differs; None: they are all the same
     expected: str = ""  # the text from the first difference on
     got: str = ""
     skipped: str = ""  # why nothing was compared
 
 
 def replay(chat: Chat, conversation: Conversation) -> Iterator[Replayed]:
-    """Gives each answer again, with what was said before it as it was recorded, and compares it token for token.
+    """Generates each answer again after the recorded messages, and compares it token by token.
 
-    `chat` brings the model and is used up. Raises ChatError where the window of a run does not fit the conversation,
-    or a token is none of the model's.
+    `chat` provides the model; its conversation is overwritten. Raises ChatError if the window of a
+    run does not fit the conversation, or a token is not in the model's vocabulary.
     """
     check_vocabulary(conversation, chat.model.config.vocab_size)
     context = chat.model.config.context
@@ -39,56 +39,74 @@ def replay(chat: Chat, conversation: Conversation) -> Iterator[Replayed]:
         if message.role == "user":
             continue
         if message.ids is None or not message.runs:
-            yield Replayed(number, 0, None, skipped="its tokens are not on record")
+            yield Replayed(number, 0, None, skipped="its tokens are not recorded")
             continue
-        wrong = runs_fault(message, number)
-        if wrong:  # a session's file was asked already
-            raise ChatError(f"message {number + 1}: its runs do not fit its tokens: {wrong}")
+        problem = runs_fault(message, number)
+        if problem:  # not from a session's file, which was checked
+            raise ChatError(f"message {number + 1}: its runs do not fit its tokens: {problem}")
         ends = [*(run.start for run in message.runs[1:]), len(message.ids)]
         for run, end in zip(message.runs, ends, strict=True):
             if run.tokens == 0:
                 yield Replayed(number, 0, None, skipped="it was stopped before its first token")
                 continue
-            if run.sinks is not None or context is not None:
-                chat.set_window("stop" if run.sinks is None else "sinks", run.sinks)
+            if run.sinks is not None:
+                chat.set_window("sinks", run.sinks)
+            elif context is not None:
+                chat.set_window("stop", None)
             try:
                 yield compare(chat, conversation, number, run, message.ids[run.start : end])
-            except ContextError:  # where answers before it are no longer the tokens that they were
-                yield Replayed(number, 0, None, skipped="what was said before it is longer in tokens now")
+            except ContextError:  # the recorded tokens of earlier answers are no longer used
+                skipped = "the messages before it have more tokens now"
+                yield Replayed(number, 0, None, skipped=skipped)
 
 
-def compare(chat: Chat, conversation: Conversation, number: int, run: Run, expected: tuple[int, ...]) -> Replayed:
-    """One run again, against the tokens that it gave."""
-    whole = conversation.spoken[number]
-    assert whole.ids is not None
-    begun = Message("assistant", text_of(chat, whole.ids[: run.start]), whole.ids[: run.start])
-    spoken = [*conversation.spoken[:number], *([begun] if run.start else [])]
+def compare(
+    chat: Chat, conversation: Conversation, number: int, run: Run, expected: tuple[int, ...]
+) -> Replayed:
+    """Repeats one run of an answer and compares it with the tokens that it generated then."""
+    recorded = conversation.spoken[number]
+    assert recorded.ids is not None
+    earlier_ids = recorded.ids[: run.start]
+    begun = Message("assistant", text_of(chat, earlier_ids), earlier_ids)
+    spoken = list(conversation.spoken[:number])
+    if run.start > 0:
+        spoken.append(begun)
     chat.conversation = Conversation(spoken, run.system)
     ids = chat.format.ids(chat.conversation, run.first, going_on=run.start > 0)
-    settings = dict(run.settings) | ({"max_tokens": run.tokens} if run.finish == "interrupted" else {})
+    settings = dict(run.settings)
+    if run.finish == "interrupted":
+        settings["max_tokens"] = run.tokens
     answer = Answer(chat, begun, ids, replace(run, settings=settings))
     for _ in answer:
-        if differs_by_now(answer, expected):  # it need not go on to its own end, which may be far
+        if has_diverged(answer, expected):  # its own end may be far away
             break
     new = (answer.finish().ids or ())[run.start :]
-    if run.finish == "interrupted":  # what was on the way when it was stopped is not on record
+    if run.finish == "interrupted":  # tokens that were on the way then are not recorded
         new = new[: len(expected)]
     same = common_length(new, expected)
     if same == len(new) == len(expected):
         return Replayed(number, len(expected), None)
-    rest = (text_of(chat, ids[same:]) for ids in (expected, new))
-    return Replayed(number, len(expected), run.start + same, *rest)
+    return Replayed(
+        number,
+        len(expected),
+        run.start + same,
+        text_of(chat, expected[same:]),
+        text_of(chat, new[same:]),
+    )
 
 
-def differs_by_now(answer: Answer, expected: Sequence[int]) -> bool:
-    """Whether an answer that is not over will not be the one on record: it has other tokens, or too many.
+def has_diverged(answer: Answer, expected: Sequence[int]) -> bool:
+    """Whether an unfinished answer already has other tokens than the expected ones, or too many.
 
-    The newest tokens may still be taken back, where a stop string or half a character is among them.
+    Its newest tokens may still be removed, if they are half a character or part of a stop string.
     """
-    most = NEWEST + max(map(len, answer.text.stops.stops), default=0)
-    said = answer.row.ids
-    sure = said[: max(0, min(len(said), len(expected)) - most)]
-    return len(said) > len(expected) + most or sure != list(expected[: len(sure)])
+    longest_stop = max((len(stop) for stop in answer.text.stops.stops), default=0)
+    removable = NEWEST + longest_stop
+    ids = answer.row.ids
+    if len(ids) > len(expected) + removable:
+        return True
+    certain = max(0, min(len(ids), len(expected)) - removable)
+    return list(ids[:certain]) != list(expected[:certain])
 
 
 def text_of(chat: Chat, ids: tuple[int, ...]) -> str:

@@ -1,14 +1,14 @@
-"""Where a chat template runs, and what it may call: the same there as in transformers.
+"""The sandbox in which chat templates run. What they may call works as in transformers.
 
-A template comes from the hub, so it is not trusted. Jinja's sandbox keeps it from code and files; here it is kept from
-time and memory too. Each list of statements pays for its nodes when it is entered, so that no loop and no recursion is
-without end; what costs more for a larger value pays before it is done, see `prices`; and what is not in the tables of
-`allowed` is refused by its name. Importing this imports Jinja.
+A template comes from the hub, so it is not trusted. Jinja's sandbox denies it code and files; this
+one also limits its time and memory. Each list of statements pays for its nodes when it is entered,
+so that loops and recursion end. Operations that take longer for larger values pay first, see
+`prices`. Whatever is not in the tables of `allowed` is refused by name. Importing this imports
+Jinja.
 """
 
 from __future__ import annotations
 
-import json
 import types
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache, wraps
@@ -21,23 +21,27 @@ from jinja2.ext import Extension, loopcontrols
 from jinja2.filters import FILTERS as JINJA_FILTERS
 from jinja2.parser import Parser
 from jinja2.runtime import BlockReference, Context, LoopContext, Macro, Undefined
-from jinja2.sandbox import ImmutableSandboxedEnvironment, safe_range
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.tests import TESTS as JINJA_TESTS
 from jinja2.utils import Cycler, Joiner, Namespace, pass_context
 
 from minigen.chat.allowed import FILTERS, METHODS, TESTS
-from minigen.chat.budget import NODE, LimitError, RefusalError
+from minigen.chat.arithmetic import arithmetic
+from minigen.chat.budget import NODE, LimitError
 from minigen.chat.metering import OWN_FILTERS, Metering
-from minigen.chat.prices import Price, arithmetic, braces, budget, free, listed, looked
-from minigen.chat.today import told_time
+from minigen.chat.prices import Price, brace_formatted, budget, compared, copied, free
+from minigen.chat.template_globals import CALLABLE, GLOBALS, to_json
 
 Function = Callable[..., Any]
 
-LONGEST = 1 << 17  # characters of a template; those of real models have some tens of thousands at most
+LONGEST = 1 << 17  # characters of a template; those of real models have some 10,000 at most
 
 
 def compile_template(source: str) -> jinja2.Template:
-    """Raises jinja2.TemplateSyntaxError, LimitError, or what Python itself says of a program that is too deep."""
+    """Compiles a template.
+
+    Raises jinja2.TemplateSyntaxError, LimitError, or Python's own errors for code nested too deep.
+    """
     if len(source) > LONGEST:
         raise LimitError(f"has more than {LONGEST:,} characters")
     sandbox = environment()
@@ -45,118 +49,62 @@ def compile_template(source: str) -> jinja2.Template:
     return sandbox.from_string(tree)
 
 
-# -- what a template finds --
-def refuse(message: object) -> None:
-    budget().show(message)
-    raise RefusalError(str(message))
-
-
-def to_json(
-    x: Any, ensure_ascii: bool = False, indent: Any = None, separators: Any = None, sort_keys: bool = False
-) -> str:
-    """In place of Jinja's own, which escapes for HTML."""
-    return json.dumps(x, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
-
-
-def strftime_now(format: str) -> str:  # noqa: A002, a template may name it
-    if isinstance(format, str) and (len(format) > 100 or any(c.isdigit() for c in format)):
-        raise LimitError("asks for the date in more than 100 characters, or with a width")
-    budget().make(16 * NODE)
-    return told_time().strftime(format)
-
-
-class MakeDict:
-    """`dict` without its class, whose methods would change what the sandbox keeps from changing."""
-
-    def __call__(self, *args: Any, **named: Any) -> dict[Any, Any]:
-        looked(*args)
-        return dict(*args, **named)
-
-    def fromkeys(self, *args: Any) -> dict[Any, Any]:
-        looked(*args)
-        return dict.fromkeys(*args)
-
-
-class PublicNamespace(Namespace):
-    """Names of Python's own inner workings would let a template imitate other objects."""
-
-    def __setitem__(self, name: str, value: Any) -> None:
-        if isinstance(name, str) and name.startswith("_"):
-            raise SecurityError(f"a namespace of a chat template may not have the name {name!r}")
-        super().__setitem__(name, value)
-
-
-def namespace(*args: Any, **named: Any) -> Namespace:
-    made = PublicNamespace()
-    for name, value in dict(*args, **named).items():
-        made[name] = value
-    return made
-
-
-make_dict = MakeDict()
-GLOBALS: dict[str, Any] = {
-    "range": safe_range,
-    "dict": make_dict,
-    "cycler": Cycler,
-    "joiner": Joiner,
-    "namespace": namespace,
-    "raise_exception": refuse,
-    "strftime_now": strftime_now,
-}
-CALLABLE = (*GLOBALS.values(), make_dict.fromkeys)
-INNER = ("_loop_vars", "_block_vars")  # arguments that the compiled template adds to some calls
-# Jinja's own, which may be called, with their methods.
+INTERNAL = ("_loop_vars", "_block_vars")  # arguments that compiled templates add to some calls
+# Objects of Jinja that may be called, and their methods.
 OBJECTS = (Macro, LoopContext, Undefined, BlockReference, Cycler, Joiner)
 
 
 # -- paying --
 @pass_context
-def shown(context: Context, value: Any) -> Any:
-    """Each value on its way into the text."""
+def pay_for_output(context: Context, value: Any) -> Any:
+    """Called with each value before it is written."""
     budget().show(value)
     return value
 
 
-def made(value: Any) -> Any:
-    """What a filter returned. One that gives its items one by one gives them from a list: else generators could be
-    stacked on generators until Python itself breaks.
+def result_of(value: Any) -> Any:
+    """What a filter returned. An iterator is read into a list first.
+
+    Otherwise a template could nest generators in generators until Python itself breaks.
     """
     if not isinstance(value, Iterator):
         return value
     items = list(value)
-    listed(items)
+    copied(items)
     return (item for item in items)
 
 
-def at_once(value: Any) -> Any:
-    """An argument whose price asks how long it is."""
-    return list(value) if isinstance(value, Iterator) and not isinstance(value, LoopContext) else value
+def with_length(value: Any) -> Any:
+    """An argument; an iterator is read into a list, so that it has a length."""
+    if isinstance(value, Iterator) and not isinstance(value, LoopContext):
+        return list(value)
+    return value
 
 
 def expect_no_loop(values: Iterable[Any]) -> None:
-    """The variable `loop` gives what is left of its loop to whoever goes through it, and nobody would pay."""
+    """Refuses the variable `loop`: a function that iterates over it would not pay for its items."""
     if any(isinstance(value, LoopContext) for value in values):
-        raise SecurityError("a chat template may give its loop to nothing but a macro")
+        raise SecurityError("a chat template may pass its loop only to a macro")
 
 
 def priced(function: Function, price: Price) -> Function:
-    """The function of a filter or test, which pays first."""
-    before = 1 if hasattr(function, "jinja_pass_arg") else 0  # Jinja's own argument, such as the context
+    """The function of a filter or test, after its price is paid."""
+    jinja_args = 1 if hasattr(function, "jinja_pass_arg") else 0  # such as the context
 
     @wraps(function)
     def paying(*args: Any, **named: Any) -> Any:
-        own, given = args[:before], [at_once(arg) for arg in args[before:]]
+        given = [with_length(arg) for arg in args[jinja_args:]]
         budget().step()
         if price is not free:
             expect_no_loop((*given, *named.values()))
         price(*given, **named)
-        return made(function(*own, *given, **named))
+        return result_of(function(*args[:jinja_args], *given, **named))
 
     return paying
 
 
 def refused(kind: str, name: str) -> Function:
-    """A filter or test of Jinja's that no real template uses."""
+    """A filter or test of Jinja that no real template uses."""
 
     def refusing(*args: Any, **named: Any) -> Any:
         raise SecurityError(f"the {kind} {name!r} is not one that a chat template may use")
@@ -165,7 +113,7 @@ def refused(kind: str, name: str) -> Function:
 
 
 class Generation(Extension):
-    """{% generation %}: the marks for training around an answer. What is set within stays within."""
+    """{% generation %}, which marks answers for training. Variables set inside stay inside."""
 
     tags = {"generation"}  # noqa: RUF012
 
@@ -183,7 +131,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         return super().call_binop(context, operator, left, right)
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
-        """Of texts, lists and dicts the methods in the table; of any other object no method but Jinja's own."""
+        """Allows only methods that are in the tables of `allowed`, and those of Jinja's objects."""
         if not super().is_safe_attribute(obj, attr, value):
             return False
         if not callable(value) or isinstance(obj, (*OBJECTS, Namespace)) or value in CALLABLE:
@@ -198,52 +146,81 @@ class Sandbox(ImmutableSandboxedEnvironment):
         budget().make(16 * NODE)
 
         def paying(*args: Any, **named: Any) -> str:
-            braces(value.__self__, *args, **named)
+            brace_formatted(value.__self__, *args, **named)
             return wrapped(*args, **named)
 
         paying.is_priced = True  # type: ignore[attr-defined]
         return paying
 
     def getitem(self, obj: Any, argument: Any) -> Any:
-        if isinstance(argument, tuple):  # the key of a dict is hashed
-            looked(argument)
+        if isinstance(argument, tuple):  # a key of a dict, which is hashed
+            compared(argument)
         return super().getitem(obj, argument)
 
     def call(__self, __context: Context, __obj: Any, *args: Any, **named: Any) -> Any:  # noqa: N805
-        """As Jinja's own: these names leave all others to the named arguments."""
+        """Pays for a call.
+
+        The parameters are named as Jinja's own, so that `named` may have any name.
+        """
         budget().step(1 + len(args) + len(named))
         budget().make(4 * NODE)
-        args = tuple(at_once(arg) for arg in args)
+        args = tuple(with_length(arg) for arg in args)
         owner = getattr(__obj, "__self__", None)
-        is_method = isinstance(__obj, types.BuiltinMethodType | types.MethodType)  # the latter: of escaped texts
-        price = method_price(owner, __obj.__name__) if is_method else None
+        price = None
+        if isinstance(__obj, types.BuiltinMethodType | types.MethodType):  # the latter: of Markup
+            price = method_price(owner, __obj.__name__)
         if not isinstance(__obj, Macro):
             expect_no_loop((*args, *named.values()))
         if price is not None:
-            price(owner, *args, **{name: value for name, value in named.items() if name not in INNER})
+            price(owner, *args, **{k: value for k, value in named.items() if k not in INTERNAL})
         elif isinstance(owner, LoopContext):  # loop.changed compares
-            looked(*args)
-        elif not (isinstance(__obj, OBJECTS) or __obj in CALLABLE or getattr(__obj, "is_priced", False)):
+            compared(*args)
+        elif not is_callable(__obj):
             raise SecurityError(f"a chat template may not call {type(__obj).__name__!r} objects")
         return super().call(__context, __obj, *args, **named)
 
 
+def is_callable(obj: Any) -> bool:
+    """Whether a template may call an object that is not a method with a price."""
+    if isinstance(obj, OBJECTS) or obj in CALLABLE:
+        return True
+    return bool(getattr(obj, "is_priced", False))
+
+
 def method_price(obj: Any, name: str) -> Price | None:
-    kind = next((kind for kind in METHODS if isinstance(obj, kind)), None)
-    return None if kind is None else METHODS[kind].get(name)
+    """The price of a method; None if it is not in the tables."""
+    for kind, prices in METHODS.items():
+        if isinstance(obj, kind):
+            return prices.get(name)
+    return None
 
 
 @lru_cache(maxsize=1)
 def environment() -> Sandbox:
-    """The sandbox, with what transformers adds to Jinja. Nothing is worked out beforehand: who would pay?"""
-    found = Sandbox(trim_blocks=True, lstrip_blocks=True, extensions=[Generation, loopcontrols], optimized=False)
-    found.finalize = shown
-    found.globals = dict(GLOBALS)
-    filters: dict[str, Any] = {**JINJA_FILTERS, "tojson": to_json}
-    tests: dict[str, Any] = {**JINJA_TESTS}
-    found.filters = {name: refused("filter", name) for name in filters}
-    found.filters |= {name: priced(filters[name], price) for name, price in FILTERS.items()}
-    found.filters |= OWN_FILTERS
-    found.tests = {name: refused("test", name) for name in tests}
-    found.tests |= {name: priced(tests[name], price) for name, price in TESTS.items()}
-    return found
+    """The sandbox, with what transformers adds to Jinja.
+
+    It is not optimized: what would be computed at compile time would not be paid for.
+    """
+    sandbox = Sandbox(
+        trim_blocks=True,
+        lstrip_blocks=True,
+        extensions=[Generation, loopcontrols],
+        optimized=False,
+    )
+    sandbox.finalize = pay_for_output
+    sandbox.globals = dict(GLOBALS)
+    sandbox.filters = priced_table("filter", {**JINJA_FILTERS, "tojson": to_json}, FILTERS)
+    sandbox.filters |= OWN_FILTERS
+    sandbox.tests = priced_table("test", dict(JINJA_TESTS), TESTS)
+    return sandbox
+
+
+def priced_table(kind: str, functions: dict[str, Any], prices: dict[str, Price]) -> dict[str, Any]:
+    """All functions of a kind by name: those with a price pay it, all others are refused."""
+    table: dict[str, Any] = {}
+    for name, function in functions.items():
+        if name in prices:
+            table[name] = priced(function, prices[name])
+        else:
+            table[name] = refused(kind, name)
+    return table

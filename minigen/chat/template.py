@@ -1,6 +1,6 @@
-"""A model's own chat template: a Jinja text that turns messages into the text that the model was trained on.
+"""A model's chat template: a Jinja template that turns messages into the text it was trained on.
 
-Rendered as transformers renders it, to the character.
+It is rendered exactly as transformers renders it.
 """
 
 from __future__ import annotations
@@ -9,90 +9,118 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from minigen.chat.budget import Budget, LimitError, RefusalError, size_of, spending
+from minigen.chat.budget import Budget, LimitError, RefusalError, spending
+from minigen.chat.template_data import bytes_of, row_of
 from minigen.errors import ChatError, TokenizerError
 from minigen.tokenizer.files import read_object, read_text
 from minigen.tokenizer.special import named_tokens
 
 _MAP = "special_tokens_map.json"
-_REASONING = ("reasoning_content", "thinking", "reasoning")  # the names of one thing; templates read the first two
 
 
 class ChatTemplate:
-    """A chat template, compiled. It sees `messages`, `add_generation_prompt`, and the texts of control tokens.
+    """A compiled chat template.
 
-    `source` is its text, `special` the control tokens by name (bos_token, eos_token, ...), `where` its file, for
-    messages. Raises ChatError, with the line, where the text is no template.
+    It is given `messages`, `add_generation_prompt`, and the texts of control tokens.
+
+    Args:
+        source: its text.
+        special: the control tokens by name (bos_token, eos_token, ...).
+        where: the name of its file, for messages.
+
+    Raises ChatError, with the line, if the text is not a valid template.
     """
 
-    def __init__(self, source: str, special: Mapping[str, str] = {}, where: str = "chat template") -> None:
+    def __init__(
+        self, source: str, special: Mapping[str, str] = {}, where: str = "chat template"
+    ) -> None:
         from jinja2 import TemplateSyntaxError
 
         from minigen.chat.sandbox import compile_template  # imports Jinja
 
-        self.source, self.special, self.where = source, dict(special), where
+        self.source = source
+        self.special = dict(special)
+        self.where = where
         try:
             self._compiled = compile_template(source)
         except TemplateSyntaxError as error:
             reason = _line(error.message or "")
-            raise ChatError(f"the chat template ({where}) is not valid: line {error.lineno}: {reason}") from None
+            raise ChatError(
+                f"the chat template ({where}) is not valid: line {error.lineno}: {reason}"
+            ) from None
         except LimitError as error:
             raise ChatError(f"the chat template ({where}) {error}: it is refused") from None
-        except Exception as error:  # Python's own limits: loops nested too deep, expressions too long
-            raise ChatError(f"the chat template ({where}) cannot be compiled: {_reason(error)}") from None
+        except Exception as error:  # Python's own limits, as on the depth of loops
+            reason = _reason(error)
+            raise ChatError(f"the chat template ({where}) cannot be compiled: {reason}") from None
 
     def render(self, messages: Sequence[Mapping[str, Any]], *, generate: bool) -> str:
-        """The text of a conversation; with `generate`, up to where the next answer begins.
+        """The text of a conversation; with `generate`, up to the beginning of the next answer.
 
-        A message has a role and a content, and what else the template reads; an entry that is None counts as missing.
+        A message has a role, a content, and whatever else the template reads; a value of None
+        counts as missing.
 
-        Raises:
-            ChatError: the template refuses the conversation, or fails; there is no message, or one is not plain data.
+        Raises ChatError if the template refuses the conversation or fails, if there is no message,
+        or if a message is not plain data.
         """
         if not messages:
-            raise ChatError("a chat template cannot render an empty conversation: give at least one message")
-        plain = [_message(message) for message in messages]
-        budget = Budget(_size(plain))
+            raise ChatError(
+                "a chat template cannot render an empty conversation: give at least one message"
+            )
+        rows = [row_of(message) for message in messages]
+        budget = Budget(bytes_of(rows))
         with spending(budget):
-            return self._rendered(plain, generate, budget)
+            return self._render_within(budget, rows, generate)
 
-    def _rendered(self, plain: list[dict[str, Any]], generate: bool, budget: Budget) -> str:
+    def _render_within(self, budget: Budget, rows: list[dict[str, Any]], generate: bool) -> str:
         try:
-            text = self._render(plain, generate)
+            text = self._render(rows, generate)
             budget.check_output(text)
             return text
         except RefusalError as error:
             reason = _line(str(error)) or "it gives no reason"
-            advice = self._advice(plain, generate)
-            raise ChatError(f"the chat template refuses this conversation: {reason}{advice}") from None
+            advice = self._advice(rows, generate)
+            raise ChatError(
+                f"the chat template refuses this conversation: {reason}{advice}"
+            ) from None
         except LimitError as error:
             raise ChatError(f"the chat template ({self.where}) {error}: it is stopped") from None
-        except Exception as error:  # whatever a stranger's program can raise
+        except Exception as error:  # whatever an untrusted program can raise
             raise ChatError(f"the chat template ({self.where}) fails: {_reason(error)}") from None
 
     def _render(self, messages: list[dict[str, Any]], generate: bool) -> str:
-        given = {"messages": messages, "tools": None, "documents": None, "add_generation_prompt": generate}
-        return self._compiled.render({**self.special, **given})
+        return self._compiled.render(
+            **self.special
+            | {
+                "messages": messages,
+                "tools": None,
+                "documents": None,
+                "add_generation_prompt": generate,
+            }
+        )
 
     def _advice(self, messages: list[dict[str, Any]], generate: bool) -> str:
-        """What would mend a refused conversation, as far as trying tells."""
+        """How to change a conversation that was refused, found by trying; empty if that fails."""
         system = [message for message in messages if message.get("role") == "system"]
-        spoken = [message for message in messages if message.get("role") != "system"]
-        if system and spoken and self._takes(spoken, generate) and not self._takes([*system[:1], *spoken], generate):
-            return " (it takes no system message: drop it)"
+        others = [message for message in messages if message.get("role") != "system"]
+        without_system = system and others and self._accepts(others, generate)
+        if without_system and not self._accepts([*system[:1], *others], generate):
+            return " (it does not accept a system message: drop it)"
         start = 1 if messages[0].get("role") == "system" else 0
         turns = messages[start:]
-        even: list[dict[str, Any]] = []
+        alternating: list[dict[str, Any]] = []
         for message in turns:
-            if message.get("role") == ("user", "assistant")[len(even) % 2]:
-                even.append(message)
-        if len(even) < len(turns):
-            even = even or [{**turns[0], "role": "user"}]
-            if self._takes([*messages[:start], *even], generate):
-                return " (it wants user and assistant to alternate)"
+            expected = "assistant" if len(alternating) % 2 else "user"
+            if message.get("role") == expected:
+                alternating.append(message)
+        if len(alternating) < len(turns):
+            if not alternating:
+                alternating = [{**turns[0], "role": "user"}]
+            if self._accepts([*messages[:start], *alternating], generate):
+                return " (user and assistant must alternate)"
         return ""
 
-    def _takes(self, messages: list[dict[str, Any]], generate: bool) -> bool:
+    def _accepts(self, messages: list[dict[str, Any]], generate: bool) -> bool:
         try:
             self._render(messages, generate)
         except Exception:
@@ -100,65 +128,80 @@ class ChatTemplate:
         return True
 
 
-def _size(messages: list[dict[str, Any]]) -> int:
-    """The bytes of a conversation, about."""
-    values = [value for message in messages for value in message.values()]
-    return sum(size_of(value if isinstance(value, str) else str(value)) for value in values)
-
-
 def find_template(folder: Path) -> ChatTemplate | None:
-    """The chat template of a model folder; None where it has none.
+    """The chat template of a model folder; None if it has none.
 
-    chat_template.jinja comes first, then chat_template.json, then tokenizer_config.json. Of several templates the one
-    named "default" is taken.
+    chat_template.jinja comes first, then chat_template.json, then tokenizer_config.json. Of several
+    templates, it is the one named "default".
 
-    Raises:
-        ChatError: a file is broken, a template is empty or not valid, or none of several is the default.
+    Raises ChatError if a file is invalid, if a template is empty or invalid, or if none of several
+    templates is the default.
     """
     folder = Path(folder)
-    settings = folder / "tokenizer_config.json"
     try:
-        config, token_map = read_object(settings), read_object(folder / _MAP)
-        path, found = folder / "chat_template.jinja", None
-        if path.is_file():
-            found = read_text(path)
-        elif (path := folder / "chat_template.json").is_file():
-            content = read_object(path)
-            if content.get("chat_template") is None:
-                raise ChatError(f"{path}: it has no chat_template: give one, or remove the file")
-            found = _default(path, content["chat_template"])
-        elif config.get("chat_template") is not None:
-            path, found = settings, _default(settings, config["chat_template"])
+        config = read_object(folder / "tokenizer_config.json")
+        token_map = read_object(folder / _MAP)
+        path, source = _find_source(folder, config)
     except TokenizerError as error:
         raise ChatError(str(error)) from None
-    if found is None:
+    if source is None:
         return None
-    if not found.strip():
-        raise ChatError(f"{path}: the chat template is empty: write one, or remove it to do without")
-    return ChatTemplate(found, _special(folder, config, token_map), str(path))
+    if not source.strip():
+        raise ChatError(
+            f"{path}: the chat template is empty: write one, or remove it to do without"
+        )
+    return ChatTemplate(source, _special(folder, config, token_map), str(path))
+
+
+def _find_source(folder: Path, config: Mapping[str, Any]) -> tuple[Path, str | None]:
+    """(file, text) of the chat template; `config` is that of tokenizer_config.json."""
+    path = folder / "chat_template.jinja"
+    if path.is_file():
+        return path, read_text(path)
+    path = folder / "chat_template.json"
+    if path.is_file():
+        value = read_object(path).get("chat_template")
+        if value is None:
+            raise ChatError(f"{path}: it has no chat_template: add one, or remove the file")
+        return path, _default(path, value)
+    path = folder / "tokenizer_config.json"
+    value = config.get("chat_template")
+    if value is None:
+        return path, None
+    return path, _default(path, value)
 
 
 def _default(path: Path, value: Any) -> str:
-    """The template to use, from a text or from a list of named ones."""
+    """The template to use, from a text or from a list of named templates."""
     if isinstance(value, str):
         return value
     if not isinstance(value, list):
         kind = type(value).__name__
-        raise ChatError(f"{path}: chat_template must be a text or a list of named templates, not {kind}")
-    named: dict[str, str] = {}
+        raise ChatError(
+            f"{path}: chat_template must be a string or a list of named templates, not {kind}"
+        )
+    templates: dict[str, str] = {}
     for entry in value:
-        name, text = (entry.get("name"), entry.get("template")) if isinstance(entry, dict) else (None, None)
+        name = text = None
+        if isinstance(entry, dict):
+            name, text = entry.get("name"), entry.get("template")
         if not isinstance(name, str) or not isinstance(text, str):
-            raise ChatError(f"{path}: an entry of chat_template needs a name and a template: {entry!r:.80}")
-        named[name] = text
-    if "default" not in named:
-        names = _line(", ".join(map(repr, sorted(named)))) or "none at all"
-        raise ChatError(f"{path}: no chat template is named 'default', there are {names}: rename the one to use")
-    return named["default"]
+            raise ChatError(
+                f"{path}: an entry of chat_template needs a name and a template: {entry!r:.80}"
+            )
+        templates[name] = text
+    if "default" not in templates:
+        names = _line(", ".join(repr(name) for name in sorted(templates))) or "none at all"
+        raise ChatError(
+            f"{path}: no chat template is named 'default', there are {names}: rename the one to use"
+        )
+    return templates["default"]
 
 
-def _special(folder: Path, config: Mapping[str, Any], token_map: Mapping[str, Any]) -> dict[str, str]:
-    """The texts of the control tokens that the two files name; one that is null is no token."""
+def _special(
+    folder: Path, config: Mapping[str, Any], token_map: Mapping[str, Any]
+) -> dict[str, str]:
+    """The texts of the control tokens that the two files name, without those that are null."""
     try:
         named = named_tokens(folder / "tokenizer_config.json", config, folder / _MAP, token_map)
     except TokenizerError as error:
@@ -166,42 +209,25 @@ def _special(folder: Path, config: Mapping[str, Any], token_map: Mapping[str, An
     return {key: text for key, text in named.items() if text is not None}
 
 
-def _message(message: Mapping[str, Any]) -> dict[str, Any]:
-    """A message as a template sees it: plain data, nothing that is None, what was thought under each of its names."""
-    if not isinstance(message, Mapping):
-        raise ChatError(f"a message must be a mapping with a role and a content, not {type(message).__name__}")
-    plain = {_plain(key): _plain(value) for key, value in message.items() if value is not None}
-    thought = next((plain[key] for key in _REASONING if key in plain), None)
-    return plain if thought is None else {"thinking": thought} | plain | {"reasoning_content": thought}
-
-
-def _plain(value: Any) -> Any:
-    """A copy out of JSON's own types: the methods of any other object would be open to the template."""
-    if value is None or isinstance(value, bool):
-        return value
-    if isinstance(value, str):
-        return str.__str__(value)  # a subclass, such as an enum, may say otherwise of itself
-    if isinstance(value, int):
-        return int.__int__(value)
-    if isinstance(value, float):
-        return float.__float__(value)
-    if isinstance(value, Mapping):
-        return {_plain(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        items = [_plain(item) for item in value]
-        return tuple(items) if isinstance(value, tuple) else items
-    raise ChatError(f"a message holds an object of type {type(value).__name__}: give text, numbers, lists or mappings")
-
-
 def _line(text: str) -> str:
-    """A stranger's text as a part of one line of a message: no control characters, no more than a few hundred."""
-    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(text[:2000].split()))
-    return shown if len(shown) <= 300 else f"{shown[:299]}…"
+    """An untrusted text as a part of a line: at most 300 characters, no control characters."""
+    line = ""
+    for character in " ".join(text[:2000].split()):
+        line += character if character.isprintable() else ascii(character)[1:-1]
+    if len(line) > 300:
+        line = f"{line[:299]}…"
+    return line
 
 
 def _reason(error: Exception) -> str:
+    """What an error says, with its type unless it is one of Jinja's."""
     from jinja2 import TemplateError
 
-    kind = "" if isinstance(error, TemplateError) else type(error).__name__
-    text = error.msg if isinstance(error, SyntaxError) else str(error)  # its line would be one of Jinja's own making
-    return ": ".join(part for part in (kind, _line(text)) if part) or type(error).__name__
+    kind = type(error).__name__
+    text = str(error)
+    if isinstance(error, SyntaxError):
+        text = error.msg  # without the line, which is of the Python code that Jinja generates
+    text = _line(text)
+    if not text:
+        return kind
+    return text if isinstance(error, TemplateError) else f"{kind}: {text}"

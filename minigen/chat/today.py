@@ -1,4 +1,4 @@
-"""The day that a chat template is told when it asks: today's, or another one that a run was begun on."""
+"""The date that chat templates see: today, or the day on which a run began."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _day: ContextVar[date | None] = ContextVar("_day", default=None)
 
 @contextmanager
 def on_day(day: date | None) -> Iterator[None]:
-    """Within it a template that asks for the time is told this day; None: the time that it is."""
+    """In this block templates see this day; None: the current time."""
     token = _day.set(day)
     try:
         yield
@@ -21,5 +21,5 @@ def on_day(day: date | None) -> Iterator[None]:
 
 
 def told_time() -> date | datetime:
-    """What a template is told."""
+    """The time that a template sees."""
     return _day.get() or datetime.now()

@@ -1,8 +1,8 @@
-"""Why the last answer reads as it does: for each token its probability, the alternatives, what each stage removed."""
+"""Explains the last answer: each token's probability, its alternatives, what each stage removed."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -10,15 +10,15 @@ from minigen.chat.conversation import Conversation
 from minigen.chat.engine import Chat
 from minigen.errors import UsageError
 from minigen.generation.options import Options
-from minigen.sampling import sample, stages
-from minigen.sampling.numeric import best, softmax
+from minigen.sampling import Sampling, sample, stages
+from minigen.sampling.numeric import FloatArray, best, softmax
 
-AT_ONCE = 64  # rows of logits that are looked at together: a vocabulary may be large
+ROWS_AT_ONCE = 64  # rows of logits in memory at once: a vocabulary may be large
 
 
 @dataclass(frozen=True)
 class Removed:
-    """What a sampling stage took away: so many tokens, which had this probability before it."""
+    """The tokens that a sampling stage removed, and their probability before it."""
 
     stage: str
     tokens: int
@@ -26,48 +26,71 @@ class Removed:
 
 
 @dataclass(frozen=True)
-class Choice:
-    """A token, with its probability by the model and after all stages, and the best candidates of the model's."""
+class TokenChoice:
+    """A generated token and its likeliest alternatives, each with two probabilities."""
 
     token: int
-    probability: float
-    drawn_from: float
+    probability: float  # by the model
+    drawn_from: float  # its probability after all stages, from which it was drawn
     candidates: list[tuple[int, float, float]]  # (id, by the model, after all stages)
     removed: list[Removed]
-    ends: bool = False  # it ended the answer, and is no part of it
+    ends: bool = False  # a stop token, which is not part of the answer
 
 
-def explain(chat: Chat, candidates: int = 3) -> Iterator[Choice]:
-    """The choices of the last run of the last answer, from the logits that the model gives again.
+def explain(chat: Chat, candidates: int = 3) -> Iterator[TokenChoice]:
+    """Every token of the last run of the last answer, by the model's logits, computed again.
 
-    Raises UsageError where there is no answer, its tokens are not known, or the model would see other tokens now.
+    Raises UsageError if there is no answer, if its tokens are not recorded, or if the model's
+    window has changed since.
     """
-    talk = chat.conversation
-    message = talk.last_answer()
+    conversation = chat.conversation
+    message = conversation.last_answer()
     if message.ids is None or not message.runs:
-        raise UsageError("how this answer came about is not on record: it was loaded, or written by another model")
-    run = message.runs[-1]
-    if run.sinks != (chat.window.size if chat.window.policy == "sinks" else None):
         raise UsageError(
-            "the window has changed since that answer: /set overflow and /set context as they were show it"
+            "it is not recorded how this answer was generated: "
+            "it was loaded, or written by another model"
+        )
+    run = message.runs[-1]
+    sinks = chat.window.size if chat.window.policy == "sinks" else None
+    if run.sinks != sinks:
+        raise UsageError(
+            "the window has changed since that answer: set overflow and context as they were"
         )
     sampling = Options.of(**run.settings).sampling
-    prompt = chat.format.ids(Conversation(talk.spoken[:-1], run.system), run.first)
+    prompt = chat.format.ids(Conversation(conversation.spoken[:-1], run.system), run.first)
     start = len(prompt) + run.start
     tokens = [*prompt, *message.ids]
-    ended = run.finish == "stop"
-    for begin in range(start, len(tokens) + ended, AT_ONCE):
-        end = min(begin + AT_ONCE, len(tokens) + ended)
-        logits = chat.runner.shared.seek(tokens[:end], range(begin - 1, min(end, len(tokens) + 1) - 1))
-        for at, row in enumerate(chat.runner.ops.numpy(logits), begin):
-            said = tokens[:at]
-            token = tokens[at] if at < len(tokens) else sample(row, said, start, sampling)
-            steps = [(name, softmax(values)) for name, values in stages(row, said, start, sampling)]
-            first, last = steps[0][1], steps[-1][1]
-            removed = []
-            for (_, before), (name, after) in pairwise(steps):
-                gone = (after == 0) & (before > 0)
-                if gone.any():
-                    removed.append(Removed(name, int(gone.sum()), float(before[gone].sum())))
-            listed = [(int(i), float(first[i]), float(last[i])) for i in best(first, candidates)]
-            yield Choice(token, float(first[token]), float(last[token]), listed, removed, at == len(tokens))
+    stop = len(tokens)
+    if run.finish == "stop":
+        stop += 1  # the stop token, which is not recorded
+    for begin in range(start, stop, ROWS_AT_ONCE):
+        end = min(begin + ROWS_AT_ONCE, stop)
+        logits = chat.runner.shared.seek(tokens[:end], range(begin - 1, end - 1))
+        for position, row in enumerate(chat.runner.ops.numpy(logits), begin):
+            yield _explain_token(tokens, position, row, start, sampling, candidates)
+
+
+def _explain_token(
+    tokens: Sequence[int],
+    position: int,
+    logits: FloatArray,
+    start: int,
+    sampling: Sampling,
+    candidates: int,
+) -> TokenChoice:
+    """The choice of the token at a position, which is drawn again if it comes after the last one.
+
+    `start` is where the run began, and `logits` (V,) are those before the position.
+    """
+    before = tokens[:position]
+    ends = position == len(tokens)
+    token = sample(logits, before, start, sampling) if ends else tokens[position]
+    steps = [(name, softmax(values)) for name, values in stages(logits, before, start, sampling)]
+    removed: list[Removed] = []
+    for (_, earlier), (name, later) in pairwise(steps):
+        gone = (later == 0) & (earlier > 0)
+        if gone.any():
+            removed.append(Removed(name, int(gone.sum()), float(earlier[gone].sum())))
+    first, last = steps[0][1], steps[-1][1]
+    top = [(int(i), float(first[i]), float(last[i])) for i in best(first, candidates)]
+    return TokenChoice(token, float(first[token]), float(last[token]), top, removed, ends)

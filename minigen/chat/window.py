@@ -1,8 +1,7 @@
-"""What a model sees of a long conversation: all of it or nothing, the newest turns, or sinks and the newest tokens."""
+"""What a model sees of a conversation that is longer than its window."""
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -11,68 +10,114 @@ from minigen.errors import ContextError, UsageError
 POLICIES = {
     "stop": "nothing is left out: a message that does not fit is refused",
     "roll": "the oldest turns are left out, the system prompt stays",
-    "sinks": "the first tokens and the newest ones are seen (attention sinks), whatever turn they are of",
+    "sinks": "the model sees the first tokens (attention sinks) and the newest ones of any turn",
 }
 SINKS = 4  # first tokens that stay visible, as in Xiao et al. 2023
-ANSWER = 512  # new tokens where the user names no number; in a small window a quarter of it
-FULL = 0.8  # share of the window from which on the user is warned
+DEFAULT_ANSWER = 512  # new tokens by default; in a small window a quarter of it
+FULL = 0.8  # share of the window at which the user is warned
 
 
 @dataclass(frozen=True)
 class Window:
-    """`size` tokens with the answer, or None where there is no bound (a recurrent model)."""
+    """A window of `size` tokens, answer included; None: no limit (a recurrent model)."""
 
     size: int | None
     policy: str = "stop"
 
     def __post_init__(self) -> None:
         if self.policy not in POLICIES:
-            raise UsageError(f"overflow is {self.policy!r}: it must be one of {', '.join(POLICIES)}")
+            raise UsageError(
+                f"overflow is {self.policy!r}: it must be one of {', '.join(POLICIES)}"
+            )
 
     @property
     def bound(self) -> int | None:
-        """The tokens that the model may be given in one text."""
+        """The most tokens that the model may be given; None: no limit."""
         return None if self.policy == "sinks" else self.size
 
-    def answer(self, wanted: int | None) -> int:
-        """New tokens at most in an answer, where there is room for them."""
-        return wanted or (ANSWER if self.size is None else max(1, min(ANSWER, self.size // 4)))
+    def answer(self, max_tokens: int | None) -> int:
+        """The most new tokens of an answer: `max_tokens`, or else the default for this window."""
+        if max_tokens:
+            return max_tokens
+        if self.size is None:
+            return DEFAULT_ANSWER
+        return max(1, min(DEFAULT_ANSWER, self.size // 4))
 
-    def fit(self, ids: Callable[[int], list[int]], first: int, last: int, wanted: int) -> tuple[list[int], int]:
-        """The tokens to read, and the first spoken message among them, so that an answer has room.
+    def fit(
+        self, ids: Callable[[int], list[int]], first: int, last: int, new_tokens: int
+    ) -> tuple[list[int], int]:
+        """The tokens to read so that an answer of `new_tokens` has room, and their first message.
 
-        `ids(i)` are the tokens without the spoken messages before i; the window began with `first` until now, and
-        `last` is the message to be answered. When turns are left out, more go than must, to a window three quarters
-        full with the answer: it begins elsewhere then and is read again, which should not be so each turn. Raises
-        ContextError where the message does not fit.
+        Args:
+            ids: a function of a message's number i: the tokens without the messages before i.
+            first: the first message in the window until now.
+            last: the message to be answered.
+            new_tokens: the most new tokens of the answer.
+
+        To leave out turns moves the beginning of the window, so that all of it is read again. So
+        that this is rare, the window is then made three quarters full, answer included.
+
+        Raises ContextError if the message does not fit.
         """
-        found = ids(first)
+        tokens = ids(first)
         if self.bound is None:
-            return found, first
-        if self.policy == "roll" and len(found) + min(wanted, self.bound // 2) > self.bound:
-            starts = range(first, last + 1, 2)
-            most = self.bound * 3 // 4 - wanted
-            # The tokens get fewer with every turn that is left out, so the first that fits is found by halving.
-            first = starts[min(bisect_left(starts, True, key=lambda i: len(ids(i)) <= most), len(starts) - 1)]
-            found = ids(first)
-        if len(found) >= self.bound:
-            alone = len(ids(last)) >= self.bound
-            whose = "this turn alone" if alone else "the conversation up to here"
-            way = "shorten it" if alone else "shorten it, /undo, /clear, or choose --overflow roll or sinks"
-            raise ContextError(f"{whose} has {len(found)} tokens, and the window is {self.bound}: {way}")
-        return found, first
+            return tokens, first
+        if self.policy == "roll" and len(tokens) + min(new_tokens, self.bound // 2) > self.bound:
+            target = self.bound * 3 // 4 - new_tokens
+            first = self._first_that_fits(ids, first, last, target)
+            tokens = ids(first)
+        if len(tokens) >= self.bound:
+            if len(ids(last)) >= self.bound:
+                what, advice = "this turn alone", "shorten it"
+            else:
+                what = "the conversation up to here"
+                advice = "shorten it, /undo, /clear, or choose --overflow roll or sinks"
+            raise ContextError(
+                f"{what} has {len(tokens)} tokens, and the window is {self.bound}: {advice}"
+            )
+        return tokens, first
 
-    def warning(self, used: int, wanted: int) -> tuple[str, str] | None:
-        """What to say before anything is left out, where `used` tokens are in the window: (kind, text), or None."""
-        if self.size is None or (used < FULL * self.size and used + wanted <= self.size):
+    def _first_that_fits(
+        self, ids: Callable[[int], list[int]], first: int, last: int, most: int
+    ) -> int:
+        """The first message of a user from `first` on whose window has at most `most` tokens.
+
+        `last` if there is none. Later windows are shorter, so that a binary search finds it.
+        """
+        low, high = 0, (last - first) // 2
+        while low < high:
+            middle = (low + high) // 2
+            if len(ids(first + 2 * middle)) <= most:
+                high = middle
+            else:
+                low = middle + 1
+        return first + 2 * low
+
+    def warning(self, used: int, new_tokens: int) -> tuple[str, str] | None:
+        """The warning before anything is left out, as (kind, text); None: not yet.
+
+        `used` are the tokens in the window, `new_tokens` the most of the next answer.
+        """
+        if self.size is None or (used < FULL * self.size and used + new_tokens <= self.size):
             return None
         newest = self.size - SINKS
         if self.policy == "sinks" and used > self.size:
-            seen = f"of {used} tokens the model sees the first {SINKS} and the newest {newest}"
-            return "past", f"the window is {self.size} tokens: {seen}"
+            return "past", (
+                f"the window is {self.size} tokens: of {used} tokens the model sees "
+                f"the first {SINKS} and the newest {newest}"
+            )
         share = f"{used} of the window's {self.size} tokens are used"
         if self.policy == "roll":
-            return "roll", f"{share}: the oldest turns will be left out of what the model sees (the session keeps them)"
+            return "roll", (
+                f"{share}: the oldest turns will be left out of what the model sees "
+                "(the session keeps them)"
+            )
         if self.policy == "sinks":
-            return "sinks", f"{share}: past them the model sees the first {SINKS} tokens and the newest {newest}"
-        return "stop", f"{share}: a message that does not fit will be refused (/set overflow roll or sinks goes on)"
+            return "sinks", (
+                f"{share}: beyond that the model sees the first {SINKS} tokens "
+                f"and the newest {newest}"
+            )
+        return "stop", (
+            f"{share}: a message that does not fit will be refused "
+            "(to go on, /set overflow roll or sinks)"
+        )

@@ -229,7 +229,7 @@ USERS = (
     "{% for m in messages if m.role == 'user' %}{{ m.content }}<|end|>{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
-SYSTEM_OUT = "the chat template leaves the system prompt out: the model does not see it"
+SYSTEM_OUT = "the chat template omits the system prompt: the model does not see it"
 
 
 def test_what_is_left_out_is_said_once(
@@ -245,7 +245,7 @@ def test_what_is_left_out_is_said_once(
     finished(chat.say("Hello"))
     finished(chat.say("Hello?"))
     finished(chat.again())
-    answers = "the chat template leaves messages out, which the model does not see: 2 (the assistant's)"
+    answers = "the chat template omits messages, which the model does not see: 2 (the assistant's)"
     assert caplog.messages == [SYSTEM_OUT, answers]
     caplog.clear()
     resumed = Chat(model, chat.conversation)  # says it before anything is asked of it
@@ -445,7 +445,7 @@ def test_errors_of_a_conversation() -> None:
     with pytest.raises(UsageError, match="the message is empty"):
         talk.say(" \n ")
     talk.say("Hi")
-    with pytest.raises(UsageError, match="the last message has no answer yet: /regen gives one, /undo takes it back"):
+    with pytest.raises(UsageError, match="the last message has no answer yet: /regen generates one"):
         talk.say("Hello?")
     with pytest.raises(ChatError, match="message 2 is the user's: user and assistant must alternate"):
         Conversation([Message("user", "a"), Message("user", "b")])

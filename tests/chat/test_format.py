@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from minigen.chat.conversation import Conversation, Message
-from minigen.chat.format import ChatFormat, around
+from minigen.chat.format import ChatFormat
+from minigen.chat.pieces import around
 from minigen.chat.template import ChatTemplate
 from minigen.errors import ChatError
 from minigen.tokenizer import ByteTokenizer, Tokenizer, load_tokenizer
@@ -104,7 +105,7 @@ def test_control_tokens_of_a_user_stay_text(bytelevel: Tokenizer) -> None:
         loud.ids(turns(hostile), generate=False)
     assert str(error.value) == (
         "a message of the user has the control token '<|end|>', and the chat template changes its text, so it cannot "
-        "be kept apart: leave it out"
+        "be kept as text: remove it"
     )
     plain = ChatFormat.transcript(bytelevel)  # where no text makes a control token
     assert not set(plain.ids(turns(hostile))) & set(special.values())

@@ -94,7 +94,7 @@ def test_replay_finds_the_first_difference(make_chat: Callable[..., Chat]) -> No
     assert found[3].expected.startswith("Q")
     assert not found[3].got.startswith("Q")
     assert 5 in found
-    assert [r for r in results if r.skipped][:1] == [Replayed(7, 0, None, skipped="its tokens are not on record")]
+    assert [r for r in results if r.skipped][:1] == [Replayed(7, 0, None, skipped="its tokens are not recorded")]
     broken = [spoken[0], replace(spoken[1], runs=(replace(spoken[1].runs[0], first=2),))]
     with pytest.raises(ChatError, match="message 2: its runs do not fit its tokens"):
         list(replay(Chat(chat.model), Conversation(broken)))
@@ -133,7 +133,7 @@ def test_why(make_chat: Callable[..., Chat]) -> None:
         assert [i for i, _, _ in choice.candidates] == list((-row).argsort(kind="stable")[:4])
     assert {gone.stage for choice in choices for gone in choice.removed} == {"top_p", "min_p"}
     chat.conversation = Conversation([Message("user", "a"), Message("assistant", "b")])
-    with pytest.raises(UsageError, match="not on record"):
+    with pytest.raises(UsageError, match="it is not recorded how"):
         list(explain(chat))
     list(chat.go_on())  # the state is still good
 
@@ -170,16 +170,16 @@ def run(**changes: Any) -> dict[str, Any]:
 
 
 BROKEN: dict[str, tuple[list[Any] | bytes, str]] = {
-    "empty": (b"\n", " is empty: no conversation is in it"),
-    "no text": (b"\xff", " is not UTF-8: byte 0xff at 0"),
+    "empty": (b"\n", " is empty: it has no conversation"),
+    "no text": (b"\xff", " is not UTF-8: byte 0xff at offset 0"),
     "no JSON": (b"{x", ":1: not valid JSON: Expecting property name enclosed in double quotes"),
     "deep": (b"[" * 99999, ":1: not valid JSON: "),
     "no object": ([1], ":1: must be a JSON object, not int"),
     "something else": ([{"a": 1}], ':1: neither a session (its first line has "minigen_chat") nor {"messages": [...]}'),
-    "later": ([HEAD | {"minigen_chat": 2}], ":1: minigen_chat is 2: this minigen reads 1"),
-    "version": ([HEAD | {"minigen_chat": True}], ":1: minigen_chat is true: this minigen reads 1"),
-    "model": ([HEAD | {"model": 3}], ":1: model is 3: it must be a text"),
-    "model, NUL": ([HEAD | {"model": "a\0b"}], ":1: model has a NUL character: no file or model is named so"),
+    "later": ([HEAD | {"minigen_chat": 2}], ":1: minigen_chat is 2: this version of minigen reads 1"),
+    "version": ([HEAD | {"minigen_chat": True}], ":1: minigen_chat is true: this version of minigen reads 1"),
+    "model": ([HEAD | {"model": 3}], ":1: model is 3: it must be a string"),
+    "model, NUL": ([HEAD | {"model": "a\0b"}], ":1: model has a NUL character, which no name of a file"),
     "model, surrogate": ([HEAD | {"model": "\ud800"}], ":1: model is not valid Unicode: it has half of a surrogate "),
     "no tokenizer": ([{k: v for k, v in HEAD.items() if k != "tokenizer"}], ":1: tokenizer is missing: it must be a"),
     "plain": ([HEAD | {"plain": "yes"}], ":1: plain is 'yes': it must be true or false"),
@@ -188,14 +188,14 @@ BROKEN: dict[str, tuple[list[Any] | bytes, str]] = {
     "context, float": ([HEAD | {"context": 64.0}], ":1: context is 64.0: it must be a whole number"),
     "overflow": ([HEAD | {"overflow": "x"}], ":1: overflow is 'x': it must be one of stop, roll, sinks"),
     "overflow, list": ([HEAD | {"overflow": ["stop"]}], ":1: overflow is a list of 1: it must be one of stop, roll,"),
-    "system": ([HEAD | {"system": {}}], ":1: system is an object of 0: it must be a text"),
+    "system": ([HEAD | {"system": {}}], ":1: system is an object of 0: it must be a string"),
     "settings": ([HEAD | {"settings": []}], ":1: settings is a list of 0: it must be an object"),
-    "setting": ([HEAD | {"settings": {"beams": 2}}], ":1: settings has 'beams', which is no setting here: there are"),
+    "setting": ([HEAD | {"settings": {"beams": 2}}], ":1: settings has 'beams', which is not a setting of it"),
     "setting, type": ([HEAD | {"settings": {"seed": "x"}}], ":1: settings.seed is 'x': it must be a whole number"),
     "setting, range": ([HEAD | {"settings": {"top_p": 1e300}}], ":1: settings.top_p is 1e+300: it must be a number "),
     "setting, huge": ([HEAD | {"settings": {"temperature": 10**400}}], ":1: settings.temperature is 1000000"),
     "max_tokens": ([HEAD | {"settings": {"max_tokens": 2**70}}], ":1: settings.max_tokens is 1180591620717411303424"),
-    "stop": ([HEAD | {"settings": {"stop": ["a", 1]}}], ":1: settings.stop[1] is 1: it must be a text"),
+    "stop": ([HEAD | {"settings": {"stop": ["a", 1]}}], ":1: settings.stop[1] is 1: it must be a string"),
     "stop, surrogate": ([HEAD | {"settings": {"stop": ["\udfff"]}}], ":1: settings.stop[0] is not valid Unicode"),
     "stop, empty": ([HEAD | {"settings": {"stop": [""]}}], ":1: settings.stop has the entry ''"),
     "bias": ([HEAD | {"settings": {"logit_bias": {"a": 1}}}], ":1: settings.logit_bias has the key 'a': it must map"),
@@ -204,29 +204,29 @@ BROKEN: dict[str, tuple[list[Any] | bytes, str]] = {
     "bias, value": ([HEAD | {"settings": {"logit_bias": {"1": "x"}}}], ":1: settings.logit_bias of token 1 is 'x': it"),
     "role": ([HEAD, {"role": "tool", "content": ""}], ":2: role is 'tool': it must be one of user, assistant"),
     "role, list": ([HEAD, {"role": ["user"], "content": ""}], ":2: role is a list of 1: it must be one of user, ass"),
-    "content": ([HEAD, {"role": "user"}], ":2: content is missing: it must be a text"),
-    "content, null": ([HEAD, {"role": "user", "content": None}], ":2: content is null: it must be a text"),
-    "turns": ([HEAD, USER, USER], ":3: role is 'user': user and assistant must alternate, and here is assistant's t"),
-    "begin": ([HEAD, ANSWER], ":2: role is 'assistant': user and assistant must alternate, and here is user's turn"),
+    "content": ([HEAD, {"role": "user"}], ":2: content is missing: it must be a str"),
+    "content, null": ([HEAD, {"role": "user", "content": None}], ":2: content is null: it must be a string"),
+    "turns": ([HEAD, USER, USER], ":3: role is 'user': user and assistant must alternate, and this must be assistant"),
+    "begin": ([HEAD, ANSWER], ":2: role is 'assistant': user and assistant must alternate, and this must be user"),
     "ids": ([HEAD, USER, ANSWER | {"ids": [5, -1]}], ":3: ids[1] is -1: it must be a whole number from 0 to 2147483"),
     "ids, text": ([HEAD, USER, ANSWER | {"ids": ["5"]}], ":3: ids[0] is '5': it must be a whole number"),
     "ids, true": ([HEAD, USER, ANSWER | {"ids": [True]}], ":3: ids[0] is true: it must be a whole number"),
     "ids, float": ([HEAD, USER, ANSWER | {"ids": [1.0]}], ":3: ids[0] is 1.0: it must be a whole number"),
     "ids, huge": ([HEAD, USER, ANSWER | {"ids": [2**70]}], ":3: ids[0] is 1180591620717411303424: it must be a whole"),
     "ids, object": ([HEAD, USER, ANSWER | {"ids": {"a": 1}}], ":3: ids is an object of 1: it must be a list"),
-    "ids, user": ([HEAD, USER | {"ids": [1]}], ":2: ids is what an answer has, and this is the user's message"),
-    "runs, user": ([HEAD, USER | {"runs": [RUN]}], ":2: runs is what an answer has, and this is the user's message"),
+    "ids, user": ([HEAD, USER | {"ids": [1]}], ":2: ids belongs to an answer, but this is a message of the user"),
+    "runs, user": ([HEAD, USER | {"runs": [RUN]}], ":2: runs belongs to an answer, but this is a message of the user"),
     "run": ([HEAD, USER, ANSWER | {"runs": [{}]}], ":3: runs[0].start is missing: it must be a whole number from 0 to"),
-    "run, more": ([HEAD, USER, ANSWER | {"runs": [RUN | {"x": 1}]}], ":3: runs[0].'x' is no field here: there are s"),
+    "run, more": ([HEAD, USER, ANSWER | {"runs": [RUN | {"x": 1}]}], ":3: runs[0].'x' is not a field of it"),
     "run, list": ([HEAD, USER, ANSWER | {"runs": [[]]}], ":3: runs[0] is a list of 0: it must be an object"),
-    "no seed": ([HEAD, USER, run(settings={})], ":3: runs[0].settings has no seed: an answer cannot be given again"),
+    "no seed": ([HEAD, USER, run(settings={})], ":3: runs[0].settings has no seed, without which an"),
     "seed null": ([HEAD, USER, run(settings={"seed": None})], ":3: runs[0].settings has no seed"),
     "seed": ([HEAD, USER, run(settings={"seed": []})], ":3: runs[0].settings.seed is []: it must be a whole number"),
     "guessing": ([HEAD, USER, run(settings={"seed": 1, "speculate": "lookup"})], ":3: runs[0].settings has 'specula"),
     "finish": ([HEAD, USER, run(finish="x")], ":3: runs[0].finish is 'x': it must be one of stop, length, interrupted"),
-    "first": ([HEAD, USER, run(first=1)], ":3: runs[0].first is 1: it must be even: a window begins with the user"),
-    "first, late": ([HEAD, USER, run(first=2)], ":3: runs[0].first is 2: it must be less than the 1 mess"),
-    "start": ([HEAD, USER, run(start=2)], ":3: runs[0].start is 2: it must be from 0 to the 1 tokens there are"),
+    "first": ([HEAD, USER, run(first=1)], ":3: runs[0].first is 1: it must be even: a window begins with a mess"),
+    "first, late": ([HEAD, USER, run(first=2)], ":3: runs[0].first is 2: it must be less than 1, the number of mess"),
+    "start": ([HEAD, USER, run(start=2)], ":3: runs[0].start is 2: it must be from 0 to 1, the number of tokens"),
     "back": (
         [HEAD, USER, ANSWER | {"ids": [1], "runs": [RUN | {"start": 1}, RUN]}], ":3: runs[1].start is 0: it must be ",
     ),
@@ -235,12 +235,12 @@ BROKEN: dict[str, tuple[list[Any] | bytes, str]] = {
     "a run's system": ([HEAD, USER, run(system="\ud800")], ":3: runs[0].system is not valid Unicode"),
     "surrogate": ([HEAD, {"role": "user", "content": "h\ud800i"}], ":2: content is not valid Unicode"),
     "twice": (b'{"minigen_chat": 1, "minigen_chat": 1}', ":1: not valid JSON: the key 'minigen_chat' is there twice"),
-    "NaN": (b'{"minigen_chat": NaN}', ":1: minigen_chat is nan: this minigen reads 1"),
+    "NaN": (b'{"minigen_chat": NaN}', ":1: minigen_chat is nan: this version of minigen reads 1"),
     "infinite": (b'{"messages": [{"role": "user", "content": 1e999}]}', ":1: messages[0].content is inf: it must be a"),
     "digits": (b'{"minigen_chat": ' + b"1" * 5000 + b"}", ":1: not valid JSON: Exceeds the limit"),
     "messages": ([{"messages": [1]}], ":1: messages must be a list of objects with a role and a content"),
     "messages, turns": ([{"messages": [USER, USER]}], ":1: messages[1].role is 'user': user and assistant must alte"),
-    "messages, system": ([{"messages": [{"role": "system"}]}], ":1: messages[0].content is missing: it must be a text"),
+    "messages, system": ([{"messages": [{"role": "system"}]}], ":1: messages[0].content is missing: it must be a str"),
     "messages, later": ([{"messages": [SYSTEM, USER, {"role": "assistant"}]}], ":1: messages[2].content is missing:"),
 }  # fmt: skip
 
@@ -266,7 +266,7 @@ def test_a_file_that_cannot_be_had(tmp_path: Path) -> None:
         load_session(Path("/dev/zero"))
     with pytest.raises(MinigenError, match="cannot write"):
         save_session(Session(), tmp_path / "none" / "s.jsonl")
-    with pytest.raises(MinigenError, match=r"cannot write .*: the lone surrogate U\+DC80 is in the session's texts"):
+    with pytest.raises(MinigenError, match=r"cannot write .*: a text of the session has the lone surrogate U\+DC80"):
         save_session(Session(model="\udc80"), tmp_path / "s.jsonl")
     assert not list(tmp_path.iterdir())
 

@@ -369,11 +369,11 @@ ENTRY = "an entry of chat_template needs a name and a template"
             "not valid JSON: Expecting property name enclosed in double quotes at line 1 column 2",
         ),
         ("chat_template.json", [], "must be a JSON object, not list"),
-        ("chat_template.json", {}, "it has no chat_template: give one, or remove the file"),
-        ("chat_template.json", {"chat_template": 5}, f"chat_template must be a text or {NAMED}, not int"),
+        ("chat_template.json", {}, "it has no chat_template: add one, or remove the file"),
+        ("chat_template.json", {"chat_template": 5}, f"chat_template must be a string or {NAMED}, not int"),
         ("tokenizer_config.json", "nonsense", "not valid JSON: Expecting value at line 1 column 1"),
-        ("tokenizer_config.json", {"chat_template": 5}, f"chat_template must be a text or {NAMED}, not int"),
-        ("tokenizer_config.json", {"chat_template": {}}, f"chat_template must be a text or {NAMED}, not dict"),
+        ("tokenizer_config.json", {"chat_template": 5}, f"chat_template must be a string or {NAMED}, not int"),
+        ("tokenizer_config.json", {"chat_template": {}}, f"chat_template must be a string or {NAMED}, not dict"),
         (
             "tokenizer_config.json",
             {"chat_template": ""},
@@ -483,7 +483,7 @@ END = "{% endif %}{% endfor %}"
 LEADS = "{% if messages[0].role == 'system' %}{% set messages = messages[1:] %}{% endif %}"
 LONG = "{% if messages|length > 1 %}{{ raise_exception('Long') }}{% endif %}"
 NO_TOOLS = "{% for m in messages %}{% if m.role == 'tool' %}{{ raise_exception('Turns') }}{% endif %}{% endfor %}"
-TWO = "(it wants user and assistant to alternate)"
+TWO = "(user and assistant must alternate)"
 
 
 @pytest.mark.parametrize(
@@ -496,7 +496,7 @@ TWO = "(it wants user and assistant to alternate)"
         (
             NO_SYSTEM + "{% endfor %}",
             said(("system", "x"), ("user", "y")),
-            "No system role\\x1b! (it takes no system message: drop it)",
+            "No system role\\x1b! (it does not accept a system message: drop it)",
         ),
         (NO_SYSTEM + "{% endfor %}", said(("system", "x")), "No system role\\x1b!"),
         (ALTERNATES + END, said(("user", "x"), ("user", "y")), f"Turns {TWO}"),
@@ -520,7 +520,7 @@ def test_what_is_refused(source: str, messages: Messages, message: str) -> None:
         (["Hi"], "a message must be a mapping with a role and a content, not str"),
         (
             [{"role": "user", "content": [{"image": object()}]}],
-            "a message holds an object of type object: give text, numbers, lists or mappings",
+            "a message contains an object of type object: give strings, numbers, lists or mappings",
         ),
     ],
 )

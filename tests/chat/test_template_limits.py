@@ -17,7 +17,7 @@ NESTED = NS + "{% for i in range(60) %}{% set ns.x = [ns.x, ns.x] %}{% set ns.y 
 TUPLES = NS + "{% for i in range(60) %}{% set ns.t = (ns.t, ns.t) %}{% endfor %}"
 MANY = "{% for i in range(99999) %}"
 STEPS, BYTES, WIDE = "takes more than", "makes more than", "formats to more than 1000 columns"
-INDENT, DEEP = "indents by more than 100 columns", "looks at lists more than 100 deep"
+INDENT, DEEP = "indents by more than 100 columns", "reads lists that are nested more than 100 deep"
 TOO_MUCH = {
     # loops and recursion
     "three ranges": (f"{MANY}{MANY}{MANY}" + "{% endfor %}" * 3, STEPS),
@@ -68,7 +68,7 @@ TOO_MUCH = {
     "format": ("{{ '{:2000000000}'.format(1) }}", WIDE),
     "format, nested": ("{{ '{:{}}'.format(1, 10**9) }}", WIDE),
     "format, many": ("{{ ('{0}' * 9999).format('x' * 99999) }}", BYTES),
-    "the date": ("{{ strftime_now('%999999999d') }}", "asks for the date in more than 100 characters, or with a width"),
+    "the date": ("{{ strftime_now('%999999999d') }}", "formats the date in more than 100 characters, or with a width"),
     "strip": ("{{ ('a' * 999999).strip('b' * 999999) }}", "strips more than 100 characters"),
     "trim": ("{{ ('a' * 999999) | trim('b' * 999999) }}", "strips more than 100 characters"),
     "split": (f"{MANY}{{% set x = ('a ' * 99999).split() %}}{{% endfor %}}", BYTES),

@@ -243,7 +243,7 @@ def test_a_message_without_an_answer(chat: Run, make_bigram: Callable[..., Path]
     assert out.count("\n") >= 5
     code, _, err = chat(make_bigram(), f"/load {tmp_path}/open.jsonl\nHello\n", "--lines")
     assert (code, err.splitlines()[-1]) == (
-        2, "minigen: the last message has no answer yet: /regen gives one, /undo takes it back",
+        2, "minigen: the last message has no answer yet: /regen generates one, /undo removes the message",
     )  # fmt: skip
 
 
@@ -414,12 +414,12 @@ def test_files(chat: Run, make_bigram: Callable[..., Path], tmp_path: Path, home
 
 MISTAKES = {
     "unknown command": ("/foo", 2, "there is no command /foo: /help lists them, and a space before it makes it a "),
-    "nothing to undo": ("/undo", 2, "nothing has been said yet"),
-    "nothing to regen": ("/regen", 2, "there is no answer yet: say something first"),
-    "nothing to continue": ("/continue", 2, "there is no answer yet: say something first"),
+    "nothing to undo": ("/undo", 2, "the conversation is empty"),
+    "nothing to regen": ("/regen", 2, "there is no answer yet: write a message first"),
+    "nothing to continue": ("/continue", 2, "there is no answer yet: write a message first"),
     "nothing to edit": ("/edit x", 2, "nothing has been said yet"),
     "edit without a terminal": ("Hi\n/edit", 2, "/edit takes the new text where there is no terminal"),
-    "nothing to explain": ("/why", 2, "there is no answer yet: say something first"),
+    "nothing to explain": ("/why", 2, "there is no answer yet: write a message first"),
     "why words": ("Hi\n/why x", 2, "/why takes the number of the token to begin with, not 'x'"),
     "why beyond": ("Hi\n/why 99", 2, "the last answer has fewer than 99 tokens"),
     "seed": ("Hi\n/regen x", 2, "seed is 'x': it must be a whole number"),
