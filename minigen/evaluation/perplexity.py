@@ -112,17 +112,19 @@ def score_text(
     start = list(tokenizer.start_ids)
     size = window_size(window, model.config.context, len(start))
     stride = check_stride(stride, size, len(start))
-    documents = []
+    documents: list[Document] = []
+    total = 0  # tokens to read
     for part in split_text(text, split):
         ids = tokenizer.encode(part, bos=False)
-        documents.append(Document(part, ids, windows(len(ids), size, stride, len(start))))
-    all_windows = [w for document in documents for w in document.windows]
-    if not all_windows:
+        document = Document(part, ids, windows(len(ids), size, stride, len(start)))
+        documents.append(document)
+        for w in document.windows:
+            total += len(start) + w.end - w.begin - 1
+    if not any(document.windows for document in documents):
         raise UsageError(
             "the text has nothing to score: it needs at least two tokens, or one if the model has "
             "a start token"
         )
-    total = sum(len(start) + w.end - w.begin - 1 for w in all_windows)
     done = 0
 
     def on_read(tokens: int) -> None:

@@ -145,13 +145,19 @@ class Scorer:
         while len(node.children) == 1:
             node = next(iter(node.children.values()))
             stem.append(node)
-        stem_path = path + [n.token for n in stem]
-        positions = [i for i, n in enumerate(stem, start=len(path)) if n.requests]
+        stem_path = list(path)
+        positions: list[int] = []
+        requested: list[Node] = []
+        for stem_node in stem:
+            if stem_node.requests:
+                positions.append(len(stem_path))
+                requested.append(stem_node)
+            stem_path.append(stem_node.token)
         read_before = self.shared.tokens_read
         logits = self.shared.seek(stem_path, positions)
         self._report(read_before)
         if logits is not None:
-            self._store(logits, [n for n in stem if n.requests])
+            self._store(logits, requested)
         self._read_below(stem_path, list(node.children.values()))
 
     def _read_packed(self, path: list[int], group: list[Node]) -> None:

@@ -79,8 +79,7 @@ class PromptFile:
     examples: tuple[Example, ...]
     items: tuple[Item, ...]
     choices: tuple[str, ...]  # shared by all items; empty: none, or each item has its own
-    generate: Mapping[str, Any] = field(
-        default_factory=dict
-    )  # settings of minigen.generation.options.Options
+    # Settings of minigen.generation.options.Options.
+    generate: Mapping[str, Any] = field(default_factory=dict)
     shots: Shots = field(default_factory=Shots)
     score: Score = field(default_factory=Score)

@@ -38,11 +38,8 @@ TOP = (
 )
 SHOTS = tuple(f.name for f in fields(Shots))
 SCORE = tuple(f.name for f in fields(Score))
-NOT_HERE = (
-    "sampling",
-    "speculate",
-    "draft_tokens",
-)  # prompts run as one batch, which cannot speculate
+# Prompts run as one batch, which cannot speculate.
+NOT_HERE = ("sampling", "speculate", "draft_tokens")
 GENERATE = ("temp", *(f.name for f in fields(Options) if f.name not in NOT_HERE), *SETTINGS)
 # Where a key belongs that stands in the wrong table.
 _IN_A_TABLE = {

@@ -83,18 +83,19 @@ def plot(
         figure = Figure(figsize=(6.4, 4.2 + 0.22 * (len(lines) - 1)), layout="constrained")
         axes = figure.add_subplot()
         legend: list[tuple[str, Any]] = []  # (text, handle)
+        all_points: list[ShotsSummary] = []
         for number, line in enumerate(lines):
+            all_points += line.points
             handle = _draw_line(axes, line.points, number, len(lines))
             if len(lines) > 1:  # a single name is in the title
                 legend.append((_label(line.name), handle))
-        points = [point for line in lines for point in line.points]
-        if any(point.seeds > 1 for point in points):
+        if any(point.seeds > 1 for point in all_points):
             color = COLORS[0] if len(lines) == 1 else GREY
             legend.append(("worst to best seed", Patch(color=color, alpha=BAND, linewidth=0)))
         chance_line = _draw_chance(axes, [_chance(line.result) for line in lines])
         if chance_line is not None:
             legend.append(("chance", chance_line))
-        _set_axes(axes, sorted({point.shots for point in points}))
+        _set_axes(axes, sorted({point.shots for point in all_points}))
         axes.set_ylabel(f"{metric} (± standard error)")
         models = dict.fromkeys(Path(line.result.model).name for line in lines)
         title = [_label(model) for model in models]

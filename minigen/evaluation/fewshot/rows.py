@@ -109,9 +109,9 @@ def _fields(row: Row, rules: Rules) -> Fields:
             continue
         elif name in ("input", *INPUTS) or type(value) in (str, int):
             fields[name] = _text(row, name)
-    inputs = [name for name in INPUTS if name in fields]
+    inputs = fields.keys() & set(INPUTS)
     if len(inputs) == 1:
-        fields.setdefault("input", fields[inputs[0]])
+        fields.setdefault("input", fields[inputs.pop()])
     return fields
 
 

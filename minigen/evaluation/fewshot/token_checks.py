@@ -64,11 +64,12 @@ def _cannot_be_scored(
         rendered = render_choices(replace(file, description=""), [], item)
         others = [(prompt, item_prefix) for prompt in rendered.content_free]
         others += [(prompt, prefix_id) for prompt in rendered.unconditional]
-        new = [pair for pair in dict.fromkeys(others) if pair not in seen]
-        seen.update(new)
         problems: list[Iterator[str]] = [one.problems(item_prefix) for one in stretches]
         problems.append(unequal_ends(stretches))
-        problems += [stretch(encode, prompt).problems(token) for prompt, token in new]
+        for prompt, token in others:
+            if (prompt, token) not in seen:
+                seen.add((prompt, token))
+                problems.append(stretch(encode, prompt).problems(token))
         for problem in chain.from_iterable(problems):
             yield item.where, problem
             break
