@@ -99,7 +99,7 @@ def test_no_circles(graph: dict[str, set[str]]) -> None:
 
 
 # -- nothing else asks which architecture runs ------------------------------------------------------------------------
-A_TOKENIZER = "wanted == 'gpt2'"  # `train --tokenizer gpt2` has the name of a family
+A_TOKENIZER = "name == 'gpt2'"  # `train --tokenizer gpt2` has the name of a family
 Known = tuple[set[str], set[str]]  # classes of the inner rooms, and the names of families and of models to train
 
 

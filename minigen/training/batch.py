@@ -1,4 +1,4 @@
-"""What a training step reads."""
+"""The input of a training step."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows of tokens; what is not trained on, padding too, has the weight 0."""
+    """Rows of tokens. Tokens that are not trained on, such as padding, have the weight 0."""
 
     ids: npt.NDArray[np.int64]  # (B, T)
     targets: npt.NDArray[np.int64]  # (B, T): the token after each

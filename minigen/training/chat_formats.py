@@ -1,4 +1,4 @@
-"""Chat formats to train with: a model's own, or one that other programs know, which goes into the checkpoint."""
+"""Chat formats to train with: the model's own, or a common one that is saved with the model."""
 
 from __future__ import annotations
 
@@ -29,14 +29,16 @@ class ChatFormat:
 
 @dataclass(frozen=True)
 class RunTemplate:
-    """The chat template of a run. One that asks for the date is told the same whenever the run goes on."""
+    """The chat template of a run. If it uses the date, a resumed run gives it the same one."""
 
     template: ChatTemplate
     day: date | None = None
 
     @property
     def source(self) -> str:
-        return self.template.source if self.day is None else f"{self.template.source}\n{self.day}"
+        if self.day is None:
+            return self.template.source
+        return f"{self.template.source}\n{self.day}"
 
     @property
     def special(self) -> Mapping[str, str]:
@@ -47,19 +49,29 @@ class RunTemplate:
             return self.template.render(messages, generate=generate)
 
 
-def written(head: str, end: str, tokens: tuple[str, ...]) -> ChatFormat:
-    """Each message is `head`, with its role, then the content, then `end` and a line break."""
+def make_format(head: str, end: str, tokens: tuple[str, ...]) -> ChatFormat:
+    """A format that writes each message as `head` with its role, the content, and `end`."""
     before, after = head.split("{role}")
+    message = [
+        literal(before),
+        "message['role']",
+        literal(after),
+        "message['content']",
+        literal(end),
+    ]
+    prompt = literal(head.format(role="assistant"))
     source = (
-        "{% for message in messages %}"
-        f"{{{{ {literal(before)} + message['role'] + {literal(after)} + message['content'] + {literal(end)} }}}}"
-        "{% endfor %}"
-        f"{{% if add_generation_prompt %}}{{{{ {literal(head.format(role='assistant'))} }}}}{{% endif %}}"
+        "{% for message in messages %}{{ "
+        + " + ".join(message)
+        + " }}{% endfor %}{% if add_generation_prompt %}{{ "
+        + prompt
+        + " }}{% endif %}"
     )
     return ChatFormat(ChatTemplate(source), tokens)
 
 
 def literal(text: str) -> str:
+    """A text as a string of Jinja."""
     return "'" + text.replace("\n", "\\n") + "'"
 
 
@@ -70,25 +82,29 @@ FORMATS = {
 
 
 def chat_format(name: str) -> ChatFormat | None:
-    """The format of this name; none for none. Raises UsageError for one that there is not."""
-    if name and name not in FORMATS:
+    """The format of this name; None for an empty one. Raises UsageError for an unknown name."""
+    if not name:
+        return None
+    if name not in FORMATS:
         raise UsageError(f"unknown chat format {name!r}: choose {', '.join(FORMATS)}")
-    return written(*FORMATS[name]) if name else None
+    return make_format(*FORMATS[name])
 
 
 def run_template(config: Config, folder: Path) -> tuple[Config, RunTemplate | None]:
-    """How the conversations of a run are written: by the format that the settings name, else by the template in the
-    folder of its tokenizer, which `--from` brings; None where there is neither, or no conversation. The settings come
-    back with the day that the template is told.
+    """The template by which the conversations of a run are written, and the settings with its date.
 
-    Raises UsageError for a day that is none, ChatError for a template that cannot be used.
+    It is the format of the settings, or else the template in `folder`, that of the tokenizer.
+    None if there is neither, or if the data has no conversations.
+
+    Raises UsageError for an invalid date, ChatError for a template that cannot be used.
     """
     named = chat_format(config.data.chat)
+    template = None
     if named is not None:
         warn_of_replacing(config, named, folder)
-    sources = [*config.data.data, *config.data.valid_data]
-    rows = bool(sources) and any(is_rows(path) for path in find_files(sources).files)
-    template = named.template if named is not None else find_template(folder) if rows else None
+        template = named.template
+    elif has_rows([*config.data.data, *config.data.valid_data]):
+        template = find_template(folder)
     if template is None:
         return config, None
     if "strftime_now" not in template.source:
@@ -98,15 +114,24 @@ def run_template(config: Config, folder: Path) -> tuple[Config, RunTemplate | No
     try:
         return config, RunTemplate(template, date.fromisoformat(config.data.chat_date))
     except ValueError:
-        raise UsageError(f"chat_date is {config.data.chat_date!r}: write it as 2026-01-31") from None
+        raise UsageError(
+            f"chat_date is {config.data.chat_date!r}: write it as 2026-01-31"
+        ) from None
+
+
+def has_rows(sources: Sequence[str]) -> bool:
+    """Whether some files of the sources have rows, which may be conversations."""
+    if not sources:
+        return False
+    return any(is_rows(path) for path in find_files(sources).files)
 
 
 def warn_of_replacing(config: Config, named: ChatFormat, folder: Path) -> None:
-    """Says that a format takes the place of a model's own."""
+    """Warns that a format replaces the chat template of the model or the tokenizer."""
     try:
         own = find_template(folder)
         replaced = own is not None and own.source != named.template.source
-    except ChatError:  # it cannot be used, which may be why another is named
+    except ChatError:  # it cannot be used, which may be why a format is named
         replaced = True
     if replaced:
         log.warning(

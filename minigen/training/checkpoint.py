@@ -1,11 +1,13 @@
-"""Checkpoints: ordinary model folders with what a resume needs beside, each whole or not there.
+"""Checkpoints: ordinary model folders that also have the state for a resume, written atomically.
 
-RUN/step-000500/           config.json, model.safetensors, tokenizer, generation_config.json: a model like any other
+RUN/step-000500/           an ordinary model: config.json, model.safetensors, tokenizer,
+                           generation_config.json; with --lora-rank an adapter:
+                           adapter_config.json, adapter_model.safetensors
 RUN/step-000500/training/  state.safetensors, position.json
 RUN/latest, RUN/best       the name of a folder, as text
-RUN/.step-000500.old.tmp   the checkpoint that was there before one of the same step, until that one stands
-RUN/                       the best checkpoint's model files (the latest's while none has been validated): a model too
-                           Runs with --lora-rank have adapter_config.json and adapter_model.safetensors instead.
+RUN/.step-000500.old.tmp   a checkpoint while another one of the same step replaces it
+RUN/                       the model files of the best checkpoint, or of the latest while none has
+                           been validated, so that RUN is a model too
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import os
 import re
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -29,47 +31,15 @@ from minigen.checkpoints.saving import write_tensors
 from minigen.errors import CheckpointError, MinigenError
 from minigen.files import hash_file, replacing, sync_all, sync_file, sync_folder, workspace
 from minigen.reading import parse_object, read_bytes
-from minigen.training.exchange import POSITION, discard, exchange, place_of, settle
+from minigen.training.exchange import POSITION, discard, exchange, find_checkpoint, settle
+from minigen.training.position import Position
 
 WEIGHTS, STATE = "model.safetensors", "training/state.safetensors"
-HASHED = re.compile(r"(training/)?[\w-]+\.safetensors")  # the files of a checkpoint that have a hash
-LARGEST = 1e300  # of a number that is kept; NaN may be
 LATEST, BEST = "latest", "best"
 
 log = logging.getLogger("minigen.training")
 
 Arrays = Mapping[str, npt.NDArray[Any]]
-
-
-@dataclass(frozen=True)
-class Position:
-    """Where a run stands, and what it is a run of."""
-
-    step: int  # updates that have been made
-    smoothed: float = 0.0  # of the training loss, before it is divided by `weight`
-    weight: float = 0.0
-    best_step: int | None = None  # of all that were validated
-    best_loss: float | None = None
-    config: Mapping[str, Any] | None = None
-    data: str = ""  # the data set's key
-    tokenizer: str = ""  # its identity
-    teacher: str = ""  # its fingerprint
-    hashes: Mapping[str, str] | None = None  # SHA-256 of the large files
-
-    def check(self) -> None:
-        """Raises ValueError for values of the wrong kind, as a file may have them, and for files outside the folder."""
-        best = (self.best_step, self.best_loss)
-        numbers = (self.smoothed, self.weight, *(value for value in best if value is not None))
-        texts = (self.data, self.tokenizer, self.teacher)
-        right = [
-            type(self.step) is int and 0 <= self.step < 2**62,
-            all(type(number) in (int, float) and not abs(number) > LARGEST for number in numbers),
-            all(isinstance(text, str) for text in texts),
-            all(isinstance(value, Mapping | None) for value in (self.config, self.hashes)),
-            all(HASHED.fullmatch(name) and isinstance(value, str) for name, value in (self.hashes or {}).items()),
-        ]
-        if not all(right):
-            raise ValueError
 
 
 def name_of(step: int) -> str:
@@ -86,25 +56,35 @@ def save(
     weights: str = WEIGHTS,
     metadata: Mapping[str, str] | None = None,
 ) -> Path:
-    """Writes the checkpoint of a step beside the others and makes it the latest.
+    """Writes the checkpoint of a step and makes it the latest.
 
-    `files`: the small ones of the model by name; `tensors` go into the file `weights`, with `metadata`. Raises
-    MinigenError where the disk refuses; all that was there is as it was.
+    Args:
+        run: the folder of the run.
+        position: of the step.
+        files: the small files of the model, by name.
+        tensors: the weights, which are written in `dtype`.
+        dtype: of the file of weights.
+        state: the trainer's state.
+        weights: the name of the file of weights.
+        metadata: of the file of weights.
+
+    Raises MinigenError if writing fails; earlier checkpoints are unchanged.
     """
     folder = run / name_of(position.step)
     try:
         run.mkdir(parents=True, exist_ok=True)
         settle(run)
-        with workspace(folder) as beside:
-            (beside / "training").mkdir()
+        with workspace(folder) as temporary:
+            (temporary / "training").mkdir()
             for name, content in files.items():
-                (beside / name).write_bytes(content)
-            write_tensors(beside / weights, tensors, dtype, metadata)
-            write_tensors(beside / STATE, state)
-            known = asdict(position) | {"hashes": {name: hash_file(beside / name) for name in (weights, STATE)}}
-            (beside / POSITION).write_text(json.dumps(known, indent=1) + "\n")
-            sync_all(beside)
-            exchange(beside, folder)
+                (temporary / name).write_bytes(content)
+            write_tensors(temporary / weights, tensors, dtype, metadata)
+            write_tensors(temporary / STATE, state)
+            hashes = {name: hash_file(temporary / name) for name in (weights, STATE)}
+            content_of_position = json.dumps(asdict(position) | {"hashes": hashes}, indent=1)
+            (temporary / POSITION).write_text(content_of_position + "\n")
+            sync_all(temporary)
+            exchange(temporary, folder)
         point(run, LATEST, folder.name)
         if position.best_step == position.step:
             point(run, BEST, folder.name)
@@ -114,15 +94,16 @@ def save(
 
 
 def tidy(run: Path, position: Position, keep: int) -> None:
-    """What a process that was killed had still to do, before the run goes on from a checkpoint at `position`.
+    """Completes what a killed process left undone, before the run continues at `position`.
 
-    Raises MinigenError where the disk refuses.
+    Raises MinigenError if writing fails.
     """
     try:
         settle(run)
-        best = None if position.best_step is None else place_of(run / name_of(position.best_step))
-        if best is not None and best != pointed(run, BEST):
-            point(run, BEST, best.name)
+        if position.best_step is not None:
+            best = find_checkpoint(run / name_of(position.best_step))
+            if best is not None and best != pointed(run, BEST):
+                point(run, BEST, best.name)
     except OSError as error:
         raise MinigenError(f"cannot write {run}: {error.strerror or error}") from error
     if pointed(run, LATEST) is not None:
@@ -131,51 +112,57 @@ def tidy(run: Path, position: Position, keep: int) -> None:
 
 
 def point(run: Path, name: str, target: str) -> None:
-    with replacing(run / name) as beside:
-        beside.write_text(target + "\n")
+    """Writes RUN/latest or RUN/best."""
+    with replacing(run / name) as temporary:
+        temporary.write_text(target + "\n")
 
 
 def pointed(run: Path, name: str) -> Path | None:
-    """The checkpoint that RUN/latest or RUN/best names, if it is there."""
+    """The checkpoint that RUN/latest or RUN/best names; None if there is none."""
     try:
         target = read_bytes(run / name, 4096).decode("ascii").strip()
     except (OSError, ValueError):
         return None
-    return place_of(run / target) if re.fullmatch(r"step-\d+", target) else None
+    if not re.fullmatch(r"step-\d+", target):
+        return None
+    return find_checkpoint(run / target)
 
 
 def chosen(run: Path) -> Path | None:
-    """The checkpoint that RUN itself is."""
+    """The checkpoint whose model files are in RUN itself."""
     return pointed(run, BEST) or pointed(run, LATEST)
 
 
 def publish(run: Path) -> Path:
-    """Makes RUN itself a model: the best checkpoint's files, or the latest's, config.json last; one by one, each whole.
+    """Makes RUN itself a model, with the files of the best checkpoint, or of the latest.
 
-    Raises MinigenError where the disk refuses.
+    Each file is replaced as a whole, config.json at the end. Raises MinigenError if writing fails.
     """
     source = chosen(run)
     assert source is not None, "there is a checkpoint"
-    paths = sorted((p for p in source.iterdir() if p.is_file()), key=lambda p: (p.name == "config.json", p.name))
+    paths = sorted(path for path in source.iterdir() if path.is_file())
+    paths.sort(key=lambda path: path.name == "config.json")
     try:
         with workspace(run / "model") as work:
             for path in paths:
-                beside = work / path.name
+                temporary = work / path.name
                 try:
-                    os.link(path, beside)  # a second name takes no room
-                except OSError:  # a file system without such
-                    shutil.copyfile(path, beside)
-                    sync_file(beside)
+                    os.link(path, temporary)  # takes no space on the disk
+                except OSError:  # a file system without hard links
+                    shutil.copyfile(path, temporary)
+                    sync_file(temporary)
             for path in paths:
                 os.replace(work / path.name, run / path.name)
         sync_folder(run)
     except OSError as error:
-        raise MinigenError(f"cannot write the model into {run}: {error.strerror or error}") from error
+        raise MinigenError(
+            f"cannot write the model into {run}: {error.strerror or error}"
+        ) from error
     return source
 
 
 def prune(run: Path, keep: int) -> None:
-    """Removes all checkpoints but the newest `keep` and the best."""
+    """Removes all checkpoints except the newest `keep` ones, the best and the latest."""
     newest = steps_in(run)[:keep]
     kept = {*newest, pointed(run, BEST), pointed(run, LATEST)}
     for folder in steps_in(run):
@@ -185,7 +172,7 @@ def prune(run: Path, keep: int) -> None:
 
 
 def steps_in(run: Path) -> list[Path]:
-    """The checkpoints of a run, the newest first."""
+    """The checkpoints of a run, newest first."""
     steps: dict[int, Path] = {}
     for path in (*run.glob(".step-*.old.tmp"), *run.glob("step-*")):
         match = re.fullmatch(r"(?:\.step-(\d+)\.old\.tmp|step-(\d+))", path.name)
@@ -195,21 +182,23 @@ def steps_in(run: Path) -> list[Path]:
 
 
 def newest(run: Path) -> tuple[Path, Position] | None:
-    """The checkpoint to go on from: the latest, or with a warning the newest that is whole; None where there is none.
+    """The checkpoint to continue from: the latest, or the newest that is intact, with a warning.
 
-    Raises CheckpointError where there are some and none is whole.
+    None if there are no checkpoints. Raises CheckpointError if none of them is intact.
     """
+    candidates = steps_in(run)
     latest = pointed(run, LATEST)
-    candidates = list(dict.fromkeys([*([latest] if latest else []), *steps_in(run)]))
+    if latest is not None:
+        candidates.insert(0, latest)
     problem: CheckpointError | None = None
-    for folder in candidates:
+    for folder in dict.fromkeys(candidates):
         try:
             position = read_position(folder)
         except CheckpointError as error:
             problem = problem or error
             continue
         if problem is not None:
-            log.warning("%s; going on from %s", problem, folder)
+            log.warning("%s; continuing from %s", problem, folder)
         return folder, position
     if problem is not None:
         raise problem
@@ -217,25 +206,30 @@ def newest(run: Path) -> tuple[Path, Position] | None:
 
 
 def read_position(folder: Path) -> Position:
-    """Raises CheckpointError where a file is missing, or is not what was written."""
+    """Reads the position of a checkpoint, and checks its files.
+
+    Raises CheckpointError if a file is missing or damaged.
+    """
     try:
         content = parse_object(read_bytes(folder / POSITION, 2**24))
-        content.setdefault("teacher", "")  # a checkpoint may be older than teachers
+        content.setdefault("teacher", "")  # missing in checkpoints of older versions
         position = Position(**{field.name: content[field.name] for field in fields(Position)})
         position.check()
         hashes = {name: hash_file(folder / name) for name in position.hashes or {}}
     except OSError as error:
-        raise CheckpointError(f"{folder}: cannot read {error.filename}: {error.strerror}") from error
+        raise CheckpointError(
+            f"{folder}: cannot read {error.filename}: {error.strerror}"
+        ) from error
     except (ValueError, KeyError, TypeError, AttributeError):
         raise CheckpointError(f"{folder / POSITION} is damaged") from None
-    for name, found in hashes.items():
-        if found != (position.hashes or {})[name]:
-            raise CheckpointError(f"{folder / name} is not as it was written")
+    for name, digest in hashes.items():
+        if digest != (position.hashes or {})[name]:
+            raise CheckpointError(f"{folder / name} is damaged: it differs from what was written")
     return position
 
 
 def read_state(folder: Path) -> dict[str, npt.NDArray[Any]]:
-    """Raises CheckpointError where the file is damaged."""
+    """The trainer's state in a checkpoint. Raises CheckpointError if the file is damaged."""
     from safetensors.numpy import load_file
 
     read_file(folder / STATE)

@@ -1,11 +1,12 @@
-"""What a validation says: the whole validation side, some training batches, and a sample."""
+"""Validation: the losses on all validation data and on some training batches, and a sample."""
 
 from __future__ import annotations
 
 import itertools
 import math
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,15 +19,13 @@ from minigen.tokenizer import Tokenizer
 from minigen.training.batch import Batch
 from minigen.training.trainer import Trainer
 
-BUCKETS = 8  # that positions in a row are divided into
-PROBES = 8  # training batches that the loss on training data is measured on, without dropout
-
-Progress = Callable[[int, int], None]  # batches done, of all
+BUCKETS = 8  # parts of a row whose losses are reported
+PROBES = 8  # training batches whose loss is measured, without dropout
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Losses in nats a token. `positions`: that of each eighth of a row, NaN where none has a target."""
+    """Losses in nats per token. `positions`: of each eighth of a row, NaN if it has no target."""
 
     step: int
     loss: float
@@ -45,10 +44,18 @@ class Evaluation:
     def gap(self) -> float:
         return self.loss - self.train_loss
 
+    def as_row(self) -> dict[str, Any]:
+        """The values for the log, in which NaN is null."""
+        row = asdict(self)
+        row["perplexity"] = self.perplexity
+        row["gap"] = self.gap
+        row["positions"] = [None if math.isnan(x) else x for x in self.positions]
+        return row
+
 
 @dataclass(frozen=True)
 class Sampler:
-    """Writes one text, the same for the same weights."""
+    """Generates one text, the same for the same weights."""
 
     ops: Backend
     architecture: Architecture
@@ -64,34 +71,61 @@ class Sampler:
         room = self.tokens
         if self.architecture.context is not None:
             room = min(room, self.architecture.context - len(self.prompt))
-        runner = Runner(self.ops, self.architecture, self.params(trainer.weights(averaged=averaged)))
+        runner = Runner(
+            self.ops, self.architecture, self.params(trainer.weights(averaged=averaged))
+        )
         row = Row(list(self.prompt))
-        for _ in generate(runner, [row], Options.of(max_tokens=max(room, 1), seed=0), self.stop_ids):
+        for _ in generate(
+            runner, [row], Options.of(max_tokens=max(room, 1), seed=0), self.stop_ids
+        ):
             pass
         return self.tokenizer.decode([*self.prompt, *row.ids])
 
 
+class MeanLosses(NamedTuple):
+    """Losses in nats per token over all weighted targets."""
+
+    loss: float  # NaN if there are no targets
+    targets: int
+    positions: tuple[float, ...]  # of each bucket of positions, NaN if it has no targets
+
+    def bits_per_byte(self, byte_count: int) -> float:
+        """Bits per byte of the text of all targets; infinite for a text without bytes."""
+        if byte_count == 0:
+            return math.inf
+        return self.loss * self.targets / math.log(2) / byte_count
+
+
 def mean_losses(
-    trainer: Trainer, batches: Iterable[Batch], averaged: bool, done: Callable[[], None] = lambda: None
-) -> tuple[float, int, tuple[float, ...]]:
-    """Nats a token over all weighted targets, how many there were, and the nats a token of each bucket of positions.
+    trainer: Trainer, batches: Iterable[Batch], averaged: bool, on_batch: Callable[[], None]
+) -> MeanLosses:
+    """Measures the losses of some batches; with `averaged` by the averaged weights.
 
-    The processes of a group are given the same batches, and each reads those that fall to it in turn.
+    All processes of a group are given the same batches, and each reads its share. `on_batch` is
+    called after each batch that this process has read.
 
-    Raises SharedError where the loss is not finite.
+    Raises SharedError if the loss is not finite.
     """
-    nats, counts, group = np.zeros(BUCKETS), np.zeros(BUCKETS), trainer.group
+    nats = np.zeros(BUCKETS)
+    counts = np.zeros(BUCKETS)
+    group = trainer.group
     for batch in itertools.islice(batches, group.rank, None, group.size):
         weights = batch.weights.astype(np.float64)
         T = weights.shape[1]
         bucket = np.arange(T) * BUCKETS // T
-        found = np.where(weights > 0, trainer.losses(batch, averaged=averaged), 0.0) * weights
-        nats += np.bincount(bucket, found.sum(0), BUCKETS)
+        losses = trainer.losses(batch, averaged=averaged)
+        weighted = np.where(weights > 0, losses, 0.0) * weights
+        nats += np.bincount(bucket, weighted.sum(0), BUCKETS)
         counts += np.bincount(bucket, weights.sum(0), BUCKETS)
-        done()
+        on_batch()
     nats, counts = np.array(group.sum_numbers([*nats, *counts])).reshape(2, BUCKETS)
     total, count = float(nats.sum()), float(counts.sum())
     if not math.isfinite(total):
         raise SharedError("the validation loss is not finite: lower the learning rate")
-    each = tuple(float(x / n) if n else math.nan for x, n in zip(nats, counts, strict=True))
-    return (total / count if count else math.nan), round(count), each
+    positions = [ratio(float(x), float(n)) for x, n in zip(nats, counts, strict=True)]
+    return MeanLosses(ratio(total, count), round(count), tuple(positions))
+
+
+def ratio(total: float, count: float) -> float:
+    """The mean of `count` numbers; NaN for none."""
+    return total / count if count else math.nan

@@ -1,7 +1,8 @@
-"""One checkpoint in another's place: at every moment the old one is there, or the new one, and a reader finds it.
+"""Replaces a checkpoint by another one; at every moment a reader finds the old one or the new one.
 
-A folder cannot be renamed over another as a file can. So the old one, of a run that was resumed from before it, keeps
-another name, RUN/.step-000500.old.tmp, until the new one stands.
+Unlike a file, a folder cannot be renamed over another one. A checkpoint that exists already, since
+the run was resumed from an earlier one, is kept as RUN/.step-000500.old.tmp until the new one is in
+place.
 """
 
 from __future__ import annotations
@@ -14,21 +15,27 @@ from pathlib import Path
 
 from minigen.files import sweep, sync_folder, workspace
 
-POSITION = "training/position.json"  # the last that is written of a checkpoint
+POSITION = "training/position.json"  # the last file of a checkpoint to be written
 
 
-def place_of(folder: Path) -> Path | None:
-    """Where a checkpoint lies: under its name, or what was there before, if the new one never came."""
-    return next((path for path in (folder, old_name(folder)) if (path / POSITION).is_file()), None)
+def find_checkpoint(folder: Path) -> Path | None:
+    """The folder of a checkpoint: its own, or that of the old one if it was not replaced."""
+    for path in (folder, old_name(folder)):
+        if (path / POSITION).is_file():
+            return path
+    return None
 
 
-def exchange(beside: Path, folder: Path) -> None:
-    """Gives a new checkpoint its name, which another may have. Raises OSError, and then the other has it again."""
+def exchange(new: Path, folder: Path) -> None:
+    """Renames a new checkpoint to `folder`, in place of one that may be there.
+
+    Raises OSError if that fails; an old checkpoint is then in its place again.
+    """
     old = old_name(folder)
     if folder.exists():
         os.replace(folder, old)
     try:
-        os.replace(beside, folder)
+        os.replace(new, folder)
     except OSError:
         with contextlib.suppress(OSError):
             os.replace(old, folder)
@@ -38,11 +45,15 @@ def exchange(beside: Path, folder: Path) -> None:
 
 
 def old_name(folder: Path) -> Path:
+    """The name of a checkpoint while it is being replaced."""
     return folder.with_name(f".{folder.name}.old.tmp")
 
 
 def settle(run: Path) -> None:
-    """Clears up after a process that was killed while it wrote into this run, which no other may be training now."""
+    """Cleans up after a process that was killed while it wrote into this run.
+
+    No other process may be training it.
+    """
     sweep(run)
     for old in run.glob(".step-*.old.tmp"):
         folder = run / old.name[1 : -len(".old.tmp")]
@@ -51,13 +62,13 @@ def settle(run: Path) -> None:
         else:
             discard(folder)
             os.replace(old, folder)
-    for left in run.glob(".step-*.tmp"):  # as older versions wrote
-        if re.fullmatch(r"\.step-\d+\.tmp", left.name):
-            shutil.rmtree(left, ignore_errors=True)
+    for folder in run.glob(".step-*.tmp"):  # of older versions
+        if re.fullmatch(r"\.step-\d+\.tmp", folder.name):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def discard(folder: Path) -> None:
-    """Removes a checkpoint, of which no half is ever in its place."""
+    """Removes a checkpoint; readers see all of it, or nothing."""
     if folder.exists():
         with workspace(folder) as work:
             os.replace(folder, work / folder.name)

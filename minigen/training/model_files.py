@@ -1,4 +1,4 @@
-"""The small files of a trained model: config.json in the family's hub form, its tokenizer, what ends a text."""
+"""The small files of a trained model: config.json in its family's form, tokenizer, end tokens."""
 
 from __future__ import annotations
 
@@ -23,12 +23,17 @@ from minigen.training.chat_formats import chat_format
 from minigen.training.config import Config
 from minigen.training.tokenizer_files import TEMPLATE
 
-KINDS = {"characters": "char", "bytes": "bytes"}  # what config.json's "tokenizer" calls our own kinds
-CONTEXT = 128  # where none is asked for and the model has no bound
+KINDS = {"characters": "char", "bytes": "bytes"}  # our own kinds of tokenizers, as in config.json
+CONTEXT = 128  # the default
 
 
-def model_config(config: Config, tokenizer: Tokenizer, source: Path | None) -> tuple[Config, dict[str, Any]]:
-    """The settings with the context that is taken, and the model's config.json."""
+def model_config(
+    config: Config, tokenizer: Tokenizer, source: Path | None
+) -> tuple[Config, dict[str, Any]]:
+    """The settings with their context filled in, and the model's config.json.
+
+    `source`: the folder of the model that training begins with, if any.
+    """
     assert config.run.save_dtype in DTYPES
     if source is not None:
         given = read_config(source)
@@ -50,35 +55,47 @@ def model_config(config: Config, tokenizer: Tokenizer, source: Path | None) -> t
 
 
 def from_folder(config: Config) -> Path | None:
-    """The model that training begins with. Raises UsageError for an adapter and for quantized weights."""
+    """The folder of the model that training begins with; None if it begins with a new one.
+
+    Raises UsageError for an adapter and for quantized weights.
+    """
     if not config.model.from_model:
         return None
     source = Path(config.model.from_model)
-    kind = "an adapter: merge it" if is_adapter(source) else ""
-    if not kind and read_declared(read_config(source), str(source / "config.json")) is not None:
-        kind = "quantized, and floats are trained: take the model that it was made of, or make floats of it"
-    if kind:
-        raise UsageError(f"{source} is {kind}, minigen convert {source} OUT, and give OUT to --from")
+    convert = f"minigen convert {source} OUT, and give OUT to --from"
+    if is_adapter(source):
+        raise UsageError(f"{source} is an adapter: merge it with {convert}")
+    if read_declared(read_config(source), str(source / "config.json")) is not None:
+        raise UsageError(
+            f"{source} is quantized, but training needs unquantized weights: use the original "
+            f"model, or run {convert}"
+        )
     return source
 
 
-def text_files(config: Config, tokenizer: Tokenizer, folder: Path, ends: Sequence[int]) -> dict[str, bytes]:
-    """The files of a model folder that say how text is read and written: those of its tokenizer's folder, as they are
-    but for a chat format that was asked for and for what ends a text, where nothing says that yet.
+def text_files(
+    config: Config, tokenizer: Tokenizer, folder: Path, ends: Sequence[int]
+) -> dict[str, bytes]:
+    """The tokenizer's files of a model folder, by name.
+
+    They are copied from `folder`, with the chat format of the settings, and with the end tokens
+    `ends` unless generation_config.json has some.
     """
-    files = {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.is_file()}
-    files.pop("config.json", None)
+    files: dict[str, bytes] = {}
+    for path in sorted(folder.iterdir()):
+        if path.is_file() and path.name != "config.json":
+            files[path.name] = path.read_bytes()
     named = chat_format(config.data.chat)
     if named is not None:
         files[TEMPLATE] = named.template.source.encode()
-    given = folder / "generation_config.json"
-    before = read_object(given) if given.is_file() else {}
-    generation = dict(before)
-    if tokenizer.bos_id is not None and not before:
+    path = folder / "generation_config.json"
+    original = read_object(path) if path.is_file() else {}
+    generation = dict(original)
+    if tokenizer.bos_id is not None and not original:
         generation["bos_token_id"] = tokenizer.bos_id
-    if ends and (named is not None or "eos_token_id" not in before):
+    if ends and (named is not None or "eos_token_id" not in original):
         generation["eos_token_id"] = list(ends) if len(ends) > 1 else ends[0]
-    if generation != before or not before:
+    if generation != original or not original:
         files["generation_config.json"] = as_json(generation)
     return files
 
@@ -88,24 +105,31 @@ def as_json(content: Any) -> bytes:
 
 
 def first_ids(tokenizer: Tokenizer) -> list[int]:
-    """What the first token of a text is predicted from: the start tokens, or the end of another text, if there are."""
-    return list(tokenizer.start_ids) or ([] if tokenizer.eos_id is None else [tokenizer.eos_id])
+    """The tokens before the first token of a text: the start tokens, or the end token, or none."""
+    if tokenizer.start_ids:
+        return list(tokenizer.start_ids)
+    return [] if tokenizer.eos_id is None else [tokenizer.eos_id]
 
 
 def end_ids(tokenizer: Tokenizer, template: ChatTemplate | None) -> list[int]:
-    """What ends a text, and an answer of the chat template."""
-    found = [] if tokenizer.eos_id is None else [tokenizer.eos_id]
+    """The tokens that end a text, or an answer of the chat template."""
+    ids: list[int] = []
+    if tokenizer.eos_id is not None:
+        ids.append(tokenizer.eos_id)
     if template is not None:
-        found += sorted(ChatFormat(template, tokenizer).stop_ids)
-    return list(dict.fromkeys(found))
+        ids += sorted(ChatFormat(template, tokenizer).stop_ids)
+    return list(dict.fromkeys(ids))
 
 
 def check_chat_tokens(tokenizer: Tokenizer, chat: str) -> None:
-    """Raises UsageError where the tokenizer would spell the format's control tokens out."""
+    """Raises UsageError if the tokenizer does not have the control tokens of a chat format."""
     used = chat_format(chat)
-    missing: Sequence[str] = [name for name in used.tokens if name not in tokenizer.special_tokens] if used else ()
+    if used is None:
+        return
+    missing = [name for name in used.tokens if name not in tokenizer.special_tokens]
     if missing:
+        names = " ".join(repr(name) for name in missing)
         raise UsageError(
-            f"the tokenizer has no {missing[0]}, which the chat format {chat} writes: use bpe:N, or make one with "
-            f"minigen tokenizer train --special {' '.join(repr(name) for name in missing)}"
+            f"the tokenizer has no {missing[0]}, which the chat format {chat} writes: "
+            f"use bpe:N, or make one with minigen tokenizer train --special {names}"
         )

@@ -1,4 +1,4 @@
-"""loss.png: the training loss and what validations said, drawn from log.jsonl."""
+"""loss.png: the training and validation losses of log.jsonl."""
 
 from __future__ import annotations
 
@@ -16,45 +16,91 @@ NAME = "loss.png"
 
 
 def plot(rows: Sequence[Mapping[str, Any]], path: Path, title: str) -> None:
-    """Writes a PNG of the rows of a log. Raises UsageError where they hold no loss, MinigenError without matplotlib or
-    where the file cannot be written.
+    """Writes a PNG of the losses in the rows of a log.
+
+    Raises UsageError if they have no loss, MinigenError if matplotlib is missing or the file cannot
+    be written.
     """
     require_matplotlib()
     import matplotlib
     from matplotlib.figure import Figure
 
-    def of(kind: str, name: str) -> tuple[list[float], list[float]]:
-        own = [row for row in rows if row.get("kind") == kind]
-        found = [row for row in own if is_number(row.get("step")) and is_number(row.get(name))]
-        return [float(row["step"]) for row in found], [float(row[name]) for row in found]
-
-    if not of("step", "loss")[0]:
+    report_steps, report_losses = series(rows, "step", "loss")
+    smoothed_steps, smoothed = series(rows, "step", "smoothed")
+    valid_steps, valid_losses = series(rows, "evaluation", "loss")
+    if not report_steps:
         raise UsageError(f"there is nothing to plot in {path.parent}: its log has no loss yet")
     with matplotlib.rc_context(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of a name in a script that the font lacks
-        matplotlib.rcdefaults()  # a user's own settings must not change the picture
+        warnings.simplefilter("ignore")  # about a name in a script that the font lacks
+        matplotlib.rcdefaults()  # a user's own settings must not change the plot
         matplotlib.rcParams.update(STYLE)
         figure = Figure(figsize=(6.4, 4.2), layout="constrained")
         axes = figure.add_subplot()
-        axes.plot(*of("step", "loss"), color=GREY, alpha=0.35, linewidth=0.8, label="training, each report")
-        axes.plot(*of("step", "smoothed"), color=COLORS[0], linewidth=1.5, label="training, smoothed")
-        steps, losses = of("evaluation", "loss")
-        if steps:
-            axes.plot(*of("evaluation", "train_loss"), color=COLORS[2], marker="s", markersize=4, linewidth=1,
-                      label="training text, without dropout")  # fmt: skip
-            axes.plot(steps, losses, color=COLORS[1], marker="o", markersize=4, linewidth=1.5, label="validation")
-            best = min(range(len(losses)), key=losses.__getitem__)
+        axes.plot(
+            report_steps,
+            report_losses,
+            color=GREY,
+            alpha=0.35,
+            linewidth=0.8,
+            label="training, each report",
+        )
+        axes.plot(
+            smoothed_steps, smoothed, color=COLORS[0], linewidth=1.5, label="training, smoothed"
+        )
+        if valid_steps:
+            axes.plot(
+                *series(rows, "evaluation", "train_loss"),
+                color=COLORS[2],
+                marker="s",
+                markersize=4,
+                linewidth=1,
+                label="training text, without dropout",
+            )
+            axes.plot(
+                valid_steps,
+                valid_losses,
+                color=COLORS[1],
+                marker="o",
+                markersize=4,
+                linewidth=1.5,
+                label="validation",
+            )
+            best = valid_losses.index(min(valid_losses))
             axes.annotate(
-                f"{losses[best]:.4f}", (steps[best], losses[best]), xytext=(0, 7), textcoords="offset points",
-                ha="right" if steps[best] > max(steps) / 2 else "left", color=COLORS[1],
-            )  # fmt: skip
-        seen = sorted([*losses, *of("step", "smoothed")[1]] or of("step", "loss")[1])
-        low, high = seen[0], max(seen[int(0.98 * (len(seen) - 1))], *(losses or [seen[0]]))
-        axes.set_ylim(low - 0.06 * (high - low or 1), high + 0.1 * (high - low or 1))  # the first steps may lie above
+                f"{valid_losses[best]:.4f}",
+                (valid_steps[best], valid_losses[best]),
+                xytext=(0, 7),
+                textcoords="offset points",
+                ha="right" if valid_steps[best] > max(valid_steps) / 2 else "left",
+                color=COLORS[1],
+            )
+        axes.set_ylim(*limits(valid_losses, smoothed or report_losses))
         axes.set_xlim(left=0)
         axes.set_xlabel("step")
-        axes.set_ylabel("loss (nats a token)")
+        axes.set_ylabel("loss (nats per token)")
         axes.set_title(title if len(title) <= 60 else f"…{title[-59:]}")
         axes.legend()
-        with replacing(path) as beside:
-            figure.savefig(beside, format="png", metadata={"Software": None})
+        with replacing(path) as temporary:
+            figure.savefig(temporary, format="png", metadata={"Software": None})
+
+
+def series(
+    rows: Sequence[Mapping[str, Any]], kind: str, name: str
+) -> tuple[list[float], list[float]]:
+    """(steps, values) of a number in the rows of a kind, without rows that lack one of the two."""
+    steps: list[float] = []
+    values: list[float] = []
+    for row in rows:
+        if row.get("kind") == kind and is_number(row.get("step")) and is_number(row.get(name)):
+            steps.append(float(row["step"]))
+            values.append(float(row[name]))
+    return steps, values
+
+
+def limits(valid_losses: Sequence[float], train_losses: Sequence[float]) -> tuple[float, float]:
+    """Limits of the y axis: all losses but the highest 2 %, which are those of the first steps."""
+    losses = sorted([*valid_losses, *train_losses])
+    low = losses[0]
+    high = max(losses[int(0.98 * (len(losses) - 1))], *valid_losses, low)
+    span = high - low or 1
+    return low - 0.06 * span, high + 0.1 * span

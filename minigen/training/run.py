@@ -1,4 +1,4 @@
-"""Beginning a run and going on with one: whose folder it is, and what must not have changed."""
+"""Begins and resumes runs: makes their settings, and checks that nothing has changed since."""
 
 from __future__ import annotations
 
@@ -13,74 +13,101 @@ from minigen.checkpoints.checkpoint import read_metadata
 from minigen.errors import MinigenError, SharedError, UsageError
 from minigen.files import replacing
 from minigen.training import checkpoint
-from minigen.training.checkpoint import Position
 from minigen.training.config import FREE, LORA, SETTINGS, SHAPE, Config, checked
+from minigen.training.position import Position
 from minigen.training.presets import preset
 from minigen.training.run_folder import MARK, SAVED, making
 from minigen.training.setup import Progress, Setup, absolute, build
 from minigen.training.toml_file import read_toml, to_toml
 
-BROUGHT = (*SHAPE, "tokenizer")  # what comes with `--from`
+FROM_MODEL = (*SHAPE, "tokenizer")  # settings that come with the model of `--from`
 
-Start = tuple[Path, Position]  # a checkpoint and what it says
+Start = tuple[Path, Position]  # a checkpoint and its position
 T = TypeVar("T")
 
 
-def make_config(flags: Mapping[str, Any], name: str | None = None, toml: Path | None = None) -> Config:
+def make_config(
+    flags: Mapping[str, Any], name: str | None = None, toml: Path | None = None
+) -> Config:
     """Defaults, changed by a preset, changed by a file, changed by flags. Raises UsageError."""
     given = {**(read_toml(toml) if toml else {}), **flags}
     base = dict(preset(name)) if name else {}
     if given.get("from"):
-        wrong = [key for key in given if key in BROUGHT]
-        if wrong:
-            raise UsageError(f"{flag(wrong[0])} is given, and the model of --from brings its own: drop one of them")
-        base = {key: value for key, value in base.items() if key not in BROUGHT}
+        for key in given:
+            if key in FROM_MODEL:
+                raise UsageError(
+                    f"{flag(key)} is given, but the model of --from has its own: drop one of them"
+                )
+        for key in FROM_MODEL:
+            base.pop(key, None)
     if not given.get("teacher"):
-        wrong = [key for key in given if SETTINGS[key][0] == "teacher" and key != "teacher"]
-        if wrong:
-            raise UsageError(f"{flag(wrong[0])} is given and no teacher: name one with --teacher, or drop it")
+        for key in given:
+            if SETTINGS[key][0] == "teacher" and key != "teacher":
+                raise UsageError(
+                    f"{flag(key)} is given without a teacher: name one with --teacher, or drop it"
+                )
     elif not given.get("from"):
         base["tokenizer"] = given["teacher"]
     config = Config().replace(**{**base, **given})
-    asked = [key for key in LORA if key in flags]  # a file has all settings, whether they count or not
-    if (asked or config.model.lora_rank) and not config.model.from_model:
-        raise UsageError(f"{flag(asked[0] if asked else LORA[0])} is given without --from: name the model to adapt")
-    if asked and not config.model.lora_rank:
-        raise UsageError(f"{flag(asked[0])} is given, and the rank is 0: say --lora-rank N, at least 1")
+    check_lora(config, flags)
     return config
 
 
+def check_lora(config: Config, flags: Mapping[str, Any]) -> None:
+    """Raises UsageError for settings of LoRA without a model to adapt, or without a rank."""
+    rank = config.model.lora_rank
+    # Only of the flags: a file has all settings, even if they have no effect.
+    given = [key for key in LORA if key in flags]
+    if given and not config.model.from_model:
+        raise UsageError(f"{flag(given[0])} is given without --from: name the model to adapt")
+    if rank and not config.model.from_model:
+        raise UsageError(f"{flag(LORA[0])} is given without --from: name the model to adapt")
+    if given and not rank:
+        raise UsageError(f"{flag(given[0])} is given, but the rank is 0: add --lora-rank N")
+
+
 def flag(name: str) -> str:
-    return "DATA" if name == "data" else f"--{name.replace('_', '-')}"
+    """The flag of a setting on the command line."""
+    if name == "data":
+        return "DATA"
+    return f"--{name.replace('_', '-')}"
 
 
-def led(group: Group, work: Callable[[], T], follow: Callable[[], T]) -> T:
-    """`work` in the first process, which may make files, while the others wait, and then `follow` in those.
+def first_process_then_others(group: Group, first: Callable[[], T], others: Callable[[], T]) -> T:
+    """Calls `first` in the first process while the others wait, and then `others` in those.
 
-    Where `work` fails nobody follows: the others raise SharedError.
+    If `first` fails, the others raise SharedError.
     """
     if group.rank:
         if group.sum_numbers([0.0])[0]:
             raise SharedError("the first process failed before a step was made")
-        return follow()
+        return others()
     try:
-        done = work()
+        result = first()
     except Exception:
-        with contextlib.suppress(MinigenError):  # another has ended: what went wrong here says more
+        with contextlib.suppress(MinigenError):  # if another has ended too, this error says more
             group.sum_numbers([1.0])
         raise
     barrier(group)
-    return done
+    return result
 
 
 def begin(
-    config: Config, out: Path, progress: Progress = lambda what, done, total: None, group: Group = ALONE
+    config: Config,
+    out: Path,
+    progress: Progress = lambda what, done, total: None,
+    group: Group = ALONE,
 ) -> Setup:
-    """Makes the folder of a new run, with its tokenizer and its settings; where that fails nothing is left.
+    """Makes the folder of a new run with its tokenizer and settings; if that fails, nothing.
 
-    Raises UsageError where there is something already, MinigenError for whatever cannot be used or written.
+    Raises UsageError if the folder is not empty, MinigenError for data or a model that cannot be
+    used, or if writing fails.
     """
-    return led(group, lambda: make(config, out, progress, group), lambda: take_up(out, {}, progress, group)[0])
+    return first_process_then_others(
+        group,
+        lambda: make(config, out, progress, group),
+        lambda: open_run(out, {}, progress, group)[0],
+    )
 
 
 def make(config: Config, out: Path, progress: Progress, group: Group) -> Setup:
@@ -91,8 +118,8 @@ def make(config: Config, out: Path, progress: Progress, group: Group) -> Setup:
 
 
 def write(out: Path, config: Config) -> None:
-    with replacing(out / SAVED) as beside:
-        beside.write_text(to_toml(config), encoding="utf-8")
+    with replacing(out / SAVED) as temporary:
+        temporary.write_text(to_toml(config), encoding="utf-8")
 
 
 def resume(
@@ -101,57 +128,92 @@ def resume(
     progress: Progress = lambda what, done, total: None,
     group: Group = ALONE,
 ) -> tuple[Setup, Start | None]:
-    """What a run needs to go on, from its last checkpoint, or from the beginning where there is none yet.
+    """Opens a run to continue it from its last checkpoint, or from the beginning if it has none.
 
-    `given`: settings as they are now, by name; they must be those that the run began with, but for a few that change
-    no number. Raises UsageError, naming it, for one that is not, and MinigenError for data or a tokenizer that
-    changed.
+    Args:
+        run: the folder of the run.
+        given: current settings by name; except for a few that change no number, they must be those
+            with which the run began.
+        progress: of preparing the data.
+        group: the processes that train together.
+
+    Raises UsageError for a setting that has changed, MinigenError for data, a tokenizer or a model
+    that has changed.
     """
-    # What is given is in the run's settings by the time that the others read them.
-    return led(group, lambda: take_up(run, given, progress, group), lambda: take_up(run, {}, progress, group))
+    # By the time that the other processes read the run's settings, they include those given.
+    return first_process_then_others(
+        group,
+        lambda: open_run(run, given, progress, group),
+        lambda: open_run(run, {}, progress, group),
+    )
 
 
-def take_up(run: Path, given: Mapping[str, Any], progress: Progress, group: Group) -> tuple[Setup, Start | None]:
+def open_run(
+    run: Path, given: Mapping[str, Any], progress: Progress, group: Group
+) -> tuple[Setup, Start | None]:
+    """As `resume`, in one process."""
     if not (run / SAVED).is_file():
-        raise UsageError(f"{run} is no run: it has no {SAVED}; begin one with --out {run}")
+        raise UsageError(f"{run} is not a run: it has no {SAVED}; begin one with --out {run}")
     config = Config().replace(**read_toml(run / SAVED))
     changed = {name: checked(name, value) for name, value in given.items()}
-    asked = absolute(config.replace(**changed)).values()
     start = checkpoint.newest(run)
-    # A setting that there was not yet when the run began is as it was then.
-    then = {**Config().values(), **start[1].config} if start is not None and start[1].config else config.values()
-    for name in SETTINGS:
-        # JSON has no tuples.
-        before = tuple(then[name]) if isinstance(then[name], list) else then[name]
-        if name in FREE or (name in changed and asked[name] == before):
-            continue
-        now = asked[name] if name in changed else config.values()[name]
-        if now != before:
-            raise UsageError(
-                f"{flag(name)} is {now!r}, and {run} was begun with {before!r}: leave it as it was, or begin another "
-                f"run, which --from {run} lets go on with this one's weights"
-            )
-    config = config.replace(**{name: value for name, value in changed.items() if name in FREE})
+    check_settings(run, config, changed, start)
+    for name, value in changed.items():
+        if name in FREE:
+            config = config.replace(**{name: value})
     setup = build(config, run, progress, group)
     if start is not None:
-        found = setup.identity()
-        places = {
-            "tokenizer": ("the tokenizer", run / "tokenizer"),
-            "data": ("the data set", ", ".join(map(str, setup.dataset.files[:3]))),
-            "teacher": ("the teacher", setup.config.teacher.model),
-        }
-        for what, (name, where) in places.items():
-            if found[what] != getattr(start[1], what):
-                raise MinigenError(
-                    f"{name} of {run} has changed since step {start[1].step} ({where}): put it back as it was, or "
-                    f"begin another run with --from {run}"
-                )
-        if setup.lora is not None and read_metadata(start[0] / WEIGHTS).get(BASE_KEY) != setup.lora.fingerprint:
-            raise MinigenError(
-                f"the model that {run} adapts has changed since step {start[1].step} ({config.model.from_model}): put "
-                "it back as it was, or begin another run"
-            )
+        check_identity(run, setup, start)
     if group.rank == 0:
         write(run, setup.config)
-        (run / MARK).unlink(missing_ok=True)  # of a process that was killed when all but this was done
+        (run / MARK).unlink(missing_ok=True)  # left by a process that was killed at the very end
     return setup, start
+
+
+def check_settings(
+    run: Path, config: Config, changed: Mapping[str, Any], start: Start | None
+) -> None:
+    """Raises UsageError for changed settings, except for those of FREE."""
+    saved = config.values()
+    requested = absolute(config.replace(**changed)).values()
+    original = saved
+    if start is not None and start[1].config:
+        # Settings that did not exist when the run began have their defaults.
+        original = {**Config().values(), **start[1].config}
+    for name in SETTINGS:
+        if name in FREE:
+            continue
+        before = original[name]
+        if isinstance(before, list):  # JSON has no tuples
+            before = tuple(before)
+        now = requested[name] if name in changed else saved[name]
+        if now != before:
+            raise UsageError(
+                f"{flag(name)} is {now!r}, but {run} was begun with {before!r}: leave it as it "
+                f"was, or begin another run from these weights with --from {run}"
+            )
+
+
+def check_identity(run: Path, setup: Setup, start: Start) -> None:
+    """Raises MinigenError if tokenizer, data, teacher or base model have changed."""
+    folder, position = start
+    identity = setup.identity()
+    files = ", ".join(str(path) for path in setup.dataset.files[:3])
+    places = {
+        "tokenizer": ("the tokenizer", run / "tokenizer"),
+        "data": ("the data set", files),
+        "teacher": ("the teacher", setup.config.teacher.model),
+    }
+    for key, (name, where) in places.items():
+        if identity[key] != getattr(position, key):
+            raise MinigenError(
+                f"{name} of {run} has changed since step {position.step} ({where}): "
+                f"restore it, or begin another run with --from {run}"
+            )
+    if setup.lora is None:
+        return
+    if read_metadata(folder / WEIGHTS).get(BASE_KEY) != setup.lora.fingerprint:
+        raise MinigenError(
+            f"the model that {run} adapts has changed since step {position.step} "
+            f"({setup.config.model.from_model}): restore it, or begin another run"
+        )

@@ -1,4 +1,4 @@
-"""A model to learn from: by its probabilities where it has the student's tokenizer, by text that it writes for any."""
+"""Distillation from a teacher: by its probabilities, if the tokenizer is the same, or its text."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from minigen.training.data.cutting import END
 from minigen.training.data.identity import tokenizer_identity
 from minigen.training.model_files import first_ids
 
-TEXT = "teacher.txt"  # in RUN: what the teacher wrote
+TEXT = "teacher.txt"  # in RUN: the text of the teacher
 WRITING = "the teacher writes"
-ROWS, ROOM = 64, 2**16  # documents that are written at once, and the tokens that they may have together
-LONGEST = 1024  # tokens of a document, where the teacher's context has no bound
+ROWS, ROOM = 64, 2**16  # documents that are written at once, and their tokens in total, at most
+LONGEST = 1024  # tokens of a document, if the teacher's context has no limit
 
-Progress = Callable[[int, int], None]  # tokens written, of all
+Progress = Callable[[int, int], None]  # (tokens written, tokens to write)
 
 
 @dataclass(frozen=True)
 class Teacher:
-    """`model` is loaded when it is first needed, on the backend of the run and in its dtype."""
+    """A teacher; its model is loaded on first use, on the backend of the run and in its dtype."""
 
     settings: TeacherConfig
     folder: Path
@@ -52,114 +52,139 @@ class Teacher:
     def identity(self) -> str:
         return fingerprint(self.folder)
 
-    # -- its probabilities --------------------------------------------------------------------------------------------
+    # -- its probabilities --
     def soft_targets(self, tokenizer: Tokenizer, folder: Path, context: int) -> SoftTargets | None:
-        """For a student with this tokenizer, in `folder`, that reads rows of `context` tokens; None where the settings
-        ask for text alone, by a weight of 0 or another tokenizer.
+        """The targets of a student that reads rows of `context` tokens.
 
-        Raises UsageError where there is nothing to learn from, or the teacher cannot read such rows.
+        `tokenizer`, with its files in `folder`, is the student's. None if the settings want only
+        the teacher's text: with a weight of 0, or with another tokenizer.
+
+        Raises UsageError if there is nothing to learn from, or if the teacher cannot read such
+        rows.
         """
-        if not self.agrees(tokenizer, folder):
+        if not self.has_same_tokens(tokenizer, folder):
             if not self.settings.tokens:
                 raise UsageError(
-                    f"the teacher {self.folder} has another tokenizer, so its probabilities are not of the student's "
-                    "tokens: leave --tokenizer out to take the teacher's, or say --teacher-tokens N to learn from "
-                    "text that it writes"
+                    f"the teacher {self.folder} has another tokenizer, so it has no probabilities "
+                    "of the student's tokens: drop --tokenizer to use the teacher's, or add "
+                    "--teacher-tokens N to learn from its text"
                 )
             return None
         if not self.settings.weight:
             return None
-        found = self.model.config
-        if found.vocab_size < tokenizer.vocab_size:
+        architecture = self.model.config
+        if architecture.vocab_size < tokenizer.vocab_size:
             raise UsageError(
-                f"the teacher {self.folder} has a vocabulary of {found.vocab_size}, and its tokenizer "
-                f"{tokenizer.vocab_size} tokens: name a whole model for --teacher"
+                f"the teacher {self.folder} has a vocabulary of {architecture.vocab_size}, but its "
+                f"tokenizer has {tokenizer.vocab_size} tokens: name a complete model for --teacher"
             )
-        if found.context is not None and context > found.context:
+        if architecture.context is not None and context > architecture.context:
             raise UsageError(
-                f"context is {context}, and the teacher {self.folder} reads at most {found.context} tokens: lower "
-                "--context, or name another teacher"
+                f"context is {context}, but the teacher {self.folder} reads at most "
+                f"{architecture.context} tokens: lower --context, or name another teacher"
             )
-        params, s = self.model.runner.params, self.settings
-        return SoftTargets(found.forward, params, tokenizer.vocab_size, s.weight, s.temperature)
+        return SoftTargets(
+            architecture.forward,
+            self.model.runner.params,
+            tokenizer.vocab_size,
+            self.settings.weight,
+            self.settings.temperature,
+        )
 
-    def agrees(self, tokenizer: Tokenizer, folder: Path) -> bool:
-        """Whether each id is the same token here and there. That other files say so matters only to what encodes."""
-        mine = self.tokenizer
-        if tokenizer_identity(mine, self.folder) == tokenizer_identity(tokenizer, folder):
+    def has_same_tokens(self, tokenizer: Tokenizer, folder: Path) -> bool:
+        """Whether each id is the same token, even if the tokenizers encode differently."""
+        own = self.tokenizer
+        if tokenizer_identity(own, self.folder) == tokenizer_identity(tokenizer, folder):
             return True
-        same_size = mine.vocab_size == tokenizer.vocab_size
-        return same_size and all(mine.token_bytes(i) == tokenizer.token_bytes(i) for i in range(mine.vocab_size))
+        if own.vocab_size != tokenizer.vocab_size:
+            return False
+        return all(own.token_bytes(i) == tokenizer.token_bytes(i) for i in range(own.vocab_size))
 
-    # -- its text -----------------------------------------------------------------------------------------------------
-    def text(self, run: Path, config: Config, progress: Progress = lambda done, total: None) -> Path:
-        """The file of what it wrote (Kim and Rush 2016, "Sequence-level knowledge distillation", here sampled instead
-        of searched for), written now where it is not there yet: whole, or not at all.
+    # -- its text --
+    def text(
+        self, run: Path, config: Config, progress: Progress = lambda done, total: None
+    ) -> Path:
+        """The file of the teacher's text, which is generated unless it exists already.
 
-        Raises MinigenError where nothing comes of it, or the disk refuses.
+        This is sequence-level knowledge distillation (Kim and Rush 2016) with sampling in place of
+        search. Raises MinigenError if the teacher writes no text, or if the file cannot be written.
         """
-        path, between, empty = run / TEXT, f"\n{config.data.separator or END}\n", True
-        if not path.is_file():
-            with replacing(path) as beside, beside.open("w", encoding="utf-8", newline="") as file:
+        path = run / TEXT
+        if path.is_file():
+            return path
+        separator = f"\n{config.data.separator or END}\n"
+        with replacing(path) as temporary:
+            with temporary.open("w", encoding="utf-8", newline="") as file:
+                is_empty = True
                 for text in self.documents(config.run.seed, progress):
                     if text.strip():
-                        file.write(text if empty else between + text)
-                        empty = False
-                if empty:
-                    raise MinigenError(
-                        f"the teacher {self.folder} wrote no text in {self.settings.tokens} tokens: ask for more with "
-                        "--teacher-tokens, or name another teacher"
-                    )
+                        file.write(text if is_empty else separator + text)
+                        is_empty = False
+            if is_empty:
+                raise MinigenError(
+                    f"the teacher {self.folder} wrote no text in {self.settings.tokens} tokens: "
+                    "ask for more with --teacher-tokens, or name another teacher"
+                )
         return path
 
     def documents(self, seed: int, progress: Progress = lambda done, total: None) -> Iterator[str]:
-        """Documents drawn at temperature 1, until they have the tokens asked for, those that end them counted. Each is
-        a function of the seed and its number: it does not matter how many are written at once.
+        """Documents sampled at temperature 1, until they have the tokens of the settings.
 
-        One begins after the tokenizer's start token (or a line break, where it has none) and ends with its end token,
-        or where the context does. Control tokens are no part of the text.
+        Each document depends only on the seed and its number, not on how many are generated at
+        once. It begins after the tokenizer's start token, or a line break if there is none, and
+        ends with the end token or the context. Control tokens are not part of the text; the end
+        token is counted.
         """
-        model, wanted = self.model, self.settings.tokens
+        model = self.model
+        total = self.settings.tokens
         start = first_ids(self.tokenizer) or self.tokenizer.encode("\n")
         ends = model.stop_ids if self.tokenizer.eos_id is None else {self.tokenizer.eos_id}
-        bound = model.config.context
-        room = min(LONGEST if bound is None else max(bound - len(start), 1), wanted)
-        options = Options.of(max_tokens=room, temperature=1.0, top_p=1.0, seed=seed)
+        longest = LONGEST
+        if model.config.context is not None:
+            longest = max(model.config.context - len(start), 1)
+        longest = min(longest, total)
+        options = Options.of(max_tokens=longest, temperature=1.0, top_p=1.0, seed=seed)
         done = number = 0
-        while done < wanted:
-            usual = done / number if number else room  # tokens of a document
-            count = min(ROWS, max(ROOM // room, 1), math.ceil((wanted - done) / usual))
+        while done < total:
+            average = done / number if number else longest  # tokens of a document so far
+            count = min(ROWS, max(ROOM // longest, 1), math.ceil((total - done) / average))
             rows = [Row(list(start), number + i) for i in range(count)]
             for _ in generate(model.runner, rows, options, ends):
-                progress(min(done + sum(len(row.ids) for row in rows), wanted), wanted)
+                generated = sum(len(row.ids) for row in rows)
+                progress(min(done + generated, total), total)
             for row in rows:
-                if done < wanted:
-                    done, number = done + len(row.ids), number + 1
-                    text = self.tokenizer.decode(row.ids[:-1] if row.finish == "stop" else row.ids)
-                    yield text.replace("\0", "\ufffd")  # as other bytes that are no text; no reader takes a zero
+                if done >= total:
+                    break
+                done += len(row.ids)
+                number += 1
+                ids = row.ids[:-1] if row.finish == "stop" else row.ids
+                # NUL is replaced like other bytes that are not text: no reader accepts it.
+                yield self.tokenizer.decode(ids).replace("\0", "\ufffd")
 
 
 def open_teacher(config: Config, ops: Backend) -> Teacher | None:
-    """The teacher of settings that are resolved; None where they name none."""
-    return Teacher(config.teacher, Path(config.teacher.model), ops) if config.teacher.model else None
+    """The teacher of resolved settings; None if they name none."""
+    if not config.teacher.model:
+        return None
+    return Teacher(config.teacher, Path(config.teacher.model), ops)
 
 
 def check_sources(config: Config) -> None:
-    """Raises MinigenError for names of data that mean nothing, and where there is none to validate with."""
+    """Raises MinigenError for sources without files, and for missing validation data."""
     if config.data.data or not config.teacher.tokens:
         find_files(config.data.data)
     elif not config.data.valid_data:
         raise UsageError(
-            "no data to validate with: what a teacher writes is for training alone; name a file for --valid-data, or "
-            "DATA of which a share validates"
+            "no data to validate with: the teacher's text is only for training; "
+            "name a file for --valid-data, or DATA of which a part is for validation"
         )
     if config.data.valid_data:
         find_files(config.data.valid_data)
 
 
 def resolve_teacher(name: str) -> str:
-    """Its folder. Raises SourceError where there is none."""
+    """The folder of a teacher. Raises SourceError if there is none."""
     try:
         return str(resolve(name).resolve())
     except SourceError as error:
-        raise SourceError(f"no teacher: {error}") from error
+        raise SourceError(f"cannot load the teacher: {error}") from error

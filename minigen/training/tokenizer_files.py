@@ -1,4 +1,4 @@
-"""The tokenizer of a run: learned from its text, fetched, or the one of another model."""
+"""The tokenizer of a run: learned from its text, downloaded, or that of another model."""
 
 from __future__ import annotations
 
@@ -28,43 +28,57 @@ def make_tokenizer(
     progress: Callable[[str, int, int], None] = lambda what, done, total: None,
     more: Callable[[], Sequence[str]] = tuple,
 ) -> None:
-    """Puts the tokenizer that `config` names into the new folder. Where it is learned, `more` is asked for files beside
-    the data.
+    """Writes the tokenizer that `config` names into the new folder.
 
-    Raises MinigenError.
+    If it is learned, it is also learned from the files that `more` returns. Raises MinigenError.
     """
-
-    def read(done: int, total: int) -> None:
-        progress("learning the tokenizer", done, total)
-
-    wanted, found = config.data.tokenizer, chat_format(config.data.chat)
-    kind, _, size = wanted.partition(":")
-    if wanted in ("char", "bytes"):
-        train_tokenizer(
-            [*config.data.data, *more()], folder, kind=kind, separator=config.data.separator or None, progress=read
-        )
-    elif kind == "bpe" and not Path(wanted).is_dir():
+    name = config.data.tokenizer
+    kind, _, size = name.partition(":")
+    if name in ("char", "bytes"):
+        learn_tokenizer(config, folder, kind, None, progress, more())
+    elif kind == "bpe" and not Path(name).is_dir():
         if not size.isdecimal():
-            raise UsageError(f"tokenizer is {wanted!r}: write it as bpe:2048, with the size of the vocabulary")
-        train_tokenizer(
-            [*config.data.data, *more()],
-            folder,
-            int(size),
-            special=found.tokens if found else (),
-            separator=config.data.separator or None,
-            progress=read,
-            merging=lambda: progress(MERGING, 0, 0),
-        )
-    elif wanted == "gpt2" and not Path(wanted).is_dir():
+            raise UsageError(
+                f"tokenizer is {name!r}: write it as bpe:2048, with the size of the vocabulary"
+            )
+        learn_tokenizer(config, folder, kind, int(size), progress, more())
+    elif name == "gpt2" and not Path(name).is_dir():
         fetch_gpt2(folder)
-    elif at_home(wanted).is_dir():
-        copy_tokenizer(at_home(wanted), folder)
+    elif at_home(name).is_dir():
+        copy_tokenizer(at_home(name), folder)
     else:
-        raise UsageError(f"tokenizer is {wanted!r}: choose char, bytes, bpe:N, gpt2, or a folder that there is")
+        raise UsageError(
+            f"tokenizer is {name!r}: choose char, bytes, bpe:N, gpt2, or an existing folder"
+        )
+
+
+def learn_tokenizer(
+    config: Config,
+    folder: Path,
+    kind: str,
+    size: int | None,
+    progress: Callable[[str, int, int], None],
+    more: Sequence[str],
+) -> None:
+    """Learns a tokenizer of this kind and size from the run's data and from `more` files."""
+    used_format = chat_format(config.data.chat)
+    special: tuple[str, ...] = ()
+    if kind == "bpe" and used_format is not None:
+        special = used_format.tokens
+    train_tokenizer(
+        [*config.data.data, *more],
+        folder,
+        size,
+        kind=kind,
+        special=special,
+        separator=config.data.separator or None,
+        progress=lambda done, total: progress("learning the tokenizer", done, total),
+        merging=lambda: progress(MERGING, 0, 0),
+    )
 
 
 def fetch_gpt2(folder: Path) -> None:
-    """GPT-2's vocabulary from the hub, or its cache. Raises SourceError."""
+    """Writes GPT-2's tokenizer, from the hub or its cache, into a folder. Raises SourceError."""
     from huggingface_hub import hf_hub_download
 
     from minigen.checkpoints.hub.verify import Stated, check_download
@@ -72,25 +86,27 @@ def fetch_gpt2(folder: Path) -> None:
     try:
         path = Path(hf_hub_download(GPT2, "tokenizer.json", library_name="minigen"))
         check_download(path, Stated(), GPT2)
-    except Exception as error:  # each version of huggingface_hub lets another transport's errors through
+    except Exception as error:  # those of huggingface_hub's transport, which differ by version
         raise SourceError(
-            f"cannot fetch the tokenizer of {GPT2} ({first_line(error)}): give a folder that has it for --tokenizer"
+            f"cannot download the tokenizer of {GPT2} ({first_line(error)}): "
+            "give a folder that has it to --tokenizer"
         ) from error
-    # The hub's own says in the model's config.json what ends a text, which is none of a new model's files.
+    # On the hub the end token is in the model's config.json, which a new model does not copy.
     ends = dict.fromkeys(("bos_token", "eos_token", "unk_token"), END)
     settings = {"tokenizer_class": "GPT2Tokenizer", **ends, "add_prefix_space": False}
-    with new_folder(folder) as beside:
-        shutil.copyfile(path, beside / "tokenizer.json")
-        (beside / "tokenizer_config.json").write_text(json.dumps(settings, indent=1) + "\n")
+    with new_folder(folder) as temporary:
+        shutil.copyfile(path, temporary / "tokenizer.json")
+        (temporary / "tokenizer_config.json").write_text(json.dumps(settings, indent=1) + "\n")
 
 
 def copy_tokenizer(source: Path, folder: Path) -> None:
-    """The files of a tokenizer, and whatever says how chats are written. Raises MinigenError."""
+    """Copies the files of a tokenizer and of its chat template. Raises MinigenError."""
     tokenizer = open_tokenizer(source)
-    paths = [source / name for name in (*FILES, TEMPLATE, OLD_TEMPLATE)] + sorted(source.glob("*.tiktoken"))
-    with new_folder(folder) as beside:
+    paths = [source / name for name in (*FILES, TEMPLATE, OLD_TEMPLATE)]
+    paths += sorted(source.glob("*.tiktoken"))
+    with new_folder(folder) as temporary:
         for path in paths:
             if path.is_file():
-                shutil.copyfile(path, beside / path.name)
+                shutil.copyfile(path, temporary / path.name)
         if tokenizer.kind == "bytes":
-            (beside / "config.json").write_text('{"tokenizer": "bytes"}\n')
+            (temporary / "config.json").write_text('{"tokenizer": "bytes"}\n')

@@ -1,4 +1,4 @@
-"""Settings as a TOML file: a user's, and the train.toml that a run saves."""
+"""Settings as TOML: files of users, and the train.toml that a run saves."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MOST_BYTES = 2**20  # of a file of settings
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """The settings of a file by name; names of files in it are relative to its folder. Raises UsageError."""
+    """The settings of a file by name. Paths in it are relative to its folder. Raises UsageError."""
     try:
         content = parse_toml(read_bytes(path, MOST_BYTES, pipes=True).decode("utf-8"))
     except OSError as error:
@@ -28,42 +28,52 @@ def read_toml(path: Path) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for group, table in content.items():
         if group not in groups or not isinstance(table, dict):
-            raise UsageError(f"{path}: unknown {shown(group)}{home_of(group, groups)}")
+            raise UsageError(f"{path}: unknown {shown(group)}{hint_for(group, groups)}")
         for name, value in table.items():
             if name not in SETTINGS or SETTINGS[name][0] != group:
-                raise UsageError(f"{path}: unknown setting {shown(name)} in [{group}]{home_of(name, list(SETTINGS))}")
-            values[name] = value
-    return {name: checked(name, near(path.parent, name, value)) for name, value in values.items()}
+                hint = hint_for(name, list(SETTINGS))
+                raise UsageError(f"{path}: unknown setting {shown(name)} in [{group}]{hint}")
+            values[name] = checked(name, relative_to(path.parent, name, value))
+    return values
 
 
-def home_of(name: str, known: Sequence[str]) -> str:
-    """Where a name that is not known here belongs, or what it may mean."""
+def hint_for(name: str, known: Sequence[str]) -> str:
+    """Where an unknown name belongs, or what it may have been meant to be."""
     if name in SETTINGS:
         return f": it belongs in [{SETTINGS[name][0]}]"
     return f": {advice(name, known)}"
 
 
-def near(folder: Path, name: str, value: Any) -> Any:
-    """A name of a file as it is meant in a TOML file of this folder."""
+def relative_to(folder: Path, name: str, value: Any) -> Any:
+    """The value of a setting in a TOML file of this folder; paths are taken relative to it."""
     if name in ("data", "valid_data") and isinstance(value, list):
-        return [str(folder / at_home(x)) if isinstance(x, str) and x else x for x in value]
-    if name in ("from", "teacher", "tokenizer") and isinstance(value, str) and value and (folder / value).is_dir():
-        return str(folder / value)
+        paths = list(value)
+        for i, path in enumerate(paths):
+            if isinstance(path, str) and path:
+                paths[i] = str(folder / at_home(path))
+        return paths
+    if name in ("from", "teacher", "tokenizer") and isinstance(value, str) and value:
+        path = folder / value
+        if path.is_dir():
+            return str(path)
     return value
 
 
 def to_toml(config: Config) -> str:
-    """All settings as a file that `read_toml` takes; what `--from` brings is left out, and what a teacher would need.
+    """All settings as a file that `read_toml` accepts.
 
-    A setting of a teacher is an error where there is none."""
-    lines: list[str] = []
+    Left out is what comes with `--from`, and the settings of a teacher if there is none, with which
+    they would be an error.
+    """
     values = config.values()
-    for group in (f.name for f in dataclasses.fields(Config)):
-        if group == "teacher" and not values["teacher"]:
+    lines: list[str] = []
+    for field in dataclasses.fields(Config):
+        if field.name == "teacher" and not values["teacher"]:
             continue
-        lines += [f"[{group}]"]
-        for name, (own, _) in SETTINGS.items():
-            if own == group and not (values["from"] and name in SHAPE):
+        lines.append(f"[{field.name}]")
+        for name, (group, _) in SETTINGS.items():
+            comes_with_model = values["from"] and name in SHAPE
+            if group == field.name and not comes_with_model:
                 lines.append(f"{name} = {toml_value(values[name])}")
         lines.append("")
     return "\n".join(lines)
@@ -72,8 +82,8 @@ def to_toml(config: Config) -> str:
 def toml_value(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, str):  # JSON's escapes are TOML's too, but for DEL, which must be one
+    if isinstance(value, str):  # as JSON, except that TOML requires an escape for DEL
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     if isinstance(value, tuple):
-        return f"[{', '.join(map(toml_value, value))}]"
+        return f"[{', '.join(toml_value(item) for item in value)}]"
     return repr(value)

@@ -1,4 +1,4 @@
-"""Other programs that follow a run: TensorBoard and Weights & Biases, each through its own package."""
+"""Sends a run's numbers to TensorBoard or Weights & Biases, each through its own package."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Tracker(Protocol):
 
 class TensorBoard:
     def __init__(self, run: Path) -> None:
-        module = needed("tensorboard.summary", "tensorboard", "--tensorboard")
+        module = import_package("tensorboard.summary", "tensorboard", "--tensorboard")
         self.writer: Any = module.Writer(str(run / "tensorboard"))
 
     def add(self, step: int, values: Mapping[str, float]) -> None:
@@ -34,9 +34,13 @@ class TensorBoard:
 
 class WeightsAndBiases:
     def __init__(self, run: Path, config: Config) -> None:
-        module: Any = needed("wandb", "wandb", "--wandb")
+        module: Any = import_package("wandb", "wandb", "--wandb")
         self.run: Any = module.init(
-            project=config.run.wandb, name=run.name, dir=str(run), config=config.values(), resume="allow"
+            project=config.run.wandb,
+            name=run.name,
+            dir=str(run),
+            config=config.values(),
+            resume="allow",
         )
 
     def add(self, step: int, values: Mapping[str, float]) -> None:
@@ -46,22 +50,26 @@ class WeightsAndBiases:
         self.run.finish()
 
 
-def needed(module: str, package: str, flag: str) -> Any:
+def import_package(module: str, package: str, flag: str) -> Any:
+    """A module of a package that a flag needs. Raises MinigenError if it cannot be imported."""
     try:
         return import_module(module)
     except ImportError as error:
-        raise MinigenError(f"{flag} needs {package}, which does not import ({error}): pip install {package}") from error
+        raise MinigenError(
+            f"{flag} needs {package}, which cannot be imported ({error}): pip install {package}"
+        ) from error
 
 
 def trackers(run: Path, config: Config) -> list[Tracker]:
-    """What the settings ask for. Raises MinigenError for a package that is not installed."""
-    found: list[Tracker] = []
+    """The trackers of the settings. Raises MinigenError for a package that is not installed."""
+    result: list[Tracker] = []
     if config.run.tensorboard:
-        found.append(TensorBoard(run))
+        result.append(TensorBoard(run))
     if config.run.wandb:
-        found.append(WeightsAndBiases(run, config))
-    return found
+        result.append(WeightsAndBiases(run, config))
+    return result
 
 
 def finite(values: Mapping[str, float | None]) -> dict[str, float]:
+    """The values that are finite numbers."""
     return {name: x for name, x in values.items() if x is not None and math.isfinite(x)}

@@ -1,9 +1,9 @@
-"""One model under training: steps, losses, weights, and the state that a resume needs. The same on every backend."""
+"""Trains one model, on any backend: steps, losses, weights, and the state for a resume."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -25,21 +25,24 @@ from minigen.tree import flatten, unflatten
 __all__ = ["OPTIMIZERS", "Batch", "Optimizer", "Step", "Trainer"]
 
 OPTIMIZERS = ("adamw", "muon")
-OUTER = ("embedding", "positions", "head")  # at the ends of the model: their matrices are tables, not maps
+TABLES = ("embedding", "positions", "head")  # their matrices are tables of vectors, not maps
 
 
 @dataclass(frozen=True)
 class Step:
-    loss: float  # nats per weighted token, or with a teacher what is minimised instead; before the update
+    """The result of a step."""
+
+    loss: float  # before the update, in nats per weighted token; with a teacher, what is minimized
     grad_norm: float  # of all gradients together, before clipping
 
 
 class Trainer:
-    """Master weights, optimizer and average in float32; the model computes in `ops.dtype`: float32, or bfloat16.
+    """A model in training.
 
-    Each process of a `group` has one, and makes the same updates.
+    Master weights, optimizer and average are float32; the model computes in `ops.dtype`, float32 or
+    bfloat16. Each process of a `group` has a trainer and makes the same updates.
 
-    Raises UsageError for an optimizer or a setting that there is not.
+    Raises UsageError for an unknown optimizer or a setting out of range.
     """
 
     def __init__(
@@ -57,120 +60,150 @@ class Trainer:
         deterministic: bool = True,
     ) -> None:
         check(ops, optimizer, dropout)
-        self.seed, self.group = seed, group
-        shapes = flatten(architecture.shapes())
-        flat = {path: np.asarray(x, np.float32) for path, x in flatten(params).items()}
-        assert {path: x.shape for path, x in flat.items()} == {path: tuple(p.shape) for path, p in shapes.items()}
-        leaves = [describe(path, param, optimizer.name == "muon") for path, param in shapes.items()]
-        settings = (optimizer, dropout, compile, teacher, deterministic)
-        with self.advice():
-            self.training = get_training(ops, architecture.forward, leaves, flat, *settings)
+        self.seed = seed
+        self.group = group
+        weights = {path: np.asarray(x, np.float32) for path, x in flatten(params).items()}
+        leaves: list[Leaf] = []
+        for path, param in flatten(architecture.shapes()).items():
+            assert weights[path].shape == tuple(param.shape)
+            leaves.append(describe(path, param, optimizer.name == "muon"))
+        assert len(leaves) == len(weights)
+        with advice_on_memory():
+            self.gradients = get_training(
+                ops,
+                architecture.forward,
+                leaves,
+                weights,
+                optimizer,
+                dropout,
+                compile,
+                teacher,
+                deterministic,
+            )
 
     def step(self, batches: Sequence[Batch], lr: float, number: int) -> Step:
-        """One update by the mean gradient of all batches, each weighted token counted alike.
+        """One update by the mean gradient of all batches, in which all weighted tokens count alike.
 
-        The processes of a group are given the same batches and compute those that fall to them in turn.
+        All processes of a group are given the same batches, and each computes its share.
 
-        Raises SharedError where the loss or a gradient is not finite, and MinigenError where memory is short or another
-        process has ended; the weights are then what they were.
+        Raises SharedError if the loss or a gradient is not finite, MinigenError if memory runs out
+        or another process has ended; the weights are then unchanged.
         """
         total = float(sum(batch.weights.sum(dtype=np.float64) for batch in batches))
         if total <= 0:
-            raise SharedError(f"step {number} has no token to train on: every weight of its batches is 0")
+            raise SharedError(
+                f"step {number} has no token to train on: every weight of its batches is 0"
+            )
         rank, size = self.group.rank, self.group.size
         try:
-            with self.advice():
-                losses = [
-                    self.training.add_gradients(
-                        batch.ids, batch.targets, batch.weights, total, self.draw(number, micro)
+            with advice_on_memory():
+                losses: list[Callable[[], float]] = []
+                for micro in range(rank, len(batches), size):
+                    batch = batches[micro]
+                    seed = self.dropout_seed(number, micro)
+                    losses.append(
+                        self.gradients.add_gradients(
+                            batch.ids, batch.targets, batch.weights, total, seed
+                        )
                     )
-                    for micro, batch in enumerate(batches)
-                    if micro % size == rank
-                ]
-                loss = math.fsum(part() for part in losses)
+                loss = math.fsum(read_loss() for read_loss in losses)
                 if size > 1:
-                    self.training.all_reduce(self.group)
-                norm = self.training.norm()
-                # One norm for all: processes with other numbers of threads may round it otherwise.
+                    self.gradients.all_reduce(self.group)
+                norm = self.gradients.norm()
+                # All use the norm of the first process: with another number of threads a process
+                # may round it differently.
                 loss, norm = self.group.sum_numbers([loss, norm if rank == 0 else 0.0])
-            if not (math.isfinite(loss) and math.isfinite(norm)):
-                what = f"loss is {loss}" if not math.isfinite(loss) else f"gradient norm is {norm}"
-                raise SharedError(f"the {what} at step {number}: lower the learning rate, which is {lr:g} there")
-        except BaseException:  # Ctrl-C too: half a step's gradients must not reach the next
-            self.training.discard()
+            for name, value in (("loss", loss), ("gradient norm", norm)):
+                if not math.isfinite(value):
+                    raise SharedError(
+                        f"the {name} is {value} at step {number}: "
+                        f"lower the learning rate, which is {lr:g} there"
+                    )
+        except BaseException:  # also Ctrl-C: half a step's gradients must not reach the next
+            self.gradients.discard()
             raise
-        with self.advice():
-            self.training.update(lr, norm)
+        with advice_on_memory():
+            self.gradients.update(lr, norm)
         return Step(loss, norm)
 
     def losses(self, batch: Batch, *, averaged: bool = False) -> npt.NDArray[np.float32]:
-        """(B, T) nats of every target, whatever its weight; without dropout. `averaged`: by the averaged weights."""
-        with self.advice():
-            return self.training.losses(batch.ids, batch.targets, averaged)
+        """(B, T) nats of every target, whatever its weight, without dropout.
+
+        `averaged`: by the averaged weights.
+        """
+        with advice_on_memory():
+            return self.gradients.losses(batch.ids, batch.targets, averaged)
 
     def weights(self, *, averaged: bool = False) -> Tree:
-        """A copy of the weights, in NumPy's float32; the average is the weights themselves where `ema` is 0."""
-        return unflatten(self.training.weights(averaged))
+        """A float32 copy of the weights, or of their average, which is the same if `ema` is 0."""
+        return unflatten(self.gradients.weights(averaged))
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
-        """Everything that a resume needs beside the settings, by name. Of one backend: the other cannot restore it."""
-        return self.training.state()
+        """Everything that a resume needs besides the settings, for the same backend."""
+        return self.gradients.state()
 
     def restore(self, state: Mapping[str, npt.NDArray[Any]]) -> None:
-        """Goes on from `state` of a trainer with the same settings: exactly, bit for bit, where `deterministic`.
+        """Continues from the state of a trainer with the same settings.
 
-        Raises MinigenError for the state of another model, optimizer or backend.
+        The result is the same bit for bit if the trainer is `deterministic`. Raises MinigenError
+        for the state of another model, optimizer or backend.
         """
-        mine = self.training.state()
-        optional = {name for name in state if name.startswith("optimizer.")}  # torch makes it at the first step
-        wrong = [
-            name
-            for name in mine
-            if not name.startswith("optimizer.") and (name not in state or state[name].shape != mine[name].shape)
-        ]
-        wrong += [name for name in state if name not in mine and name not in optional]
-        if wrong:
-            raise MinigenError(f"this training state is of other settings or another backend: {wrong[0]} does not fit")
-        self.training.restore(state)
+        own = self.gradients.state()
+        for name in dict.fromkeys([*own, *state]):
+            if name.startswith("optimizer."):  # torch creates these at the first step
+                continue
+            if name not in own or name not in state or state[name].shape != own[name].shape:
+                raise MinigenError(
+                    "this training state was saved with other settings or another backend: "
+                    f"{name} does not fit"
+                )
+        self.gradients.restore(state)
 
-    def draw(self, number: int, micro: int) -> int:
+    def dropout_seed(self, number: int, micro: int) -> int:
         """The seed of dropout for one batch of one step."""
         return int(np.random.SeedSequence([self.seed, number, micro]).generate_state(1)[0])
 
-    @contextmanager
-    def advice(self) -> Iterator[None]:
-        try:
-            yield
-        except Exception as error:
-            if not out_of_memory(error):
-                raise
-            raise MinigenError(
-                "out of memory in a training step: lower the batch size and accumulate over more batches, "
-                "or lower the context"
-            ) from error
+
+@contextmanager
+def advice_on_memory() -> Iterator[None]:
+    """Adds to an error about memory in this block what to do about it."""
+    try:
+        yield
+    except Exception as error:
+        if not out_of_memory(error):
+            raise
+        raise MinigenError(
+            "out of memory in a training step: lower the batch size and accumulate over more "
+            "batches, or lower the context"
+        ) from error
 
 
 def describe(path: str, param: Param, muon: bool) -> Leaf:
-    matrix = len(param.shape) == 2
+    """How a parameter is trained; `muon`: whether the optimizer is Muon, which is for matrices."""
+    is_matrix = len(param.shape) == 2
     rows: tuple[int, ...] = ()
-    if muon and matrix and path.split(".")[0] not in OUTER:
+    if muon and is_matrix and path.split(".")[0] not in TABLES:
         rows = param.parts or (param.shape[0] // param.stacked,) * param.stacked
-    return Leaf(path, tuple(param.shape), decayed=matrix, muon=rows)
+    return Leaf(path, tuple(param.shape), decayed=is_matrix, muon=rows)
 
 
 def check(ops: Backend, optimizer: Optimizer, dropout: float) -> None:
+    """Raises UsageError for an unknown optimizer or a setting out of range."""
     if optimizer.name not in OPTIMIZERS:
         raise UsageError(f"unknown optimizer {optimizer.name!r}: choose {' or '.join(OPTIMIZERS)}")
     if ops.dtype == "float16":
-        raise UsageError("float16 has too small a range to train in: choose float32 or bfloat16")
+        raise UsageError(
+            "the range of float16 is too small for training: choose float32 or bfloat16"
+        )
+    betas_fit = all(0 <= beta < 1 for beta in optimizer.betas)
     ranges = {
         "dropout": (dropout, 0 <= dropout < 1, "at least 0 and below 1"),
         "ema": (optimizer.ema, 0 <= optimizer.ema < 1, "at least 0 and below 1"),
-        "betas": (optimizer.betas, all(0 <= beta < 1 for beta in optimizer.betas), "at least 0 and below 1"),
+        "betas": (optimizer.betas, betas_fit, "at least 0 and below 1"),
         "eps": (optimizer.eps, optimizer.eps > 0, "above 0"),
         "weight_decay": (optimizer.weight_decay, optimizer.weight_decay >= 0, "0 or more"),
         "clip": (optimizer.clip, optimizer.clip >= 0, "0 or more"),
     }
-    for name, (value, fits, wanted) in ranges.items():
+    for name, (value, fits, expected) in ranges.items():
         if not fits:
-            raise UsageError(f"{name} is {value}: it must be {wanted}")
+            raise UsageError(f"{name} is {value}: it must be {expected}")

@@ -27,8 +27,8 @@ def test_train(run_cli: Run, tmp_path: Path) -> None:
         "tokenizer", "train", tmp_path / "a.txt", "--vocab-size", "900", "--out", tmp_path / "big"
     )
     assert code == 0
-    assert err.startswith("minigen: warning: 2")
-    assert "tokens were made of the 900 asked for" in err
+    assert err.startswith("minigen: warning: the vocabulary has 2")
+    assert "tokens instead of 900" in err
 
 
 def test_characters(run_cli: Run, tmp_path: Path) -> None:

@@ -252,14 +252,14 @@ def test_on_a_terminal(
 BAD: dict[str, tuple[list[str], int, str]] = {
     "nothing": ([], 2, r"no training data: name a file, a folder or a glob"),
     "missing": (["nowhere.txt"], 1, r"\S*nowhere\.txt: cannot be read: No such file or directory"),
-    "empty": (["EMPTY"], 1, r"EMPTY: is empty: leave it out, or fill it"),
-    "one token": (["ONE"], 1, r"ONE: 1 characters are too few to split at 0\.1: give more text"),
+    "empty": (["EMPTY"], 1, r"EMPTY: is empty: drop it, or fill it"),
+    "one token": (["ONE"], 1, r"ONE: 1 characters are too few to divide at 0\.1: give more text"),
     "short": (
         ["SHORT"],
         1,
         r"SHORT: 14 tokens to train on are too few for a context of 16: lower the context .*",
     ),
-    "binary": (["BINARY"], 1, r"BINARY: is no text: byte 0x00 at 3; leave it out, or save it as UTF-8 .*"),
+    "binary": (["BINARY"], 1, r"BINARY: is not text: byte 0x00 at offset 3; drop it, or save it as UTF-8 .*"),
     "no validation": (["TEXT", "--valid", "0"], 2, r"valid is 0: it must be above 0 and below 1"),
     "vocabulary": (["TEXT", "--vocab", "9"], 2, r"the tokenizer has 3\d tokens and the model's vocabulary 9: raise .*"),
     "tokenizer": (["TEXT", "--tokenizer", "words"], 2, r"tokenizer is 'words': choose char, bytes, bpe:N, gpt2, or .*"),
@@ -269,14 +269,14 @@ BAD: dict[str, tuple[list[str], int, str]] = {
     "word": (["TEXT", "--layers", "x"], 2, r"argument --layers: invalid int value: 'x' .*"),
     "saving": (["TEXT", "--save-every", "4"], 2, r"save_every is 4: it must be a multiple of eval_every, 3"),
     "number": (["TEXT", "--lr", "0"], 2, r"lr is 0: it must be above 0"),
-    "shape": (["TEXT", "--from", "x", "--width", "8"], 2, r"--layers is given, and the model of --from brings .*"),
+    "shape": (["TEXT", "--from", "x", "--width", "8"], 2, r"--layers is given, but the model of --from has .*"),
     "config": (["TEXT", "--config", "no.toml"], 2, r"cannot read no\.toml: No such file or directory"),
-    "teacher": (["TEXT", "--teacher", "./none"], 1, r"no teacher: no such folder: \./none"),
-    "no teacher": (["TEXT", "--teacher-weight", "1"], 2, r"--teacher-weight is given and no teacher: name one with .*"),
+    "teacher": (["TEXT", "--teacher", "./none"], 1, r"cannot load the teacher: no such folder: \./none"),
+    "no teacher": (["TEXT", "--teacher-weight", "1"], 2, r"--teacher-weight is given without a teacher: name one .*"),
     "share": (["TEXT", "--teacher", "x", "--teacher-weight", "2"], 2, r"teacher_weight is 2: it must be at least 0 .*"),
     "cold": (["TEXT", "--teacher", "x", "--teacher-temperature", "0"], 2, r"teacher_temperature is 0: it must be .*"),
-    "to validate": (["--teacher", "x", "--teacher-tokens", "9"], 1, r"no teacher: no folder 'x' here, and x is not .*"),
-    "resume": (["--resume", "FOLDER"], 2, r"FOLDER is no run: it has no train\.toml; begin one with --out FOLDER"),
+    "to validate": (["--teacher", "x", "--teacher-tokens", "9"], 1, r"cannot load the teacher: no folder 'x' here, .*"),
+    "resume": (["--resume", "FOLDER"], 2, r"FOLDER is not a run: it has no train\.toml; begin one with --out FOLDER"),
     "resume elsewhere": (["--resume", "FOLDER", "--out", "x"], 2, r"--resume goes on with the settings of the run: .*"),
     "plot": (["--plot", "FOLDER"], 2, r"cannot read FOLDER/log\.jsonl: No such file or directory: name the folder .*"),
 }
@@ -337,4 +337,4 @@ def test_another_run_is_there(run_cli: Run, text: Path, tmp_path: Path, monkeypa
     )  # fmt: skip
     code, _, err = run_cli("train", "--resume", "animals-rnn", "--tokenizer", "bytes")
     assert code == 2
-    assert err.startswith("minigen: --tokenizer is 'bytes', and animals-rnn was begun with 'char': leave it as it was")
+    assert err.startswith("minigen: --tokenizer is 'bytes', but animals-rnn was begun with 'char': leave it as it was")

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from minigen.backends import machine
-from minigen.training.checkpoint import Position
 from minigen.training.evaluate import Evaluation
 from minigen.training.loop import Loop
+from minigen.training.position import Position
 from minigen.training.reports import About, Outcome, Report
 from minigen.training.run import begin, make_config, resume
 from minigen.training.setup import Setup

@@ -17,7 +17,7 @@ import pytest
 
 from minigen.errors import CheckpointError, MinigenError
 from minigen.training import checkpoint, exchange
-from minigen.training.checkpoint import Position
+from minigen.training.position import Position
 
 Killed = Callable[[Path, int, Callable[[], object]], bool]
 FILES = {"config.json": b"{}", "vocab.json": b"[]"}
@@ -265,8 +265,9 @@ def test_a_damaged_checkpoint_is_passed_over_aloud(tmp_path: Path, caplog: pytes
     found = checkpoint.newest(tmp_path)
     assert found is not None
     assert found[1].step == 1
-    assert "step-000002/training/state.safetensors is not as it was written; going on from" in caplog.text
+    problem = "step-000002/training/state.safetensors is damaged: it differs from what was written"
+    assert f"{problem}; continuing from" in caplog.text
     (tmp_path / "step-000001/training/position.json").write_text(json.dumps({"step": 1}))
-    with pytest.raises(CheckpointError, match=r"is not as it was written$"):
+    with pytest.raises(CheckpointError, match=r"is damaged: it differs from what was written$"):
         checkpoint.newest(tmp_path)
     assert checkpoint.newest(tmp_path / "nothing") is None

@@ -93,7 +93,7 @@ def test_values_that_cannot_be(name: str, value: Any, message: str) -> None:
 
 
 def test_what_comes_with_a_model() -> None:
-    with pytest.raises(UsageError, match=r"^--width is given, and the model of --from brings its own: drop one"):
+    with pytest.raises(UsageError, match=r"^--width is given, but the model of --from has its own: drop one"):
         make_config({"from": "somewhere", "width": 3})
     config = make_config({"from": "somewhere"}, "shakespeare")
     assert (config.model.layers, config.data.tokenizer) == (Config().model.layers, Config().data.tokenizer)

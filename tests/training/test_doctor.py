@@ -107,10 +107,10 @@ def test_a_resume_that_forgets_the_optimizer(new: New, tmp_path: Path, monkeypat
 
 
 def test_a_checkpoint_of_other_weights(new: New, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from minigen.training import loop
+    from minigen.training import saving
 
-    whole = loop.to_tensors
-    monkeypatch.setattr(loop, "to_tensors", lambda *args: {name: x[::-1] for name, x in whole(*args).items()})
+    whole = saving.to_tensors
+    monkeypatch.setattr(saving, "to_tensors", lambda *args: {name: x[::-1] for name, x in whole(*args).items()})
     assert failed(new(), tmp_path / "run") == ["the saved model"]
 
 

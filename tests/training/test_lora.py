@@ -221,8 +221,8 @@ def test_the_dtypes(lora: New, train: New, tmp_path: Path, backend: str) -> None
     ("changes", "message"),
     [
         ({"from": None}, r"^--lora-rank is given without --from: name the model to adapt$"),
-        ({"lora_rank": None, "lora_alpha": 8}, r"^--lora-alpha is given, and the rank is 0: say --lora-rank N, at"),
-        ({"lora_rank": 0}, r"^--lora-rank is given, and the rank is 0: say --lora-rank N, at least 1$"),
+        ({"lora_rank": None, "lora_alpha": 8}, r"^--lora-alpha is given, but the rank is 0: add --lora-rank N"),
+        ({"lora_rank": 0}, r"^--lora-rank is given, but the rank is 0: add --lora-rank N$"),
         ({"lora_rank": -1}, r"^lora_rank is -1: it must be at least 0$"),
         ({"lora_rank": 17}, r"^lora_rank is 17: it must be at most 16, the smaller side of .*\.self_attn\.[kv]_proj$"),
         ({"lora_alpha": 0}, r"^lora_alpha is 0: it must be above 0$"),
@@ -235,14 +235,14 @@ def test_settings_that_cannot_be(lora: New, tmp_path: Path, changes: dict[str, A
 
 
 def test_a_model_without_attention(lora: New) -> None:
-    with pytest.raises(UsageError, match=r"^lora_target is 'attention': .*lstm has no such matrices: choose all$"):
+    with pytest.raises(UsageError, match=r"^lora_target is 'attention', but .*lstm has no such matrices: choose all$"):
         lora("lstm", lora_target="attention")
 
 
 def test_from_an_adapter(lora: New, train: New, tmp_path: Path) -> None:
     train(lora(steps=4))
     for rank in (2, None):
-        with pytest.raises(UsageError, match=r"run is an adapter: merge it, minigen convert .*run OUT, and give OUT"):
+        with pytest.raises(UsageError, match=r"run is an adapter: merge it with minigen convert .*run OUT"):
             lora(name="second", lora_rank=rank, **{"from": str(tmp_path / "run")})
 
 
@@ -251,7 +251,7 @@ def test_a_base_that_changes_or_goes(lora: New, train: New, tmp_path: Path, back
     run, base = tmp_path / "run", tmp_path / "llama"
     config = json.loads((base / "config.json").read_text())
     (base / "config.json").write_text(json.dumps(config | {"rope_theta": 500.0}))
-    with pytest.raises(MinigenError, match=r"that .*run adapts has changed since step 4 \(.*llama\): put it back"):
+    with pytest.raises(MinigenError, match=r"that .*run adapts has changed since step 4 \(.*llama\): restore it"):
         resume(run, {})
     with pytest.raises(MinigenError, match=r"run was trained on other weights than .*llama has now: put them back, or"):
         minigen.load(run, backend)

@@ -175,7 +175,7 @@ def test_conversations_that_are_cut_are_told(tune: New, tmp_path: Path, caplog: 
     assert len(lengths) == len(NAMES)
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
     assert "8 of 8 conversations are longer than the context of 40 tokens: they are cut into rows" in caplog.text
-    assert f"--context {lengths.max()} holds the longest" in caplog.text
+    assert f"the longest fits into --context {lengths.max()}" in caplog.text
 
 
 def test_a_folder_of_a_tokenizer_brings_its_template_too(new: New, base: Path, tmp_path: Path) -> None:

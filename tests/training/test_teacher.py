@@ -106,7 +106,7 @@ def test_gradients_against_differences(ops: Backend, name: str, other: str) -> N
     """Along the gradient of each weight, of the loss as NumPy has it."""
     soft, one = soft_targets(ops, other), batch(0)
     trainer = make(ops, name, soft)
-    training: Any = trainer.training
+    training: Any = trainer.gradients
     training.add_gradients(one.ids, one.targets, one.weights, float(one.weights.sum()), 0)
     if ops.name == "torch":
         gradient = {leaf.path: x.cpu().numpy() for leaf, x in zip(training.leaves, training.parts, strict=True)}
@@ -257,12 +257,12 @@ def test_a_teacher_that_changed_is_refused(learn: New, train: New, new: New, tau
     weights = (taught / "model.safetensors").read_bytes()
     (taught / "model.safetensors").unlink()  # its checkpoint has the same file by another name
     shutil.copyfile(tmp_path / "another/model.safetensors", taught / "model.safetensors")
-    with pytest.raises(MinigenError, match=r"^the teacher of .*run has changed since step 2 \(.*master\): put it back"):
+    with pytest.raises(MinigenError, match=r"^the teacher of .*run has changed since step 2 \(.*master\): restore it"):
         resume(tmp_path / "run", {})
     (taught / "model.safetensors").write_bytes(weights)
     resume(tmp_path / "run", {})
     taught.rename(tmp_path / "away")
-    with pytest.raises(SourceError, match=r"^no teacher: no such folder: .*master$"):
+    with pytest.raises(SourceError, match=r"^cannot load the teacher: no such folder: .*master$"):
         resume(tmp_path / "run", {})
 
 
@@ -301,12 +301,12 @@ def test_what_is_the_same_tokenizer(ops: Backend, new: New, taught: Path, tmp_pa
     copy = tmp_path / "copy"
     shutil.copytree(source, copy)
     (copy / "generation_config.json").write_text('{"temperature": 0.5}')
-    assert master.agrees(open_tokenizer(source), source)
-    assert master.agrees(open_tokenizer(copy), copy)
+    assert master.has_same_tokens(open_tokenizer(source), source)
+    assert master.has_same_tokens(open_tokenizer(copy), copy)
     text = (copy / "tokenizer.json").read_text()
     (copy / "tokenizer.json").write_text(text.replace("<|endoftext|>", "<|endofthis|>"))
-    assert not master.agrees(open_tokenizer(copy), copy)
-    assert not master.agrees(open_tokenizer(taught), taught)
+    assert not master.has_same_tokens(open_tokenizer(copy), copy)
+    assert not master.has_same_tokens(open_tokenizer(taught), taught)
 
 
 def test_doctor(learn: New, taught: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -405,7 +405,7 @@ def test_text_alone(learn: New, train: New, tiny: New, text: Path, tmp_path: Pat
     assert setup.dataset.files == (tmp_path / "run" / TEXT, text)
     assert train(setup)[0].step == 8
     with pytest.raises(
-        UsageError, match=r"^no data to validate with: what a teacher writes is for training alone; nam"
+        UsageError, match=r"^no data to validate with: the teacher's text is only for training; nam"
     ):
         learn("none", **settings)
     assert not (tmp_path / "none").exists()
@@ -446,17 +446,18 @@ def test_errors(learn: New, new: New, taught: Path, tiny: New, make_model: New, 
         assert "\n" not in str(caught.value)
         return str(caught.value)
 
-    assert refuse(teacher=str(tmp_path / "none")) == f"no teacher: no such folder: {tmp_path / 'none'}"
+    assert refuse(teacher=str(tmp_path / "none")) == f"cannot load the teacher: no such folder: {tmp_path / 'none'}"
     assert refuse(tokenizer="bytes") == (
-        f"the teacher {taught} has another tokenizer, so its probabilities are not of the student's tokens: leave "
-        "--tokenizer out to take the teacher's, or say --teacher-tokens N to learn from text that it writes"
+        f"the teacher {taught} has another tokenizer, so it has no probabilities of the student's tokens: drop "
+        "--tokenizer to use the teacher's, or add --teacher-tokens N to learn from its text"
     )
     assert refuse(context=17) == (
-        f"context is 17, and the teacher {taught} reads at most 16 tokens: lower --context, or name another teacher"
+        f"context is 17, but the teacher {taught} reads at most 16 tokens: lower --context, or name another teacher"
     )
     small = str(make_model("llama", vocab_size=200))
     assert refuse(teacher=small) == (
-        f"the teacher {small} has a vocabulary of 200, and its tokenizer 256 tokens: name a whole model for --teacher"
+        f"the teacher {small} has a vocabulary of 200, but its tokenizer has 256 tokens: "
+        "name a complete model for --teacher"
     )
     assert refuse(teacher_weight=1.5) == "teacher_weight is 1.5: it must be at least 0 and at most 1"
     assert refuse(teacher_weight=-0.1) == "teacher_weight is -0.1: it must be at least 0 and at most 1"
@@ -464,7 +465,7 @@ def test_errors(learn: New, new: New, taught: Path, tiny: New, make_model: New, 
     assert refuse(teacher_tokens=-1) == "teacher_tokens is -1: it must be at least 0"
     for name in ("weight", "temperature", "tokens"):
         assert refuse(teacher="", **{f"teacher_{name}": 1}) == (
-            f"--teacher-{name} is given and no teacher: name one with --teacher, or drop it"
+            f"--teacher-{name} is given without a teacher: name one with --teacher, or drop it"
         )
 
 

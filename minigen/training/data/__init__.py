@@ -1,4 +1,4 @@
-"""Data to train on: files to documents to tokens on disk to batches.
+"""Training data: from files to documents, to tokens on disk, to batches.
 
 dataset = prepare(["stories/", "chats.jsonl"], tokenizer, folder)
 batches = Batches(dataset.train, batch=12, context=64, seed=0)

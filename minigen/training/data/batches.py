@@ -1,11 +1,11 @@
-"""Batches as a pure function of (seed, step, micro), and the validation side once, in order."""
+"""Batches as a pure function of (seed, step, micro), and the validation data once, in order."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,58 +20,73 @@ Mode = Literal["documents", "windows"]
 
 
 def choose_mode(tokens: Tokens) -> Mode:
-    """Random windows of a corpus that is one text, else documents in a new order each epoch."""
+    """Random windows if the data is one text, otherwise documents in a new order each epoch."""
     return "windows" if tokens.documents == 1 else "documents"
 
 
 def random_words(seed: int, purpose: str, number: int, count: int) -> npt.NDArray[np.uint64]:
     """(count,) random words for (seed, purpose, number), the same on every machine.
 
-    Philox 4x64 (Salmon, Moraes, Dror and Shaw 2011), as in sampling/uniforms.py: the key is the seed and the first 8
-    letters of the purpose, and the number is the high word of the counter, so that no two streams meet.
+    Philox 4x64 (Salmon, Moraes, Dror and Shaw 2011), as in sampling/uniforms.py. The key is the
+    seed and the first 8 letters of the purpose, and the number is the high word of the counter, so
+    that no two streams overlap.
     """
     key = [check_word("seed", seed), int.from_bytes(purpose.encode()[:8].ljust(8), "little")]
-    philox = np.random.Philox(key=np.array(key, np.uint64), counter=np.array([0, 0, 0, number], np.uint64))
+    counter = [0, 0, 0, number]
+    philox = np.random.Philox(key=np.array(key, np.uint64), counter=np.array(counter, np.uint64))
     return np.asarray(philox.random_raw(count), np.uint64)
 
 
 def permutation(seed: int, purpose: str, number: int, count: int) -> npt.NDArray[np.int64]:
     """(count,): the numbers below `count` in a random order."""
-    # Not Generator.permutation: NumPy may change that from one version to the next, the words of Philox never.
+    # Not Generator.permutation, which may change between versions of NumPy; words of Philox do not.
     return np.argsort(random_words(seed, purpose, number, count), kind="stable").astype(np.int64)
 
 
 class Batches:
-    """What each step trains on.
+    """The batches of each training step.
 
-    A step has `micros` batches of `batch` rows of `context` tokens: several for accumulation, or for several devices;
-    what they hold together depends on micros * batch alone.
+    A step has `micros` batches of `batch` rows of `context` tokens: several for gradient
+    accumulation, or for several devices. Their content as a whole depends only on micros * batch.
 
-    "documents": in each epoch all documents in a new random order, back to back, end token and all, cut into rows,
-    which come in a random order too. Each token is read once an epoch, as one of `ids`; a row that the end of an epoch
-    cuts through goes on with the next one. A row may hold several documents, and nothing hides one from another.
-    "windows": rows from random places of all documents back to back, as nanoGPT takes them.
+    "documents": in each epoch all documents are put in a new random order, concatenated with their
+    end tokens, and cut into rows, which are shuffled too. Each token is read once per epoch, as one
+    of `ids`. A row at the end of an epoch continues with the next epoch. A row may have several
+    documents, which see each other.
+    "windows": rows from random positions of all documents, concatenated, as in nanoGPT.
 
-    Raises UsageError for a number below 1 or a seed that is none, DataError for fewer tokens than a row needs.
+    Raises UsageError for a number below 1 or an invalid seed, DataError for fewer tokens than a row
+    needs.
     """
 
     def __init__(
-        self, tokens: Tokens, batch: int, context: int, seed: int, *, mode: Mode | None = None, micros: int = 1
+        self,
+        tokens: Tokens,
+        batch: int,
+        context: int,
+        seed: int,
+        *,
+        mode: Mode | None = None,
+        micros: int = 1,
     ) -> None:
         for name, value in (("batch", batch), ("context", context), ("micros", micros)):
             if value < 1:
                 raise UsageError(f"{name} is {value}: it must be at least 1")
         if tokens.tokens <= context:
             raise DataError(
-                f"{tokens.shard.about.files[0]}: {tokens.tokens} tokens to train on are too few for a context of "
-                f"{context}: lower the context to {max(tokens.tokens - 1, 1)} or less, or give more text"
+                f"{tokens.shard.about.files[0]}: {tokens.tokens} tokens to train on are too few "
+                f"for a context of {context}: lower the context to at most "
+                f"{max(tokens.tokens - 1, 1)}, or give more text"
             )
-        self.tokens, self.batch_size, self.context, self.micros = tokens, batch, context, micros
+        self.tokens = tokens
+        self.batch_size = batch
+        self.context = context
+        self.micros = micros
         self.seed = check_word("seed", seed)
         self.mode: Mode = mode or choose_mode(tokens)
         if self.mode not in ("documents", "windows"):
-            raise UsageError(f"mode is {mode!r}: known are 'documents' and 'windows'")
-        self._plain = Stream(tokens)
+            raise UsageError(f"mode is {mode!r}: choose documents or windows")
+        self._unshuffled = Stream(tokens)
         self._epoch = lru_cache(maxsize=3)(self._make_epoch)
 
     @property
@@ -79,7 +94,7 @@ class Batches:
         return self.micros * self.batch_size * self.context
 
     def epoch_of(self, step: int) -> float:
-        """How often all tokens have been read before this step; of random windows, on average."""
+        """How often all tokens have been read before this step; for random windows, on average."""
         return step * self.tokens_per_step / self.tokens.tokens
 
     def batch(self, step: int, micro: int = 0) -> Batch:
@@ -87,21 +102,24 @@ class Batches:
         assert step >= 0
         assert 0 <= micro < self.micros
         B, T = self.batch_size, self.context
-        ids, weights = np.zeros((B, T + 1), np.int64), np.zeros((B, T + 1), np.float32)
+        ids = np.zeros((B, T + 1), np.int64)
+        weights = np.zeros((B, T + 1), np.float32)
         if self.mode == "windows":
-            words = random_words(self.seed, "windows", step, self.micros * B)[micro * B : (micro + 1) * B]
-            # A number in [0, 1) of 53 bits; below 2**53 tokens every place can come up.
-            places = ((words >> np.uint64(11)) * 2.0**-53 * (self._plain.length - T)).astype(np.int64)
-            for row, place in enumerate(places):
-                self._plain.fill(int(place), ids[row], weights[row])
+            words = random_words(self.seed, "windows", step, self.micros * B)
+            words = words[micro * B : (micro + 1) * B]
+            # Numbers in [0, 1) of 53 bits; with fewer than 2**53 tokens every position is possible.
+            uniform = (words >> np.uint64(11)) * 2.0**-53
+            positions = (uniform * (self._unshuffled.length - T)).astype(np.int64)
+            for row, position in enumerate(positions):
+                self._unshuffled.fill(int(position), ids[row], weights[row])
         else:
             first = (step * self.micros + micro) * B
             for row in range(B):
-                self._packed_row(first + row, ids[row], weights[row])
-        return Batch(ids[:, :-1].copy(), ids[:, 1:].copy(), weights[:, 1:].copy())
+                self._fill_row(first + row, ids[row], weights[row])
+        return shifted(ids, weights)
 
-    def _packed_row(self, number: int, ids: Ids, weights: Weights) -> None:
-        """Row `number` of the endless line of epochs; those that begin in the same epoch change places."""
+    def _fill_row(self, number: int, ids: Ids, weights: Weights) -> None:
+        """Row `number` of all epochs; rows that begin in the same epoch are shuffled."""
         T, N = self.context, self.tokens.tokens
         epoch = number * T // N
         stream, rows = self._epoch(epoch)
@@ -113,18 +131,35 @@ class Batches:
         assert done == len(ids)
 
     def _first_row(self, epoch: int) -> int:
+        """The first row that begins in this epoch."""
         return -(-epoch * self.tokens.tokens // self.context)
 
     def _make_epoch(self, epoch: int) -> tuple[Stream, npt.NDArray[np.int64]]:
-        """The documents of an epoch in their order, and the order of its rows."""
+        """The documents of an epoch in random order, and the order of its rows."""
         count = self._first_row(epoch + 1) - self._first_row(epoch)
         order = permutation(self.seed, "document", epoch, self.tokens.documents)
         return Stream(self.tokens, order), permutation(self.seed, "rows", epoch, count)
 
 
+def shifted(ids: Ids, weights: Weights) -> Batch:
+    """The batch of rows (B, T + 1): each token but the last, and the token after it as a target."""
+    return Batch(ids[:, :-1].copy(), ids[:, 1:].copy(), weights[:, 1:].copy())
+
+
+class Row(NamedTuple):
+    """A row of validation: tokens of a stream from `begin` on, after the token `lead`, if any."""
+
+    stream: Stream
+    begin: int
+    lead: int | None = None
+
+
 @dataclass(frozen=True)
 class Validation:
-    """The validation side, once and in order, as batches (the last one padded with rows of weight 0)."""
+    """The validation data, once and in order, as batches.
+
+    The last batch is padded with rows of weight 0.
+    """
 
     tokens: Tokens
     batch: int
@@ -133,80 +168,86 @@ class Validation:
 
     def __iter__(self) -> Iterator[Batch]:
         B, T = self.batch, self.context
-        ids, weights, row = np.zeros((B, T + 1), np.int64), np.zeros((B, T + 1), np.float32), 0
-        for line, begin, lead in self._windows():
-            ids[row], weights[row] = 0, 0
-            if lead is not None:
-                ids[row, 0] = lead
-                line.fill(begin, ids[row, 1:], weights[row, 1:])
-            else:
-                line.fill(begin, ids[row], weights[row])
-            row += 1
-            if row == B:
-                yield self._batch(ids, weights)
-                row = 0
-        if row:
-            ids[row:], weights[row:] = 0, 0
-            yield self._batch(ids, weights)
-
-    @staticmethod
-    def _batch(ids: Ids, weights: Weights) -> Batch:
-        return Batch(ids[:, :-1].copy(), ids[:, 1:].copy(), weights[:, 1:].copy())
+        ids = np.zeros((B, T + 1), np.int64)
+        weights = np.zeros((B, T + 1), np.float32)
+        filled = 0
+        for row in self._rows():
+            ids[filled] = 0
+            weights[filled] = 0
+            skip = 0
+            if row.lead is not None:
+                ids[filled, 0] = row.lead
+                skip = 1
+            row.stream.fill(row.begin, ids[filled, skip:], weights[filled, skip:])
+            filled += 1
+            if filled == B:
+                yield shifted(ids, weights)
+                filled = 0
+        if filled:
+            ids[filled:] = 0
+            weights[filled:] = 0
+            yield shifted(ids, weights)
 
     def __len__(self) -> int:
-        return -(-sum(1 for _ in self._windows()) // self.batch)
+        rows = sum(1 for _ in self._rows())
+        return -(-rows // self.batch)
 
-    def _windows(self) -> Iterator[tuple[Stream, int, int | None]]:
-        """A line of tokens, where to begin in it, and what to put before that."""
+    def _rows(self) -> Iterator[Row]:
         if self.mode == "windows":
-            line = Stream(self.tokens)
-            for begin in range(0, line.length - 1, self.context):
-                yield line, begin, None
+            stream = Stream(self.tokens)
+            for begin in range(0, stream.length - 1, self.context):
+                yield Row(stream, begin)
             return
-        for place, document in enumerate(self.tokens.index):
-            line = Stream(self.tokens, np.array([place]))
+        for i, document in enumerate(self.tokens.index):
+            stream = Stream(self.tokens, np.array([i]))
             lead = self._lead(document)
+            first = 0
             if lead is not None:
-                yield line, 0, lead
-            for begin in range(0 if lead is None else self.context - 1, line.length - 1, self.context):
-                yield line, begin, None
+                yield Row(stream, 0, lead)
+                first = self.context - 1
+            for begin in range(first, stream.length - 1, self.context):
+                yield Row(stream, begin)
 
     def _lead(self, document: np.void) -> int | None:
-        """What a document's first token is predicted from, where it is text: the end token of another document, which
-        it follows in training too.
+        """The token from which a document's first token is predicted, if that is text.
+
+        It is the end token of another document, as in training.
         """
         return self.tokens.end_id if document["first"] else None
 
     @property
     def targets(self) -> int:
-        """How many tokens are predicted."""
+        """The number of tokens that are predicted."""
         return int(sum(batch.weights.sum(dtype=np.float64) for batch in self))
 
     @property
     def bytes(self) -> int:
-        """UTF-8 bytes of the text that is predicted, for bits per byte: what no token predicts does not count."""
+        """UTF-8 bytes of the predicted text, for bits per byte."""
         first = self.tokens.index["first"]
         if self.mode == "windows":
             return self.tokens.bytes - int(first[0])
-        return self.tokens.bytes - (int(first.sum()) if self.tokens.end_id is None else 0)
+        if self.tokens.end_id is None:
+            return self.tokens.bytes - int(first.sum())
+        return self.tokens.bytes
 
 
 def validation(tokens: Tokens, batch: int, context: int, mode: Mode | None = None) -> Validation:
-    """Each token of a side as a target once, in order; what stands in no row's reach has the weight 0.
+    """Batches with each token as a target once, in order; padding has the weight 0.
 
-    "documents": each document begins a row of its own; one that is longer than the context goes on in further rows. Its
-    first token is predicted from the tokenizer's end token, which stands before it in training too, or from its own
-    start token; where a tokenizer has neither, it is not predicted. "windows": rows of all the text, back to back.
+    "documents": each document begins a row, and continues in further rows if it is longer than the
+    context. Its first token is predicted from the tokenizer's end token, which is also before it in
+    training, or from its own start token; if a tokenizer has neither, it is not predicted.
+    "windows": rows of all the text, concatenated.
 
-    Raises UsageError for a number below 1, DataError where there is nothing to predict.
+    Raises UsageError for a number below 1, DataError if there is nothing to predict.
     """
     for name, value in (("batch", batch), ("context", context)):
         if value < 1:
             raise UsageError(f"{name} is {value}: it must be at least 1")
-    found = Validation(tokens, batch, context, mode or choose_mode(tokens))
-    if not found.targets:
+    result = Validation(tokens, batch, context, mode or choose_mode(tokens))
+    if not result.targets:
         raise DataError(
-            f"{tokens.shard.about.files[0]}: {tokens.tokens} tokens for validation are too few to predict any: "
-            "give more text, or a larger validation fraction"
+            f"{tokens.shard.about.files[0]}: {tokens.tokens} tokens for validation are too few to "
+            "predict any: give more text, or a larger validation fraction"
         )
-    return found
+    return result

@@ -1,11 +1,11 @@
-"""Documents to tokens on disk, found or made."""
+"""From documents to tokens on disk, which are made once and then found again."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,16 +19,17 @@ from minigen.training.data.identity import data_key
 from minigen.training.data.shards import Shard, Writer, open_shard
 from minigen.training.data.sources import DataError, Reader, file_digest
 
-Progress = Callable[[int, int], None]  # (bytes of the sources that were read, all of them)
+Progress = Callable[[int, int], None]  # (bytes read of the sources, bytes in all)
 
-IN_PIECES = ("tiktoken", "characters", "bytes")  # tokenizers that give a text cut by cutting.py the same tokens
+# Tokenizers for which a text that is cut by cutting.py has the same tokens.
+IN_PIECES = ("tiktoken", "characters", "bytes")
 
 log = logging.getLogger("minigen.training.data")
 
 
 @dataclass(frozen=True)
 class Preparation:
-    """What is the same for all sources of a data set."""
+    """How all sources of a data set are prepared."""
 
     tokenizer: Tokenizer
     identity: str
@@ -39,45 +40,56 @@ class Preparation:
 
 
 def tokens_of(work: Preparation, files: Sequence[Path], cut: int | None) -> tuple[Shard, bool]:
-    """The shard of some files, and whether it had to be made."""
+    """The shard of some files, and whether it was made now.
+
+    `cut` is a position in the first file, where a single text is cut in two.
+    """
     digests = {path: file_digest(path) for path in files}
     key = data_key(files, digests, work.identity, work.chat, work.separator, cut)
-    place = work.cache / key[:32]
-    if (shard := open_shard(place, key)) is not None:
+    folder = work.cache / key[:32]
+    shard = open_shard(folder, key)
+    if shard is not None:
         return shard, False
-    if place.exists():
-        log.warning("%s is damaged and is made again", place)
-        discard(place)
-    with new_folder(place, shared=True) as beside:
-        writer = Writer(beside, work.tokenizer.vocab_size)
+    if folder.exists():
+        log.warning("%s is damaged and is made again", folder)
+        discard(folder)
+    with new_folder(folder, shared=True) as temporary:
+        writer = Writer(temporary, work.tokenizer.vocab_size)
         try:
             encode_files(work, files, digests, cut, writer)
             writer.finish(key, work.tokenizer.eos_id, [str(path) for path in files])
         finally:
             writer.close()
-    shard = open_shard(place, key)
+    shard = open_shard(folder, key)
     if shard is None:
-        raise MinigenError(f"{place} is not as it was written: check the disk")
+        raise MinigenError(f"{folder} differs from what was written: check the disk")
     return shard, True
 
 
-def discard(place: Path) -> None:
-    """Removes a folder; others see it whole, or not at all."""
+def discard(folder: Path) -> None:
+    """Removes a folder; other processes see all of it, or nothing."""
     try:
-        with workspace(place) as work:
-            os.rename(place, work / place.name)
-    except FileNotFoundError:  # another process did it
+        with workspace(folder) as work:
+            os.rename(folder, work / folder.name)
+    except FileNotFoundError:  # another process removed it
         pass
     except OSError as error:
-        raise MinigenError(f"cannot remove {place}: {error.strerror or error}") from error
+        raise MinigenError(f"cannot remove {folder}: {error.strerror or error}") from error
 
 
 def encode_files(
-    work: Preparation, files: Sequence[Path], digests: dict[Path, str], cut: int | None, writer: Writer
+    work: Preparation,
+    files: Sequence[Path],
+    digests: dict[Path, str],
+    cut: int | None,
+    writer: Writer,
 ) -> None:
-    """All documents of the files into a shard; `cut` is a place in the first. Raises DataError for a file of one token,
-    or one that changed."""
-    total, done = sum(path.stat().st_size for path in files), 0
+    """Writes all documents of the files; `cut` as in `tokens_of`.
+
+    Raises DataError for a file with a single token, or one that has changed.
+    """
+    total = sum(path.stat().st_size for path in files)
+    done = 0
 
     def read(count: int) -> None:
         nonlocal done
@@ -88,49 +100,57 @@ def encode_files(
     for path in files:
         reader = Reader(path, read)
         parts: Iterator[Part] = read_parts(reader, work.separator, whole=whole)
-        count = Encoder(work, writer).encode(parts if cut is None or path != files[0] else cut_at(parts, cut))
+        if cut is not None and path == files[0]:
+            parts = cut_at(parts, cut)
+        count = Encoder(work, writer).encode(parts)
         if reader.digest != digests[path]:
-            raise DataError(f"{path}: changed while it was read: run it again when it is written")
+            raise DataError(f"{path}: changed while it was read: run again when it is complete")
         if count < 2:
-            raise DataError(f"{path}: holds a single token, so there is nothing to predict: give more text")
+            raise DataError(
+                f"{path}: has a single token, so there is nothing to predict: give more text"
+            )
 
 
 class Encoder:
     """Writes documents as tokens: start tokens, the text, the end token."""
 
     def __init__(self, work: Preparation, writer: Writer) -> None:
-        self.work, self.tokenizer, self.writer = work, work.tokenizer, writer
-        self.chats = ChatEncoder(work.chat, work.tokenizer) if work.chat is not None else None
-        self._begin()
+        self.tokenizer = work.tokenizer
+        self.writer = writer
+        self.chats: ChatEncoder | None = None
+        if work.chat is not None:
+            self.chats = ChatEncoder(work.chat, work.tokenizer)
+        self._begin_document()
 
-    def _begin(self) -> None:
-        self._hash, self._bytes, self._first = hashlib.sha256(), 0, 0
+    def _begin_document(self) -> None:
+        self._hash = hashlib.sha256()
+        self._bytes = 0
+        self._first_bytes = 0  # of a first token that nothing predicts
 
     def encode(self, parts: Iterator[Part]) -> int:
-        """Returns how many tokens of text there were, those that begin and end a document not counted."""
+        """Writes all documents. Returns the number of tokens without start and end tokens."""
         count = 0
         for part in parts:
-            count += self._chat(part) if isinstance(part, Chat) else self._piece(part)
+            count += self._chat(part) if isinstance(part, Chat) else self._text(part)
             if part.last:
-                self.writer.end_document(self._bytes, self._first, self._hash.digest())
-                self._begin()
-        for what, rows in (self.chats.notes if self.chats is not None else {}).items():
-            more = f", and so in {len(rows) - 1} more rows" if len(rows) > 1 else ""
-            log.warning("%s: %s%s", rows[0], what, more)
+                self.writer.end_document(self._bytes, self._first_bytes, self._hash.digest())
+                self._begin_document()
+        if self.chats is not None:
+            log_warnings(self.chats.warnings)
         return count
 
     def _chat(self, part: Chat) -> int:
         if self.chats is None:
             raise DataError(
-                f"{part.where}: a conversation, but no chat format is given: name one with --chat, or begin with a "
-                "model that has a chat template (--from)"
+                f"{part.where}: a conversation, but no chat format is given: name one with "
+                "--chat, or begin with a model that has a chat template (--from)"
             )
         ids, weights, self._bytes = self.chats.encode(part)
         self._hash.update(part.canonical.encode())
         self.writer.add(ids, weights)
         return len(ids)
 
-    def _piece(self, part: Text) -> int:
+    def _text(self, part: Text) -> int:
         try:
             ids = self.tokenizer.encode(part.text, bos=False)
         except MinigenError as error:
@@ -139,10 +159,22 @@ class Encoder:
         self._hash.update(raw)
         self._bytes += len(raw)
         if self.writer.document_tokens == 0:
-            starts = [] if part.resumed else list(self.tokenizer.start_ids)
-            self._first = 0 if starts else len(self.tokenizer.token_bytes(ids[0])) if ids else 0
-            self.writer.add(starts)
+            start_ids: list[int] = []
+            if not part.resumed:
+                start_ids = list(self.tokenizer.start_ids)
+            if ids and not start_ids:
+                self._first_bytes = len(self.tokenizer.token_bytes(ids[0]))
+            self.writer.add(start_ids)
         self.writer.add(ids)
         if part.last and not part.cut and self.tokenizer.eos_id is not None:
             self.writer.add([self.tokenizer.eos_id])
         return len(ids)
+
+
+def log_warnings(warnings: Mapping[str, Sequence[str]]) -> None:
+    """Logs warnings about rows, each with the first row that it is about."""
+    for text, rows in warnings.items():
+        more = ""
+        if len(rows) > 1:
+            more = f" (and in {len(rows) - 1} more rows)"
+        log.warning("%s: %s%s", rows[0], text, more)

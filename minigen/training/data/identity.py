@@ -1,4 +1,4 @@
-"""What prepared tokens depend on, as one hash: the content of the sources, the tokenizer, the chat format."""
+"""Hashes of everything that prepared tokens depend on: sources, tokenizer, chat format."""
 
 from __future__ import annotations
 
@@ -29,7 +29,10 @@ FILES = (
 
 
 def open_tokenizer(folder: Path) -> Tokenizer:
-    """The tokenizer of a folder, by its config.json too where it has one. Raises TokenizerError, DataError."""
+    """The tokenizer of a folder, which may be described in its config.json.
+
+    Raises TokenizerError if it is invalid, DataError if there is none.
+    """
     tokenizer = load_tokenizer(folder, read_object(folder / "config.json"))
     if tokenizer is None:
         raise DataError(f"{folder}: has no tokenizer: make one with minigen tokenizer train")
@@ -37,15 +40,18 @@ def open_tokenizer(folder: Path) -> Tokenizer:
 
 
 def tokenizer_identity(tokenizer: Tokenizer, folder: Path | None) -> str:
-    """64 hexadecimal digits: of its files in `folder`, and of the tokens that it has."""
-    parts: list[Any] = [tokenizer.kind, tokenizer.vocab_size, sorted(tokenizer.special_tokens.items())]
+    """64 hexadecimal digits that depend on the tokens and on the tokenizer's files in `folder`."""
+    special = sorted(tokenizer.special_tokens.items())
+    parts: list[Any] = [tokenizer.kind, tokenizer.vocab_size, special]
     parts += [tokenizer.bos_id, tokenizer.eos_id, tokenizer.start_ids]
     if isinstance(tokenizer, CharacterTokenizer):
         parts.append(tokenizer.characters)
     elif tokenizer.kind != "bytes":
-        assert folder is not None, "what this tokenizer does is written in its files: say where they are"
+        assert folder is not None, "the identity of this tokenizer depends on its files"
         paths = [folder / name for name in FILES] + sorted(folder.glob("*.tiktoken"))
-        parts += [[path.name, file_digest(path)] for path in paths if path.is_file()]
+        for path in paths:
+            if path.is_file():
+                parts.append([path.name, file_digest(path)])
     return digest_of(parts)
 
 
@@ -57,7 +63,7 @@ def data_key(
     separator: str | None,
     cut: int | None,
 ) -> str:
-    """The same for the same tokens, wherever the files lie and whatever they are called."""
+    """A key that is the same for the same tokens, whatever the names of the files."""
     parts: list[Any] = [FORMAT, tokenizer, separator, cut]
     parts.append(None if chat is None else [chat.source, sorted(chat.special.items())])
     parts += [[is_rows(path), digests[path]] for path in files]

@@ -1,4 +1,4 @@
-"""Tokens on disk as memory maps: all documents of some files in one folder, written once, whole or not at all."""
+"""Tokens on disk as memory maps: all documents of some files in one folder, written once."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ import numpy.typing as npt
 
 from minigen.reading import parse_object, read_bytes
 
-FORMAT = 1  # of the folder, and of how documents become tokens: a change of either is a new number
-SMALL = 2**16  # vocabularies up to this size take two bytes a token
+FORMAT = 1  # of the folder, and of how documents become tokens; to be raised if either changes
+SMALL = 2**16  # vocabularies up to this size need two bytes per token
 DTYPES = ("<u2", "<u4")
 
 TOKENS, MASK, INDEX, ABOUT = "tokens.bin", "mask.bin", "documents.npy", "about.json"
 DOCUMENT = np.dtype(
     [
-        ("start", "<i8"),  # the place of its first token
+        ("start", "<i8"),  # the position of its first token
         ("tokens", "<i8"),
-        ("bytes", "<i8"),  # of UTF-8 text, what is trained on alone
-        ("first", "<i8"),  # so many of these are its first token's, which nothing may predict
+        ("bytes", "<i8"),  # of UTF-8 text that is trained on
+        ("first", "<i8"),  # those of its first token, if nothing may predict it
         ("hash", "<u8"),  # of its content
     ]
 )
@@ -32,7 +32,7 @@ Ids = npt.NDArray[Any]  # (N,) uint16 or uint32
 
 @dataclass(frozen=True)
 class About:
-    """What a shard says of itself."""
+    """The description of a shard, in about.json."""
 
     format: int
     key: str
@@ -42,12 +42,14 @@ class About:
     largest_id: int
     end_id: int | None
     masked: bool
-    files: list[str]  # what they were called then
+    files: list[str]  # their names at that time
 
     def sizes(self) -> dict[str, int]:
-        """The bytes of the files that only hold numbers."""
+        """The sizes in bytes of the files of tokens and weights."""
         sizes = {TOKENS: self.tokens * np.dtype(self.dtype).itemsize}
-        return sizes | ({MASK: self.tokens} if self.masked else {})
+        if self.masked:
+            sizes[MASK] = self.tokens
+        return sizes
 
 
 @dataclass(frozen=True)
@@ -56,17 +58,19 @@ class Shard:
 
     about: About
     ids: Ids
-    mask: npt.NDArray[np.uint8] | None  # (N,): 0 where a token is not trained on; None: all are
+    mask: npt.NDArray[np.uint8] | None  # (N,): 0 if a token is not trained on; None: all are
     index: npt.NDArray[Any]  # (documents,) of DOCUMENT
 
 
 class Writer:
-    """Fills a folder with tokens, document by document."""
+    """Writes a shard into a folder, document by document."""
 
     def __init__(self, folder: Path, vocab_size: int) -> None:
         self.folder = folder
         self.dtype = np.dtype(DTYPES[0] if vocab_size <= SMALL else DTYPES[1])
-        self.tokens, self.largest, self.masked = 0, -1, False
+        self.tokens = 0
+        self.largest = -1
+        self.masked = False
         self._begin = 0
         self._index: list[tuple[int, int, int, int, int]] = []
         self._files: dict[str, BinaryIO] = {}
@@ -79,44 +83,50 @@ class Writer:
 
     @property
     def document_tokens(self) -> int:
-        """How many tokens the document has so far."""
+        """The number of tokens of the document so far."""
         return self.tokens - self._begin
 
     def add(self, ids: list[int], weights: npt.NDArray[np.uint8] | None = None) -> None:
-        if ids:
-            array = np.array(ids, np.int64)
-            self.largest = max(self.largest, int(array.max()))
-            assert array.min() >= 0, "a tokenizer has no negative ids"
-            assert self.largest <= np.iinfo(self.dtype).max, "every id is below vocab_size"
-            weights = np.ones(len(ids), np.uint8) if weights is None else weights
-            self.masked |= not weights.all()
-            self._files[TOKENS].write(array.astype(self.dtype).tobytes())
-            self._files[MASK].write(weights.tobytes())
-            self.tokens += len(ids)
+        """Adds tokens to the document, with weights of 0 or 1 (default: 1)."""
+        if not ids:
+            return
+        array = np.array(ids, np.int64)
+        self.largest = max(self.largest, int(array.max()))
+        assert array.min() >= 0, "a tokenizer has no negative ids"
+        assert self.largest <= np.iinfo(self.dtype).max, "every id is below vocab_size"
+        if weights is None:
+            weights = np.ones(len(ids), np.uint8)
+        self.masked |= not weights.all()
+        self._files[TOKENS].write(array.astype(self.dtype).tobytes())
+        self._files[MASK].write(weights.tobytes())
+        self.tokens += len(ids)
 
-    def end_document(self, count: int, first: int, digest: bytes) -> None:
-        """`count` and `first` in bytes, as in DOCUMENT."""
-        self._index.append((self._begin, self.document_tokens, count, first, int.from_bytes(digest[:8], "little")))
+    def end_document(self, text_bytes: int, first_bytes: int, digest: bytes) -> None:
+        """Ends the document; the bytes are as in DOCUMENT, `digest` is the hash of its content."""
+        key = int.from_bytes(digest[:8], "little")
+        entry = (self._begin, self.document_tokens, text_bytes, first_bytes, key)
+        self._index.append(entry)
         self._begin = self.tokens
 
     def finish(self, key: str, end_id: int | None, files: list[str]) -> None:
-        """Writes what the numbers mean."""
+        """Writes the index and the description, after the last document."""
         self.close()
         if not self.masked:
             (self.folder / MASK).unlink()
         np.save(self.folder / INDEX, np.array(self._index, DOCUMENT))
         about = About(
-            FORMAT,
-            key,
-            self.dtype.str,
-            self.tokens,
-            len(self._index),
-            self.largest,
-            end_id,
-            self.masked,
-            files,
+            format=FORMAT,
+            key=key,
+            dtype=self.dtype.str,
+            tokens=self.tokens,
+            documents=len(self._index),
+            largest_id=self.largest,
+            end_id=end_id,
+            masked=self.masked,
+            files=files,
         )
-        (self.folder / ABOUT).write_text(json.dumps(asdict(about), indent=1, ensure_ascii=True) + "\n")
+        content = json.dumps(asdict(about), indent=1, ensure_ascii=True)
+        (self.folder / ABOUT).write_text(content + "\n")
 
     def close(self) -> None:
         for file in self._files.values():
@@ -124,21 +134,26 @@ class Writer:
 
 
 def open_shard(folder: Path, key: str) -> Shard | None:
-    """The shard of a folder; None where there is none, or one that is not whole."""
+    """The shard of a folder; None if there is none, or if it is damaged."""
     try:
         content = parse_object(read_bytes(folder / ABOUT))
         about = About(**{field.name: content[field.name] for field in fields(About)})
         if about.format != FORMAT or about.key != key or about.dtype not in DTYPES:
             return None
-        if any((folder / name).stat().st_size != size for name, size in about.sizes().items()):
-            return None
-        # Mapped first: an array in memory is made as large as the file says that it is.
+        for name, size in about.sizes().items():
+            if (folder / name).stat().st_size != size:
+                return None
+        # Mapped first: otherwise the size in the file would be allocated, whatever it is.
         index = np.array(np.lib.format.open_memmap(folder / INDEX, mode="r"))
-        if index.dtype != DOCUMENT or index.shape != (about.documents,) or index["tokens"].sum() != about.tokens:
+        if index.dtype != DOCUMENT or index.shape != (about.documents,):
             return None
-        # Still mapped, but without the class of its own, whose slices cost more than what they hold.
+        if index["tokens"].sum() != about.tokens:
+            return None
+        # Still mapped, but as plain arrays: slices of np.memmap are slow.
         ids = np.asarray(np.memmap(folder / TOKENS, np.dtype(about.dtype), "r"))
-        mask = np.asarray(np.memmap(folder / MASK, np.uint8, "r")) if about.masked else None
+        mask = None
+        if about.masked:
+            mask = np.asarray(np.memmap(folder / MASK, np.uint8, "r"))
     except (OSError, ValueError, KeyError, TypeError, OverflowError, EOFError):
         return None
     return Shard(about, ids, mask, index)

@@ -1,4 +1,4 @@
-"""Which files a user means, and their content as a stream that is checked and hashed on the way."""
+"""Finds the files of sources, and reads them as streams that are checked and hashed."""
 
 from __future__ import annotations
 
@@ -15,34 +15,34 @@ from typing import BinaryIO
 from minigen.errors import MinigenError, UsageError, shown
 from minigen.files import hash_file
 
-ENDINGS = (".txt", ".md", ".jsonl")  # what is taken from a folder
+ENDINGS = (".txt", ".md", ".jsonl")  # files that are taken from a folder
 CHUNK = 2**20  # bytes read at a time
 BOM = codecs.BOM_UTF8
 
-Read = Callable[[int], None]  # told how many bytes were read
+OnRead = Callable[[int], None]  # called with the number of bytes that were read
 
 
 class DataError(MinigenError):
-    """Training data that cannot be used: FILE or FILE:LINE, what is wrong with it, and what to do."""
+    """Training data that cannot be used: `FILE[:LINE]: what is wrong; what to do`."""
 
 
 @dataclass(frozen=True)
-class Found:
-    """The files of some sources, and what lay beside them in the folders and was not taken, both in order."""
+class FileList:
+    """The files of some sources, and the other files in their folders, both in order."""
 
     files: tuple[Path, ...]
     left_out: tuple[Path, ...] = ()
 
 
-def find_files(sources: Sequence[str | os.PathLike[str]]) -> Found:
-    """The files that are meant by names of files, folders (whole trees) and globs; each file once.
+def find_files(sources: Sequence[str | os.PathLike[str]]) -> FileList:
+    """The files of names, folders (with their subfolders) and globs, each file once.
 
-    From a folder come the files with one of ENDINGS, sorted by path; hidden files and folders are left out, and so
-    are other endings. A named file may be called anything; only `.jsonl` is read as rows.
+    In folders only files with one of ENDINGS are taken, sorted by path, and no hidden files and
+    folders. A file that is named may have any ending; only `.jsonl` is read as rows.
 
     Raises:
         UsageError: no source, or an empty name.
-        DataError: nothing is there, or nothing that can be read.
+        DataError: there are no files, or they cannot be read.
     """
     if not sources:
         raise UsageError("no training data: name a file, a folder or a glob")
@@ -53,64 +53,78 @@ def find_files(sources: Sequence[str | os.PathLike[str]]) -> Found:
         if not source:
             raise UsageError("the name of a source is empty: name a file, a folder or a glob")
         if "\0" in source:
-            raise DataError(f"{shown(source)}: no file can be called so: name a file, a folder or a glob")
+            raise DataError(
+                f"{shown(source)}: a NUL cannot be in a name: name a file, a folder or a glob"
+            )
         for path in _matches(source):
-            found = _in_folder(path) if path.is_dir() else Found((path,))
-            if not found.files:
-                raise DataError(f"{path}: the folder has no {', '.join(ENDINGS)} file: name its files, or a glob")
-            for file in found.files:
+            listing = _in_folder(path) if path.is_dir() else FileList((path,))
+            if not listing.files:
+                raise DataError(
+                    f"{path}: the folder has no {', '.join(ENDINGS)} file: "
+                    "name its files, or a glob"
+                )
+            for file in listing.files:
                 files.setdefault(_identity(file), file)
-            left_out.update(dict.fromkeys(found.left_out))
-    return Found(tuple(files.values()), tuple(path for path in left_out if path not in files.values()))
+            left_out.update(dict.fromkeys(listing.left_out))
+    for file in files.values():
+        left_out.pop(file, None)
+    return FileList(tuple(files.values()), tuple(left_out))
 
 
 def _matches(source: str) -> list[Path]:
+    """The files and folders of a name or a glob."""
     path = Path(os.path.expanduser(source))
     if os.path.lexists(path) or not glob.has_magic(source):
         return [path]
     matches = sorted(glob.glob(str(path), recursive=True))
     if not matches:
-        raise DataError(f"{source}: matches no file: check the pattern (hidden files are left out)")
+        raise DataError(f"{source}: no file matches: check the pattern (hidden files are left out)")
     return [Path(match) for match in matches]
 
 
-def _in_folder(folder: Path) -> Found:
-    """Links to folders are not followed: they may lead round in a circle."""
+def _in_folder(folder: Path) -> FileList:
+    """The files in a folder. Links to folders are not followed: they may form a cycle."""
 
     def refuse(error: OSError) -> None:
         raise DataError(f"{error.filename}: cannot be read: {error.strerror}") from error
 
-    taken, left_out = list[Path](), list[Path]()
+    taken: list[Path] = []
+    left_out: list[Path] = []
     for root, folders, names in os.walk(folder, onerror=refuse):
-        left_out += [Path(root, name) for name in folders if name.startswith(".")]
-        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in list(folders):
+            if name.startswith("."):
+                folders.remove(name)  # so that os.walk skips it
+                left_out.append(Path(root, name))
         for name in names:
-            hidden = name.startswith(".") or not name.lower().endswith(ENDINGS)
-            (left_out if hidden else taken).append(Path(root, name))
-    return Found(tuple(sorted(taken)), tuple(sorted(left_out)))
+            if name.startswith(".") or not name.lower().endswith(ENDINGS):
+                left_out.append(Path(root, name))
+            else:
+                taken.append(Path(root, name))
+    return FileList(tuple(sorted(taken)), tuple(sorted(left_out)))
 
 
 def _identity(path: Path) -> tuple[int, int]:
+    """What is the same for two names of a file. Raises DataError for a file that cannot be used."""
     try:
         info = path.stat()
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
     if not stat.S_ISREG(info.st_mode):  # it is read more than once
-        raise DataError(f"{path}: is no regular file: write its content to a file first")
+        raise DataError(f"{path}: is not a regular file: write its content to a file first")
     if info.st_size == 0:
-        raise DataError(f"{path}: is empty: leave it out, or fill it")
+        raise DataError(f"{path}: is empty: drop it, or fill it")
     return info.st_dev, info.st_ino
 
 
 @dataclass
 class Reader:
-    """Reads one file once: `lines` or `chunks`. `digest` is the SHA-256 of its bytes after that.
+    """Reads one file once, by `lines` or by `chunks`; after that, `digest` is its SHA-256.
 
-    Both raise DataError, with the byte, for what is no UTF-8 or has a zero byte, and for a file that cannot be read.
+    Both raise DataError for a file that cannot be read, that is not UTF-8, or that has a zero byte.
     """
 
     path: Path
-    read: Read = lambda count: None
+    on_read: OnRead = lambda count: None
     _hash: hashlib._Hash = field(default_factory=hashlib.sha256)
 
     @property
@@ -119,28 +133,32 @@ class Reader:
 
     def chunks(self) -> Iterator[str]:
         """The text in pieces of about CHUNK bytes, without a byte order mark."""
-        held, at = b"", 0  # bytes of an unfinished character, and the place of the first of them
+        rest = b""  # the bytes of an unfinished character
+        offset = 0  # in the file, of the first of them
         with self._open() as file:
             while True:
-                new = self._take(file.read(CHUNK), at + len(held))
-                data = held + new
-                if at == 0 and data.startswith(BOM):
-                    data, at = data[len(BOM) :], len(BOM)
-                text, used = self._decode(data, at, final=not new)
+                new = self._checked(file.read(CHUNK), offset + len(rest))
+                data = rest + new
+                if offset == 0 and data.startswith(BOM):
+                    data = data[len(BOM) :]
+                    offset = len(BOM)
+                text, used = self._decode(data, offset, final=not new)
                 yield text
                 if not new:
                     return
-                held, at = data[used:], at + used
+                rest = data[used:]
+                offset += used
 
     def lines(self) -> Iterator[tuple[int, str]]:
-        """Numbers from 1 and lines, without their line breaks."""
-        at = 0
+        """(number from 1, line) of each line, without line breaks and byte order mark."""
+        offset = 0
         with self._open() as file:
-            for number, raw in enumerate(file, 1):
-                line = self._take(raw, at)
-                skip = len(BOM) if at == 0 and line.startswith(BOM) else 0
-                yield number, self._decode(line[skip:], at + skip, final=True)[0].rstrip("\r\n")
-                at += len(raw)
+            for number, line in enumerate(file, 1):
+                self._checked(line, offset)
+                skip = len(BOM) if offset == 0 and line.startswith(BOM) else 0
+                text, _ = self._decode(line[skip:], offset + skip, final=True)
+                yield number, text.rstrip("\r\n")
+                offset += len(line)
 
     def _open(self) -> BinaryIO:
         try:
@@ -148,27 +166,31 @@ class Reader:
         except OSError as error:
             raise DataError(f"{self.path}: cannot be read: {error.strerror}") from error
 
-    def _take(self, data: bytes, at: int) -> bytes:
+    def _checked(self, data: bytes, offset: int) -> bytes:
+        """The data at an offset of the file, counted and hashed."""
         self._hash.update(data)
-        self.read(len(data))
+        self.on_read(len(data))
         if b"\0" in data:
-            place = at + data.index(b"\0")
             raise DataError(
-                f"{self.path}: is no text: byte 0x00 at {place}; leave it out, or save it as UTF-8 if it is UTF-16"
+                f"{self.path}: is not text: byte 0x00 at offset {offset + data.index(0)}; "
+                "drop it, or save it as UTF-8 if it is UTF-16"
             )
         return data
 
-    def _decode(self, data: bytes, at: int, final: bool) -> tuple[str, int]:
+    def _decode(self, data: bytes, offset: int, final: bool) -> tuple[str, int]:
+        """(text, number of bytes used) of the data at an offset; all bytes, if it is `final`."""
         try:
             return codecs.utf_8_decode(data, "strict", final)
         except UnicodeDecodeError as error:
-            byte, place = data[error.start], at + error.start
-            raise DataError(f"{self.path}: not UTF-8: byte 0x{byte:02X} at {place}; save it as UTF-8") from None
+            raise DataError(
+                f"{self.path}: is not UTF-8: byte 0x{data[error.start]:02X} "
+                f"at offset {offset + error.start}; save it as UTF-8"
+            ) from None
 
 
-def file_digest(path: Path, read: Read = lambda count: None) -> str:
-    """SHA-256 of a file's bytes. Raises DataError where it cannot be read."""
+def file_digest(path: Path, on_read: OnRead = lambda count: None) -> str:
+    """SHA-256 of a file's bytes. Raises DataError if it cannot be read."""
     try:
-        return hash_file(path, read=read)
+        return hash_file(path, read=on_read)
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error

@@ -1,4 +1,4 @@
-"""One side of a data set: some documents of a shard, and tokens read from them in any order."""
+"""Some documents of a shard, for training or for validation, and their tokens in any order."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ Weights = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Tokens:
-    """The documents to train on, or those to validate with; a view, so it takes no memory of its own to speak of."""
+    """The documents for training, or those for validation: a view of a shard."""
 
     shard: Shard
-    chosen: npt.NDArray[np.int64]  # (documents,): which ones of the shard's
+    chosen: npt.NDArray[np.int64]  # (documents,): indices of the shard's documents
 
     @cached_property
     def index(self) -> npt.NDArray[Any]:
@@ -37,20 +37,24 @@ class Tokens:
 
     @cached_property
     def bytes(self) -> int:
-        """UTF-8 bytes of the text; of a conversation, those of the assistant's messages, as only they count."""
+        """UTF-8 bytes of the text; in conversations, only those of the assistant's messages."""
         return int(self.index["bytes"].sum())
 
     def chat_lengths(self) -> npt.NDArray[np.int64]:
-        """(conversations,): the tokens of each document of which some are not trained on."""
-        mask, index = self.shard.mask, self.index
+        """(conversations,): the numbers of tokens of documents that are not all trained on."""
+        mask = self.shard.mask
         if mask is None:
             return np.zeros(0, np.int64)
-        chats = [not mask[i["start"] : i["start"] + i["tokens"]].all() for i in index]
-        return index["tokens"][np.array(chats, np.bool_)].astype(np.int64)
+        lengths: list[int] = []
+        for document in self.index:
+            start, count = document["start"], document["tokens"]
+            if not mask[start : start + count].all():
+                lengths.append(count)
+        return np.array(lengths, np.int64)
 
     @property
     def largest_id(self) -> int:
-        """No id is above it, on either side; a model's vocabulary must be larger."""
+        """The largest id of the shard; a model's vocabulary must be larger."""
         return self.shard.about.largest_id
 
     @property
@@ -59,7 +63,7 @@ class Tokens:
         return self.shard.about.end_id
 
     def read(self, start: int, count: int) -> tuple[Ids, Weights]:
-        """`count` tokens of the shard from place `start` on, and their weights: (count,) each."""
+        """`count` tokens of the shard from `start` on, and their weights: (count,) each."""
         ids = self.shard.ids[start : start + count].astype(np.int64)
         if self.shard.mask is None:
             return ids, np.ones(len(ids), np.float32)
@@ -67,7 +71,7 @@ class Tokens:
 
 
 class Stream:
-    """Documents back to back, in an order of their own: the places of a shard as one line."""
+    """The tokens of documents, concatenated in some order."""
 
     def __init__(self, tokens: Tokens, order: npt.NDArray[np.int64] | None = None) -> None:
         index = tokens.index if order is None else tokens.index[order]
@@ -77,16 +81,18 @@ class Stream:
         self.length = int(self.ends[-1]) if len(index) else 0
 
     def fill(self, begin: int, ids: Ids, weights: Weights) -> int:
-        """Writes the tokens from place `begin` on into two arrays (T,), and returns how many there were."""
+        """Fills two arrays (T,) with the tokens from `begin` on; returns how many there were."""
         done = 0
         document = int(np.searchsorted(self.ends, begin, "right"))
         while done < len(ids) and document < len(self.ends):
             end = int(self.ends[document])
-            length = end - (int(self.ends[document - 1]) if document else 0)
-            left = end - begin - done  # so many of this document's tokens are still to come
-            count = min(left, len(ids) - done)
-            got = self.tokens.read(int(self.starts[document]) + length - left, count)
-            ids[done : done + count], weights[done : done + count] = got
+            previous_end = int(self.ends[document - 1]) if document else 0
+            position = begin + done
+            count = min(end - position, len(ids) - done)
+            start = int(self.starts[document]) + position - previous_end
+            read_ids, read_weights = self.tokens.read(start, count)
+            ids[done : done + count] = read_ids
+            weights[done : done + count] = read_weights
             done += count
             document += 1
         return done

@@ -1,4 +1,4 @@
-"""Tokenizers made from text: byte-level BPE, characters, bytes; saved as other programs read them."""
+"""Makes tokenizers from text: byte-level BPE, characters or bytes, in common file formats."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from minigen.files import new_folder
 from minigen.tokenizer import Tokenizer
 from minigen.training.data.cutting import END
 from minigen.training.data.dataset import Sources
-from minigen.training.data.documents import Chat, read_files
+from minigen.training.data.documents import Text, read_files
 from minigen.training.data.encoding import Progress
 from minigen.training.data.identity import open_tokenizer
 from minigen.training.data.learning import learn_bpe
@@ -29,7 +29,7 @@ log = logging.getLogger("minigen.training.data")
 
 @dataclass(frozen=True)
 class Made:
-    """A tokenizer that was made, and what of."""
+    """A new tokenizer, and the texts that it was made from."""
 
     tokenizer: Tokenizer
     files: tuple[Path, ...]
@@ -48,33 +48,37 @@ def train_tokenizer(
     progress: Progress = lambda done, total: None,
     merging: Callable[[], None] = lambda: None,
 ) -> Made:
-    """Makes a tokenizer of `vocab_size` tokens from texts and saves it as the folder `out`.
+    """Makes a tokenizer from texts and saves it as the folder `out`.
 
-    "bpe": byte-level BPE with GPT-2's pattern (Radford et al. 2019, "Language models are unsupervised multitask
-    learners"), as tokenizer.json with tokenizer_config.json; the same files make the same tokenizer. <|endoftext|> is
-    its first token, it ends a text, and `special` ones follow. Where a text has these they are no text. "char": the
-    characters that occur, by code point; "bytes": nothing to learn. A smaller vocabulary than asked for, where the
-    text gives no more, is a logged warning. `merging` is called as `learn_bpe` does.
+    "bpe": byte-level BPE of `vocab_size` tokens with GPT-2's pattern (Radford et al. 2019,
+    "Language models are unsupervised multitask learners"), as tokenizer.json with
+    tokenizer_config.json; the same files make the same tokenizer. Its first token is <|endoftext|>,
+    the end token; then come those of `special`. In texts these are not learned as text. If the text
+    allows only a smaller vocabulary, that is logged as a warning.
+    "char": the characters that occur, by code point. "bytes": nothing is learned.
+
+    `merging` is called as in `learn_bpe`.
 
     Raises:
-        UsageError: a size or a special token that cannot be, or `out` is there and not empty.
+        UsageError: an invalid size or special token, or `out` exists and is not empty.
         DataError: a source cannot be used.
         MinigenError: `out` cannot be written.
     """
     names = list(dict.fromkeys([END, *special]))
     check_settings(kind, vocab_size, names)
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise UsageError(f"{out} is there already: name a new folder")
+    is_empty_folder = out.is_dir() and not any(out.iterdir())
+    if out.exists() and not is_empty_folder:
+        raise UsageError(f"{out} already exists: name a new folder")
     files = find_files(sources).files
-    counts = [0, 0]
-    texts = _texts(files, names if kind == "bpe" else [], separator, counts, progress)
+    texts = Texts(files, names if kind == "bpe" else [], separator, progress)
     contents: dict[str, Any]
     if kind == "bpe":
         assert vocab_size is not None
         library = learn_bpe(texts, vocab_size, names, merging)
         if library.get_vocab_size() < vocab_size:
             log.warning(
-                "%d tokens were made of the %d asked for: the text has no more pairs that stand in it twice",
+                "the vocabulary has %d tokens instead of %d: no other pair occurs twice in the "
+                "text",
                 library.get_vocab_size(),
                 vocab_size,
             )
@@ -85,68 +89,104 @@ def train_tokenizer(
             "add_prefix_space": False,
             "clean_up_tokenization_spaces": False,
         }
-        contents = {"tokenizer.json": json.loads(library.to_str()), "tokenizer_config.json": settings}
+        contents = {
+            "tokenizer.json": json.loads(library.to_str()),
+            "tokenizer_config.json": settings,
+        }
     elif kind == "char":
-        contents = {"vocab.json": sorted({character for text in texts for character in set(text)})}
+        characters: set[str] = set()
+        for text in texts:
+            characters.update(text)
+        contents = {"vocab.json": sorted(characters)}
     else:
         for _ in texts:
             pass
         contents = {"config.json": {"tokenizer": "bytes"}}
     save(out, contents)
-    return Made(open_tokenizer(out), files, *counts)
+    return Made(open_tokenizer(out), files, texts.documents, texts.bytes)
 
 
 def check_settings(kind: str, vocab_size: int | None, names: Sequence[str]) -> None:
+    """Raises UsageError for an invalid kind, vocabulary size or name of a special token."""
     if kind not in KINDS:
-        raise UsageError(f"the kind of tokenizer is {kind!r}: known are {', '.join(KINDS)}")
+        raise UsageError(f"the kind of tokenizer is {kind!r}: it must be one of {', '.join(KINDS)}")
     if kind != "bpe":
         if vocab_size is not None or len(names) > 1:
-            raise UsageError(f"a vocabulary size and special tokens are for bpe alone: drop them, or {kind}")
+            raise UsageError(
+                f"a vocabulary size and special tokens are only for bpe: drop them, or {kind}"
+            )
         return
     if vocab_size is None:
         raise UsageError("bpe needs a vocabulary size, such as 2048")
     from tokenizers import pre_tokenizers
 
+    words = pre_tokenizers.ByteLevel(add_prefix_space=False)
     for name in names:
-        # A word of the text could become the same token.
-        if len(pre_tokenizers.ByteLevel(add_prefix_space=False).pre_tokenize_str(name)) < 2 or name != name.strip():
+        # Otherwise a word of the text could become the same token.
+        is_word = len(words.pre_tokenize_str(name)) < 2
+        if is_word or name != name.strip():
             raise UsageError(f"the special token {name!r} looks like text: write it like <|name|>")
     least = 256 + len(names)
     if vocab_size < least:
         raise UsageError(
-            f"the vocabulary size is {vocab_size}: it must be at least {least}, the bytes and {len(names)} special"
+            f"the vocabulary size is {vocab_size}: it must be at least {least}, "
+            f"for the bytes and {len(names)} special tokens"
         )
 
 
-def _texts(
-    files: Sequence[Path], special: Sequence[str], separator: str | None, counts: list[int], progress: Progress
-) -> Iterator[str]:
-    """Texts without the special tokens in them; documents and bytes are counted on the way."""
-    total, done = sum(path.stat().st_size for path in files), 0
-    between = re.compile("|".join(re.escape(name) for name in sorted(special, key=len, reverse=True)))
+class Texts:
+    """The texts of files, split at special tokens; documents and bytes are counted."""
 
-    def read(count: int) -> None:
-        nonlocal done
-        done += count
-        progress(done, total)
+    def __init__(
+        self,
+        files: Sequence[Path],
+        special: Sequence[str],
+        separator: str | None,
+        progress: Progress,
+    ) -> None:
+        self.files = files
+        self.separator = separator
+        self.progress = progress
+        self.pattern: re.Pattern[str] | None = None
+        if special:
+            longest_first = sorted(special, key=len, reverse=True)
+            self.pattern = re.compile("|".join(re.escape(name) for name in longest_first))
+        self.documents = 0
+        self.bytes = 0
 
-    for part in read_files(files, separator, read=read):
-        counts[0] += part.last
-        for text in [message["content"] for message in part.messages] if isinstance(part, Chat) else [part.text]:
-            counts[1] += len(text.encode("utf-8"))
-            yield from filter(None, between.split(text)) if special else [text]
+    def __iter__(self) -> Iterator[str]:
+        total = sum(path.stat().st_size for path in self.files)
+        done = 0
+
+        def on_read(count: int) -> None:
+            nonlocal done
+            done += count
+            self.progress(done, total)
+
+        for part in read_files(self.files, self.separator, on_read=on_read):
+            self.documents += part.last
+            contents = [part.text] if isinstance(part, Text) else part.contents
+            for content in contents:
+                self.bytes += len(content.encode("utf-8"))
+                yield from self._split(content)
+
+    def _split(self, text: str) -> list[str]:
+        if self.pattern is None:
+            return [text]
+        return [piece for piece in self.pattern.split(text) if piece]
 
 
 def save(out: Path, contents: dict[str, Any]) -> None:
-    """Writes JSON files as a new folder, whole or not at all."""
+    """Writes JSON files as a new folder, all of them or none."""
     try:
-        with new_folder(out, shared=True) as beside:
+        with new_folder(out, shared=True) as temporary:
             for name, content in contents.items():
-                path = beside / name
-                path.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+                path = temporary / name
+                text = json.dumps(content, ensure_ascii=False, indent=1)
+                path.write_text(text + "\n", encoding="utf-8")
                 with path.open("rb+") as file:
                     os.fsync(file.fileno())
     except OSError as error:
         raise MinigenError(f"cannot write {out}: {error.strerror or error}") from error
     if not all((out / name).is_file() for name in contents):
-        raise MinigenError(f"cannot write {out}: another program filled it meanwhile")
+        raise MinigenError(f"cannot write {out}: another program has written to it meanwhile")

@@ -67,7 +67,7 @@ def trained(tokenizer: Tokenizer, source: str, messages: Sequence[Any]) -> tuple
             groups[-1].append(token)
         elif groups[-1]:
             groups.append([])
-    return [tokenizer.decode(group, skip_special=False) for group in groups if group], list(encoder.notes)
+    return [tokenizer.decode(group, skip_special=False) for group in groups if group], list(encoder.warnings)
 
 
 # What follows an answer in the collection's templates, and what they write before it that is not asked for.
@@ -229,30 +229,30 @@ def test_system_prompts(many: Tokenizer) -> None:
     silent = EACH.replace("in messages", "in messages if m.role != 'system'")
     found, notes = trained(many, silent, said("Hello?", ONE, system="Be brief."))
     assert found == [f"{ONE}<|im_end|>"]
-    assert notes == ["the chat template leaves out or changes the system message"]
+    assert notes == ["the chat template omits or changes the system message"]
 
 
 THOUGHTS = said("a", "<think>\nhm\n</think>\n\nb", "c", "d")
 REFUSED = {
     "an earlier thought is dropped": (QWEN3, THOUGHTS, "leaves a part of it out .it begins with '<think>"),
     "a thought is asked for and not written": (THINKS, TALK, r"asks for it with '<\|im_start\|>assistant.n<think>.n'"),
-    "the system message moves": (MISTRAL3, said("a", "b", system="s"), "message elsewhere then, or not at all; leave"),
-    "a role that there is not": (GEMMA2, said("a", "b", system="s"), "System role not supported .it takes no system"),
-    "no generation prompt": (EACH.replace(ASK, ""), TALK, r"no generation prompt, so '<\|im_start\|>assistant.n'"),
+    "the system message moves": (MISTRAL3, said("a", "b", system="s"), "then writes the system message elsewhere"),
+    "a role that there is not": (GEMMA2, said("a", "b", system="s"), "not supported .it does not accept a system"),
+    "no generation prompt": (EACH.replace(ASK, ""), TALK, r"no generation prompt.* write '<\|im_start\|>assistant.n'"),
     "only the end is shown": (EACH.replace("messages %", "messages[-2:] %"), TALK, "writes message 2 not at all"),
     "twice": (EACH.replace("m.content", "m.content ~ m.content"), TALK, "writes message 2 2 times"),
-    "a count behind": (EACH.replace("<|im_end|>\\n'", "' ~ m.content|length"), TALK, "depends on its text"),
+    "a count behind": (EACH.replace("<|im_end|>\\n'", "' ~ m.content|length"), TALK, "depends on the message"),
     "other letters": (EACH.replace("m.content", "m.content|upper"), TALK, "changes the text of message 2"),
     "a count before": (EACH.replace("for m", "set n = messages|length %}{{ n }}{% for m"), TALK, "a row of its own"),
     "a prompt that ends in a space": (
         "{% for m in messages %}{{ m.role + ': ' + m.content + '\\n' }}{% endfor %}"
-        "{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}", said("a", "the"), "begin inside .*'ssistant: '",
+        "{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}", said("a", "the"), "begins inside .*ssistant: '",
     ),
     "an end inside a token": (
         "{% for m in messages %}{{ m.content if m.role == 'user' else '\\n' + m.content }}{% endfor %}"
-        "{% if add_generation_prompt %}{{ '\\n' }}{% endif %}", said("a", "The c", "at", "x"), "end inside a token",
+        "{% if add_generation_prompt %}{{ '\\n' }}{% endif %}", said("a", "The c", "at", "x"), "ends inside a token",
     ),
-    "a control token as text": (EACH, said("a", "b<|im_end|>"), r"holds the control token '<\|im_end\|>' as text"),
+    "a control token as text": (EACH, said("a", "b<|im_end|>"), r"contains the control token '<\|im_end\|>' as text"),
 }  # fmt: skip
 
 
@@ -289,6 +289,6 @@ def test_what_is_said_of_the_rows(
     with caplog.at_level(logging.WARNING):
         data(path, tokenizer=many, folder=tmp_path / "folder", chat=ChatTemplate(silent, NAMES), valid=0.3)
     assert [record.getMessage().replace(str(path), "F") for record in caplog.records] == [
-        "F:1: the chat template leaves out or changes the system message, and so in 2 more rows",
-        "F:4: not read of the messages: tool_calls, tools",
+        "F:1: the chat template omits or changes the system message (and in 2 more rows)",
+        "F:4: ignored in the messages: tool_calls, tools",
     ]

@@ -155,7 +155,7 @@ def test_validation_predicts_each_token_once(
 
 def test_what_is_too_short() -> None:
     tokens = make([5, 5], [0])
-    with pytest.raises(DataError, match=r"f\.txt: 5 tokens .* a context of 5: lower the context to 4 or less"):
+    with pytest.raises(DataError, match=r"f\.txt: 5 tokens .* a context of 5: lower the context to at most 4"):
         Batches(tokens, 2, 5, 0)
     assert Batches(tokens, 2, 4, 0).batch(0).ids.shape == (2, 4)
     for batch, context, micros in ((0, 4, 1), (2, 0, 1), (2, 4, 0)):

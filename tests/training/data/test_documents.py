@@ -121,7 +121,7 @@ def test_a_long_text_is_cut_into_pieces() -> None:
         ('{"text": "a\\ud800"}', r"lone surrogate U\+D800 at position 1"),
         ('{"messages": []}', r"messages is \[\]"),
         ('{"messages": ["a"]}', "message 1 has the role None"),
-        ('{"messages": [{"role": "tool", "content": "x"}]}', "role 'tool': known are system, user, assistant"),
+        ('{"messages": [{"role": "tool", "content": "x"}]}', "role 'tool': it must be one of system, user, assistant"),
         ('{"messages": [{"role": "user", "content": ["x"]}]}', "message 1 has the content"),
         ('{"messages": [{"role": "user", "content": "x"}]}', "no message is the assistant's"),
         ('{"messages": [{"role": "assistant", "content": ""}]}', "message 1 of the assistant is empty"),

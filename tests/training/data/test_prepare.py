@@ -109,13 +109,13 @@ def test_validation_sources(write: Write, data: Data, caplog: pytest.LogCaptureF
     assert texts(found.valid) == STORIES[40:60]
     assert caplog.messages == ["10 of 50 training documents are left out: they are for validation"]
     assert found.files == (train, valid)
-    with pytest.raises(DataError, match=r"s\.txt: all training documents are validation documents too"):
+    with pytest.raises(DataError, match=r"s\.txt: all training documents are also validation documents"):
         data(train, valid_sources=[train])
 
 
 def test_what_cannot_be_split(write: Write, data: Data) -> None:
     path = write("s.txt", stories(STORIES[:1] * 3))
-    with pytest.raises(DataError, match=r"s\.txt: and all others hold the same document, which cannot be split"):
+    with pytest.raises(DataError, match=r"s\.txt: and all others have the same document, which cannot be divided"):
         data(path)
     for valid in (0, 1, -0.1, 2, float("nan")):
         with pytest.raises(UsageError, match=f"the validation fraction is {valid}: it must be above 0 and below 1"):

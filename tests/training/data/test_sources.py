@@ -41,10 +41,10 @@ def test_nothing_to_take(write: Write, tmp_path: Path, monkeypatch: pytest.Monke
     os.mkfifo("pipe")
     for source, message in {
         "d": "d: the folder has no .txt, .md, .jsonl file",
-        "*.csv": r"\*.csv: matches no file",
+        "*.csv": r"\*.csv: no file matches",
         "none.txt": "none.txt: cannot be read: No such file",
         "zero.txt": "zero.txt: is empty",
-        "pipe": "pipe: is no regular file",
+        "pipe": "pipe: is not a regular file",
         "": "the name of a source is empty",
     }.items():
         with pytest.raises(MinigenError, match=message):
@@ -69,11 +69,11 @@ def test_any_chunk_gives_the_same_text(write: Write, chunk: int, monkeypatch: py
 
 
 BROKEN: list[tuple[bytes, str]] = [
-    (b"abc\xff\n", r": not UTF-8: byte 0xFF at 3; save it"),
-    (b"\xef\xbb\xbfab\xe4\xb8", r": not UTF-8: byte 0xE4 at 5; save it"),
-    (b"ab\nc\0d", r": is no text: byte 0x00 at 4; leave it out"),
-    (b"\xef\xbb\xbf", r": holds no (text|rows): leave it out"),
-    (b" \n\t\n", r": holds no (text|rows): leave it out"),
+    (b"abc\xff\n", r": is not UTF-8: byte 0xFF at offset 3; save it"),
+    (b"\xef\xbb\xbfab\xe4\xb8", r": is not UTF-8: byte 0xE4 at offset 5; save it"),
+    (b"ab\nc\0d", r": is not text: byte 0x00 at offset 4; drop it"),
+    (b"\xef\xbb\xbf", r": has no (text|rows): drop it"),
+    (b" \n\t\n", r": has no (text|rows): drop it"),
 ]
 
 
@@ -93,18 +93,18 @@ def test_broken_files_are_named(
 
 def test_a_byte_is_told_across_chunks(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "CHUNK", 4)
-    with pytest.raises(DataError, match="byte 0xE6 at 7"):
+    with pytest.raises(DataError, match="byte 0xE6 at offset 7"):
         list(Reader(write("t.txt", b"1234567\xe6\x9d!89")).chunks())
-    with pytest.raises(DataError, match="byte 0xE6 at 7"):
+    with pytest.raises(DataError, match="byte 0xE6 at offset 7"):
         list(Reader(write("t.txt", b"1234567\xe6\x9d")).chunks())
 
 
 def test_one_token(write: Write, data: Callable[..., Dataset], bpe: Any, bpe_folder: Path) -> None:
     for name, content in (("t.txt", "a"), ("t.jsonl", [{"text": "a"}])):
         path = write(name, content)
-        with pytest.raises(DataError, match=r"t\.\w+: (holds a single token|1 characters are too few)"):
+        with pytest.raises(DataError, match=r"t\.\w+: (has a single token|1 characters are too few)"):
             data(path, write("good.txt", "good text"))
-        with pytest.raises(DataError, match=r"t\.\w+: 1 characters are too few to split at 0.05"):
+        with pytest.raises(DataError, match=r"t\.\w+: 1 characters are too few to divide at 0.05"):
             data(path)
-        with pytest.raises(DataError, match=r"t\.\w+: holds a single token"):
+        with pytest.raises(DataError, match=r"t\.\w+: has a single token"):
             data(path, write("good.txt", "good"), tokenizer=bpe, folder=bpe_folder)

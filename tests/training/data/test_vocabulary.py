@@ -91,7 +91,7 @@ def test_a_text_with_too_few_pairs(
         made = train_tokenizer([write("t.txt", "abab abab")], tmp_path / "out", 5000)
     size = made.tokenizer.vocab_size
     assert 257 < size < 265
-    message = f"{size} tokens were made of the 5000 asked for: the text has no more pairs that stand in it twice"
+    message = f"the vocabulary has {size} tokens instead of 5000: no other pair occurs twice in the text"
     assert caplog.messages == [message]
 
 
@@ -111,9 +111,9 @@ def test_characters_and_bytes(write: Callable[..., Path], tmp_path: Path) -> Non
     [
         ({"vocab_size": 256}, "the vocabulary size is 256: it must be at least 257"),
         ({}, "bpe needs a vocabulary size"),
-        ({"vocab_size": 300, "kind": "char"}, "are for bpe alone: drop them, or char"),
-        ({"special": ["<|x|>"], "kind": "bytes"}, "are for bpe alone: drop them, or bytes"),
-        ({"kind": "words"}, "kind of tokenizer is 'words': known are bpe, char, bytes"),
+        ({"vocab_size": 300, "kind": "char"}, "are only for bpe: drop them, or char"),
+        ({"special": ["<|x|>"], "kind": "bytes"}, "are only for bpe: drop them, or bytes"),
+        ({"kind": "words"}, "kind of tokenizer is 'words': it must be one of bpe, char, bytes"),
         ({"vocab_size": 300, "special": ["the"]}, "special token 'the' looks like text: write it like"),
         ({"vocab_size": 300, "special": [""]}, "special token '' looks like text"),
         ({"vocab_size": 300, "special": ["|||"]}, "looks like text"),
@@ -130,11 +130,11 @@ def test_settings_that_cannot_be(
 def test_nothing_is_written_over_or_half_written(write: Callable[..., Path], tmp_path: Path) -> None:
     path = write("t.txt", "abc abc")
     write("full/config.json", "{}")
-    with pytest.raises(UsageError, match="full is there already: name a new folder"):
+    with pytest.raises(UsageError, match="full already exists: name a new folder"):
         train_tokenizer([path], tmp_path / "full", 300)
-    with pytest.raises(UsageError, match=r"t\.txt is there already"):
+    with pytest.raises(UsageError, match=r"t\.txt already exists"):
         train_tokenizer([path], path, 300)
-    with pytest.raises(DataError, match=r"b\.txt: is no text: byte 0x00 at 1"):
+    with pytest.raises(DataError, match=r"b\.txt: is not text: byte 0x00 at offset 1"):
         train_tokenizer([write("b.txt", b"a\0b")], tmp_path / "out", 300)
     with pytest.raises(MinigenError, match=r"cannot write .*t\.txt/x"):
         train_tokenizer([path], path / "x", 300)
