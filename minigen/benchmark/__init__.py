@@ -1,1 +1,1 @@
-"""How fast a model runs here, and how fast it could: the tests, the machine's limits, and what two runs differ by."""
+"""How fast a model runs, how fast this machine could run it, and how two results differ."""

@@ -1,4 +1,4 @@
-"""From nothing to the first token: `minigen generate` in a fresh process, as a user waits for it."""
+"""Times `minigen generate` in a fresh process until its first token, as a user waits for it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from minigen.backends import machine
 from minigen.backends.cpu.compiling import wait_until_idle
@@ -22,10 +22,10 @@ PROMPT = "Once upon a time"
 
 @dataclass(frozen=True)
 class ColdResult:
-    """Medians in seconds, from the start of the process until its first token has been written.
+    """Medians in seconds, from the start of the process until its first token is written.
 
-    `load_s` is the framework's import and the weights; `start_s` what is neither that nor the model's first token:
-    Python, the command line, the tokenizer.
+    `load_s` is the import of the framework and the loading of the weights, `first_token_s` the
+    model's first token, and `start_s` everything else: Python, the command line, the tokenizer.
     """
 
     model: str
@@ -43,33 +43,54 @@ class ColdResult:
     samples_s: list[float]
 
 
-def measure_cold(subjects: Sequence[Subject], runs: int, progress: Progress) -> tuple[dict[str, Any], list[ColdResult]]:
-    """The machine, and a result for each model; the models take turns. The first start of each is dropped, so that the
-    files are in the system's cache.
+class Start(NamedTuple):
+    """One start: the seconds until the first token was written, and the command's own report."""
 
-    Raises UsageError for a named shape, which has no folder to start from, and MinigenError where a run fails.
+    seconds: float
+    report: dict[str, Any]
+
+
+def measure_cold(
+    subjects: Sequence[Subject], runs: int, progress: Progress
+) -> tuple[dict[str, Any], list[ColdResult]]:
+    """Measures all models in turn; returns (the machine, a result for each model).
+
+    The first start of each model is dropped, so that its files are in the system's cache.
+
+    Raises UsageError for a named shape, which has no files, and MinigenError if a run fails.
     """
     for subject in subjects:
         if subject.folder is None:
-            raise UsageError(f"{subject.model} has no files to start from: --cold needs a model")
+            raise UsageError(f"{subject.model} has no files: --cold needs a model")
     about = machine.describe(subject.backend for subject in subjects)
-    found: list[list[tuple[float, dict[str, Any]]]] = [[] for _ in subjects]
-    progress(0, (runs + 1) * len(subjects))
+    starts: list[list[Start]] = [[] for _ in subjects]
+    total = (runs + 1) * len(subjects)
+    done = 0
+    progress(done, total)
     for number in range(runs + 1):
         for i, subject in enumerate(subjects):
-            started = start(subject)
-            if number:
-                found[i].append(started)
-            else:
+            result = start(subject)
+            if number == 0:
                 wait_until_idle()
-            progress(number * len(subjects) + i + 1, (runs + 1) * len(subjects))
-    about |= {"load_end": machine.load()}
-    return about, [summarize_starts(subject, starts) for subject, starts in zip(subjects, found, strict=True)]
+            else:
+                starts[i].append(result)
+            done += 1
+            progress(done, total)
+    about["load_end"] = machine.load()
+    return about, [summarize_starts(s, own) for s, own in zip(subjects, starts, strict=True)]
 
 
-def start(subject: Subject) -> tuple[float, dict[str, Any]]:
-    """One run: the seconds until it has written its token, and what it says of itself."""
-    command = [sys.executable, "-m", "minigen", "generate", str(subject.folder), "--backend", subject.backend]
+def start(subject: Subject) -> Start:
+    """Starts the command once. Raises MinigenError if it fails."""
+    command = [
+        sys.executable,
+        "-m",
+        "minigen",
+        "generate",
+        str(subject.folder),
+        "--backend",
+        subject.backend,
+    ]
     command += ["-p", PROMPT, "-n", "1", "--temp", "0", "--ignore-eos", "--json"]
     flags = {
         "--device": subject.device,
@@ -79,27 +100,55 @@ def start(subject: Subject) -> tuple[float, dict[str, Any]]:
         "--threads": subject.threads,
     }
     for flag, value in flags.items():
-        command += [flag, str(value)] if value is not None else []
+        if value is not None:
+            command += [flag, str(value)]
     began = time.perf_counter()
-    pipes: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(command, text=True, encoding="utf-8", **pipes) as process:
+    with subprocess.Popen(
+        command,
+        text=True,
+        encoding="utf-8",
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
         assert process.stdout is not None
         line = process.stdout.readline()
         seconds = time.perf_counter() - began
         _, errors = process.communicate()
     if process.returncode or not line:
-        said = (errors.strip().splitlines() or [f"it ended with code {process.returncode}"])[-1]
-        raise MinigenError(f"{subject.model} did not start: {said.removeprefix('minigen: ')}")
-    return seconds, json.loads(line)
+        reason = f"it ended with code {process.returncode}"
+        if errors.strip():
+            reason = errors.strip().splitlines()[-1].removeprefix("minigen: ")
+        raise MinigenError(f"{subject.model} did not start: {reason}")
+    return Start(seconds, json.loads(line))
 
 
-def summarize_starts(subject: Subject, starts: Sequence[tuple[float, dict[str, Any]]]) -> ColdResult:
-    totals = [seconds for seconds, _ in starts]
-    loads, firsts = ([said["timing"][name] for _, said in starts] for name in ("load_s", "first_token_s"))
-    rests = [total - load - first for total, load, first in zip(totals, loads, firsts, strict=True)]
-    summary, said = summarize(totals), starts[0][1]
-    start_s, load_s, first_s = (summarize(part).median for part in (rests, loads, firsts))
+def summarize_starts(subject: Subject, starts: Sequence[Start]) -> ColdResult:
+    """The result of a model's starts."""
+    totals: list[float] = []
+    loads: list[float] = []
+    first_tokens: list[float] = []
+    rests: list[float] = []
+    for seconds, report in starts:
+        load, first_token = report["timing"]["load_s"], report["timing"]["first_token_s"]
+        totals.append(seconds)
+        loads.append(load)
+        first_tokens.append(first_token)
+        rests.append(seconds - load - first_token)
+    summary = summarize(totals)
+    report = starts[0].report
     return ColdResult(
-        subject.model, subject.backend, said["device"], said["dtype"], f"{said['quant']} {said['kv']}".strip(), "cold",
-        summary.median, summary.mean, summary.sd, start_s, load_s, first_s, totals,
-    )  # fmt: skip
+        model=subject.model,
+        backend=subject.backend,
+        device=report["device"],
+        dtype=report["dtype"],
+        quant=f"{report['quant']} {report['kv']}".strip(),
+        test="cold",
+        median_s=summary.median,
+        mean_s=summary.mean,
+        sd_s=summary.sd,
+        start_s=summarize(rests).median,
+        load_s=summarize(loads).median,
+        first_token_s=summarize(first_tokens).median,
+        samples_s=totals,
+    )

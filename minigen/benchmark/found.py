@@ -1,4 +1,4 @@
-"""What is found on this machine: the frameworks, their devices, and what holds on them."""
+"""Describes this machine: the frameworks, their devices, and what is promised on them."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from minigen.errors import MinigenError, first_line
 
 
 def look() -> dict[str, Any]:
-    """JSON: the machine, each framework as far as it is installed and imports, and what is taken without flags."""
+    """The machine, the installed frameworks, and the choices without flags, as JSON."""
     environment = settings()  # before a backend adds its own
-    usual = without_flags()
+    defaults = without_flags()
     return {
         "minigen": installed("minigen"),
         "python": platform.python_version(),
@@ -31,12 +31,13 @@ def look() -> dict[str, Any]:
         "memory_bytes": physical_memory(),
         "environment": environment,
         "frameworks": {name: framework(name) for name in BACKENDS},
-        "without_flags": usual,
-        "promises": promises(usual),
+        "without_flags": defaults,
+        "promises": promises(defaults),
     }
 
 
 def installed(package: str) -> str | None:
+    """The version of a package; None if it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:
@@ -44,18 +45,21 @@ def installed(package: str) -> str | None:
 
 
 def framework(name: str) -> dict[str, Any] | None:
-    """None where it is not installed; with "error" alone beside its version where it does not import."""
+    """The facts about a framework; None if it is not installed.
+
+    If it cannot be imported, they are only its version and "error".
+    """
     if find_spec(name) is None:
         return None
     try:
-        found = import_module(f"minigen.backends.{name}.facts").facts()
-    except (ImportError, OSError, RuntimeError) as error:  # a library or a driver that it does not find
+        facts = import_module(f"minigen.backends.{name}.facts").facts()
+    except (ImportError, OSError, RuntimeError) as error:  # a missing library or driver
         return {"version": installed(name), "error": first_line(error)}
-    return {"version": installed(name), **found}
+    return {"version": installed(name), **facts}
 
 
 def without_flags() -> dict[str, Any]:
-    """What a command takes that names no backend and no device; "error" alone where there is none."""
+    """The backend, device and dtype of a command without flags; only "error" if there is none."""
     try:
         ops = get_backend(choose_backend())
     except MinigenError as error:
@@ -70,13 +74,18 @@ def without_flags() -> dict[str, Any]:
     }
 
 
-def promises(usual: dict[str, Any]) -> list[dict[str, Any]]:
-    """The rows of the table, with "here" where it is about the device that is taken without flags."""
-    here = promise_for(usual["backend"], usual["device"]) if "backend" in usual else None
+def promises(defaults: dict[str, Any]) -> list[dict[str, Any]]:
+    """The promises; "here" is true for the device that is used without flags."""
+    here = None
+    if "backend" in defaults:
+        here = promise_for(defaults["backend"], defaults["device"])
     return [{**vars(row), "here": row is here} for row in PROMISES]
 
 
 def settings() -> dict[str, str]:
-    """The variables of the environment that decide on numbers or speed here, where they are set."""
-    names = ("MINIGEN_", "MLX_", "CUBLAS_", "CUDA_VISIBLE_DEVICES", "TORCH_", "NVIDIA_TF32", "OMP_", "PYTORCH_")
+    """The environment variables that affect numbers or speed."""
+    names = (
+        *("MINIGEN_", "MLX_", "CUBLAS_", "CUDA_VISIBLE_DEVICES"),
+        *("TORCH_", "NVIDIA_TF32", "OMP_", "PYTORCH_"),
+    )
     return {name: os.environ[name] for name in sorted(os.environ) if name.startswith(names)}

@@ -1,10 +1,11 @@
-"""What is measured: llama-bench's tests by its names, on models that are checked before anything is run."""
+"""The tests, named as in llama-bench, and the models on which they run."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 from minigen.benchmark.shapes import SHAPES
@@ -15,9 +16,10 @@ from minigen.errors import UsageError
 
 @dataclass(frozen=True)
 class Case:
-    """A test of `batch` rows after `depth` tokens each: "pp" reads `tokens` in one pass, "tg" decodes them in steps.
+    """A test with `batch` rows, each after `depth` tokens.
 
-    "train" makes steps of training on rows of `tokens`.
+    "pp" reads `tokens` in one pass, "tg" decodes them one by one, and "train" makes training steps
+    on rows of `tokens`.
     """
 
     kind: str
@@ -29,18 +31,23 @@ class Case:
     def name(self) -> str:
         if self.kind == "train":
             return f"train b{self.batch}x{self.tokens}"
-        depth, batch = f" @ d{self.depth}" * (self.depth > 0), f" b{self.batch}" * (self.batch > 1)
-        return f"{self.kind}{self.tokens}{depth}{batch}"
+        name = f"{self.kind}{self.tokens}"
+        if self.depth > 0:
+            name += f" @ d{self.depth}"
+        if self.batch > 1:
+            name += f" b{self.batch}"
+        return name
 
     @property
     def before(self) -> int:
-        """Tokens in the context before the clock starts: decoding needs one to begin with."""
+        """Tokens in the context before the timed part; decoding needs at least one."""
         return max(self.depth, 1) if self.kind == "tg" else self.depth
 
     def passes(self) -> Iterator[tuple[int, int]]:
-        """(tokens before, new tokens) of each pass that is timed."""
+        """(tokens before, new tokens) of each timed pass."""
         if self.kind == "tg":
-            yield from ((self.before + i, 1) for i in range(self.tokens))
+            for i in range(self.tokens):
+                yield self.before + i, 1
         else:
             yield self.before, self.tokens
 
@@ -48,28 +55,38 @@ class Case:
 def make_cases(
     prompts: Sequence[int], decoded: Sequence[int], depths: Sequence[int], batches: Sequence[int]
 ) -> list[Case]:
-    """Every combination; a length of 0 leaves its test out. Raises UsageError where none is left."""
-    kinds = [("pp", tokens) for tokens in prompts] + [("tg", tokens) for tokens in decoded]
-    cases = [
-        Case(kind, tokens, depth, batch) for batch in batches for depth in depths for kind, tokens in kinds if tokens
-    ]
+    """Every combination, without lengths of 0. Raises UsageError if none is left."""
+    kinds = [("pp", tokens) for tokens in prompts]
+    kinds += [("tg", tokens) for tokens in decoded]
+    cases: list[Case] = []
+    for batch, depth, (kind, tokens) in product(batches, depths, kinds):
+        if tokens:
+            cases.append(Case(kind, tokens, depth, batch))
     if not cases:
-        raise UsageError("there is nothing to measure: give a length above 0 to -p or -n")
+        raise UsageError("there is nothing to measure: give a length > 0 to -p or -n")
     return list(dict.fromkeys(cases))
 
 
 def model_of(source: str | None, offline: bool = False) -> dict[str, Any]:
-    """The fields of a Subject that a model decides; None is the model that ships. Raises as `minigen.load` does."""
-    found = open_stored(source, offline=offline)
+    """The fields of a Subject for a model; None: the model that ships. Raises as `minigen.load`."""
+    stored = open_stored(source, offline=offline)
     return {
-        "model": found.folder.name if source is None else os.path.normpath(source), "config": found.config,
-        "folder": found.folder, "stored": stored_dtype(found.tensors), "held": found.packings(),
-    }  # fmt: skip
+        "model": stored.folder.name if source is None else os.path.normpath(source),
+        "config": stored.config,
+        "folder": stored.folder,
+        "stored": stored_dtype(stored.tensors),
+        "held": stored.packings(),
+    }
 
 
 def shape_of(name: str) -> dict[str, Any]:
-    """The same of a named shape. Raises UsageError for one that is not known."""
+    """The fields of a Subject for a named shape. Raises UsageError for an unknown name."""
     if name not in SHAPES:
         raise UsageError(f"unknown shape {name!r}: choose {', '.join(SHAPES)}")
     config = SHAPES[name]
-    return {"model": f"{name} shape", "config": config, "folder": None, "stored": config["torch_dtype"]}
+    return {
+        "model": f"{name} shape",
+        "config": config,
+        "folder": None,
+        "stored": config["torch_dtype"],
+    }

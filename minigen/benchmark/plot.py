@@ -1,4 +1,4 @@
-"""A picture of a run: each test's tokens a second as bars, with the limit that each could reach."""
+"""A plot of results: tokens per second as bars, with the limit of each."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from minigen.benchmark.run import Result
 from minigen.evaluation.fewshot.plot import COLORS, GREY, STYLE, require_matplotlib
@@ -16,16 +18,16 @@ if TYPE_CHECKING:
 
 Name = tuple[str, str, str, str]  # model, backend, dtype, quant
 WIDTH = 7.2  # inches
-BAR, PANEL, ENDS = 0.28, 0.62, 1.0  # inches: a bar, what a panel has beside its bars, what the figure has beside panels
+BAR, PANEL, ENDS = 0.28, 0.62, 1.0  # inches: a bar, the rest of a panel, the rest of the figure
 LONGEST = 34  # characters of a bar's name
-ROOM = 1.36  # of the longest bar: the axis ends there, so that the figures beside the bars are within
+ROOM = 1.36  # the axis, relative to the longest bar: it has room for the numbers after the bars
 
 
 def plot(results: Sequence[Result], path: Path, title: str) -> None:
-    """Writes a PNG: a panel a test, with its own scale, and in it a bar a model.
+    """Writes a PNG: a panel for each test, with its own scale and a bar for each model.
 
-    A bar's line through it is the standard deviation, the upright beside it the limit. Raises MinigenError without
-    matplotlib or where the file cannot be written.
+    The line through a bar is the standard deviation, the upright line is the limit. Raises
+    MinigenError if matplotlib is missing or the file cannot be written.
     """
     require_matplotlib()
     import matplotlib
@@ -38,8 +40,8 @@ def plot(results: Sequence[Result], path: Path, title: str) -> None:
     title = "; ".join(part for part in (same, title) if part)
     heights = [PANEL + BAR * len(group) for group in panels.values()]
     with matplotlib.rc_context(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of a name in a script that the font lacks
-        matplotlib.rcdefaults()  # a user's own settings must not change the picture
+        warnings.simplefilter("ignore")  # about a name in a script that the font lacks
+        matplotlib.rcdefaults()  # a user's own settings must not change the plot
         matplotlib.rcParams.update(STYLE)
         figure = Figure(figsize=(WIDTH, ENDS + sum(heights)), layout="constrained")
         grid = figure.subplots(len(panels), squeeze=False, gridspec_kw={"height_ratios": heights})
@@ -49,45 +51,70 @@ def plot(results: Sequence[Result], path: Path, title: str) -> None:
         handles, labels = grid[0, 0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
         figure.suptitle(title if len(title) <= 75 else f"{title[:74]}…", fontsize=10)
-        with replacing(path) as beside:
-            figure.savefig(beside, format="png", metadata={"Software": None})
+        with replacing(path) as temporary:
+            figure.savefig(temporary, format="png", metadata={"Software": None})
 
 
 def draw(axes: Axes, test: str, group: Sequence[Result], names: Mapping[Name, str]) -> None:
-    places = range(len(group))
-    medians, limits = [r.median_tps for r in group], [r.limit_tps for r in group]
-    axes.barh(places, medians, height=0.62, color=COLORS[0], alpha=0.85)
-    axes.errorbar(
-        medians, places, xerr=[r.sd_tps or 0.0 for r in group], fmt="none", ecolor="black", elinewidth=1, capsize=2
-    )
+    """Draws the panel of a test."""
+    y = np.arange(len(group))
+    medians = [result.median_tps for result in group]
+    deviations = [result.sd_tps or 0.0 for result in group]
+    limits = [result.limit_tps for result in group]
+    axes.barh(y, medians, height=0.62, color=COLORS[0], alpha=0.85)
+    axes.errorbar(medians, y, xerr=deviations, fmt="none", ecolor="black", elinewidth=1, capsize=2)
     axes.vlines(
-        limits, [i - 0.4 for i in places], [i + 0.4 for i in places], color=COLORS[1], linewidth=2,
+        limits,
+        y - 0.4,
+        y + 0.4,
+        color=COLORS[1],
+        linewidth=2,
         label="limit: memory or matrix products, as measured in the same run",
-    )  # fmt: skip
+    )
     longest = max(*medians, *limits)
-    for i, r in enumerate(group):
-        end = max(r.median_tps + (r.sd_tps or 0.0), r.limit_tps)
+    for i, result in enumerate(group):
+        end = max(medians[i] + deviations[i], limits[i])
         axes.annotate(
-            f"{figure(r.median_tps)}: {100 * r.share:.0f} % of {figure(r.limit_tps)}",
-            (end, i), xytext=(6, 0), textcoords="offset points", va="center", fontsize=8, color=GREY,
-        )  # fmt: skip
+            f"{rounded(medians[i])}: {100 * result.share:.0f} % of {rounded(limits[i])}",
+            (end, i),
+            xytext=(6, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=8,
+            color=GREY,
+        )
         longest = max(longest, end)
     axes.set_xlim(0, ROOM * longest)
-    axes.set_yticks(places, [names[r.model, r.backend, r.dtype, r.quant] for r in group], fontsize=8)
+    axes.set_yticks(y, [names[key_of(result)] for result in group], fontsize=8)
     axes.set_ylim(len(group) - 0.4, -0.6)  # the first at the top
     axes.tick_params(axis="x", labelsize=8)
     axes.grid(visible=False, axis="y")
     axes.set_title(test, fontsize=10, loc="left")
 
 
-def figure(rate: float) -> str:
+def rounded(rate: float) -> str:
+    """A rate with at least three digits."""
     return f"{rate:,.0f}" if rate >= 100 else f"{rate:#.3g}"
 
 
 def names_of(results: Sequence[Result]) -> tuple[str, dict[Name, str]]:
-    """What of model, backend, dtype and quant is the same for all, and by what else a bar is told from the others."""
-    keys = list(dict.fromkeys((r.model, r.backend, r.dtype, r.quant) for r in results))
-    varying = [i for i in range(4) if len({key[i] for key in keys}) > 1]
-    found = {key: ", ".join(key[i] for i in varying if key[i]) for key in keys}
-    same = ", ".join(keys[0][i] for i in range(4) if i not in varying and keys[0][i])
-    return same, {key: name if len(name) <= LONGEST else f"…{name[1 - LONGEST :]}" for key, name in found.items()}
+    """(what all results have in common, the name of each bar: what distinguishes it)."""
+    keys = list(dict.fromkeys(key_of(result) for result in results))
+    varying: list[int] = []
+    common: list[str] = []
+    for i, values in enumerate(zip(*keys, strict=True)):
+        if len(set(values)) > 1:
+            varying.append(i)
+        elif values[0]:
+            common.append(values[0])
+    names: dict[Name, str] = {}
+    for key in keys:
+        name = ", ".join(key[i] for i in varying if key[i])
+        if len(name) > LONGEST:
+            name = f"…{name[1 - LONGEST :]}"
+        names[key] = name
+    return ", ".join(common), names
+
+
+def key_of(result: Result) -> Name:
+    return result.model, result.backend, result.dtype, result.quant

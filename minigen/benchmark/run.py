@@ -1,4 +1,4 @@
-"""The rounds: every model runs every test once before any runs one again, so that drift hits all alike."""
+"""Measures in rounds: in each, every model runs every test, so that drift affects all alike."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Result:
 
 @dataclass
 class Contestant:
-    """A model in its process, and what is known of it so far."""
+    """A model in its process, and what has been measured so far."""
 
     subject: Subject
     worker: Worker
@@ -76,35 +76,45 @@ class Contestant:
     peak: float = 0.0
 
     def weights_bytes(self) -> int:
-        return weights_bytes(self.subject.architecture(), self.subject.packings_in_memory(), self.about["dtype"])
+        packings = self.subject.packings_in_memory()
+        return weights_bytes(self.subject.architecture(), packings, self.about["dtype"])
 
     def measure_limits(self) -> None:
-        """The best that was seen counts: a limit is what the machine can do."""
+        """Keeps the best measurement so far, as a limit is what the machine can do at best."""
         bandwidth, peak = self.worker.ask("limits")
-        self.bandwidth, self.peak = max(self.bandwidth, bandwidth), max(self.peak, peak)
+        self.bandwidth = max(self.bandwidth, bandwidth)
+        self.peak = max(self.peak, peak)
 
 
 def measure(
-    subjects: Sequence[Subject], cases: Sequence[Case], runs: int, progress: Progress, *, quiet: bool = False
+    subjects: Sequence[Subject],
+    cases: Sequence[Case],
+    runs: int,
+    progress: Progress,
+    *,
+    quiet: bool = False,
 ) -> tuple[dict[str, Any], list[Result]]:
-    """The machine, and a result for each model and test that it takes.
+    """Measures all models; returns (the machine, a result for each model and test that it takes).
 
-    One more run than `runs` is made: the first is dropped. `quiet`: no warning of a busy machine, which it is after
-    another call.
+    One run more than `runs` is made, of which the first is dropped. `quiet`: there is no warning of
+    a busy machine, as after another call.
 
-    Raises MinigenError, before anything is measured, for a test beyond a model's context, models that do not fit the
-    memory together, and whatever keeps a model from loading.
+    Raises MinigenError, before anything is measured, for a test beyond a model's context, for
+    models that do not fit into memory together, and for models that cannot be loaded.
     """
     check_context(subjects, cases)
     for subject in subjects:
         subject.packings()
-    packages = [name for subject in subjects for name in subject.packages()]
+    packages: list[str] = []
+    samples: dict[tuple[int, Case], list[Timed]] = {}
+    for i, subject in enumerate(subjects):
+        packages += subject.packages()
+        for case in cases:
+            if subject.takes(case):
+                samples[i, case] = []
     about = machine.describe(packages, quiet=quiet)
-    samples: dict[tuple[int, Case], list[Timed]] = {
-        (i, case): [] for i, subject in enumerate(subjects) for case in cases if subject.takes(case)
-    }
     with ExitStack() as stack:
-        contestants = []
+        contestants: list[Contestant] = []
         for subject in subjects:
             worker = Worker(subject)
             stack.callback(worker.close)
@@ -113,7 +123,8 @@ def measure(
         for contestant in contestants:
             contestant.load_s = contestant.worker.ask("load")
         done = 0
-        progress(done, (runs + 1) * len(samples))
+        total = (runs + 1) * len(samples)
+        progress(done, total)
         for number in range(runs + 1):
             for case in cases:
                 for i, contestant in enumerate(contestants):
@@ -123,29 +134,39 @@ def measure(
                     if number:
                         samples[i, case].append(timed)
                     done += 1
-                    progress(done, (runs + 1) * len(samples))
-            if number == 0:  # all that these tests need has been allocated
+                    progress(done, total)
+            if number == 0:  # by now everything that the tests need is allocated
                 for contestant in contestants:
                     contestant.memory = contestant.worker.ask("memory")
                     contestant.measure_limits()
         for contestant in contestants:
             contestant.measure_limits()
     share_limits(contestants)
-    about |= {"gpu": next((c.about["gpu"] for c in contestants if c.about["gpu"]), None)}
-    about |= {"load_end": machine.load()}
-    return about, [result(contestants[i], case, timed, about["cache_bytes"]) for (i, case), timed in samples.items()]
+    gpus = [c.about["gpu"] for c in contestants if c.about["gpu"]]
+    about["gpu"] = gpus[0] if gpus else None
+    about["load_end"] = machine.load()
+    results: list[Result] = []
+    for (i, case), timed in samples.items():
+        results.append(result(contestants[i], case, timed, about["cache_bytes"]))
+    return about, results
 
 
 def share_limits(contestants: Sequence[Contestant]) -> None:
-    """Gives all the best that any saw of what is the same for them: memory by the device and threads, products by the
-    device and dtype."""
-    bandwidths, peaks = dict[Any, float](), dict[Any, float]()
-    keys = [((c.about["device"], c.about["threads"]), (c.about["device"], c.about["dtype"])) for c in contestants]
-    for c, (path, kind) in zip(contestants, keys, strict=True):
-        bandwidths[path] = max(c.bandwidth, bandwidths.get(path, 0.0))
-        peaks[kind] = max(c.peak, peaks.get(kind, 0.0))
-    for c, (path, kind) in zip(contestants, keys, strict=True):
-        c.bandwidth, c.peak = bandwidths[path], peaks[kind]
+    """Gives each model the best limits that any model has measured.
+
+    Bandwidth is shared by models with the same device and threads, the speed of matrix products by
+    those with the same device and dtype.
+    """
+    bandwidths: dict[Any, float] = {}
+    peaks: dict[Any, float] = {}
+    for c in contestants:
+        memory_key = c.about["device"], c.about["threads"]
+        products_key = c.about["device"], c.about["dtype"]
+        bandwidths[memory_key] = max(c.bandwidth, bandwidths.get(memory_key, 0.0))
+        peaks[products_key] = max(c.peak, peaks.get(products_key, 0.0))
+    for c in contestants:
+        c.bandwidth = bandwidths[c.about["device"], c.about["threads"]]
+        c.peak = peaks[c.about["device"], c.about["dtype"]]
 
 
 def check_fit(contestants: Sequence[Contestant]) -> None:
@@ -154,28 +175,40 @@ def check_fit(contestants: Sequence[Contestant]) -> None:
     for contestant in contestants:
         devices.setdefault(contestant.about["device"], []).append(contestant)
     for device, sharing in devices.items():
-        wanted, memory = sum(c.weights_bytes() for c in sharing), min(c.about["total_memory"] for c in sharing)
-        if wanted > memory:
+        needed = sum(c.weights_bytes() for c in sharing)
+        memory = min(c.about["total_memory"] for c in sharing)
+        if needed > memory:
             raise MinigenError(
-                f"the weights take {wanted / 2**30:.1f} GiB together, and {device} has {memory / 2**30:.1f} GiB: "
-                "measure fewer models at a time, or smaller ones"
+                f"the weights need {needed / 2**30:.1f} GiB together, but {device} has "
+                f"{memory / 2**30:.1f} GiB: measure fewer models at a time, or smaller ones"
             )
 
 
-def result(contestant: Contestant, case: Case, timed: Sequence[Timed], cache: int | None) -> Result:
-    c, architecture = contestant, contestant.subject.architecture()
-    tokens, dtype = case.tokens * case.batch, c.about["dtype"]
+def result(
+    contestant: Contestant, case: Case, timed: Sequence[Timed], cache_bytes: int | None
+) -> Result:
+    """The result of a test; `cache_bytes` is the size of the CPU's largest cache, if known."""
+    c = contestant
+    architecture = c.subject.architecture()
+    tokens = case.tokens * case.batch
+    dtype = c.about["dtype"]
     costs = Costs.of(architecture, c.subject.packings_in_memory())
-    training = case.kind == "train"
-    if training:
+    in_cache = None
+    if case.kind == "train":
         least = training_limit(architecture, case.tokens, case.batch, c.peak)
     else:
         least = limit(costs, case.passes(), case.batch, dtype, c.bandwidth, c.peak)
-    rates = [tokens / t.seconds for t in timed]
+        if c.about["device"] == "cpu" and cache_bytes:
+            in_cache = costs.used * ITEMSIZE[dtype] + costs.codes <= cache_bytes
+    rates: list[float] = []
+    firsts: list[float] = []  # milliseconds
+    steps: list[float] = []
+    for t in timed:
+        rates.append(tokens / t.seconds)
+        steps += [1000 * step for step in t.steps_s]
+        if t.first_token_s is not None:
+            firsts.append(1000 * t.first_token_s)
     summary = summarize(rates)
-    firsts = [1000 * t.first_token_s for t in timed if t.first_token_s is not None]
-    steps = [1000 * step for t in timed for step in t.steps_s]
-    on_cpu = c.about["device"] == "cpu"
     return Result(
         model=c.subject.model,
         parameters=parameters(architecture),
@@ -198,7 +231,7 @@ def result(contestant: Contestant, case: Case, timed: Sequence[Timed], cache: in
         limit_tps=tokens / least.seconds,
         limit_by=least.by,
         share=summary.median * least.seconds / tokens,
-        in_cache=costs.used * ITEMSIZE[dtype] + costs.codes <= cache if on_cpu and cache and not training else None,
+        in_cache=in_cache,
         peak_memory_bytes=c.memory,
         load_s=c.load_s,
         bandwidth_bytes_per_s=c.bandwidth,
@@ -210,5 +243,5 @@ def result(contestant: Contestant, case: Case, timed: Sequence[Timed], cache: in
 
 
 def as_json(about: dict[str, Any], rows: Sequence[Any]) -> dict[str, Any]:
-    """One object for the whole run, of dataclasses."""
+    """One object for the whole run; the rows are dataclasses."""
     return {"machine": about, "results": [asdict(row) for row in rows]}

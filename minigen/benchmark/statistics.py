@@ -1,4 +1,4 @@
-"""What a few runs say: their middle, their spread, and whether two sets of them differ."""
+"""Statistics of a few runs: median, spread, and whether two sets of runs differ."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 CONFIDENCE = 0.95
-MOST_FREEDOM = 1e5  # degrees of freedom from where Student's t is as good as normal
+MOST_FREEDOM = 1e5  # degrees of freedom beyond which Student's t is practically normal
 
 
 @dataclass(frozen=True)
@@ -27,13 +27,13 @@ def summarize(samples: Sequence[float]) -> Summary:
 
 
 def percentile(samples: Sequence[float], percent: float) -> float:
-    """Between two samples, the straight line."""
+    """A percentile, interpolated linearly between two samples."""
     return float(np.percentile(samples, percent))
 
 
 @dataclass(frozen=True)
 class Ratio:
-    """How many times A's speed B has, and an interval that holds the true ratio with CONFIDENCE; None: too few runs."""
+    """The speed of B relative to A, and its confidence interval; None: too few runs."""
 
     ratio: float
     low: float | None
@@ -41,31 +41,41 @@ class Ratio:
 
     @property
     def verdict(self) -> str:
-        """Of B: "faster", "slower", "no difference shown", or "too few runs"."""
+        """Whether B is faster: "faster", "slower", "no difference shown", or "too few runs"."""
         if self.low is None or self.high is None:
             return "too few runs"
-        return "faster" if self.low > 1 else "slower" if self.high < 1 else "no difference shown"
+        if self.low > 1:
+            return "faster"
+        if self.high < 1:
+            return "slower"
+        return "no difference shown"
 
 
 def ratio(a: Sequence[float], b: Sequence[float]) -> Ratio:
-    """B to A by their geometric means, with Welch's interval (Welch 1947) on the logarithms: variances may differ."""
-    first, second = np.log(np.asarray(a, float)), np.log(np.asarray(b, float))
-    difference = float(second.mean() - first.mean())
-    if min(len(first), len(second)) < 2:
+    """The ratio of the geometric means of B and A.
+
+    Its interval is Welch's (Welch 1947) for the logarithms, whose variances may differ.
+    """
+    log_a = np.log(np.asarray(a, float))
+    log_b = np.log(np.asarray(b, float))
+    difference = float(log_b.mean() - log_a.mean())
+    if min(len(a), len(b)) < 2:
         return Ratio(math.exp(difference), None, None)
-    errors = [float(x.var(ddof=1)) / len(x) for x in (first, second)]
-    error = sum(errors)
+    error_a = float(log_a.var(ddof=1)) / len(a)  # squared standard errors
+    error_b = float(log_b.var(ddof=1)) / len(b)
+    error = error_a + error_b
     half = 0.0
     if error > 0:
-        freedom = error**2 / sum(e**2 / (len(x) - 1) for e, x in zip(errors, (first, second), strict=True))
+        freedom = error**2 / (error_a**2 / (len(a) - 1) + error_b**2 / (len(b) - 1))
         half = t_quantile(CONFIDENCE, freedom) * math.sqrt(error)
     return Ratio(math.exp(difference), math.exp(difference - half), math.exp(difference + half))
 
 
 def t_quantile(confidence: float, freedom: float) -> float:
-    """The t within which Student's distribution with so many degrees of freedom, 1 or more, lies so often.
+    """The t with |T| <= t of probability `confidence`, for Student's T with `freedom` >= 1 degrees.
 
-    With t = sqrt(freedom) tan(u) its density is that of cos(u) ** (freedom - 1), which is summed by trapezoids.
+    With t = sqrt(freedom) tan(u) the density is proportional to cos(u) ** (freedom - 1), which is
+    integrated by trapezoids.
     """
     freedom = min(freedom, MOST_FREEDOM)
     u = np.linspace(0, math.pi / 2, 200_001)

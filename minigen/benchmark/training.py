@@ -1,4 +1,4 @@
-"""Training measured: steps of the trainer that `minigen train` runs, on random tokens."""
+"""Measures training: steps of the trainer of `minigen train`, on random tokens."""
 
 from __future__ import annotations
 
@@ -25,15 +25,18 @@ from minigen.training.presets import PRESETS
 from minigen.training.run import make_config
 from minigen.training.trainer import Trainer
 
-SECONDS = 0.5  # a run makes steps for so long, one at least
+SECONDS = 0.5  # a run makes steps for this long, and at least one
 LR = 1e-3
-BATCH, TOKENS = 8, 256  # of a step, where nothing says otherwise
-VOCABULARIES = {"char": 65, "bytes": 256, "gpt2": 50257}  # char: Shakespeare's, where a recipe does not say
+BATCH, TOKENS = 8, 256  # of a step, by default
+VOCABULARIES = {"char": 65, "bytes": 256, "gpt2": 50257}  # char: Shakespeare's, by default
 
 
 @dataclass(frozen=True)
 class TrainedSubject(Subject):
-    """A model in training, from random weights whatever its folder, in mixed precision where `dtype` is bfloat16."""
+    """A model in training, from random weights even if it has a folder.
+
+    If `dtype` is bfloat16, training is in mixed precision.
+    """
 
     optimizer: Optimizer = field(default_factory=Optimizer)
     dropout: float = 0.0
@@ -48,24 +51,34 @@ class TrainedSubject(Subject):
 
 
 class TrainingSession(Session):
+    """As Session, with training steps as the only test."""
+
     subject: TrainedSubject
     steps = 0
 
     def load(self) -> None:
-        """Draws the weights; raises UsageError for a dtype that there is no training in."""
-        s, architecture = self.subject, self.subject.architecture()
-        params = initialise(architecture.shapes(), SEED)
-        settings: dict[str, Any] = {"dropout": s.dropout, "seed": SEED, "compile": s.compile}
-        settings["deterministic"] = s.deterministic
-        self.trainer = Trainer(self.ops, architecture, params, s.optimizer, **settings)
+        """Draws the weights. Raises UsageError for a dtype that cannot be used for training."""
+        s = self.subject
+        architecture = s.architecture()
+        self.trainer = Trainer(
+            self.ops,
+            architecture,
+            initialise(architecture.shapes(), SEED),
+            s.optimizer,
+            dropout=s.dropout,
+            seed=SEED,
+            compile=s.compile,
+            deterministic=s.deterministic,
+        )
 
     def step(self, batch: Batch) -> None:
-        """Returns when the loss is known: on a GPU the update may still run, and counts to the next step."""
+        """Returns when the loss is known; on a GPU the update may run into the next step."""
         self.trainer.step([batch], LR, self.steps)
 
     def run(self, case: Case) -> Timed:
-        """Seconds of a step, forward, backward and update, by the mean of those that were made; and of each."""
-        rng, steps = np.random.default_rng(SEED + self.steps), list[float]()
+        """Mean seconds of a step (forward, backward and update), and seconds of each."""
+        rng = np.random.default_rng(SEED + self.steps)
+        steps: list[float] = []
         vocabulary = self.subject.architecture().vocab_size
         while sum(steps) < SECONDS:
             ids = rng.integers(0, vocabulary, (case.batch, case.tokens + 1))
@@ -78,33 +91,60 @@ class TrainingSession(Session):
 
 
 def recipe_of(name: str) -> tuple[dict[str, Any], Config]:
-    """The fields of a TrainedSubject that a preset of `minigen train` or its TOML file decides, and all its settings.
+    """(the fields of a TrainedSubject, all settings) of a preset of `minigen train` or a TOML file.
 
-    Raises UsageError for what is no recipe, and for one with an adapter or a teacher, whose steps are others.
+    Raises UsageError for an unknown recipe, and for one with an adapter or a teacher, whose steps
+    are different.
     """
     path = Path(name)
-    if name not in PRESETS and not path.is_file():
-        raise UsageError(f"--recipe is {name!r}: choose {', '.join(PRESETS)}, or a TOML file of minigen train")
-    config = make_config({}, name) if name in PRESETS else make_config({}, None, path)
-    for what, value in (("lora_rank", config.model.lora_rank), ("teacher", config.teacher.model)):
+    if name in PRESETS:
+        config = make_config({}, name)
+    elif path.is_file():
+        config = make_config({}, None, path)
+    else:
+        raise UsageError(
+            f"--recipe is {name!r}: choose {', '.join(PRESETS)}, or a TOML file of minigen train"
+        )
+    for setting, value in (
+        ("lora_rank", config.model.lora_rank),
+        ("teacher", config.teacher.model),
+    ):
         if value:
-            raise UsageError(f"{name} has {what} = {value!r}: bench measures the training of all weights by text alone")
+            raise UsageError(
+                f"{name} has {setting} = {value!r}: bench measures only the training of all "
+                "weights on text"
+            )
     if config.model.from_model:
         hub: Mapping[str, Any] = read_config(resolve(config.model.from_model))
     else:
         config = config.replace(context=config.model.context or CONTEXT)
         hub = new_config(config.model, vocabulary_of(config), {}, config.run.dtype)
     o = config.optimizer
-    fields: dict[str, Any] = {"model": f"{name} recipe", "config": hub, "folder": None, "stored": config.run.dtype}
-    fields |= {"optimizer": Optimizer(o.optimizer, o.betas, o.eps, o.weight_decay, o.clip, o.ema)}
-    fields |= {"compile": config.run.compile, "deterministic": config.run.deterministic}
-    return fields | {"dropout": config.model.dropout}, config
+    fields: dict[str, Any] = {
+        "model": f"{name} recipe",
+        "config": hub,
+        "folder": None,
+        "stored": config.run.dtype,
+        "optimizer": Optimizer(o.optimizer, o.betas, o.eps, o.weight_decay, o.clip, o.ema),
+        "compile": config.run.compile,
+        "deterministic": config.run.deterministic,
+        "dropout": config.model.dropout,
+    }
+    return fields, config
 
 
 def vocabulary_of(config: Config) -> int:
-    """What the recipe says, or its tokenizer's size. Raises UsageError where that depends on files."""
+    """The vocabulary of a recipe, or of its tokenizer.
+
+    Raises UsageError if that depends on files.
+    """
+    if config.model.vocab:
+        return config.model.vocab
     kind, _, size = config.data.tokenizer.partition(":")
-    found = config.model.vocab or (int(size) if kind == "bpe" and size.isdecimal() else VOCABULARIES.get(kind))
-    if not found:
-        raise UsageError(f"the recipe's tokenizer is {config.data.tokenizer!r}: say its size, vocab = N, beside it")
-    return found
+    if kind == "bpe" and size.isdecimal() and int(size) > 0:
+        return int(size)
+    if kind not in VOCABULARIES:
+        raise UsageError(
+            f"the recipe's tokenizer is {config.data.tokenizer!r}: add its size as vocab = N"
+        )
+    return VOCABULARIES[kind]

@@ -1,4 +1,4 @@
-"""A session in a process of its own: its memory is its own, and no framework's threads are in another's way."""
+"""A session in a process of its own, so that models share neither memory nor threads."""
 
 from __future__ import annotations
 
@@ -12,28 +12,31 @@ from minigen.errors import MinigenError
 
 
 class Worker:
-    """Does one thing at a time, when asked; while others are asked, it waits."""
+    """Runs one request at a time, and idles between them."""
 
     def __init__(self, subject: Subject) -> None:
         self.subject = subject
-        context = get_context("spawn")  # a fork would share threads and GPU contexts that do not bear it
-        self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=serve, args=(theirs, subject), daemon=True)
+        context = get_context("spawn")  # a fork would break threads and GPU contexts
+        self.pipe, other_end = context.Pipe()
+        self.process = context.Process(target=serve, args=(other_end, subject), daemon=True)
         self.process.start()
-        theirs.close()
+        other_end.close()
 
-    def ask(self, what: str, *args: Any) -> Any:
-        """What the session's method of that name returns. Raises what it raises, and MinigenError where it died."""
+    def ask(self, method: str, *args: Any) -> Any:
+        """Calls a method of the session and returns its result.
+
+        Raises what the method raises, and MinigenError if the process died.
+        """
         try:
-            self.pipe.send((what, args))
+            self.pipe.send((method, args))
             answer = self.pipe.recv()
         except (EOFError, OSError):
             self.process.join(5)
-            code = self.process.exitcode
-            killed = code == -signal.SIGKILL
+            end = f"ended with code {self.process.exitcode}"
+            if self.process.exitcode == -signal.SIGKILL:
+                end = "was killed, probably because memory ran out"
             raise MinigenError(
-                f"the process that measured {self.subject.model} on {self.subject.backend} "
-                + ("was killed, as the system does when memory runs out" if killed else f"ended with code {code}")
+                f"the process that measured {self.subject.model} on {self.subject.backend} {end}"
             ) from None
         if isinstance(answer, Exception):
             raise answer
@@ -46,18 +49,18 @@ class Worker:
 
 
 def serve(pipe: Connection, subject: Subject) -> None:
-    """The process: answers until it is killed. Ctrl-C is for the process that asks."""
+    """The process: answers requests until it is killed. Only the asking process handles Ctrl-C."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     session = subject.session()
     while True:
         try:
-            what, args = pipe.recv()
+            method, args = pipe.recv()
         except EOFError:
             return
         try:
-            answer = getattr(session, what)(*args)
+            answer = getattr(session, method)(*args)
         except (MinigenError, MemoryError) as error:
             answer = error
-        except RuntimeError as error:  # a framework's own may not survive the way
+        except RuntimeError as error:  # a framework's own class may fail to be pickled
             answer = RuntimeError(str(error))
         pipe.send(answer)

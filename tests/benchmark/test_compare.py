@@ -69,13 +69,13 @@ def test_machines_differ(tmp_path: Path) -> None:
 )
 def test_other_files(tmp_path: Path, text: str) -> None:
     (tmp_path / "f").write_text(text)
-    with pytest.raises(MinigenError, match=r"f holds no results of `minigen bench -o json`: write it so$"):
+    with pytest.raises(MinigenError, match=r"f has no results: write it with `minigen bench -o json`$"):
         read_results(tmp_path / "f")
 
 
 def test_files_without_runs(tmp_path: Path) -> None:
     for rows in ([], [row("tg8", [])], [row("tg8", [1.0, 0.0])]):
-        with pytest.raises(MinigenError, match=r"has a test without runs, or none at all: measure it again$"):
+        with pytest.raises(MinigenError, match=r"has no tests, or a test without runs: measure it again$"):
             read_results(write(tmp_path / "f", rows))
     with pytest.raises(MinigenError, match=r"^cannot read .*/g: No such file or directory$"):
         read_results(tmp_path / "g")

@@ -115,7 +115,7 @@ def test_refusals(asked: list[tuple[str, Any]], monkeypatch: pytest.MonkeyPatch)
         run.measure(GPT2, [Case("pp", 2), Case("pp", 1025)], 1, lambda done, total: None)
     assert asked == []  # before any process is started
     monkeypatch.setattr(Scripted, "total_memory", 2**29)
-    with pytest.raises(MinigenError, match=r"^the weights take 0\.9 GiB together, and cpu has 0\.5 GiB: measure fewer"):
+    with pytest.raises(MinigenError, match=r"^the weights need 0\.9 GiB together, but cpu has 0\.5 GiB: measure fewer"):
         run.measure(GPT2, [Case("pp", 2)], 1, lambda done, total: None)
     assert [what for _, what in asked] == ["begin", "begin", "close", "close"]
 
@@ -127,7 +127,7 @@ def test_a_process_of_its_own(tiny: Callable[[str], Path], backend: str, device:
         assert worker.ask("load") > 0
         assert len(worker.ask("run", Case("tg", 3)).steps_s) == 3
         worker.process.kill()
-        with pytest.raises(MinigenError, match=rf"on {backend} was killed, as the system does when memory runs out$"):
+        with pytest.raises(MinigenError, match=rf"on {backend} was killed, probably because memory ran out$"):
             worker.ask("memory")
     finally:
         worker.close()
@@ -143,5 +143,5 @@ def test_errors_come_back_from_the_process(tiny: Callable[[str], Path], backend:
 
 
 def test_cold_starts_need_files() -> None:
-    with pytest.raises(UsageError, match=r"^gpt2 shape has no files to start from: --cold needs a model$"):
+    with pytest.raises(UsageError, match=r"^gpt2 shape has no files: --cold needs a model$"):
         measure_cold(GPT2, 1, lambda done, total: None)

@@ -66,10 +66,10 @@ def test_recipes(tmp_path: Path) -> None:
     assert fields["optimizer"].name == "muon"
     assert fields["config"]["vocab_size"] == 300
     path.write_text('[data]\ntokenizer = "somewhere"\n')
-    with pytest.raises(UsageError, match=r"tokenizer is 'somewhere': say its size, vocab = N, beside it$"):
+    with pytest.raises(UsageError, match=r"tokenizer is 'somewhere': add its size as vocab = N$"):
         recipe_of(str(path))
     path.write_text('[model]\nfrom = "m"\nlora_rank = 8\n')
-    with pytest.raises(UsageError, match=r"has lora_rank = 8: bench measures the training of all weights"):
+    with pytest.raises(UsageError, match=r"has lora_rank = 8: bench measures only the training of all weights"):
         recipe_of(str(path))
     with pytest.raises(UsageError, match=r"^--recipe is 'big': choose tiny, .*, or a TOML file of minigen train$"):
         recipe_of("big")
