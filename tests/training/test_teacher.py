@@ -251,7 +251,7 @@ def test_a_teacher_that_changed_is_refused(learn: New, train: New, new: New, tau
     folder = pointed(tmp_path / "run", "latest")
     assert folder is not None
     assert read_position(folder).teacher == setup.teacher != ""
-    with pytest.raises(UsageError, match=r"^--teacher-weight is 0\.7, and .*run was begun with 0\.5: leave it"):
+    with pytest.raises(UsageError, match=r"^--teacher-weight is 0\.7, but .*run was begun with 0\.5: leave it"):
         resume(tmp_path / "run", {"teacher_weight": 0.7})
     train(new("another", model="gpt", steps=4, seed=2, sample_tokens=0))
     weights = (taught / "model.safetensors").read_bytes()
@@ -313,7 +313,7 @@ def test_doctor(learn: New, taught: Path, tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(doctor, "FIT_STEPS", 60)
     monkeypatch.setattr(doctor, "FIT_ROWS", 1)
     monkeypatch.setattr(doctor, "FIT_SHARE", 0.6)
-    monkeypatch.setattr(doctor, "TAUGHT", 30)
+    monkeypatch.setattr(doctor, "TEACHER_TOKENS", 30)
     setup = learn("run", teacher=str(taught), teacher_weight=0.9, teacher_temperature=3.0, dropout=0.1)
     assert [check for check in doctor.checks(setup, tmp_path / "run") if not check.passed] == []
     asked: list[int] = []
