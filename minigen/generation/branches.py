@@ -14,7 +14,7 @@ import numpy as np
 
 from minigen.backends.base import Array
 from minigen.generation.loop import Runner
-from minigen.layers.step import BranchStep
+from minigen.layers.branch_step import BranchStep
 from minigen.models.branching import BranchState
 from minigen.models.state import State
 
