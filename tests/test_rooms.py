@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # From the ground up; a room imports those of the lines below its own.
 FLOORS = (
     ("errors", "tree"),
-    ("files", "reading"),
+    ("files", "locks", "reading"),
     ("backends", "tokenizer", "sampling"),
     ("layers",),
     ("models",),
