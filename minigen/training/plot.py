@@ -8,9 +8,10 @@ from typing import Any
 
 from minigen.errors import UsageError
 from minigen.evaluation.picture import COLORS, GREY, picture, require_matplotlib
-from minigen.training.config import is_number
+from minigen.reading.settings import Range
 
 NAME = "loss.png"
+NUMBER = Range()
 
 
 def plot(rows: Sequence[Mapping[str, Any]], path: Path, title: str) -> None:
@@ -21,8 +22,9 @@ def plot(rows: Sequence[Mapping[str, Any]], path: Path, title: str) -> None:
 
     def of(kind: str, name: str) -> tuple[list[float], list[float]]:
         own = [row for row in rows if row.get("kind") == kind]
-        found = [row for row in own if is_number(row.get("step")) and is_number(row.get(name))]
-        return [float(row["step"]) for row in found], [float(row[name]) for row in found]
+        points = [(NUMBER.take(row.get("step")), NUMBER.take(row.get(name))) for row in own]
+        known = [(x, y) for x, y in points if x is not None and y is not None]
+        return [x for x, _ in known], [y for _, y in known]
 
     if not of("step", "loss")[0]:
         raise UsageError(f"there is nothing to plot in {path.parent}: its log has no loss yet")
