@@ -138,7 +138,7 @@ def prompts(files: list[PromptFile], wanted: int | None) -> Iterator[str]:
 
 def prepare_plot(path: Path) -> None:
     """What can be wrong with --plot is said before the run."""
-    from minigen.evaluation.fewshot.plot import require_matplotlib
+    from minigen.evaluation.picture import require_matplotlib
     from minigen.files import check_writable
 
     require_matplotlib()

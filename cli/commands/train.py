@@ -6,6 +6,7 @@ import argparse
 import logging
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -168,6 +169,7 @@ class Reading:
     def __enter__(self) -> Reading:
         self.bar: Bar | Busy | None = None
         self.name = ""
+        self.opened = ExitStack()
         return self
 
     def __call__(self, what: str, done: int, total: int) -> None:
@@ -176,17 +178,15 @@ class Reading:
         if not self.shown:
             return
         if what != self.name:
-            self.__exit__()
+            self.opened.close()
             unit = "tokens" if what == WRITING else "bytes"
-            self.name, self.bar = what, Bar(what, unit) if total else Busy(what)
-            self.bar.__enter__()
+            self.name = what
+            self.bar = self.opened.enter_context(Bar(what, unit) if total else Busy(what))
         if isinstance(self.bar, Bar):
             self.bar.reach(done, total)
 
     def __exit__(self, *error: object) -> None:
-        if self.bar is not None:
-            self.bar.__exit__(None, None, None)
-            self.bar = None
+        self.opened.close()
 
 
 def say_data(setup: Setup) -> None:

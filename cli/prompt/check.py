@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from minigen.errors import MinigenError
 
+from ..display.words import counted
+
 if TYPE_CHECKING:
     from minigen.evaluation.fewshot import Finding, PromptFile
     from minigen.tokenizer import Tokenizer
@@ -41,10 +43,6 @@ def check_files(args: argparse.Namespace, as_asked: Callable[[PromptFile, argpar
         counts += [counted(errors, "error"), counted(len(findings) - errors, "warning")]
         print(f"{name}: {', '.join(counts[:2])}: {', '.join(counts[2:])}", flush=True)
     return 1 if failed else 0
-
-
-def counted(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def findings_of(file: PromptFile, tokens: Tokens | None) -> list[Finding]:

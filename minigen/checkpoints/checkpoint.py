@@ -22,8 +22,6 @@ from minigen.errors import CheckpointError, shown
 from minigen.models.tensor_info import TensorInfo
 from minigen.reading import parse_object
 
-FLOAT_DTYPES = ("F32", "F16", "BF16")
-
 _MAX_HEADER = 16 * 2**20  # bytes: 100,000 tensors and more; the format's own limit takes 2 GB of memory to read
 
 

@@ -25,6 +25,7 @@ from minigen.models.architecture import Architecture
 from minigen.models.packing import Packings
 from minigen.models.tensor_info import TensorInfo
 from minigen.tokenizer import token_files
+from minigen.tokenizer.names import GENERATION
 
 log = logging.getLogger("minigen")
 
@@ -73,7 +74,7 @@ def text_folder(folder: Path, base: Path) -> Path:
 
 def generation_file(folder: Path, base: Path) -> Path:
     """generation_config.json, which may not be there, by the same rule."""
-    own = folder / "generation_config.json"
+    own = folder / GENERATION
     return own if own.is_file() else base / own.name
 
 

@@ -20,20 +20,6 @@ EXPECTED = f"{SINGLE}, or {INDEX} and the files that it names"
 LONG_NAME = 256  # characters: what a file system takes
 
 _SHARD = re.compile(r"-\d{5}-of-(?!00001)\d{5}\.safetensors$")
-# What a model folder may have beside config.json, its weights and *.tiktoken.
-TEXT_FILES = (
-    "generation_config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-    "vocab.bpe",
-    "encoder.json",
-    "chat_template.jinja",
-    "chat_template.json",
-)
 
 
 def pick_weights(names: Iterable[str]) -> str | None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from minigen.errors import UsageError
+from minigen.errors import UsageError, shown
 
 LIMIT = 2**64  # the seed, the sequence and the position are one 64-bit word each
 
@@ -23,7 +23,7 @@ def check_word(name: str, value: Any) -> int:
     except TypeError:
         word = -1
     if not 0 <= word < LIMIT:
-        raise UsageError(f"{name} is {value!r}: it must be a whole number >= 0 and < 2**64")
+        raise UsageError(f"{name} is {shown(value)}: it must be a whole number >= 0 and < 2**64")
     return word
 
 

@@ -90,12 +90,11 @@ class Setup:
 
     def trainer(self, params: Tree | None = None, *, optimizer: Optimizer | None = None, **changes: Any) -> Trainer:
         """At the beginning of the run, or with other weights, another optimizer or settings."""
-        o, c = self.config.optimizer, self.config
-        asked = Optimizer(o.optimizer, o.betas, o.eps, o.weight_decay, o.clip, o.ema)
+        c = self.config
         settings: dict[str, Any] = {"dropout": c.model.dropout, "seed": c.run.seed, "compile": c.run.compile}
         settings |= {"group": self.group, "teacher": self.soft, "deterministic": c.run.deterministic}
         params = self.initial() if params is None else params
-        return Trainer(self.ops, self.lora or self.architecture, params, optimizer or asked, **settings | changes)
+        return Trainer(self.ops, self.lora or self.architecture, params, optimizer or c.optimizer, **settings | changes)
 
     def model_files(self) -> dict[str, bytes]:
         """The small files of a model folder by name."""

@@ -174,7 +174,7 @@ def test_a_step_of_codes(counted: Any, kind: str, kv_bits: int | None, quant: st
 @pytest.mark.parametrize("name", ALL)
 def test_a_training_step(counted: Any, name: str) -> None:
     from minigen.backends.torch.training import TorchTraining
-    from minigen.backends.training import Leaf, Optimizer
+    from minigen.backends.training import Leaf, TrainingSettings
     from minigen.tree import flatten
 
     architecture, ops = ALL[name], counted.MetaBackend("bfloat16")
@@ -185,7 +185,7 @@ def test_a_training_step(counted: Any, name: str) -> None:
     def forward(of: Any, params: Any, ids: Any) -> Any:
         return architecture.forward(of, params, ids)
 
-    training = TorchTraining(ops, forward, leaves, weights, Optimizer(), 0.1, False)
+    training = TorchTraining(ops, forward, leaves, weights, TrainingSettings(dropout=0.1))
     values = [x.requires_grad_() for x in training.views(training.flat.detach().to(torch.bfloat16))]
     ids = torch.zeros((2, 12), dtype=torch.int64, device="meta")
     shares = torch.zeros((2, 12), device="meta")

@@ -163,7 +163,7 @@ BROKEN_MODELS: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "bad config value": (
         lambda f: change_config(f, hidden_size="wide"),
-        r"MODEL/config\.json: hidden_size is 'wide': it must be a positive number",
+        r"MODEL/config\.json: hidden_size is 'wide': it must be a whole number from 1 to 2147483648",
     ),
     "missing config value": (
         lambda f: change_config(f, intermediate_size=None),
@@ -216,11 +216,11 @@ BROKEN_MODELS: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "infinite": (
         lambda f: change_config(f, rms_norm_eps=float("inf")),
-        r"MODEL/config\.json: rms_norm_eps is inf: it must be a positive number",
+        r"MODEL/config\.json: rms_norm_eps is inf: it must be a number > 0 and < 1e\+30",
     ),
     "beyond float": (
         lambda f: change_config(f, rope_theta=10**400),
-        r"MODEL/config\.json: rope_theta is 10+: it must be a positive number",
+        r"MODEL/config\.json: rope_theta is 10+: it must be a number > 0 and < 1e\+30",
     ),
     "activation no name": (
         lambda f: change_config(f, hidden_act=["silu"]),

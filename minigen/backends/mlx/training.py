@@ -14,7 +14,7 @@ import numpy.typing as npt
 from minigen.backends.base import Array, Backend, Quantized
 from minigen.backends.group import Group
 from minigen.backends.mlx.backend import MLXBackend
-from minigen.backends.training import Floats, Forward, Ids, Leaf, Optimizer, SoftTargets
+from minigen.backends.training import Floats, Forward, Ids, Leaf, TrainingSettings
 from minigen.tree import unflatten
 
 Flat = dict[str, Array]
@@ -49,15 +49,11 @@ class MLXTraining:
         forward: Forward,
         leaves: Sequence[Leaf],
         params: Mapping[str, Floats],
-        optimizer: Optimizer,
-        dropout: float,
-        compiled: bool,
-        teacher: SoftTargets | None = None,
-        deterministic: bool = True,
+        settings: TrainingSettings,
     ) -> None:
-        self.teacher = teacher
-        ordered = deterministic and ops.accelerated
-        self.ops, self.plain, self.forward = TrainingOps(ops, dropout, ordered), TrainingOps(ops, 0.0), forward
+        optimizer, self.teacher, self.forward = settings.optimizer, settings.teacher, forward
+        ordered = settings.deterministic and ops.accelerated
+        self.ops, self.plain = TrainingOps(ops, settings.dropout, ordered), TrainingOps(ops, 0.0)
         self.leaves, self.optimizer = {leaf.path: leaf for leaf in leaves}, optimizer
         self.dtype = getattr(mx, ops.dtype)
         self.params: Flat = {leaf.path: mx.array(params[leaf.path]) for leaf in leaves}
@@ -65,7 +61,7 @@ class MLXTraining:
         self.gradient: Flat = {}
         self.updates = 0
         gradients = mx.value_and_grad(self.batch_loss)
-        self.gradients: Callable[..., tuple[Array, Flat]] = mx.compile(gradients) if compiled else gradients
+        self.gradients: Callable[..., tuple[Array, Flat]] = mx.compile(gradients) if settings.compile else gradients
         self.groups = list(self.make_groups())
         for own, rule, factor in self.groups:
             rule.init(pieces(self.params, own))

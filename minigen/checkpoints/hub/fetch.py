@@ -21,7 +21,6 @@ from minigen.checkpoints.weight_files import (
     ADAPTER_CONFIG,
     ADAPTER_WEIGHTS,
     INDEX,
-    TEXT_FILES,
     files_in,
     holds,
     is_adapter_of,
@@ -33,6 +32,7 @@ from minigen.checkpoints.weight_files import (
 )
 from minigen.errors import MinigenError, SourceError
 from minigen.files import replacing
+from minigen.tokenizer.names import TOKENIZER, is_text_file
 
 PATIENCE = 2.0  # seconds without a word
 
@@ -95,9 +95,9 @@ def _download(repo: str, revision: str, place: str) -> Path:
 
     folder = get(begin).parent
     for name in names:
-        if name in TEXT_FILES or name.endswith(".tiktoken"):
+        if is_text_file(name):
             get(name)
-    if "tokenizer.model" in names and "tokenizer.json" not in names:
+    if "tokenizer.model" in names and TOKENIZER not in names:
         get("tokenizer.model")
     shards = [weights]
     if weights == INDEX:

@@ -87,7 +87,7 @@ def prepare(
         MinigenError: the cache cannot be written.
     """
     if not valid_sources and not 0 < valid < 1:
-        raise UsageError(f"the validation fraction is {valid}: it must be above 0 and below 1, such as 0.05")
+        raise UsageError(f"the validation fraction is {valid}: it must be a number > 0 and < 1, such as 0.05")
     work = Preparation(
         tokenizer, tokenizer_identity(tokenizer, folder), chat, separator, cache or default_cache(), progress
     )
