@@ -11,7 +11,6 @@ llama above the size from which torch's CPU kernels are used, and the one that s
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import tempfile
 from collections import Counter
@@ -19,19 +18,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from random_model import write_random
+
 import minigen
-from minigen.checkpoints.saving import to_tensors, write_tensors
-from minigen.checkpoints.weight_files import SINGLE
 from minigen.cli.display.tables import WIDE, render
-from minigen.families import find_family
-from minigen.families.config import HubConfig
 from minigen.generation.dispatch import steps
 from minigen.generation.loop import Row, Runner
 from minigen.generation.options import Options
 from minigen.generation.shared_text import SharedRunner, SharedText
-from minigen.layers.param import initialise
 from minigen.prompt_cache import CachedRunner
-from minigen.tree import flatten, unflatten
 
 LLAMA = {
     "model_type": "llama", "vocab_size": 512, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
@@ -52,18 +47,6 @@ LENGTHS = (1, 30, 7, 13, 2, 19)  # of the prompts, in tokens
 WAYS = ("in a batch", "with guesses", "on a shared text", "on a state taken back", "on the other backend")
 
 Text = tuple[int, ...]
-
-
-def write_model(folder: Path, config: dict[str, Any]) -> Path:
-    """A checkpoint of random weights, large enough for texts with no obvious pattern."""
-    folder.mkdir()
-    (folder / "config.json").write_text(json.dumps(config))
-    family = find_family(config)
-    architecture = family.build(HubConfig(config))
-    drawn = flatten(initialise(architecture.shapes()))
-    wide = {path: x if "norm" in path else 8 * x for path, x in drawn.items()}
-    write_tensors(folder / SINGLE, to_tensors(architecture, family, unflatten(wide)), "float32")
-    return folder
 
 
 def write(
@@ -123,7 +106,7 @@ def main() -> None:
     rows: dict[tuple[str, str], Counter[str]] = {}
     total = 0
     with tempfile.TemporaryDirectory() as folder:
-        models = [write_model(Path(folder, str(i)), config) for i, config in enumerate((LLAMA, GPT2, LARGE))]
+        models = [write_random(Path(folder, str(i)), config, scale=8) for i, config in enumerate((LLAMA, GPT2, LARGE))]
         for model in (*models, None):
             for name, precision in PRECISIONS.items():
                 torch, torch_texts = count(model, "torch", precision, args.tokens)

@@ -51,6 +51,12 @@ def test_json_and_toml_are_read_within_bounds() -> None:
     assert readers <= own
 
 
+def test_errors_are_told_in_one_way() -> None:
+    """A sentence that begins with "Raises" and the error's name, in a docstring."""
+    others = re.compile(r"\b(?:Errors|Raises):|^ +:raises ", re.MULTILINE)
+    assert [path.name for path in SOURCES if others.search(path.read_text())] == []
+
+
 def test_packages_are_the_folders() -> None:
     text = (ROOT / "pyproject.toml").read_text()
     match = re.search(r"^packages = \[(.*?)\]", text, re.DOTALL | re.MULTILINE)

@@ -181,7 +181,10 @@ class Reading:
             self.opened.close()
             unit = "tokens" if what == WRITING else "bytes"
             self.name = what
-            self.bar = self.opened.enter_context(Bar(what, unit) if total else Busy(what))
+            if total:
+                self.bar = self.opened.enter_context(Bar(what, unit))
+            else:
+                self.bar = self.opened.enter_context(Busy(what))
         if isinstance(self.bar, Bar):
             self.bar.reach(done, total)
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from minigen.backends.base import DTYPES, Array, Backend, Tree
 from minigen.backends.cores import usable_cores
-from minigen.backends.group import ALONE, LAUNCHERS, Group, first_line, launched
+from minigen.backends.group import ALONE, LAUNCHERS, Group, launched, what_broke
 from minigen.errors import BackendError, UsageError
 
 if TYPE_CHECKING:
@@ -173,5 +173,5 @@ def join_group() -> Group:
 
             group = MLXGroup()
     except (ImportError, OSError, RuntimeError, ValueError) as error:
-        raise BackendError(f"the processes of {LAUNCHERS[name]} do not meet: {first_line(error)}") from error
+        raise BackendError(f"the processes of {LAUNCHERS[name]} do not meet: {what_broke(error)}") from error
     return group if group.size > 1 else ALONE

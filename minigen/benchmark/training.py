@@ -52,7 +52,7 @@ class TrainingSession(Session):
     steps = 0
 
     def load(self) -> None:
-        """Draws the weights; raises UsageError for a dtype that there is no training in."""
+        """Draws the weights. Raises UsageError for a dtype that there is no training in."""
         s, architecture = self.subject, self.subject.architecture()
         params = initialise(architecture.shapes(), SEED)
         settings: dict[str, Any] = {"dropout": s.dropout, "seed": SEED, "compile": s.compile}

@@ -46,8 +46,8 @@ class ChatTemplate:
 
         A message has a role and a content, and what else the template reads; an entry that is None counts as missing.
 
-        Raises:
-            ChatError: the template refuses the conversation, or fails; there is no message, or one is not plain data.
+        Raises ChatError: the template refuses the conversation, or fails; there is no message, or one is not plain
+        data.
         """
         if not messages:
             raise ChatError("a chat template cannot render an empty conversation: give at least one message")
@@ -112,8 +112,7 @@ def find_template(folder: Path) -> ChatTemplate | None:
     chat_template.jinja comes first, then chat_template.json, then tokenizer_config.json. Of several templates the one
     named "default" is taken.
 
-    Raises:
-        ChatError: a file is broken, a template is empty or not valid, or none of several is the default.
+    Raises ChatError: a file is broken, a template is empty or not valid, or none of several is the default.
     """
     folder = Path(folder)
     settings = folder / CONFIG

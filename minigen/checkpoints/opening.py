@@ -19,12 +19,12 @@ from minigen.checkpoints.hub import resolve
 from minigen.checkpoints.loading import load_params
 from minigen.checkpoints.plan import matrices, plan
 from minigen.checkpoints.quantization import GROUP, Declared, choose_packings, find_packed, left_out, read_declared
-from minigen.errors import CheckpointError, UsageError
-from minigen.families import Family, find_family
+from minigen.errors import CheckpointError, TokenizerError, UsageError
+from minigen.families import Family, build_architecture, find_family
 from minigen.models.architecture import Architecture
 from minigen.models.packing import Packings
 from minigen.models.tensor_info import TensorInfo
-from minigen.tokenizer import token_files
+from minigen.tokenizer import Tokenizer, load_tokenizer, token_files
 from minigen.tokenizer.names import GENERATION
 
 log = logging.getLogger("minigen")
@@ -76,6 +76,18 @@ def generation_file(folder: Path, base: Path) -> Path:
     """generation_config.json, which may not be there, by the same rule."""
     own = folder / GENERATION
     return own if own.is_file() else base / own.name
+
+
+def tokenizer_and_context(source: str, *, offline: bool = False) -> tuple[Tokenizer, int | None]:
+    """A model's tokenizer and its context in tokens; the weights are not read. Raises MinigenError as `open_stored`
+    does, and where there is no tokenizer."""
+    folder = resolve(source, offline=offline)
+    config = read_config(folder)
+    context = build_architecture(config, str(folder / "config.json")).context
+    tokenizer = load_tokenizer(folder, config)
+    if tokenizer is None:
+        raise TokenizerError(f"{folder} has no tokenizer (tokenizer.json, vocab.json, ...): leave out -m, or add one")
+    return tokenizer, context
 
 
 def open_stored(source: str | os.PathLike[str] | None, *, lora: Path | None = None, offline: bool = False) -> Stored:

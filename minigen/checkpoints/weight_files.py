@@ -80,7 +80,7 @@ def holds(names: list[str]) -> str:
 
 
 def files_in(folder: Path) -> list[str]:
-    """The sorted names of the files in a folder; a link to nowhere is none. Errors: CheckpointError."""
+    """The sorted names of the files in a folder; a link to nowhere is none. Raises CheckpointError."""
     try:
         return sorted(entry.name for entry in folder.iterdir() if entry.is_file())
     except (FileNotFoundError, NotADirectoryError):
@@ -90,7 +90,7 @@ def files_in(folder: Path) -> list[str]:
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """The JSON object in a file. Errors: CheckpointError if unreadable, not UTF-8, not JSON, no object,
+    """The JSON object in a file. Raises CheckpointError if unreadable, not UTF-8, not JSON, no object,
     or too large."""
     try:
         return parse_object(read_bytes(path))
@@ -103,7 +103,7 @@ def read_object(path: Path) -> dict[str, Any]:
 def read_index(path: Path) -> dict[str, str]:
     """The weight map of an index: tensor name -> shard name, all of them plain file names.
 
-    Errors: CheckpointError as `read_object`, or if the map is missing, empty, or names something else.
+    Raises CheckpointError as `read_object`, or if the map is missing, empty, or names something else.
     """
     weight_map = read_object(path).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:

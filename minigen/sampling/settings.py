@@ -34,7 +34,7 @@ _ID, _BIAS = Range(whole=True, least=0), Range()
 
 
 def _check_numbers(group: "Sampling | Cuts | Penalties") -> None:
-    """Turn the numbers of `group` into plain int and float; UsageError for the first out of its range."""
+    """Turn the numbers of `group` into plain int and float. Raises UsageError for the first out of its range."""
     for f in fields(group):
         if f.name in _RANGES:
             number = _RANGES[f.name].check(f.name, getattr(group, f.name))
@@ -42,7 +42,7 @@ def _check_numbers(group: "Sampling | Cuts | Penalties") -> None:
 
 
 def _check_bias(logit_bias: Any) -> dict[int, float]:
-    """Return a plain copy of `logit_bias`; UsageError for a key that is no id or a value that is none."""
+    """Return a plain copy of `logit_bias`. Raises UsageError for a key that is no id or a value that is none."""
     if not isinstance(logit_bias, Mapping):
         raise UsageError(f"logit_bias is {logit_bias!r}: it must map token ids to numbers")
     plain: dict[int, float] = {}
@@ -91,7 +91,7 @@ class Penalties:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the next token is chosen; `Sampling.of` takes flat names. UsageError for a value out of range."""
+    """How the next token is chosen; `Sampling.of` takes flat names. Raises UsageError for a value out of range."""
 
     temperature: float = 1.0  # 0: greedy, the best token, the lowest id among equals
     cuts: Cuts = field(default_factory=Cuts)

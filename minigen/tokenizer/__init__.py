@@ -45,8 +45,7 @@ def load_tokenizer(folder: Path, config: Mapping[str, Any] | None = None) -> Tok
     (with the characters in vocab.json) or "bytes". Otherwise the files decide: tokenizer.json comes first,
     then GPT-2's pairs of files, then a *.tiktoken file.
 
-    Raises:
-        TokenizerError: a file is broken or missing, or of a kind that cannot be used as it is.
+    Raises TokenizerError: a file is broken or missing, or of a kind that cannot be used as it is.
     """
     folder, config = Path(folder), config or {}
     with _no_collection():

@@ -135,8 +135,7 @@ class Settings:
 def read_settings(folder: Path, config: Mapping[str, Any]) -> Settings:
     """From tokenizer_config.json, special_tokens_map.json, added_tokens.json, generation_config.json and `config`.
 
-    Raises:
-        TokenizerError: a file is broken, or an entry has the wrong type.
+    Raises TokenizerError: a file is broken, or an entry has the wrong type.
     """
     path, map_path, older_path = (folder / name for name in (CONFIG, TOKEN_MAP, OLDER))
     mine, token_map = read_object(path), read_object(map_path)

@@ -16,8 +16,9 @@ from minigen.training import checkpoint
 from minigen.training.checkpoint import Position
 from minigen.training.config import FREE, LORA, SETTINGS, SHAPE, Config, checked
 from minigen.training.presets import preset
+from minigen.training.run_data import Progress
 from minigen.training.run_folder import MARK, SAVED, making
-from minigen.training.setup import Progress, Setup, absolute, build
+from minigen.training.setup import Setup, absolute, build
 from minigen.training.toml_file import read_toml, to_toml
 
 BROUGHT = (*SHAPE, "tokenizer")  # what comes with `--from`

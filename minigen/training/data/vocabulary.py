@@ -57,10 +57,9 @@ def train_tokenizer(
     characters that occur, by code point; "bytes": nothing to learn. A smaller vocabulary than asked for, where the
     text gives no more, is a logged warning. `merging` is called as `learn_bpe` does.
 
-    Raises:
-        UsageError: a size or a special token that cannot be, or `out` is there and not empty.
-        DataError: a source cannot be used.
-        MinigenError: `out` cannot be written.
+    Raises UsageError: a size or a special token that cannot be, or `out` is there and not empty.
+    Raises DataError: a source cannot be used.
+    Raises MinigenError: `out` cannot be written.
     """
     names = list(dict.fromkeys([END, *special]))
     check_settings(kind, vocab_size, names)
