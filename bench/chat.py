@@ -20,7 +20,7 @@ from minigen.benchmark.shapes import SHAPES
 from minigen.chat.conversation import Conversation
 from minigen.chat.engine import Answer, Chat
 from minigen.families import HubConfig, find_family
-from minigen.generation.loop import Runner
+from minigen.generation.reader import Runner
 from minigen.layers.param import as_arrays, initialise
 from minigen.model import Model
 

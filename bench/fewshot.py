@@ -23,7 +23,7 @@ from minigen.backends import get_backend
 from minigen.benchmark.shapes import SHAPES
 from minigen.evaluation.scoring import Scorer, Text
 from minigen.families import HubConfig, find_family
-from minigen.generation.loop import Runner
+from minigen.generation.reader import Runner
 from minigen.generation.shared_text import SharedText
 from minigen.layers.param import as_arrays, initialise
 

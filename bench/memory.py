@@ -28,8 +28,10 @@ from minigen.checkpoints.saving import to_tensors, write_tensors
 from minigen.checkpoints.weight_files import SINGLE
 from minigen.families import find_family
 from minigen.families.config import HubConfig
-from minigen.generation.loop import Row, Runner, generate
+from minigen.generation.loop import generate
 from minigen.generation.options import Options
+from minigen.generation.reader import Runner
+from minigen.generation.rows import Row
 from minigen.layers.param import as_arrays, initialise
 from minigen.model import load
 

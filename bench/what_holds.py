@@ -26,11 +26,12 @@ from minigen.cli.display.tables import WIDE, render
 from minigen.families import find_family
 from minigen.families.config import HubConfig
 from minigen.generation.dispatch import steps
-from minigen.generation.loop import Row, Runner
 from minigen.generation.options import Options
-from minigen.generation.shared_text import SharedRunner, SharedText
+from minigen.generation.reader import Reader, Runner
+from minigen.generation.rows import Row
+from minigen.generation.shared_text import BranchReader, SharedText
 from minigen.layers.param import initialise
-from minigen.prompt_cache import CachedRunner
+from minigen.prompt_cache import CachedReader
 from minigen.tree import flatten, unflatten
 
 LLAMA = {
@@ -67,11 +68,11 @@ def write_model(folder: Path, config: dict[str, Any]) -> Path:
 
 
 def write(
-    runner: Runner, prompts: Sequence[Sequence[int]], tokens: int, settings: dict[str, Any], draft: Any = None
+    reader: Reader, prompts: Sequence[Sequence[int]], tokens: int, settings: dict[str, Any], draft: Any = None
 ) -> list[Text]:
     rows = [Row(list(prompt)) for prompt in prompts]
     options = Options.of(max_tokens=tokens, ignore_eos=True, **settings)
-    for _ in steps(runner, rows, options, draft=None if draft is None else SharedText(draft)):
+    for _ in steps(reader, rows, options, draft=None if draft is None else SharedText(draft)):
         pass
     return [tuple(row.ids) for row in rows]
 
@@ -84,7 +85,7 @@ def taken_back(runner: Runner, prompt: Sequence[int], tokens: int, settings: dic
     """The text after a prompt of which the first half was read before, with something else behind it."""
     shared = SharedText(runner)
     shared.seek([*prompt[: len(prompt) // 2], 9, 8, 7])
-    return write(CachedRunner(shared), [prompt], tokens, settings)[0]
+    return write(CachedReader(shared), [prompt], tokens, settings)[0]
 
 
 def differing(some: Sequence[Text], others: Sequence[Text]) -> int:
@@ -104,7 +105,7 @@ def count(folder: Path | None, backend: str, precision: dict[str, Any], tokens: 
     found, texts = Counter[str](), list[Text]()
     for settings in SETTINGS:
         own = alone(runner, prompts, tokens, settings)
-        shared = SharedRunner(SharedText(runner))
+        shared = BranchReader(SharedText(runner))
         guessed = [write(runner, [prompt], tokens, settings, draft)[0] for prompt in prompts]
         back = [taken_back(runner, prompt, tokens, settings) for prompt in prompts]
         for way, others in zip(

@@ -89,7 +89,7 @@ def show(app: ChatApp, begin: Callable[[], Answer]) -> None:
         before(app, answer)
         view = AnswerView(sys.stdout, terminal=app.terminal, markdown=app.markdown)
         reading = Reading(stop)
-        answer.on_read = reading.show
+        answer.reader.on_read = reading.show
         streaming = ExitStack()  # entered with the first piece: what is said before it may be shown at once
         try:
             with reading, streaming:

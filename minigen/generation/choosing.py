@@ -6,28 +6,16 @@ Where steps are asked for ahead, the device draws as well (`drawing.py`), and th
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy.typing as npt
 
 from minigen.backends.base import Array, Backend
 from minigen.generation.drawing import drawn_from_all, drawn_from_best
 from minigen.generation.options import Options
+from minigen.generation.rows import Row, TokenLogprob
 from minigen.sampling import candidates_needed, check_row, sample, sample_best, top_logprobs
-
-if TYPE_CHECKING:
-    from minigen.generation.loop import Row
-
-
-@dataclass(frozen=True)
-class TokenLogprob:
-    """The model's own log-probability of a generated token, and the best alternatives, before any sampling stage."""
-
-    id: int
-    logprob: float
-    top: list[tuple[int, float]]
 
 
 class Choice:

@@ -9,20 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import log
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from minigen.backends.base import Array, Backend
 from minigen.backends.switches import read_switch
 from minigen.generation.options import Options
+from minigen.generation.rows import Row
 from minigen.sampling import Sampling
 from minigen.sampling.narrow import CUTS, first_cut
 from minigen.sampling.stages import LOGIT_STAGES
 from minigen.sampling.uniforms import uniforms
-
-if TYPE_CHECKING:
-    from minigen.generation.loop import Row
 
 VARIABLE = "MINIGEN_DRAW"
 ON_DEVICE = ("top_k", "top_p", "min_p")
