@@ -93,9 +93,9 @@ def generate_beams(
     timing: Timing,
     shared: SharedText | None = None,
 ) -> Iterator[list[Row]]:
-    """`generate` by beam search: each row gets the best hypothesis, and is yielded once for each of its tokens.
+    """`generate` by beam search: each row gets the best hypothesis.
 
-    `shared` as in `beam_search`.
+    It is yielded once for each of its tokens. `shared` as in `beam_search`.
     """
     set_limits(rows, options, runner.architecture)
     for row in rows:

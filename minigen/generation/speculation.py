@@ -99,8 +99,9 @@ class SpeculativeReader:
 
 
 def draft_text(runner: Runner, draft: Runner) -> SharedText:
-    """The text of a draft model, as `speculative` takes it. Raises UsageError for a model with
-    other ids.
+    """The text of a draft model, as `speculative` takes it.
+
+    Raises UsageError for a model with other ids.
     """
     own, other = runner.architecture.vocab_size, draft.architecture.vocab_size
     if own != other:
