@@ -23,7 +23,7 @@ from random_model import random_runner
 from minigen.backends import get_backend
 from minigen.benchmark.shapes import SHAPES
 from minigen.evaluation.scoring import Scorer, Text
-from minigen.generation.loop import Runner
+from minigen.generation.reader import Runner
 from minigen.generation.shared_text import SharedText
 
 GPT2 = SHAPES["gpt2"]

@@ -26,8 +26,10 @@ from minigen.backends import get_backend
 from minigen.backends.memory import peak_rss
 from minigen.benchmark.shapes import SHAPES
 from minigen.families import build_architecture
-from minigen.generation.loop import Row, Runner, generate
+from minigen.generation.loop import generate
 from minigen.generation.options import Options
+from minigen.generation.reader import Runner
+from minigen.generation.rows import Row
 from minigen.layers.param import as_arrays, initialise
 from minigen.model import load
 

@@ -19,8 +19,8 @@ from typing import Any
 
 import minigen
 from minigen.backends.machine import describe
-from minigen.generation.loop import Timing
 from minigen.generation.options import Options
+from minigen.generation.rows import Timing
 from minigen.model import Model
 from minigen.weights.synthetic.fewshot import fewshot
 from minigen.weights.synthetic.stories import story

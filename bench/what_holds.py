@@ -23,10 +23,11 @@ from random_model import write_random
 import minigen
 from minigen.cli.display.tables import WIDE, render
 from minigen.generation.dispatch import steps
-from minigen.generation.loop import Row, Runner
 from minigen.generation.options import Options
-from minigen.generation.shared_text import SharedRunner, SharedText
-from minigen.prompt_cache import CachedRunner
+from minigen.generation.reader import Reader, Runner
+from minigen.generation.rows import Row
+from minigen.generation.shared_text import BranchReader, SharedText
+from minigen.prompt_cache import CachedReader
 
 LLAMA = {
     "model_type": "llama", "vocab_size": 512, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
@@ -50,11 +51,11 @@ Text = tuple[int, ...]
 
 
 def write(
-    runner: Runner, prompts: Sequence[Sequence[int]], tokens: int, settings: dict[str, Any], draft: Any = None
+    reader: Reader, prompts: Sequence[Sequence[int]], tokens: int, settings: dict[str, Any], draft: Any = None
 ) -> list[Text]:
     rows = [Row(list(prompt)) for prompt in prompts]
     options = Options.of(max_tokens=tokens, ignore_eos=True, **settings)
-    for _ in steps(runner, rows, options, draft=None if draft is None else SharedText(draft)):
+    for _ in steps(reader, rows, options, draft=None if draft is None else SharedText(draft)):
         pass
     return [tuple(row.ids) for row in rows]
 
@@ -67,7 +68,7 @@ def taken_back(runner: Runner, prompt: Sequence[int], tokens: int, settings: dic
     """The text after a prompt of which the first half was read before, with something else behind it."""
     shared = SharedText(runner)
     shared.seek([*prompt[: len(prompt) // 2], 9, 8, 7])
-    return write(CachedRunner(shared), [prompt], tokens, settings)[0]
+    return write(CachedReader(shared), [prompt], tokens, settings)[0]
 
 
 def differing(some: Sequence[Text], others: Sequence[Text]) -> int:
@@ -87,7 +88,7 @@ def count(folder: Path | None, backend: str, precision: dict[str, Any], tokens: 
     found, texts = Counter[str](), list[Text]()
     for settings in SETTINGS:
         own = alone(runner, prompts, tokens, settings)
-        shared = SharedRunner(SharedText(runner))
+        shared = BranchReader(SharedText(runner))
         guessed = [write(runner, [prompt], tokens, settings, draft)[0] for prompt in prompts]
         back = [taken_back(runner, prompt, tokens, settings) for prompt in prompts]
         for way, others in zip(

@@ -18,8 +18,9 @@ from minigen.checkpoints.quantization import name_of
 from minigen.checkpoints.weight_files import read_object
 from minigen.errors import CheckpointError, ContextError, TokenizerError, UsageError, shown
 from minigen.generation.dispatch import steps
-from minigen.generation.loop import Row, Runner, check_ids
 from minigen.generation.options import Options
+from minigen.generation.reader import Runner
+from minigen.generation.rows import Row, check_ids
 from minigen.generation.shared_text import SharedText
 from minigen.generation.speculation import draft_text
 from minigen.generation.text import Completion, TextRun

@@ -12,7 +12,7 @@ from minigen.backends.memory import peak_rss, physical_memory
 from minigen.backends.packages import installed
 from minigen.benchmark.plan import Case
 from minigen.benchmark.session import Session, Subject
-from minigen.generation.loop import Row
+from minigen.generation.rows import Row
 
 
 class Peer:

@@ -89,8 +89,8 @@ def show(app: ChatApp, begin: Callable[[], Answer]) -> None:
         before(app, answer)
         view = AnswerView(sys.stdout, terminal=app.terminal, markdown=app.markdown)
         reading = Reading(stop)
-        answer.on_read = reading.show
-        streaming = ExitStack()  # filled at the first piece: what is said before it may be shown at once
+        answer.reader.on_read = reading.show
+        streaming = ExitStack()  # entered with the first piece: what is said before it may be shown at once
         try:
             with reading, streaming:
                 for number, piece in enumerate(answer):

@@ -114,13 +114,14 @@ def run(args: argparse.Namespace) -> int:
 def train(args: argparse.Namespace, group: Group) -> int:
     """The whole of a run in this process: of several, the first one speaks."""
     from minigen.training.loop import Loop
-    from minigen.training.run import begin, led, resume
+    from minigen.training.run import begin, first_process_first, resume
 
     from ..display.train_display import make_display
 
     flags = flags_of(args)
     start: Start | None = None
-    config, folder = led(group, lambda: plan(args, flags), lambda: plan(args, flags))
+    with first_process_first(group):
+        config, folder = plan(args, flags)
     with Reading(group.rank == 0) as reading:
         if config is None:
             setup, start = resume(folder, flags, reading, group)

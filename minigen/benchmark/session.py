@@ -17,8 +17,10 @@ from minigen.checkpoints.quantization import choose_packings
 from minigen.errors import ContextError
 from minigen.families import build_architecture
 from minigen.generation.choosing import pick
-from minigen.generation.loop import Row, Runner, Timing, decode_rows
+from minigen.generation.loop import decode_rows
 from minigen.generation.options import Options
+from minigen.generation.reader import Runner
+from minigen.generation.rows import Row, Timing
 from minigen.layers.param import Param
 from minigen.model import load
 from minigen.models.architecture import Architecture

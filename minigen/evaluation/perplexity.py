@@ -24,7 +24,8 @@ import numpy.typing as npt
 
 from minigen.errors import ContextError, MinigenError, UsageError
 from minigen.evaluation.scoring import token_logprobs
-from minigen.generation.loop import BLOCK, Runner, check_ids
+from minigen.generation.reader import BLOCK, Runner
+from minigen.generation.rows import check_ids
 from minigen.model import Model
 from minigen.reading.settings import Range
 from minigen.tokenizer import Tokenizer

@@ -14,8 +14,9 @@ from minigen.checkpoints.fingerprint import fingerprint
 from minigen.checkpoints.hub import resolve
 from minigen.errors import MinigenError, SourceError, UsageError
 from minigen.files import replacing
-from minigen.generation.loop import Row, generate
+from minigen.generation.loop import generate
 from minigen.generation.options import Options
+from minigen.generation.rows import Row
 from minigen.model import Model, load
 from minigen.tokenizer import Tokenizer
 from minigen.training.config import Config, TeacherConfig

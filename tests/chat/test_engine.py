@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from minigen.chat.conversation import Conversation, Message
@@ -17,8 +17,9 @@ from minigen.chat.kept import kept_ids, says
 from minigen.chat.replay import replay
 from minigen.chat.why import explain
 from minigen.errors import ChatError, ContextError, MinigenError, UsageError
-from minigen.generation.loop import Row, Runner, generate
+from minigen.generation.loop import generate
 from minigen.generation.options import Options
+from minigen.generation.rows import Row
 from minigen.generation.shared_text import common_length
 from minigen.model import Model, load
 
@@ -54,10 +55,9 @@ def finished(answer: Answer, stop_after: int | None = None) -> Message:
 
 def from_scratch(chat: Chat, answer: Answer) -> list[int]:
     """The tokens that the plain loop gives after the same prompt, read from its beginning by a state of its own."""
-    runner = Runner(chat.runner.ops, chat.runner.architecture, chat.runner.params)
     row = Row(list(answer.row.prompt))
     options = Options.of(**(dict(answer.run.settings) | {"max_tokens": max(1, len(answer.row.ids))}))
-    for _ in generate(runner, [row], options, answer.stop_ids):
+    for _ in generate(chat.shared.runner, [row], options, answer.stop_ids):
         pass
     return row.ids
 
@@ -109,6 +109,7 @@ def test_any_conversation_is_what_it_is_from_scratch(loaded: Load, name: str, po
     seen = {"answers": 0, "reused": 0, "left out": 0}
 
     @settings(deadline=None, derandomize=True, max_examples=12, database=None)
+    @example([("say", "What is rain?")] * 6)  # longer than the window
     @given(st.lists(OPERATIONS, min_size=4, max_size=12))
     def check(operations: list[tuple[str, Any]]) -> None:
         chat = Chat(model, settings={"seed": 7, "max_tokens": 9}, overflow=policy)
@@ -121,7 +122,7 @@ def test_any_conversation_is_what_it_is_from_scratch(loaded: Load, name: str, po
                 continue
             if answer is None:
                 continue
-            known = list(chat.runner.shared.ids)
+            known = list(chat.shared.ids)
             message = finished(answer, value if operation == "interrupted" else None)
             assert chat.conversation.spoken[-1] is message
             assert from_scratch(chat, answer) == answer.row.ids

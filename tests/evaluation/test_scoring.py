@@ -15,9 +15,11 @@ import minigen
 from minigen.errors import ContextError, UsageError
 from minigen.evaluation.scoring import Scorer, Text
 from minigen.generation.branches import Branches
-from minigen.generation.loop import Row, Runner, generate
+from minigen.generation.loop import generate
 from minigen.generation.options import Options
-from minigen.generation.shared_text import SharedRunner, SharedText, common_length
+from minigen.generation.reader import Runner
+from minigen.generation.rows import Row
+from minigen.generation.shared_text import BranchReader, SharedText, common_length
 from minigen.model import Model
 
 WITH_KERNELS = True  # see conftest.py
@@ -129,7 +131,7 @@ def test_generating_on_a_shared_text_changes_nothing(
     shared = SharedText(model.runner)
     for group in (prompts[:3], prompts[3:]):
         rows = [Row(list(prompt)) for prompt in group]
-        for live in generate(SharedRunner(shared), rows, Options.of(max_tokens=20, ignore_eos=True, **drawing)):
+        for live in generate(BranchReader(shared), rows, Options.of(max_tokens=20, ignore_eos=True, **drawing)):
             if len(rows[0].ids) == 5:
                 rows[0].finish = rows[0].finish or "stop"  # a row may leave at any step
             assert live

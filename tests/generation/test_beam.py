@@ -12,7 +12,7 @@ import pytest
 
 import minigen
 from minigen.generation.beam import beam_search, length_penalty
-from minigen.generation.loop import Row
+from minigen.generation.rows import Row
 from minigen.model import Model
 
 WITH_KERNELS = True  # see conftest.py

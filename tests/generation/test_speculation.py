@@ -14,10 +14,12 @@ import minigen
 from minigen.backends.base import Array
 from minigen.errors import UsageError
 from minigen.generation.drafting import DraftModel, Pace, PromptLookup
-from minigen.generation.loop import Row, Runner, Timing, generate
+from minigen.generation.loop import generate
 from minigen.generation.options import Options
+from minigen.generation.reader import Runner
+from minigen.generation.rows import Row, Timing
 from minigen.generation.shared_text import SharedText
-from minigen.generation.speculation import Speculation, SpeculativeRunner
+from minigen.generation.speculation import SpeculativeReader
 from minigen.model import Model
 from minigen.prompt_cache import cached_run, save_prompt
 from minigen.sampling import sample
@@ -49,18 +51,21 @@ def llama(tiny: Tiny, backend: str, device: str) -> Model:
     return minigen.load(tiny("llama"), backend=backend, device=device, dtype="float32")
 
 
-class Counting(Runner):
-    """Counts its passes."""
+class Counting:
+    """A Reader that counts the tokens of its passes after the prompt's."""
+
+    ahead = True
 
     def __init__(self, runner: Runner) -> None:
-        super().__init__(runner.ops, runner.architecture, runner.params)
-        object.__setattr__(self, "widths", [])
+        self.runner = runner
+        self.widths: list[int] = []
 
-    widths: list[int]
+    def prefill(self, prompts: Sequence[Sequence[int]], capacity: int) -> Any:
+        return self.runner.prefill(prompts, capacity)
 
     def read(self, ids: Any, state: Any, at: Sequence[int] = (-1,)) -> Array:
         self.widths.append(len(ids[0]))
-        return super().read(ids, state, at)
+        return self.runner.read(ids, state, at)
 
 
 class Scripted:
@@ -95,10 +100,10 @@ def scripted(
 ) -> tuple[Row, Timing, list[int]]:
     """The row with the guesses of a drafter, its timing, and the tokens of each pass after the prompt's."""
     row, timing, counting = Row(list(prompt)), Timing(), Counting(runner)
-    ahead = SpeculativeRunner(Speculation(counting, row, drafter, stop_ids, timing))
-    for live in generate(ahead, [row], Options.of(**settings), stop_ids, timing):
+    reader = SpeculativeReader(counting, row, drafter, stop_ids, timing)
+    for live in generate(reader, [row], Options.of(**settings), stop_ids, timing):
         assert live == [row]
-    return row, timing, counting.widths[1:]
+    return row, timing, counting.widths
 
 
 @pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)

@@ -17,8 +17,10 @@ from minigen.backends import Backend, get_backend
 from minigen.errors import ContextError, UsageError
 from minigen.families import HubConfig, find_family
 from minigen.generation.branches import Branches
-from minigen.generation.loop import Row, Runner, generate
+from minigen.generation.loop import generate
 from minigen.generation.options import Options
+from minigen.generation.reader import Runner
+from minigen.generation.rows import Row
 from minigen.layers.param import as_arrays, initialise
 from minigen.layers.positions import EXACT, Rotary
 from minigen.layers.sinks import FixedPositions, Sinks, SinkStep

@@ -14,7 +14,7 @@ from minigen.backends import Backend
 from minigen.checkpoints.state_file import load_state, save_state
 from minigen.errors import UsageError
 from minigen.generation.branches import Branches
-from minigen.generation.loop import Runner
+from minigen.generation.reader import Runner
 from minigen.layers.attention import Attention
 from minigen.layers.block import Block, ConvolutionBlock, PreNormBlock
 from minigen.layers.cells import CELLS, RecurrentBlock
