@@ -14,6 +14,7 @@ import torch
 from minigen.backends.base import Array
 from minigen.backends.cpu.cache import UnrecordableError
 from minigen.backends.cpu.crew import Crew
+from minigen.backends.cpu.instructions import as_program
 from minigen.backends.cpu.program import run
 from minigen.backends.cpu.recorder import Recorder
 from minigen.backends.quantized import arrays_of
@@ -39,7 +40,7 @@ class Program:
         self.shape, self.kept, self.tables = shape, recorder.kept, recorder.tables
         self.result = np.asarray(recorder.lines(result, result.shape[-1])).view(np.ndarray)
         self.where = places(state)
-        self.code, self.reals = np.array(recorder.code), np.array(recorder.reals, np.float32)
+        self.instructions = as_program(recorder.instructions)
 
     def fits(self, state: Any) -> bool:
         """Whether the state still lies where it lay."""
@@ -56,7 +57,11 @@ class Program:
         assert ids.min() >= 0
         assert ids.max() < self.tables[0]
         assert positions.max() < self.tables[1]
-        crew.run(self.shape, lambda threads: run(self.code, self.reals, ids, positions, starts, lanes, at, threads))
+
+        def run_program(threads: int) -> None:
+            run(self.instructions, ids, positions, starts, lanes, at, threads)
+
+        crew.run(self.shape, run_program)
         state.passed(T)
         return torch.from_numpy(self.result.copy()).reshape(B, -1, self.result.shape[-1])
 
