@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from minigen.backends.cpu.cache import Cache
 from minigen.backends.cpu.instructions import Attend, Instruction, Rotate, Write
-from minigen.backends.cpu.recorded import check, place
+from minigen.backends.cpu.recorded import address_of, check
 from minigen.backends.quantized import Held
 
 NO_WINDOW = 2**62
@@ -45,12 +45,12 @@ class RecordedAttention:
         self.tables[1] = min(self.tables[1], cos.shape[2])
         found = self.new(self.rows, H, D)
         rotation = Rotate(
-            x=place(lines),
+            x=address_of(lines),
             row_stride=lines.strides[0],
             head_stride=lines.strides[1],
             cos=self.keep(cos),
             sin=self.keep(sin),
-            out=place(found),
+            out=address_of(found),
             heads=H,
             size=D,
             half=half,
@@ -64,7 +64,7 @@ class RecordedAttention:
             lines, cache = self.heads(x), Cache.of(buffer)
             write = Write(
                 cache=cache.storage,
-                x=place(lines),
+                x=address_of(lines),
                 row_stride=lines.strides[0],
                 head_stride=lines.strides[1],
                 cache_lane_stride=cache.lane_stride,
@@ -86,12 +86,12 @@ class RecordedAttention:
         attention = Attend(
             keys=keys.storage,
             values=values.storage,
-            q=place(lines),
+            q=address_of(lines),
             row_stride=lines.strides[0],
             head_stride=lines.strides[1],
             cache_lane_stride=keys.lane_stride,
             cache_head_stride=keys.head_stride,
-            out=place(found),
+            out=address_of(found),
             rows=self.rows,
             heads=H,
             key_heads=k.shape[1],

@@ -28,7 +28,7 @@ from minigen.backends.cpu.instructions import (
     ScaleShift,
 )
 from minigen.backends.cpu.matrix import Matrix
-from minigen.backends.cpu.recorded import Ids, Recorded, check, place
+from minigen.backends.cpu.recorded import Ids, Recorded, address_of, check
 from minigen.backends.cpu.recorded_attention import RecordedAttention
 from minigen.backends.cpu.recurrences import Recurrences
 from minigen.backends.cpu.vectors import LANES
@@ -70,7 +70,7 @@ class Recorder(RecordedAttention, Recurrences):
     def keep(self, x: Any) -> int:
         """The address of a framework's or NumPy's array, which stays."""
         self.kept.append(x)
-        return int(x.data_ptr()) if isinstance(x, torch.Tensor) else place(x)
+        return int(x.data_ptr()) if isinstance(x, torch.Tensor) else address_of(x)
 
     def floats(self, x: Array | None) -> int:
         """The address of a small parameter in float32; 0 for None."""
@@ -119,7 +119,7 @@ class Recorder(RecordedAttention, Recurrences):
         matrix = self.matrix(weight)
         self.tables[by_position] = min(self.tables[by_position], matrix.rows)
         found = self.new(*self.shape, matrix.cols)
-        lookup = Lookup(matrix.storage, matrix.cols, place(found), by_position)
+        lookup = Lookup(matrix.storage, matrix.cols, address_of(found), by_position)
         self.instructions.append(lookup)
         return found
 
@@ -130,9 +130,9 @@ class Recorder(RecordedAttention, Recurrences):
         product = Linear(
             weight=matrix.storage,
             bias=self.floats(bias),
-            x=place(lines),
+            x=address_of(lines),
             x_stride=lines.strides[0],
-            out=place(found),
+            out=address_of(found),
             out_stride=4 * matrix.rows,
             rows=len(lines),
             outputs=matrix.rows,
@@ -154,12 +154,12 @@ class Recorder(RecordedAttention, Recurrences):
         lines, found = self.lines(x, heads, cols), self.new(*x.shape)
         norm = Norm(
             which=which,
-            x=place(lines),
+            x=address_of(lines),
             row_stride=lines.strides[0],
             head_stride=lines.strides[1],
             weight=self.floats(weight),
             bias=self.floats(bias),
-            out=place(found),
+            out=address_of(found),
             rows=len(lines),
             heads=heads,
             cols=cols,
@@ -172,9 +172,9 @@ class Recorder(RecordedAttention, Recurrences):
         lines, found = self.lines(x, x.shape[-1]), self.new(*x.shape)
         activation = Activate(
             which,
-            x=place(lines),
+            x=address_of(lines),
             x_stride=lines.strides[0],
-            out=place(found),
+            out=address_of(found),
             rows=len(lines),
             cols=x.shape[-1],
         )
@@ -221,11 +221,11 @@ class Recorder(RecordedAttention, Recurrences):
         found = self.new(*x.shape)
         pair = Pairwise(
             which,
-            x=place(lines),
+            x=address_of(lines),
             x_stride=lines.strides[0],
-            y=place(others),
+            y=address_of(others),
             y_stride=others.strides[0],
-            out=place(found),
+            out=address_of(found),
             rows=len(lines),
             cols=x.shape[-1],
         )
@@ -235,14 +235,14 @@ class Recorder(RecordedAttention, Recurrences):
     def scale_shift(self, x: Any, factor: float, shift: float) -> Any:
         """factor x + shift."""
         found = self.new(*x.shape)
-        self.scale_shift_to(place(found), x, factor, shift)
+        self.scale_shift_to(address_of(found), x, factor, shift)
         return found
 
     def scale_shift_to(self, out: int, x: Any, factor: float, shift: float) -> None:
         """factor x + shift, its rows side by side at an address."""
         lines = self.lines(x, x.shape[-1])
         result = ScaleShift(
-            x=place(lines),
+            x=address_of(lines),
             x_stride=lines.strides[0],
             out=out,
             rows=len(lines),

@@ -12,7 +12,7 @@ from minigen.backends.base import Array
 from minigen.backends.cpu import small
 from minigen.backends.cpu.cache import UnrecordableError
 from minigen.backends.cpu.instructions import Instruction, Pairwise
-from minigen.backends.cpu.recorded import Recorded, check, place
+from minigen.backends.cpu.recorded import Recorded, address_of, check
 
 
 class Recurrences:
@@ -34,11 +34,11 @@ class Recurrences:
                 lines, found = self.lines(x, x.shape[-1]), self.new(*x.shape)
                 product = Pairwise(
                     which,
-                    x=place(lines),
+                    x=address_of(lines),
                     x_stride=lines.strides[0],
                     y=self.floats(vector),
                     y_stride=0,
-                    out=place(found),
+                    out=address_of(found),
                     rows=len(lines),
                     cols=x.shape[-1],
                 )
@@ -55,7 +55,7 @@ class Recurrences:
             return first.reshape(len(first), 1, first.shape[1])
         found = self.new(1, len(xs), first.shape[1])
         for t, x in enumerate(xs):
-            self.copy_to(place(found[0, t]), x)
+            self.copy_to(address_of(found[0, t]), x)
         return found
 
     def copy_to(self, out: int, x: Any) -> None:
@@ -64,7 +64,7 @@ class Recurrences:
 
     def copy(self, x: Any) -> Any:
         found = self.new(*x.shape)
-        self.copy_to(place(found), x)
+        self.copy_to(address_of(found), x)
         return found
 
     def remembered(self, buffer: Any) -> Any:
@@ -78,5 +78,5 @@ class Recurrences:
 
     def assign(self, buffer: Any, new: Any) -> Any:
         check(tuple(buffer.shape) == new.shape, "a state")
-        self.copy_to(place(self.remembered(buffer)), new)
+        self.copy_to(address_of(self.remembered(buffer)), new)
         return buffer

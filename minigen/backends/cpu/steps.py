@@ -24,7 +24,7 @@ ROWS = 16  # beyond, torch's operations cost little beside the arithmetic
 log = logging.getLogger("minigen")
 
 
-def places(state: Any) -> list[int]:
+def buffer_addresses(state: Any) -> list[int]:
     """Where the buffers of a cache lie."""
     return [x.data_ptr() for x in arrays_of(state.buffers)]
 
@@ -39,12 +39,12 @@ class Program:
             raise UnrecordableError("the architecture does not offer it")
         self.shape, self.kept, self.tables = shape, recorder.kept, recorder.tables
         self.result = np.asarray(recorder.lines(result, result.shape[-1])).view(np.ndarray)
-        self.where = places(state)
+        self.where = buffer_addresses(state)
         self.instructions = as_program(recorder.instructions)
 
     def fits(self, state: Any) -> bool:
         """Whether the state still lies where it lay."""
-        return self.where == places(state)
+        return self.where == buffer_addresses(state)
 
     def run(self, ids: npt.NDArray[np.int64], state: Any, crew: Crew) -> Array:
         """Logits (B, T or 1, V) float32."""

@@ -43,11 +43,15 @@ class Kernels(KernelStart):
         n = x.numel() // matrix.cols
         if matrix.bytes >= LARGE:
             self.count(2 * matrix.rows * matrix.cols * n)
-        few = x.dtype == torch.bfloat16 or not self.prompts
-        most = 1 if matrix.storage.kind == KINDS[torch.bfloat16] else FEW if few else n
-        fits = matrix.dtype == x.dtype and (bias is None or (bias.dtype == x.dtype and bias.is_contiguous()))
-        if not self.started or not fits:
+        bias_fits = bias is None or (bias.dtype == x.dtype and bias.is_contiguous())
+        if not self.started or matrix.dtype != x.dtype or not bias_fits:
             return None
+        if matrix.storage.kind == KINDS[torch.bfloat16]:
+            most = 1
+        elif x.dtype == torch.bfloat16 or not self.prompts:
+            most = FEW
+        else:
+            most = n
         if n > most:
             return F.linear(x, self.unpack(matrix), bias) if isinstance(weight, Quantized) else None
         lines = x.reshape(n, matrix.cols).float().contiguous()
