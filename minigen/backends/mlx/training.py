@@ -185,19 +185,25 @@ def pieces(flat: Flat, leaves: Sequence[Leaf]) -> Flat:
 
 def whole(found: Flat, leaves: Sequence[Leaf]) -> Flat:
     """The inverse of `pieces`."""
-    return {
-        leaf.path: found[leaf.path]
-        if len(leaf.muon) < 2
-        else mx.concatenate([found[f"{leaf.path}[{i}]"] for i in range(len(leaf.muon))])
-        for leaf in leaves
-    }
+    joined: Flat = {}
+    for leaf in leaves:
+        count = len(leaf.muon)
+        if count < 2:
+            joined[leaf.path] = found[leaf.path]
+        else:
+            parts = [found[f"{leaf.path}[{i}]"] for i in range(count)]
+            joined[leaf.path] = mx.concatenate(parts)
+    return joined
 
 
 def nested(state: Mapping[str, Any]) -> Flat:
     """An optimizer's state with the names of its weights' arrays behind a slash: "blocks.0.norm1.weight/m"."""
     found: Flat = {}
     for name, value in state.items():
-        found |= {f"{name}/{key}": x for key, x in value.items()} if isinstance(value, dict) else {name: value}
+        if isinstance(value, dict):
+            found |= {f"{name}/{key}": x for key, x in value.items()}
+        else:
+            found[name] = value
     return found
 
 
