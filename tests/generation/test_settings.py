@@ -66,6 +66,7 @@ def test_a_misspelled_setting_is_a_type_error(tmp_path: Path) -> None:
         [sys.executable, "-m", "mypy", "--config-file", str(ROOT / "pyproject.toml"), str(path)],
         capture_output=True, text=True, cwd=ROOT, check=False,
     )  # fmt: skip
+    assert done.returncode == 1, done.stdout + done.stderr
     found: dict[int, str] = {}
     for line in done.stdout.splitlines():
         if line.startswith(f"{path}:"):
