@@ -60,7 +60,7 @@ def save_prompt(model: Model, ids: Sequence[int], path: Path, name: str | None =
     Raises UsageError for fewer than two tokens or one outside the vocabulary, ContextError where they leave no room
     for an answer, MinigenError where the file cannot be written.
     """
-    ids, context = [int(i) for i in check_ids(ids, model.config.vocab_size)], model.config.context
+    ids, context = [int(i) for i in check_ids(ids, model.architecture.vocab_size)], model.architecture.context
     if len(ids) < 2:
         raise UsageError("the prompt is a single token: a cache of it saves nothing")
     if context is not None and len(ids) >= context:
@@ -117,8 +117,8 @@ def load_prompt(model: Model, path: Path) -> tuple[Any, list[int]]:
             f"{path} was built in {info.dtype} and the model runs in {model.precision}: run it in {info.dtype}, or "
             f"build it again in {model.precision}"
         )
-    check_ids(info.ids, model.config.vocab_size)
-    state, _ = load_state(model.runner.ops, model.config, path)
+    check_ids(info.ids, model.architecture.vocab_size)
+    state, _ = load_state(model.runner.ops, model.architecture, path)
     if state.length != len(info.ids) - 1 or state.batch != 1 or state.starts is not None:
         raise CheckpointError(
             f"{path} holds a state of {state.length} tokens for a prompt of {len(info.ids)}: build it again"

@@ -76,7 +76,7 @@ def test_older_config_gives_the_same_model(
     (tmp_path / "config.json").write_text((folder / config).read_text())
     ids = np.arange(12)[None]
     new, old = load(folder, backend, device), load(tmp_path, backend, device)
-    assert new.config == old.config
+    assert new.architecture == old.architecture
     assert np.array_equal(new.logits(ids), old.logits(ids))
 
 
@@ -135,9 +135,9 @@ def test_recurrent_language_model(shared: Path, backend: str, device: str) -> No
     prompts = [case["prompt"] for case in facts["greedy"]]
     wanted = [case["continuation"] for case in facts["greedy"]]
     assert model.generate_ids(prompts, max_tokens=len(wanted[0]), temperature=0) == wanted
-    state = model.config.new_state(model.runner.ops, 2, 24)
+    state = model.architecture.new_state(model.runner.ops, 2, 24)
     model.runner.read(arrays["ids"], state)
-    for layer in range(len(model.config.blocks)):
+    for layer in range(len(model.architecture.blocks)):
         h, c = state.held[layer, "h"], state.held[layer, "c"]
         assert np.abs(model.runner.ops.numpy(h) - arrays["hn"][layer]).max() <= 1e-5
         assert np.abs(model.runner.ops.numpy(c) - arrays["cn"][layer]).max() <= 1e-5

@@ -6,10 +6,10 @@ time it takes and nothing else (but the rounding, where torch computes in 16 bit
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from minigen.chat.conversation import Conversation, Message, Run
 from minigen.chat.format import ChatFormat
@@ -29,6 +29,9 @@ from minigen.reading import has_half_character
 from minigen.reading.spellings import advice
 from minigen.sampling import SETTINGS
 from minigen.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from minigen.generation.settings import ChatSettings
 
 GUESSING = ("speculate", "draft_tokens")  # how fast an answer comes, not what it says
 CHAT_SETTINGS = ("max_tokens", "stop", *SETTINGS, *GUESSING)
@@ -57,7 +60,7 @@ class Chat:
         model: Model,
         conversation: Conversation | None = None,
         *,
-        settings: Mapping[str, Any] | None = None,
+        settings: ChatSettings | None = None,
         overflow: str = "stop",
         context: int | None = None,
         plain: bool = False,
@@ -95,7 +98,7 @@ class Chat:
 
     def set_window(self, overflow: str, context: int | None = None) -> None:
         """The policy for a conversation that is longer than the window. Raises UsageError or ContextError."""
-        architecture = self.model.config
+        architecture = self.model.architecture
         if context is not None:
             if architecture.context is None:
                 raise UsageError("this model has no context to make smaller: drop --context")
@@ -142,7 +145,7 @@ class Chat:
 
     def take(self, conversation: Conversation) -> None:
         """Goes on with another conversation, which may come from a file: see `fitted`."""
-        self.conversation = fitted(conversation, self.tokenizer, self.model.config.vocab_size)
+        self.conversation = fitted(conversation, self.tokenizer, self.model.architecture.vocab_size)
         self.left_out.tell(self.conversation, self.conversation.first)
 
     # -- answers ------------------------------------------------------------------------------------------------------

@@ -42,10 +42,10 @@ class Converted:
 
 def convert(
     source: str | os.PathLike[str],
-    out: Path,
+    out: str | os.PathLike[str],
     *,
     dtype: str | None = None,
-    quant: str | None = None,
+    quant: str | int | None = None,
     group: int = GROUP,
     lora: Path | None = None,
     offline: bool = False,
@@ -59,6 +59,7 @@ def convert(
     `lora` is an adapter to merge in. The weights are read on the CPU, in float32. Raises MinigenError as `open_stored`
     and `Stored.choose` do, UsageError where `out` is there already, CheckpointError for what float16 cannot hold.
     """
+    out = Path(out)
     if dtype is not None and dtype not in DTYPES:
         raise UsageError(f"unknown dtype {dtype!r}: choose {', '.join(DTYPES)}")
     with new_folder(out) as beside:

@@ -48,7 +48,7 @@ class Stored:
         entries = plan(self.architecture, self.family, self.tensors)
         return held_packings(entries, find_packed(entries, self.tensors, self.declared, self.base))
 
-    def choose(self, quant: str | None, group: int = GROUP) -> Packings:
+    def choose(self, quant: str | int | None, group: int = GROUP) -> Packings:
         """Those that are quantized once the model is loaded with `quant`. Warns of those that cannot be.
 
         Raises UsageError as `choose_packings` does.

@@ -87,7 +87,7 @@ def score_text(
     Raises UsageError for a text with nothing to score or a setting out of range, ContextError for a context that is
     too small, TokenizerError for a text that has no ids, MinigenError where the model produces NaN.
     """
-    tokenizer, config = model.needed_tokenizer, model.config
+    tokenizer, config = model.needed_tokenizer, model.architecture
     start = list(tokenizer.start_ids)
     size = window_size(window, config.context, len(start))
     stride = check_stride(stride, size, len(start))

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from minigen.errors import UsageError
 from minigen.generation.stopping import StopStrings
 from minigen.reading.settings import Range
 from minigen.reading.spellings import advice
 from minigen.sampling import SETTINGS, Sampling
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from minigen.generation.settings import CompletionSettings
 
 # What a user gets who names no setting; every other sampling setting is off.
 DEFAULTS: Mapping[str, Any] = {"temperature": 0.8, "top_p": 0.95}
@@ -43,15 +48,16 @@ class Options:
     sampling: Sampling = field(default_factory=lambda: Sampling.of(**DEFAULTS).seeded())
 
     @classmethod
-    def of(cls, **settings: Any) -> Options:
+    def of(cls, **settings: Unpack[CompletionSettings]) -> Options:
         """Options from flat names, sampling settings among them. Raises UsageError for an unknown or bad one."""
+        given: dict[str, Any] = {**settings}
         names = [f.name for f in fields(cls) if f.name != "sampling"]
-        for name in settings:
+        for name in given:
             if name not in names and name not in SETTINGS:
                 raise UsageError(f"{name} is no setting: {advice(name, (*names, *SETTINGS))}")
-        drawn = {name: value for name, value in settings.items() if name in SETTINGS}
+        drawn = {name: value for name, value in given.items() if name in SETTINGS}
         choosing = {name: value for name, value in drawn.items() if name != "seed"}
-        own = {name: value for name, value in settings.items() if name in names}
+        own = {name: value for name, value in given.items() if name in names}
         options = cls(sampling=Sampling.of(**{**DEFAULTS, **drawn}).seeded(), **own)
         if options.beams > 1 and choosing not in ({}, {"temperature": 0}):
             raise UsageError(f"beam search draws nothing: drop {', '.join(choosing)}, or beams")

@@ -188,7 +188,7 @@ def test_what_is_not_recorded(models: Any) -> None:
     from dataclasses import replace
 
     model = models("llama")[0]
-    runner = replace(model.runner, architecture=model.config.with_sinks(2))
+    runner = replace(model.runner, architecture=model.architecture.with_sinks(2))
     _, state = runner.prefill([[5, 77]], 20)
     for token in (1, 2, 3):
         runner.decode([token], state)

@@ -275,7 +275,7 @@ def test_an_answer_that_was_edited(loaded: Load, caplog: pytest.LogCaptureFixtur
     resumed.conversation.take_turn()
     assert chat.tokenizer.decode(resumed.go_on().row.prompt).endswith("HiThe roof is old.")
     wrong = [edited[0], replace(edited[1], ids=(5, 10**6))]
-    message = f"message 2 has the token 1000000, and the model's go from 0 to {chat.model.config.vocab_size - 1}"
+    message = f"message 2 has the token 1000000, and the model's go from 0 to {chat.model.architecture.vocab_size - 1}"
     with pytest.raises(ChatError, match=message):
         Chat(chat.model, Conversation(wrong))
     with pytest.raises(ChatError, match=message):

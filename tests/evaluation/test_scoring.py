@@ -149,7 +149,7 @@ def test_what_does_not_fit(model: Model) -> None:
             UsageError, match=f"a text of {len(text.ids)} tokens cannot be scored from token {text.start}"
         ):
             scorer.score([text])
-    if model.config.context is not None:
+    if model.architecture.context is not None:
         with pytest.raises(ContextError, match="a text of 66 tokens exceeds the model's context of 64"):
             scorer.score([Text([1] * 66)])
         scorer.score([Text([1] * 65)])  # the last token is not read
