@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -104,6 +105,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         as_on_a_gpu = fits and DEVICES["torch"] == "cpu" and where.startswith(AS_ON_A_GPU)
         gpu = [pytest.param(GPU, marks=pytest.mark.gpu)] * as_on_a_gpu
         metafunc.parametrize("backend", [*BACKENDS, *kernels, *gpu], indirect=True)
+
+
+def pytest_collection_finish() -> None:
+    """What was imported and collected stays to the end: the garbage collector need not look through it each time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
