@@ -87,12 +87,11 @@ def test_an_endless_run_of_spaces_is_an_error_not_a_panic(pair):
 
 
 @pytest.mark.timeout(60)
-@pytest.mark.parametrize("run", [" " * 100_000, " \n" * 50_000, "\u3000" * 100_000])
+@pytest.mark.parametrize("run", [" " * 400_000, " \n" * 150_000, "\u3000" * 400_000])
 def test_runs_of_spaces_are_looked_at_once(pair, run):
-    """From each of their characters anew it would be minutes."""
+    """From each of their characters anew it would be hours."""
     ours, _ = pair
-    text = f"{run}word {run}word " + "word " * 70_000
-    assert len(text) > bytelevel.LONGEST_RUN  # shorter ones are not looked at
+    text = f"{run}word {run}word " + "word " * 40_000
     assert ours.decode(ours.encode(text)) == text
 
 
