@@ -46,7 +46,7 @@ def texts(
     reader: Reader, prompts: Sequence[Sequence[int]], draft: Runner | None = None, **settings: Any
 ) -> list[list[int]]:
     rows = [Row(list(prompt)) for prompt in prompts]
-    options = Options.of(max_tokens=16, ignore_eos=True, **settings)
+    options = Options.of(max_tokens=10, ignore_eos=True, **settings)
     for _ in steps(reader, rows, options, draft=None if draft is None else SharedText(draft)):
         pass
     return [row.ids for row in rows]

@@ -104,11 +104,15 @@ def do(chat: Chat, name: str, value: Any) -> Answer | None:
 
 
 @pytest.mark.parametrize(("name", "policy"), CASES)
-def test_any_conversation_is_what_it_is_from_scratch(loaded: Load, name: str, policy: str) -> None:
+def test_any_conversation_is_what_it_is_from_scratch(
+    loaded: Load, backend: str, any_backend: str, name: str, policy: str
+) -> None:
     model = loaded(name, 120 if name in ("llama", "gpt2", "lstm") else 40)
     seen = {"answers": 0, "reused": 0, "left out": 0}
+    # No backend decides what is done: on one of them all of it is, and on the others the first conversations.
+    examples = 12 if backend == any_backend else 3
 
-    @settings(deadline=None, derandomize=True, max_examples=12, database=None)
+    @settings(deadline=None, derandomize=True, max_examples=examples, database=None)
     @example([("say", "What is rain?")] * 6)  # longer than the window
     @given(st.lists(OPERATIONS, min_size=4, max_size=12))
     def check(operations: list[tuple[str, Any]]) -> None:
@@ -140,9 +144,12 @@ def test_any_conversation_is_what_it_is_from_scratch(loaded: Load, name: str, po
             seen["left out"] += answer.left_out
 
     check()
-    assert seen["answers"] > 20
-    assert seen["reused"] > 100
-    assert bool(seen["left out"]) == (policy == "roll")
+    assert seen["answers"] > 1.5 * examples
+    assert seen["reused"] > 8 * examples
+    if policy == "roll":
+        assert seen["left out"] or examples < 12
+    else:
+        assert not seen["left out"]
 
 
 def test_a_turn_reads_what_is_new(loaded: Load) -> None:

@@ -45,10 +45,10 @@ def test_prints_the_continuation_and_nothing_else(run_cli: Run, letters: Path, b
     assert run_cli("generate", letters, "-p", "abc", "--echo", *where) == (0, "abc" + text + "\n", "")
 
 
-def test_prompts_from_a_file_and_stdin(letters: Path, tmp_path: Path, backend: str, run_cli: Run) -> None:
+def test_prompts_from_a_file_and_stdin(letters: Path, tmp_path: Path, any_backend: str, run_cli: Run) -> None:
     file = tmp_path / "prompt.txt"
     file.write_text("abc\n")
-    where = ["--backend", backend, *GREEDY, "-n", "5"]
+    where = ["--backend", any_backend, *GREEDY, "-n", "5"]
     wanted = run_cli("generate", letters, "-p", "abc", *where)[1]
     assert run_cli("generate", letters, "-f", file, *where) == (0, wanted, "")
     command = [sys.executable, "-m", "minigen", "generate", str(letters), *where]

@@ -91,9 +91,9 @@ main(sys.argv[1:])
 """
 
 
-def test_kill_and_resume(run_cli: Run, text: Path, tmp_path: Path, backend: str) -> None:
-    """N steps are N/2, kill -9, resume: the same bytes, the same losses."""
-    common = ["train", text, *SMALL, "--model", "gpt", "--dropout", "0.1", "--backend", backend, "--device", "cpu"]
+def test_kill_and_resume(run_cli: Run, text: Path, tmp_path: Path, any_backend: str) -> None:
+    """N steps are N/2, kill -9, resume: the same bytes, the same losses. In training/ each backend resumes so."""
+    common = ["train", text, *SMALL, "--model", "gpt", "--dropout", "0.1", "--backend", any_backend, "--device", "cpu"]
     assert run_cli(*common, "--out", tmp_path / "straight")[0] == 0
     command = [sys.executable, "-c", KILLED, *map(str, common), "--out", str(tmp_path / "killed")]
     assert subprocess.run(command, capture_output=True, check=False).returncode == -9

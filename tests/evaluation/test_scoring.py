@@ -127,11 +127,11 @@ def test_generating_on_a_shared_text_changes_nothing(
     # A batch may need several passes, its leaves in any order.
     monkeypatch.setattr("minigen.generation.shared_text.BLOCK", block)
     prompts = [PREFIX + [i] * k for i, k in ((1, 1), (2, 4), (3, 2), (1, 3), (1, 1))] + [PREFIX]
-    wanted = model.generate_ids(prompts, max_tokens=20, ignore_eos=True, **drawing)
+    wanted = model.generate_ids(prompts, max_tokens=12, ignore_eos=True, **drawing)
     shared = SharedText(model.runner)
     for group in (prompts[:3], prompts[3:]):
         rows = [Row(list(prompt)) for prompt in group]
-        for live in generate(BranchReader(shared), rows, Options.of(max_tokens=20, ignore_eos=True, **drawing)):
+        for live in generate(BranchReader(shared), rows, Options.of(max_tokens=12, ignore_eos=True, **drawing)):
             if len(rows[0].ids) == 5:
                 rows[0].finish = rows[0].finish or "stop"  # a row may leave at any step
             assert live

@@ -87,7 +87,7 @@ def said(runner: Any, asynchronous: bool, prompts: list[list[int]], end: Any = N
 def guesses(backend: str, device: str, dtype: str, size: int, scale: float, **settings: Any) -> tuple[Any, Any]:
     """What the device draws for rows of logits, and what the host does."""
     ops = get_backend(backend, device, dtype)
-    count = 200
+    count = 60
     rng = np.random.default_rng(size)
     logits = ops.asarray(scale * rng.standard_normal((count, 1, size)).astype(np.float32))
     options = Options.of(seed=5, **settings)
@@ -112,7 +112,7 @@ def test_the_device_draws_what_the_host_does(backend: str, device: str, dtype: s
     for size, scale in ((300, 2.0), (300, 9.0), (3000, 4.0)):
         drawn, host = guesses(backend, device, dtype, size, scale, **settings)
         assert (drawn < size).all()
-        assert (drawn != host).sum() <= (0 if dtype == "float32" else 6)
+        assert (drawn != host).sum() <= (0 if dtype == "float32" else 2)
 
 
 def test_uniforms_are_those_of_the_host(backend: str, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,19 +128,18 @@ def test_uniforms_are_those_of_the_host(backend: str, device: str, monkeypatch: 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
 def test_the_same_rows_ahead(runner: Counting, settings: dict[str, Any]) -> None:
-    """Rows that end early and leave, the last token, several seeds: and no pass more than the end needs."""
+    """Rows that end early and leave, the last token, two seeds: and no pass more than the end needs."""
 
     def end(row: Row) -> str | None:
         return "stop" if len(row.ids) == 3 + 2 * row.sequence else None
 
-    for seed in range(3):
-        plain = said(runner, False, PROMPTS, end, max_tokens=12, seed=seed, **settings)
-        ahead = said(runner, True, PROMPTS, end, max_tokens=12, seed=seed, **settings)
-        assert plain[:2] == ahead[:2]
-        plain = said(runner, False, PROMPTS, max_tokens=12, seed=seed, **settings)
-        ahead = said(runner, True, PROMPTS, max_tokens=12, seed=seed, **settings)
-        assert plain == ahead
-        assert all(not isinstance(ids, np.ndarray) for ids in runner.passes)  # none waited for the host
+    plain = said(runner, False, PROMPTS, end, max_tokens=12, seed=1, **settings)
+    ahead = said(runner, True, PROMPTS, end, max_tokens=12, seed=1, **settings)
+    assert plain[:2] == ahead[:2]
+    plain = said(runner, False, PROMPTS, max_tokens=12, seed=2, **settings)
+    ahead = said(runner, True, PROMPTS, max_tokens=12, seed=2, **settings)
+    assert plain == ahead
+    assert all(not isinstance(ids, np.ndarray) for ids in runner.passes)  # none waited for the host
 
 
 @pytest.mark.parametrize("settings", SETTINGS[:4], ids=str)
