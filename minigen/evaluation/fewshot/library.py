@@ -57,8 +57,8 @@ def run_prompts(
         seeds: seeds that choose the examples, in place of those of the file.
         limit: only the first so many items of each file.
 
-    Raises PromptError for a file that is no prompt file, MinigenError for an error that the checks find, before anything
-    runs.
+    Raises PromptError for a file that is no prompt file, MinigenError for an error that the checks find before
+    anything runs.
     """
     tokenizer, context = model.needed_tokenizer, model.architecture.context
     asked = [with_settings(load_prompt_file(name), shots, seeds, limit) for name in files]
