@@ -29,6 +29,7 @@ COMMANDS = {
     "bench": "tokens a second, against what the machine could do",
     "tokenizer": "make a tokenizer from texts, for a model of one's own",
     "doctor": "what this machine has, and what holds on it",
+    "help": "show a page of the manual, or list the pages",
 }
 
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # what a disk says that takes no more

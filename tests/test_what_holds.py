@@ -1,4 +1,4 @@
-"""README, "What holds where": in float32 a text is the same whichever way it comes about.
+"""`minigen help internals`, "What holds where": in float32 a text is the same whichever way it comes about.
 
 Nothing is claimed here of 16 bits, where rows of a batch, guesses and shared texts round otherwise.
 """

@@ -1,4 +1,7 @@
-"""Prompts from files: a description, some examples, some items (Brown et al. 2020). FORMAT.md describes the file."""
+"""Prompts from files: a description, some examples, some items (Brown et al. 2020).
+
+`minigen help prompts` describes the file.
+"""
 
 from minigen.evaluation.fewshot.checks import check
 from minigen.evaluation.fewshot.file import Example, Item, PromptError, PromptFile, Score, Shots

@@ -1,4 +1,4 @@
-"""From a `*.prompt.toml` to a checked PromptFile; the format is described in FORMAT.md beside this file."""
+"""From a `*.prompt.toml` to a checked PromptFile; `minigen help prompts` describes the format."""
 
 from __future__ import annotations
 

@@ -152,7 +152,7 @@ def alone(model: Model, context: str, answers: list[str], first: int | None) -> 
 
 
 def by_hand(model: Model, file: PromptFile, n: int, index: int, first: int | None) -> list[float]:
-    """The scores of an item as FORMAT.md says."""
+    """The scores of an item as `minigen help prompts` says."""
     item, how = file.items[index], file.score
     before = prefix(file, choose_examples(file, n, 0))
     context = before + fill(file.template, item.fields)
