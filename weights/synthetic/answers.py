@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from minigen.weights.synthetic.grammar import Draw, capitalized, pick, with_article
+from minigen.weights.synthetic.grammar import Draw, pick, with_article
 from minigen.weights.synthetic.lexicon import animals, facts, listed, plural
-from minigen.weights.synthetic.pools import number
-
-Answer = tuple[str, str, str]  # question, full answer, answer in a word or few
+from minigen.weights.synthetic.number_answers import calendar_answer, count_answer, sum_answer
+from minigen.weights.synthetic.pools import Answer, number
+from minigen.weights.synthetic.word_answers import thing_answer, word_answer
 
 # -- Animals --
 # Sounds that no child says an animal makes, and animals whose legs nobody counts.
@@ -116,199 +116,6 @@ def _color(draw: Draw) -> Answer:
     return asked, pick(draw, answers), color.capitalize()
 
 
-# -- Numbers, days and months --
-def _sum(draw: Draw) -> Answer:
-    a = number(draw, 0, 10)
-    b = number(draw, 0, 10)
-    if draw() < 0.35:
-        a, b = max(a, b), min(a, b)
-        result, sign, word = a - b, "-", "minus"
-    else:
-        result, sign, word = a + b, "+", "plus"
-    if draw() < 0.5:
-        questions = (
-            f"What is {a} {sign} {b}?",
-            f"How much is {a} {sign} {b}?",
-            f"{a} {sign} {b}?",
-            f"What is {a} {word} {b}?",
-        )
-        asked = pick(draw, questions)
-        answers = (
-            f"{a} {sign} {b} = {result}.",
-            f"{a} {word} {b} is {result}.",
-            f"It is {result}.",
-        )
-        return asked, pick(draw, answers), str(result)
-    words = listed("numbers")
-    first, second, total = words[a], words[b], words[result]
-    questions_in_words = (
-        f"What is {first} {word} {second}?",
-        f"How much is {first} {word} {second}?",
-    )
-    full = f"{first.capitalize()} {word} {second} is {total}."
-    return pick(draw, questions_in_words), full, total.capitalize()
-
-
-def _count(draw: Draw) -> Answer:
-    words = listed("numbers")
-    low = number(draw, 0, 12)
-    high = low + number(draw, 2, 7)
-    if draw() < 0.4:
-        row = ", ".join(words[low : high + 1])
-        questions = (
-            f"Count from {words[low]} to {words[high]}.",
-            f"Can you count from {words[low]} to {words[high]}?",
-        )
-        return pick(draw, questions), f"{row.capitalize()}.", row
-    n = number(draw, 1, 19)
-    if draw() < 0.5:
-        word, neighbor = "after", words[n + 1]
-    else:
-        word, neighbor = "before", words[n - 1]
-    asked = pick(draw, (f"What comes {word} {words[n]}?", f"Which number is {word} {words[n]}?"))
-    return asked, f"{word.capitalize()} {words[n]} comes {neighbor}.", neighbor.capitalize()
-
-
-_DAYS_OF_WEEK = ("How many days are in a week?", "There are seven days in a week.", "Seven")
-_MONTHS_OF_YEAR = ("How many months are in a year?", "There are twelve months in a year.", "Twelve")
-
-
-def _calendar(draw: Draw) -> Answer:
-    kind = pick(draw, ("days", "months"))
-    names = listed(kind)
-    n = number(draw, 0, len(names) - 1)
-    if draw() < 0.12:
-        return _DAYS_OF_WEEK if kind == "days" else _MONTHS_OF_YEAR
-    if draw() < 0.6:
-        word, neighbor = "after", names[(n + 1) % len(names)]
-    else:
-        word, neighbor = "before", names[n - 1]
-    one = kind.removesuffix("s")
-    questions = (
-        f"What {one} comes {word} {names[n]}?",
-        f"Which {one} is {word} {names[n]}?",
-        f"What is {word} {names[n]}?",
-    )
-    asked = pick(draw, questions)
-    answers = (f"{neighbor} comes {word} {names[n]}.", f"It is {neighbor}.")
-    return asked, pick(draw, answers), neighbor
-
-
-# -- Words --
-def _word(draw: Draw) -> Answer:
-    kind = number(draw, 0, 2)
-    if kind == 0:
-        return _opposite(draw)
-    if kind == 1:
-        return _plural(draw)
-    return _past(draw)
-
-
-def _opposite(draw: Draw) -> Answer:
-    word = pick(draw, tuple(facts("opposites")))
-    other = facts("opposites")[word]
-    questions = (
-        f"What is the opposite of {word}?",
-        f"Tell me the opposite of {word}.",
-        f"What is not {word}?",
-    )
-    asked = pick(draw, questions)
-    answers = (f"The opposite of {word} is {other}.", f"It is {other}.")
-    return asked, pick(draw, answers), other.capitalize()
-
-
-_UNCOUNTED_KINDS = ("drink", "color", "clothes", "furniture")
-
-
-def _plural(draw: Draw) -> Answer:
-    things = facts("things")
-    countable = [thing for thing, kind in things.items() if kind not in _UNCOUNTED_KINDS]
-    word = pick(draw, [*countable, *facts("irregular")])
-    many = plural(word)
-    questions = (
-        f"What is the plural of {word}?",
-        f"One {word}, two what?",
-        f"What do you say for more than one {word}?",
-    )
-    asked = pick(draw, questions)
-    answers = (f"The plural of {word} is {many}.", f"One {word}, two {many}.")
-    return asked, pick(draw, answers), many.capitalize()
-
-
-def _past(draw: Draw) -> Answer:
-    word = pick(draw, tuple(facts("past")))
-    past = facts("past")[word]
-    questions = (
-        f"What is the past of {word}?",
-        f"Today I {word}. Yesterday I ...?",
-        f"How do you say {word} in the past?",
-    )
-    asked = pick(draw, questions)
-    answers = (f"The past of {word} is {past}.", f"Today I {word}. Yesterday I {past}.")
-    return asked, pick(draw, answers), past.capitalize()
-
-
-# -- Things, places and jobs --
-def _thing(draw: Draw) -> Answer:
-    kind = number(draw, 0, 3)
-    if kind == 0:
-        return _use(draw)
-    if kind == 1:
-        return _place(draw)
-    if kind == 2:
-        return _job(draw)
-    return _kind_of_thing(draw)
-
-
-def _use(draw: Draw) -> Answer:
-    word = pick(draw, tuple(facts("uses")))
-    use = facts("uses")[word]
-    verb, one = "is", with_article(word)
-    if word == "scissors":
-        verb = "are"
-    if word in ("glue", "soap", "scissors"):
-        one = word
-    questions = (
-        f"What {verb} {one} for?",
-        f"What can you do with {one}?",
-        f"What {verb} {one} used for?",
-        f"What {verb} {one}?",
-    )
-    asked = pick(draw, questions)
-    answers = (f"You can use {one} to {use}.", f"With {one}, you can {use}.")
-    return asked, pick(draw, answers), f"To {use}"
-
-
-def _place(draw: Draw) -> Answer:
-    word = pick(draw, tuple(facts("places")))
-    one = with_article(word)
-    full = f"{one.capitalize()} is a place. {capitalized(facts('places')[word])}."
-    return f"What is {one}?", full, "A place"
-
-
-def _job(draw: Draw) -> Answer:
-    word = pick(draw, tuple(facts("jobs")))
-    one = with_article(word)
-    job = facts("jobs")[word]
-    asked = pick(draw, (f"What does {one} do?", f"What is {one}?", f"Who is {one}?"))
-    return asked, f"{one.capitalize()} {job}.", job.capitalize()
-
-
-def _kind_of_thing(draw: Draw) -> Answer:
-    word = pick(draw, tuple(facts("things")))
-    kind = facts("things")[word]
-    uncounted = kind in ("drink", "color") or word in ("corn", "broccoli")
-    one = word if uncounted else with_article(word)
-    asked = pick(draw, (f"What is {one}?", f"What kind of thing is {one}?"))
-    if kind == "clothes":
-        full = "It is clothing."
-    elif kind == "furniture":
-        full = f"{one.capitalize()} is furniture."
-    else:
-        full = f"{one.capitalize()} is {with_article(kind)}."
-    return asked, full, kind.capitalize()
-
-
 # -- Which of two, who can, and what with --
 _BIG_AND_SMALL = (
     ("an elephant", "a mouse"),
@@ -381,11 +188,11 @@ def _ability(draw: Draw) -> Answer:
 _BY_WEIGHT: tuple[Callable[[Draw], Answer], ...] = (
     *(_animal,) * 2,
     _color,
-    *(_sum,) * 2,
-    _count,
-    _calendar,
-    *(_word,) * 2,
-    *(_thing,) * 2,
+    *(sum_answer,) * 2,
+    count_answer,
+    calendar_answer,
+    *(word_answer,) * 2,
+    *(thing_answer,) * 2,
     _which,
 )
 

@@ -11,6 +11,7 @@ from minigen.weights.synthetic.lexicon import animals, classes, facts
 
 Pair = tuple[str, str]  # input and output of a task
 NextPair = Callable[[], Pair]
+Answer = tuple[str, str, str]  # question, full answer, answer in a word or few
 Task = tuple[str, NextPair]  # its description, and what draws its pairs
 
 _WORD_CLASSES = (

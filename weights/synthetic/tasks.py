@@ -11,18 +11,15 @@ from collections.abc import Callable
 from minigen.weights.synthetic.grammar import Draw, pick, with_article
 from minigen.weights.synthetic.lexicon import animals, facts, plural
 from minigen.weights.synthetic.mappings import (
-    calendar,
     cipher,
     constant,
-    counting,
     find_kind,
     frame,
-    how_many,
     is_it,
     labels,
     language,
-    sums,
 )
+from minigen.weights.synthetic.number_mappings import calendar, counting, how_many, sums
 from minigen.weights.synthetic.pools import Pair, Task, kinds, nonce, number, pool, several
 
 MakeTask = Callable[[Draw, bool], Task]
