@@ -41,10 +41,10 @@ def memory_checker(place: Place) -> str:
     if checker is None:
         raise NotHereError("compute-sanitizer is not installed; it comes with the CUDA toolkit")
     words = ("generate", "-p", "Once", "-n", "300", "--temp", "0", "--ignore-eos", *place.where)
-    said = place.run(
+    output = place.run(
         [checker, "--tool", "memcheck", "--error-exitcode", "9", *place.program(), *words]
     )
-    return said.strip().split("\n")[-1]
+    return output.strip().split("\n")[-1]
 
 
 def open_stream(place: Place) -> str:
@@ -61,7 +61,7 @@ def open_stream(place: Place) -> str:
         pieces.append(next(stream))
         model.generate(f"There were {number} trees" + " and trees" * number, **settings)
     pieces += stream
-    return same({"alone": alone, f"beside {others} others": "".join(pieces)})
+    return same({"alone": alone, f"between {others} others": "".join(pieces)})
 
 
 def recurrent(place: Place) -> str:
