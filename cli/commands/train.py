@@ -13,10 +13,9 @@ from minigen.errors import MinigenError, SharedError, UsageError, first_of
 
 from ..display.progress import Bar, Busy
 from ..parser import Parser
+from ..setting_flags import add_flag
 
 if TYPE_CHECKING:
-    import dataclasses
-
     from minigen.backends.group import Group
     from minigen.training.config import Config
     from minigen.training.reports import Outcome
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
 # Seconds that the first process has to report an error, before a launcher kills it because another
 # process ended.
 FIRST = 1.0
-METAVARS = {float: "X", int: "N"}
 TITLES = {
     "model": "the model",
     "data": "the data",
@@ -67,51 +65,6 @@ def add_arguments(parser: Parser) -> None:
             groups[group] = parser.add_argument_group(TITLES.get(group, "the run"))
         if name != "data":
             add_flag(groups[group], name, f)
-
-
-def add_flag(group: Any, name: str, field: dataclasses.Field[Any]) -> None:
-    """Add the flag of a setting. It has no default: a preset or a file may set it too."""
-    flag = f"--{name.replace('_', '-')}"
-    options: dict[str, Any] = {"dest": name, "default": argparse.SUPPRESS}
-    choices = [choice for choice in field.metadata["choices"] if choice]
-    if isinstance(field.default, bool):
-        options["action"] = argparse.BooleanOptionalAction
-    else:
-        options["type"] = type_of(field.default)
-        if isinstance(field.default, tuple):
-            options["nargs"] = len(field.default) or "+"
-        if choices:
-            options["choices"] = choices
-        else:
-            options["metavar"] = METAVARS.get(options["type"], "TEXT")
-    group.add_argument(flag, help=help_of(field), **options)
-
-
-def type_of(default: Any) -> type:
-    """The type of a setting, by its default; of a tuple, the type of its items."""
-    if not isinstance(default, tuple):
-        return type(default)
-    return float if default else str
-
-
-def help_of(field: dataclasses.Field[Any]) -> str:
-    """The help of a setting, with its default."""
-    text: str = field.metadata["help"].replace("%", "%%")
-    default = as_text(field.default)
-    if not default or "default" in text:
-        return text
-    return f"{text} (default: {default})"
-
-
-def as_text(default: Any) -> str:
-    """A default as people write it."""
-    if isinstance(default, bool):
-        return "yes" if default else "no"
-    if isinstance(default, float):
-        return f"{default:g}"
-    if isinstance(default, tuple):
-        return " ".join(f"{number:g}" for number in default)
-    return str(default)
 
 
 def flags_of(args: argparse.Namespace) -> dict[str, Any]:
