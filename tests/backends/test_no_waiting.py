@@ -86,7 +86,7 @@ class NothingOnTheHost(TorchDispatchMode):
 
 @pytest.fixture
 def counted() -> Iterator[Any]:
-    """bench/counted.py, which has the tensors without numbers; they say that they are on a GPU."""
+    """bench/counted.py, which has the tensors without values; they report that they are on a GPU."""
     module = import_module("bench.counted")
     with module.as_on_a_gpu():
         yield module
@@ -143,7 +143,7 @@ def pass_without_waiting(
 
     rows, T = shape
     ops = counted.MetaBackend(dtype)
-    params = counted.params_without_numbers(ops, architecture, quant, 32)
+    params = counted.params_without_values(ops, architecture, quant, 32)
     starts = None if rows == 1 else torch.arange(rows).numpy()
     state = architecture.new_state(ops, rows, 40, starts)
     state.length = 10

@@ -123,7 +123,7 @@ def test_quantized(run_cli: Run, make_model: Callable[..., Path], tmp_path: Path
     code, _, err = run_cli("generate", out, *where, "--quant", "4")
     assert (code, err) == (2, f"minigen: {out} is quantized already (q4): leave --quant out, or take the float model\n")
     code, _, err = run_cli("convert", base, tmp_path / "other", "--quant-group", "32")
-    assert (code, err) == (2, "minigen: --quant-group says how --quant does it: name both\n")
+    assert (code, err) == (2, "minigen: --quant-group only has an effect with --quant: add --quant\n")
 
 
 def test_a_base_that_is_another(run_cli: Run, base: Path, adapter: Path, tmp_path: Path) -> None:

@@ -99,7 +99,7 @@ def test_kill_and_resume(run_cli: Run, text: Path, tmp_path: Path, any_backend: 
     assert subprocess.run(command, capture_output=True, check=False).returncode == -9
     code, said, err = run_cli("train", "--resume", tmp_path / "killed", "--log-every", "2")
     assert (code, err) == (0, "")
-    assert "going on from step 3\n" in said
+    assert "continuing from step 3\n" in said
     one, other = tmp_path / "straight", tmp_path / "killed"
     for file in ("model.safetensors", "step-000006/model.safetensors", "step-000006/training/state.safetensors"):
         assert (one / file).read_bytes() == (other / file).read_bytes()
@@ -125,8 +125,8 @@ def test_ctrl_c(run_cli: Run, text: Path, tmp_path: Path, monkeypatch: pytest.Mo
     code, said, err = run_cli("train", text, *SMALL, "--out", out)
     assert (code, err) == (130, "")
     assert said.splitlines()[-2:] == [
-        "stopping after this step; once more to stop at once, unsaved",
-        f"stopped after step 4, which is saved: go on with minigen train --resume {out}",
+        "stopping after this step; press Ctrl-C again to stop at once without saving",
+        f"stopped and saved after step 4: continue with minigen train --resume {out}",
     ]
     assert minigen.load(out).logits([[1, 2]]).shape[:2] == (1, 2)
 
@@ -145,12 +145,12 @@ def test_a_teacher(
     words = ["--teacher", master, "--teacher-tokens", "150", "--tokenizer", "bpe:257", "--valid-data", text]
     code, said, err = run_cli(*common, *words)
     assert (code, err) == (0, "")
-    assert said.splitlines()[3] == f"teacher: {master}: the text that it wrote, as its tokenizer is another"
+    assert said.splitlines()[3] == f"teacher: {master}: the text that it wrote, because its tokenizer is different"
     assert (tmp_path / "llama-llama/teacher.txt").is_file()
     code, said, err = run_cli("train", "--resume", "llama-llama")
     assert (code, err) == (0, "")
     code, said, _ = run_cli(*common, text, "--teacher", "big", "--teacher-weight", "0", "--out", "none")
-    assert said.splitlines()[3] == f"teacher: {tmp_path / 'big'}: nothing, as its weight is 0"
+    assert said.splitlines()[3] == f"teacher: {tmp_path / 'big'}: nothing, because its weight is 0"
 
 
 def test_plot(run_cli: Run, text: Path, tmp_path: Path) -> None:
@@ -277,7 +277,11 @@ BAD: dict[str, tuple[list[str], int, str]] = {
     "cold": (["TEXT", "--teacher", "x", "--teacher-temperature", "0"], 2, r"teacher_temperature is .* a number > 0"),
     "to validate": (["--teacher", "x", "--teacher-tokens", "9"], 1, r"no teacher: no folder 'x' here, and x is not .*"),
     "resume": (["--resume", "FOLDER"], 2, r"FOLDER is no run: it has no train\.toml; begin one with --out FOLDER"),
-    "resume elsewhere": (["--resume", "FOLDER", "--out", "x"], 2, r"--resume goes on with the settings of the run: .*"),
+    "resume elsewhere": (
+        ["--resume", "FOLDER", "--out", "x"],
+        2,
+        r"--resume continues with the settings of the run: ",
+    ),
     "plot": (["--plot", "FOLDER"], 2, r"cannot read FOLDER/log\.jsonl: No such file or directory: name the folder .*"),
 }
 
