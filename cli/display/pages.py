@@ -10,15 +10,15 @@ from minigen.errors import UsageError
 
 # Each topic is the page minigen/pages/TOPIC.md; the line says what is in it.
 TOPICS = {
-    "generate": "continue prompts: sampling, beams, speculation, saved prompts",
+    "generate": "continue prompts: sampling, speculation, caches",
     "chat": "talk with a model, and see what it does",
-    "prompts": "prompt files, scored: zero, one and few examples; perplexity",
-    "train": "train, fine-tune, adapt and distill models; tokenizers",
+    "prompts": "score few-shot prompt files; perplexity",
+    "train": "train, fine-tune and distill models; tokenizers",
     "bench": "measure speed, and what makes a model fast",
-    "models": "which models open; devices, dtypes, quantization, converting",
+    "models": "which models open; devices, dtypes, quantization",
     "library": "minigen in Python",
     "internals": "how it works, and what its results depend on",
-    "adding-a-family": "support another model architecture, worked out",
+    "adding-a-family": "support another architecture: a worked example",
 }
 
 # Commands whose page has another name.

@@ -37,6 +37,10 @@ def test_there_is_a_page_for_each_topic() -> None:
     assert pages.PAGE_OF.keys() | pages.TOPICS.keys() >= import_module("minigen.cli.main").COMMANDS.keys() - {"help"}
 
 
+def test_the_pages_ship() -> None:
+    assert '"pages/*.md"' in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("name", TEXTS)
 def test_links_lead_somewhere(name: str) -> None:
     for target, anchor in LINK.findall(without_code(text_of(name))):
