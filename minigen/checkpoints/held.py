@@ -31,7 +31,7 @@ def joined(parts: Sequence[Packing | None]) -> Packing | None:
 
 def held_on(backend: str, packings: Packings) -> dict[str, Packing]:
     """What a backend holds in codes, and in which, of matrices that are stored in these."""
-    found = {path: packing.held_on(backend) for path, packing in packings.items()}
+    found = {path: packing.on_backend(backend) for path, packing in packings.items()}
     return {path: packing for path, packing in found.items() if packing is not None}
 
 

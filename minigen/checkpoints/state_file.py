@@ -60,7 +60,7 @@ def load_state(ops: Backend, architecture: Architecture, path: Path) -> tuple[An
     if dtype != ops.dtype or False in kinds:
         raise CheckpointError(f"{path} was saved in {dtype} and the model runs in {ops.dtype}: load it with that dtype")
     state = architecture.new_state(ops, 1, 1)  # one row and one token show the shapes; the file may claim many
-    difference = state.unlike(str(kind))
+    difference = state.difference_from(str(kind))
     if difference:
         raise CheckpointError(f"{path} {difference}")
     wanted = {name: (batch, *shape[1:]) for name, shape in state.shapes(length).items()}

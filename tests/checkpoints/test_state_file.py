@@ -62,7 +62,7 @@ def test_what_does_not_fit_is_named(
         load_state(half.runner.ops, half.config, path)
     other = minigen.load(tiny("gpt2"), backend=backend, device=device, dtype="float32")
     with pytest.raises(
-        CheckpointError, match=r"recurrent model, this one's is kv|another model: 0\.k is \(2, 2, 6, 8\)"
+        CheckpointError, match=r"recurrent model; this model's state is kv|another model: 0\.k is \(2, 2, 6, 8\)"
     ):
         load_state(ops, other.config, path)
     with pytest.raises(CheckpointError, match=r"model\.safetensors is no saved state"):
