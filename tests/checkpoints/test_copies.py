@@ -199,14 +199,14 @@ def test_special_numbers(tmp_path: Path) -> None:
 def test_large_heads_are_compared_in_parts(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """And no further than to the first difference."""
     read: list[int] = []
-    pieces = stored.pieces
+    chunks = stored.chunks
 
     def counted(*args: Any) -> Any:
-        for data in pieces(*args):
+        for data in chunks(*args):
             read.append(len(data))
             yield data
 
-    monkeypatch.setattr(stored, "pieces", counted)
+    monkeypatch.setattr(stored, "chunks", counted)
     monkeypatch.setattr(stored.parts, "__defaults__", (128,))
     minigen.load(make(change=copy_head()), device="cpu")
     assert max(read) == 512

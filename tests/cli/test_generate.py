@@ -151,11 +151,11 @@ BROKEN_MODELS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "config no JSON": (lambda f: (f / "config.json").write_text("{"), r"MODEL/config\.json: not JSON \(.*\)"),
     "no architecture": (
         lambda f: change_config(f, model_type=None),
-        r"config\.json names no model_type: minigen knows gpt2, gru_lm, lfm2, llama, .*",
+        r"config\.json has no model_type: minigen knows gpt2, gru_lm, lfm2, llama, .*",
     ),
     "unknown architecture": (
         lambda f: change_config(f, model_type="mamba"),
-        r"config\.json has the unknown architecture 'mamba': minigen knows gpt2, gru_lm, lfm2, llama, .*",
+        r"config\.json has the unknown model_type 'mamba': minigen knows gpt2, gru_lm, lfm2, llama, .*",
     ),
     "quantized by others": (
         lambda f: change_config(f, quantization_config={"quant_method": "gptq", "bits": 4}),
@@ -171,7 +171,7 @@ BROKEN_MODELS: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "unknown activation": (
         lambda f: change_config(f, hidden_act="gloo"),
-        r"MODEL/config\.json: hidden_act is 'gloo': minigen knows gelu, .*",
+        r"MODEL/config\.json: hidden_act is 'gloo': it must be one of gelu, .*",
     ),
     "unknown rope": (
         lambda f: change_config(f, rope_scaling={"rope_type": "yarn", "factor": 2}),
@@ -212,7 +212,7 @@ BROKEN_MODELS: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "layers": (
         lambda f: change_config(f, num_hidden_layers=2**31 - 1),
-        r"MODEL/config\.json: num_hidden_layers is 2147483647: no model has more than 1000 layers",
+        r"MODEL/config\.json: num_hidden_layers is 2147483647: it must be at most 1000 layers",
     ),
     "infinite": (
         lambda f: change_config(f, rms_norm_eps=float("inf")),
@@ -224,7 +224,7 @@ BROKEN_MODELS: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "activation no name": (
         lambda f: change_config(f, hidden_act=["silu"]),
-        r"MODEL/config\.json: hidden_act is \['silu'\]: minigen knows gelu, .*",
+        r"MODEL/config\.json: hidden_act is \['silu'\]: it must be one of gelu, .*",
     ),
     "eos no id": (
         lambda f: change_config(f, eos_token_id=True),
