@@ -159,7 +159,7 @@ BROKEN_MODELS: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "quantized by others": (
         lambda f: change_config(f, quantization_config={"quant_method": "gptq", "bits": 4}),
-        r"MODEL/config\.json: quantization_config is of the method 'gptq': minigen reads mlx-lm's affine in .*",
+        r"MODEL/config\.json: quantization_config has the method 'gptq': minigen reads mlx-lm's affine in .*",
     ),
     "bad config value": (
         lambda f: change_config(f, hidden_size="wide"),
@@ -188,7 +188,7 @@ BROKEN_MODELS: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "truncated": (
         lambda f: break_weights(f, (f / "model.safetensors").read_bytes()[:-100]),
-        r"MODEL/model\.safetensors .*cut short.*download it again",
+        r"MODEL/model\.safetensors .*truncated.*download it again",
     ),
     "offsets beyond the file": (
         lambda f: break_weights(f, header({"a": tensor(0, 400, 100)}, b"0" * 4)),
@@ -208,7 +208,7 @@ BROKEN_MODELS: dict[str, tuple[Callable[[Path], Any], str]] = {
         drop_and_add,
         r"the tensors in MODEL do not fit its config\.json; 1 missing: model\.norm\.weight \(32,\); "
         r"1 unexpected: model\.extra \(32,\); "
-        r"1 misshapen: model\.layers\.1\.mlp\.down_proj\.weight is \(3, 4\), the config asks for \(32, 48\)",
+        r"1 of the wrong shape: model\.layers\.1\.mlp\.down_proj\.weight is \(3, 4\), the config asks for \(32, 48\)",
     ),
     "layers": (
         lambda f: change_config(f, num_hidden_layers=2**31 - 1),
