@@ -148,7 +148,8 @@ def test_bad_input(run_cli: Run, base: Path, adapter: Path, tmp_path: Path, make
     out = tmp_path / "out"
     assert refused(base, base) == f"{base} is there already: name another folder, or remove it"
     assert refused("nowhere/at/all", out) == "no such folder: nowhere/at/all"
-    assert refused(base, out, "--lora", base).startswith(f"{base} is not an adapter: it has no adapter_config.json; it has")
+    start = f"{base} is not an adapter: it has no adapter_config.json; it has"
+    assert refused(base, out, "--lora", base).startswith(start)
     assert refused(base, out, "--lora", tmp_path / "none") == f"no such folder: {tmp_path / 'none'}"
     assert refused(adapter, out, "--lora", adapter).startswith(f"{adapter} is an adapter itself: merge one at a time")
     assert "invalid choice: 'int3'" in refused(base, out, "--dtype", "int3")

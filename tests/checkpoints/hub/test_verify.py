@@ -173,5 +173,6 @@ def test_a_file_that_cannot_be_removed(hub, tmp_path):
     fault = f"its SHA-256 is {sha256(WRONG)}, not {sha256(WEIGHTS)}"
     with pytest.raises(SourceError) as caught:
         verify.check_download(path, verify.Stated(sha256=sha256(WEIGHTS)), "org/name")
-    said = f"{SINGLE} of org/name is not what {hub.url} states: {fault}: remove {path} (Permission denied) and try again"
+    remedy = f"remove {path} (Permission denied) and try again"
+    said = f"{SINGLE} of org/name is not what {hub.url} states: {fault}: {remedy}"
     assert str(caught.value) == said
