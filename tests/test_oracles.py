@@ -137,7 +137,7 @@ def test_recurrent_language_model(shared: Path, backend: str, device: str) -> No
     state = model.architecture.new_state(model.runner.ops, 2, 24)
     model.runner.read(arrays["ids"], state)
     for layer in range(len(model.architecture.blocks)):
-        h, c = state.held[layer, "h"], state.held[layer, "c"]
+        h, c = state.contents[layer, "h"], state.contents[layer, "c"]
         assert np.abs(model.runner.ops.numpy(h) - arrays["hn"][layer]).max() <= 1e-5
         assert np.abs(model.runner.ops.numpy(c) - arrays["cn"][layer]).max() <= 1e-5
 

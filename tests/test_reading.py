@@ -222,7 +222,7 @@ ENTRY = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
 )
 def test_entries_of_a_header(tmp_path: Path, entry: Any) -> None:
     write(tmp_path / SINGLE, safetensors({"a": entry}, bytes(8)))
-    assert "is no safetensors file, or damaged (header: 'a' " in refused(lambda: read_headers(tmp_path))
+    assert "is not a safetensors file, or is damaged (header: 'a' " in refused(lambda: read_headers(tmp_path))
 
 
 @pytest.mark.parametrize("content", HOSTILE.values(), ids=HOSTILE)
@@ -432,7 +432,7 @@ def test_a_position_as_it_is_written(tmp_path: Path) -> None:
     assert found is not None
     assert found[1].step == 5
     write(found[0] / checkpoint.STATE, safetensors({"a": ["F32", [0], [0, 0]]}))
-    assert "is no safetensors file" in refused(lambda: checkpoint.read_state(found[0]))
+    assert "is not a safetensors file" in refused(lambda: checkpoint.read_state(found[0]))
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import numpy as np
 
 from minigen.backends import get_backend, machine
 from minigen.benchmark.plan import Case
-from minigen.checkpoints.held import held_on
+from minigen.checkpoints.backend_packings import packings_on
 from minigen.checkpoints.quantization import choose_packings
 from minigen.errors import ContextError
 from minigen.families import build_architecture
@@ -57,7 +57,7 @@ class Subject:
 
     def packings_in_memory(self) -> Packings:
         """The same as its backend holds them, which may be in more bits."""
-        return held_on(self.backend, self.packings())
+        return packings_on(self.backend, self.packings())
 
     def architecture(self) -> Architecture:
         where = f"the shape {self.model}" if self.folder is None else str(self.folder / "config.json")

@@ -32,7 +32,7 @@ def number_bytes(stored: str) -> int:
 
 
 def from_bytes(data: bytes, stored: str) -> npt.NDArray[np.generic]:
-    """The numbers of a stored dtype, flat; those of bfloat16 as float32, whose upper half its bits are."""
+    """The numbers of a stored dtype, flat; bfloat16 becomes float32, whose upper half it is."""
     if NAMES[stored] == "bfloat16":
         return (np.frombuffer(data, "<u2").astype(np.uint32) << 16).view(np.float32)
     return np.frombuffer(data, np.dtype(NAMES[stored]).newbyteorder("<"))

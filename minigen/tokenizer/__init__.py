@@ -1,6 +1,6 @@
-"""Text to ids and back: `load_tokenizer` finds out which tokenizer a model folder has.
+"""Text to ids and back: `load_tokenizer` finds the tokenizer of a model folder.
 
-The libraries that run it (tiktoken, tokenizers) are imported when one is needed.
+The libraries that run it (tiktoken, tokenizers) are imported only when they are needed.
 """
 
 from __future__ import annotations
@@ -30,30 +30,37 @@ from minigen.tokenizer.tokenizer_json import from_tokenizer_json
 
 __all__ = ["ByteTokenizer", "CharacterTokenizer", "StreamDecoder", "Tokenizer", "load_tokenizer"]
 
+# Merges and the vocabulary they belong to.
 PAIRS = ((OLD_MERGES, OLD_VOCABULARY), (MERGES, VOCABULARY))
 
 
 def token_files(folder: Path) -> list[Path]:
-    """The files that say which tokens a text becomes."""
+    """The files that define which tokens a text becomes."""
     return rank_files(folder) + files_there(folder, VOCABULARIES)
 
 
 def load_tokenizer(folder: Path, config: Mapping[str, Any] | None = None) -> Tokenizer | None:
-    """The tokenizer of a model folder; None where the folder has no file of one.
+    """The tokenizer of a model folder.
 
-    `config` is the content of the model's config.json. Its "tokenizer" may name one of our own kinds: "char"
-    (with the characters in vocab.json) or "bytes". Otherwise the files decide: tokenizer.json comes first,
-    then GPT-2's pairs of files, then a *.tiktoken file.
+    Args:
+        folder: The folder.
+        config: The model's config.json. Its "tokenizer" may name one of minigen's own kinds:
+            "char", with the characters in vocab.json, or "bytes". Otherwise the files decide:
+            tokenizer.json comes first, then GPT-2's pairs of files, then a *.tiktoken file.
 
-    Raises TokenizerError: a file is broken or missing, or of a kind that cannot be used as it is.
+    Returns:
+        The tokenizer; None if the folder has no tokenizer files.
+
+    Raises TokenizerError: a file is broken or missing, or of a kind that minigen cannot use.
     """
     folder, config = Path(folder), config or {}
-    with _no_collection():
+    with _no_garbage_collection():
         kind = config.get("tokenizer")
         if kind == "bytes":
             return ByteTokenizer()
         if kind == "char":
-            return characters_from(path := folder / VOCABULARY, parse_json(path, read_text(path), halves=True))
+            path = folder / VOCABULARY
+            return characters_from(path, parse_json(path, read_text(path), halves=True))
         return _from_files(folder, config)
 
 
@@ -61,7 +68,8 @@ def _from_files(folder: Path, config: Mapping[str, Any]) -> Tokenizer | None:
     path = folder / TOKENIZER
     if path.is_file():
         text = read_text(path)
-        return from_tokenizer_json(path, text, parse_json(path, text), read_settings(folder, config))
+        spec, settings = parse_json(path, text), read_settings(folder, config)
+        return from_tokenizer_json(path, text, spec, settings)
     for merges, vocab in PAIRS:
         if (folder / merges).is_file():
             if not (folder / vocab).is_file():
@@ -69,7 +77,8 @@ def _from_files(folder: Path, config: Mapping[str, Any]) -> Tokenizer | None:
             return from_gpt2_files(folder / merges, folder / vocab, read_settings(folder, config))
     ranks = rank_files(folder)
     if len(ranks) > 1:
-        raise TokenizerError(f"{folder}: several rank files: {', '.join(file.name for file in ranks)}")
+        names = ", ".join(file.name for file in ranks)
+        raise TokenizerError(f"{folder} has several rank files ({names}): keep one")
     if ranks:
         return from_rank_file(ranks[0], config, read_settings(folder, config))
     path = folder / VOCABULARY
@@ -82,17 +91,20 @@ def _from_files(folder: Path, config: Mapping[str, Any]) -> Tokenizer | None:
         raise TokenizerError(f"{folder / OLD_VOCABULARY}: its merges, {OLD_MERGES}, are missing")
     if (folder / "tokenizer.model").is_file():
         raise TokenizerError(
-            f"{folder / 'tokenizer.model'}: a SentencePiece model, which is not read here; convert it to a "
-            "tokenizer.json (transformers: AutoTokenizer.from_pretrained(folder).save_pretrained(folder))"
+            f"{folder / 'tokenizer.model'}: minigen does not read SentencePiece models; convert it "
+            "to a tokenizer.json (transformers: "
+            "AutoTokenizer.from_pretrained(folder).save_pretrained(folder))"
         )
     if config.get("tokenizer") is not None:
-        raise TokenizerError(f"config.json: tokenizer is {config['tokenizer']!r:.60}; known are 'char' and 'bytes'")
+        raise TokenizerError(
+            f"config.json: tokenizer is {config['tokenizer']!r:.60}: choose 'char' or 'bytes'"
+        )
     return None
 
 
 @contextmanager
-def _no_collection() -> Iterator[None]:
-    """A vocabulary is a million small objects and no garbage; looking for it takes longer than reading."""
+def _no_garbage_collection() -> Iterator[None]:
+    """Turns it off: it would take longer than reading a vocabulary, a million small objects."""
     enabled = gc.isenabled()
     gc.disable()
     try:

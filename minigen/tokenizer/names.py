@@ -1,4 +1,4 @@
-"""What the files of a tokenizer are called, in a model folder or on the hub."""
+"""The names of a tokenizer's files, in a model folder and on the hub."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ GENERATION = "generation_config.json"
 TEMPLATE, OLD_TEMPLATE = "chat_template.jinja", "chat_template.json"
 RANKS = ".tiktoken"  # how the name of a rank file ends
 
-# What says which tokens a text becomes, in the order in which it is looked for; rank files have names of their own.
+# What says which tokens a text becomes, in the order in which it is looked for; rank files have
+# names of their own.
 VOCABULARIES = (TOKENIZER, OLD_MERGES, OLD_VOCABULARY, MERGES, VOCABULARY)
 SETTINGS = (CONFIG, TOKEN_MAP, OLDER, GENERATION)  # what begins and ends it
 TEMPLATES = (TEMPLATE, OLD_TEMPLATE)  # how a conversation is written
@@ -26,7 +27,8 @@ def is_text_file(name: str) -> bool:
 
 def files_there(folder: Path, names: Iterable[str]) -> list[Path]:
     """Those of these files that a folder has."""
-    return [path for path in (folder / name for name in names) if path.is_file()]
+    paths = [folder / name for name in names]
+    return [path for path in paths if path.is_file()]
 
 
 def rank_files(folder: Path) -> list[Path]:

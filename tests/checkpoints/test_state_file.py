@@ -62,13 +62,13 @@ def test_what_does_not_fit_is_named(
         load_state(half.runner.ops, half.config, path)
     other = minigen.load(tiny("gpt2"), backend=backend, device=device, dtype="float32")
     with pytest.raises(
-        CheckpointError, match=r"recurrent model, this one's is kv|another model: 0\.k is \(2, 2, 6, 8\)"
+        CheckpointError, match=r"recurrent model; this model's state is kv|another model: 0\.k is \(2, 2, 6, 8\)"
     ):
         load_state(ops, other.architecture, path)
-    with pytest.raises(CheckpointError, match=r"model\.safetensors is no saved state"):
+    with pytest.raises(CheckpointError, match=r"model\.safetensors is not a saved state"):
         load_state(ops, model.architecture, model.folder / "model.safetensors")
     path.write_bytes(path.read_bytes()[:-9])
-    with pytest.raises(CheckpointError, match=r"cut short"):
+    with pytest.raises(CheckpointError, match=r"truncated"):
         load_state(ops, model.architecture, path)
 
 
@@ -88,7 +88,7 @@ def test_a_file_that_claims_many_rows(model: Model, tmp_path: Path, length: int)
             end += size
         text = json.dumps({**header, "__metadata__": {"minigen_state": json.dumps(about)}}).encode()
         path.write_bytes(len(text).to_bytes(8, "little") + text + bytes(end))
-        with pytest.raises(CheckpointError, match=r"is no saved state|is the state of another model"):
+        with pytest.raises(CheckpointError, match=r"is not a saved state|is the state of another model"):
             load_state(ops, model.architecture, path)
 
 

@@ -119,7 +119,8 @@ def test_quantized(
     code, out, err = run_cli("bench", tmp_path / "q", *SMALL, *where, "--quant", "8")
     assert (code, out) == (2, "")
     assert (
-        err == f"minigen: {tmp_path / 'q'} is quantized already (mixed): leave --quant out, or take the float model\n"
+        err == f"minigen: {tmp_path / 'q'} is quantized already (mixed): leave --quant out, or "
+        "use the unquantized model\n"
     )
 
 

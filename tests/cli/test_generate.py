@@ -151,15 +151,15 @@ BROKEN_MODELS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "config no JSON": (lambda f: (f / "config.json").write_text("{"), r"MODEL/config\.json: not JSON \(.*\)"),
     "no architecture": (
         lambda f: change_config(f, model_type=None),
-        r"config\.json names no model_type: minigen knows gpt2, gru_lm, lfm2, llama, .*",
+        r"config\.json has no model_type: minigen knows gpt2, gru_lm, lfm2, llama, .*",
     ),
     "unknown architecture": (
         lambda f: change_config(f, model_type="mamba"),
-        r"config\.json has the unknown architecture 'mamba': minigen knows gpt2, gru_lm, lfm2, llama, .*",
+        r"config\.json has the unknown model_type 'mamba': minigen knows gpt2, gru_lm, lfm2, llama, .*",
     ),
     "quantized by others": (
         lambda f: change_config(f, quantization_config={"quant_method": "gptq", "bits": 4}),
-        r"MODEL/config\.json: quantization_config is of the method 'gptq': minigen reads mlx-lm's affine in .*",
+        r"MODEL/config\.json: quantization_config has the method 'gptq': minigen reads mlx-lm's affine in .*",
     ),
     "bad config value": (
         lambda f: change_config(f, hidden_size="wide"),
@@ -171,7 +171,7 @@ BROKEN_MODELS: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "unknown activation": (
         lambda f: change_config(f, hidden_act="gloo"),
-        r"MODEL/config\.json: hidden_act is 'gloo': minigen knows gelu, .*",
+        r"MODEL/config\.json: hidden_act is 'gloo': it must be one of gelu, .*",
     ),
     "unknown rope": (
         lambda f: change_config(f, rope_scaling={"rope_type": "yarn", "factor": 2}),
@@ -188,7 +188,7 @@ BROKEN_MODELS: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "truncated": (
         lambda f: break_weights(f, (f / "model.safetensors").read_bytes()[:-100]),
-        r"MODEL/model\.safetensors .*cut short.*download it again",
+        r"MODEL/model\.safetensors .*truncated.*download it again",
     ),
     "offsets beyond the file": (
         lambda f: break_weights(f, header({"a": tensor(0, 400, 100)}, b"0" * 4)),
@@ -208,11 +208,11 @@ BROKEN_MODELS: dict[str, tuple[Callable[[Path], Any], str]] = {
         drop_and_add,
         r"the tensors in MODEL do not fit its config\.json; 1 missing: model\.norm\.weight \(32,\); "
         r"1 unexpected: model\.extra \(32,\); "
-        r"1 misshapen: model\.layers\.1\.mlp\.down_proj\.weight is \(3, 4\), the config asks for \(32, 48\)",
+        r"1 of the wrong shape: model\.layers\.1\.mlp\.down_proj\.weight is \(3, 4\), the config asks for \(32, 48\)",
     ),
     "layers": (
         lambda f: change_config(f, num_hidden_layers=2**31 - 1),
-        r"MODEL/config\.json: num_hidden_layers is 2147483647: no model has more than 1000 layers",
+        r"MODEL/config\.json: num_hidden_layers is 2147483647: it must be at most 1000 layers",
     ),
     "infinite": (
         lambda f: change_config(f, rms_norm_eps=float("inf")),
@@ -224,7 +224,7 @@ BROKEN_MODELS: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "activation no name": (
         lambda f: change_config(f, hidden_act=["silu"]),
-        r"MODEL/config\.json: hidden_act is \['silu'\]: minigen knows gelu, .*",
+        r"MODEL/config\.json: hidden_act is \['silu'\]: it must be one of gelu, .*",
     ),
     "eos no id": (
         lambda f: change_config(f, eos_token_id=True),

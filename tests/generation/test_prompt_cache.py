@@ -156,7 +156,7 @@ def test_another_model_dtype_or_file(tiny: Tiny, make_model: Make, tmp_path: Pat
     whole = path.read_bytes()
     for torn in (whole[:-9], whole[:200], b"", b"text"):
         path.write_bytes(torn)
-        refused(path, r"FILE is no safetensors file, or damaged \(.*\): build it again", model)
+        refused(path, r"FILE is not a safetensors file, or is damaged \(.*\): build it again", model)
     path.write_bytes(whole)
     for changes, message in (
         ({"format": 2}, "FILE is a prompt cache of format 2, this minigen reads 1: build it again"),

@@ -74,7 +74,7 @@ def test_codes_are_those_of_mlx(ops: Backend, bits: int, width: int, group: int)
         new = {name: ops.asarray(x[:, :, first:last]) for name, x in (("k", k), ("v", v))}
         cache.layer(0).append(ops, new)
         cache.length = last
-    for held, x in ((cache.held[0, "k"], k), (cache.held[0, "v"], v)):
+    for held, x in ((cache.contents[0, "k"], k), (cache.contents[0, "v"], v)):
         assert isinstance(held, Quantized)
         assert (held.group, held.shape) == (group, (2, 3, 9, width))
         for got, want in zip(held.arrays, mx.quantize(mx.array(x), group, bits), strict=True):
@@ -156,7 +156,7 @@ def test_half_precision(make: Make) -> None:
         model = make(8, dtype)
         state = model.architecture.new_state(model.runner.ops, 1, 30)
         got, want = read(model, ids, state), read(make(None, dtype), ids)
-        assert str(state.held[0, "k"].scales.dtype).endswith(dtype)
+        assert str(state.contents[0, "k"].scales.dtype).endswith(dtype)
         assert distance(got, want) <= BOUND[8]
 
 
@@ -178,7 +178,7 @@ def test_rewound_and_forked(make: Make, bits: int) -> None:
         cache.reserve(ops, 20)
         assert (cache.capacity, cache.batch, cache.bits) == (20, len(order), bits)
         assert np.abs(read(model, others[order], cache) - want[order]).max() <= 1e-5
-    own, want = (ops.numpy(ops.dequantize(cache.held[1, "k"])) for cache in (state, fresh))
+    own, want = (ops.numpy(ops.dequantize(cache.contents[1, "k"])) for cache in (state, fresh))
     assert np.array_equal(own[:, :, :14], want[:, :, :14])
 
 
@@ -264,7 +264,7 @@ def test_perplexity_goes_through_the_cache(make: Make) -> None:
 def test_what_is_refused(make: Make) -> None:
     with pytest.raises(UsageError, match="kv_bits is 5: it must be 4 or 8"):
         make(5)
-    with pytest.raises(UsageError, match="a recurrent model keeps no keys and values: leave kv_bits"):
+    with pytest.raises(UsageError, match="a recurrent model has no keys and values: leave kv_bits"):
         make(8, name="lstm")
     for width in (6, 136):
         with pytest.raises(UsageError, match=rf"heads of {width} numbers cannot be quantized"):

@@ -269,7 +269,7 @@ def test_with_sinks() -> None:
     assert model.with_sinks(2) == plain.with_sinks(2)
     assert replace(model, context=W, sinks=None) == plain
     for count in (-1, 0, W):
-        with pytest.raises(UsageError, match=f"^{count} attention sinks do not fit the context of 16: take 1 to 15$"):
+        with pytest.raises(UsageError, match=f"^{count} attention sinks do not fit the context of 16: choose 1 to 15$"):
             plain.with_sinks(count)
 
 

@@ -257,7 +257,7 @@ def test_a_base_that_changes_or_goes(lora: New, train: New, tmp_path: Path, back
         minigen.load(run, backend)
     base.rename(tmp_path / "elsewhere")
     with pytest.raises(
-        MinigenError, match=r"run cannot be had \(no such folder: .*llama\): correct base_model_name_or"
+        MinigenError, match=r"^cannot load the base model of adapter .*run \(no such folder: .*llama\)"
     ):
         minigen.load(run, backend)
     with pytest.raises(MinigenError, match=r"^no such folder: .*llama$"):
