@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LINT = (["ruff", "check"], ["ruff", "format", "--check"])
 TYPES = ["mypy"]  # beside the tests: it computes in one process, and would leave the other cores idle
 # Neighbors in a file share what they make, so each process begins with a row of them and later takes of another's.
-TESTS = ["pytest", "-n", "auto", "--dist", "worksteal", *sys.argv[1:]]
+PYTEST = ["pytest", "-n", "auto", "--dist", "worksteal"]
 # Without compiled files each process would compile pytest's asserts, and each command that a test starts the package.
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
@@ -34,7 +34,7 @@ def main() -> int:
         if code:
             return code
     with start(TYPES, subprocess.PIPE) as types:
-        tests = run(TESTS)
+        tests = run([*PYTEST, *sys.argv[1:]])
         said, _ = types.communicate()
     print(f"$ {' '.join(TYPES)}\n{said.decode()}", end="", flush=True)
     return tests or types.returncode

@@ -181,7 +181,7 @@ def test_bad_texts(llama: Model) -> None:
         llama.generate(["a", ""])
     with pytest.raises(UsageError, match=r"^prompts must be a list of strings$"):
         llama.generate([b"a"])  # type: ignore[list-item]
-    with pytest.raises(UsageError, match="generate gives one text a prompt: call complete for num_samples"):
+    with pytest.raises(UsageError, match="generate gives one text per prompt: call complete for num_samples"):
         llama.generate("a", num_samples=2)
     with pytest.raises(UsageError, match="ids must have the shape"):
         llama.logits([1, 2])
@@ -246,7 +246,7 @@ def test_nan_in_a_later_step_says_so(llama: Model) -> None:
     params = {**llama.runner.params, "head": {"weight": ops.asarray(weights)}}
     weights[first] = np.nan  # in the embedding alone: the first token is still chosen, and poisons the next
     params["embedding"] = {"weight": ops.asarray(weights)}
-    runner = replace(llama.runner, architecture=replace(llama.config, tied=False), params=params)
+    runner = replace(llama.runner, architecture=replace(llama.architecture, tied=False), params=params)
     model = Model(runner, llama.folder, llama.config)
     with pytest.raises(MinigenError, match="the model produced NaN as a logit"):
         model.generate_ids([[1, 2]], max_tokens=4, **GREEDY)

@@ -249,7 +249,7 @@ def test_a_recurrent_draft_model_goes_back_right(tiny: Tiny, backend: str, devic
 
 @pytest.mark.parametrize("wrong", [0.0, 0.3])
 def test_past_the_window_of_attention_sinks(llama: Model, wrong: float) -> None:
-    runner = replace(llama.runner, architecture=llama.config.with_sinks(4))
+    runner = replace(llama.runner, architecture=llama.architecture.with_sinks(4))
     for settings in (GREEDY, SETTINGS["cuts"]):
         truth = plain(runner, list(range(50)), max_tokens=80, **settings)
         row, timing, _ = scripted(runner, list(range(50)), Scripted(truth.ids, wrong), max_tokens=80, **settings)

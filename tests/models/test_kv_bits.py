@@ -240,7 +240,7 @@ def test_a_state_on_disk(make: Make, tmp_path: Path) -> None:
         assert np.array_equal(read(model, [[4, 5]], loaded), read(model, [[4, 5]], state))
         for other in models.keys() - {bits}:
             with pytest.raises(CheckpointError, match=r"has keys and values .*, the model keeps them .*same kv_bits"):
-                load_state(ops, models[other].config, tmp_path / "s")
+                load_state(ops, models[other].architecture, tmp_path / "s")
 
 
 def test_a_prompt_on_disk(make: Make, make_model: Callable[..., Path], tmp_path: Path) -> None:
