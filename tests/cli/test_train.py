@@ -280,7 +280,7 @@ BAD: dict[str, tuple[list[str], int, str]] = {
     "resume elsewhere": (
         ["--resume", "FOLDER", "--out", "x"],
         2,
-        r"--resume continues with the settings of the run: ",
+        r"--resume continues with the settings of the run: drop --out",
     ),
     "plot": (["--plot", "FOLDER"], 2, r"cannot read FOLDER/log\.jsonl: No such file or directory: name the folder .*"),
 }

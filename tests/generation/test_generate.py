@@ -177,7 +177,8 @@ def test_bad_ids_are_named(llama: Model, rows: Any, message: str) -> None:
 
 
 def test_bad_texts(llama: Model) -> None:
-    with pytest.raises(UsageError, match=r"^the prompt is empty, and .* has no token that begins texts .*: give some"):
+    empty = r"^the prompt is empty, and .* has no token that begins or separates texts: give some"
+    with pytest.raises(UsageError, match=empty):
         llama.generate(["a", ""])
     with pytest.raises(UsageError, match=r"^prompts must be a list of strings$"):
         llama.generate([b"a"])  # type: ignore[list-item]
