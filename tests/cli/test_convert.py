@@ -168,7 +168,7 @@ def test_weights_too_large_for_float16(make_model: Callable[..., Path], tmp_path
     tensors["model.norm.weight"] = tensors["model.norm.weight"] * 0 + np.float32(1e5)
     save_file(tensors, folder / "model.safetensors")
     with pytest.raises(
-        minigen.MinigenError, match=r"^model\.norm\.weight has the value 100000, and float16 ends at 65"
+        minigen.MinigenError, match=r"^model\.norm\.weight has the value 100000, but float16 ends at 65"
     ):
         convert(folder, tmp_path / "out", dtype="float16")
     assert not (tmp_path / "out").exists()
