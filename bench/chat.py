@@ -15,23 +15,20 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from random_model import random_runner
+
 from minigen.backends import get_backend
 from minigen.benchmark.shapes import SHAPES
 from minigen.chat.conversation import Conversation
 from minigen.chat.engine import Answer, Chat
-from minigen.families import HubConfig, find_family
-from minigen.generation.loop import Runner
-from minigen.layers.param import as_arrays, initialise
 from minigen.model import Model
 
 SMOLLM2_135M = {**SHAPES["smollm2-135m"], "tokenizer": "bytes"}
 
 
 def make_model(backend: str) -> Model:
-    architecture = find_family(SMOLLM2_135M).build(HubConfig(SMOLLM2_135M))
-    ops = get_backend(backend, None, "float32")
-    params = as_arrays(ops, initialise(architecture.shapes()))
-    return Model(Runner(ops, architecture, params), Path("SmolLM2-135M shape"), SMOLLM2_135M)
+    runner = random_runner(get_backend(backend, None, "float32"), SMOLLM2_135M)
+    return Model(runner, Path("SmolLM2-135M shape"), SMOLLM2_135M)
 
 
 def run(answer: Answer) -> Answer:

@@ -31,7 +31,7 @@ from minigen.backends.torch.backend import TorchBackend
 from minigen.backends.torch.graphs import StaticStep
 from minigen.benchmark.shapes import SHAPES
 from minigen.checkpoints.quantization import GROUP, choose_packings
-from minigen.families import HubConfig, find_family
+from minigen.families import build_architecture
 from minigen.tree import flatten, unflatten
 
 aten = torch.ops.aten
@@ -163,7 +163,7 @@ def size_of(x: torch.Tensor) -> int:
 
 def count_step(config: dict[str, Any], quant: str | None, kv_bits: int | None, keys: int, static: bool) -> Count:
     """One token after keys - 1 others, by the static step, or one operation after the other."""
-    architecture = find_family(config).build(HubConfig(config)).with_kv_bits(kv_bits)
+    architecture = build_architecture(config).with_kv_bits(kv_bits)
     ops = MetaBackend("bfloat16")
     with as_on_a_gpu():
         params, state = params_without_numbers(ops, architecture, quant), architecture.new_state(ops, 1, keys)

@@ -18,14 +18,13 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from random_model import random_runner
 
 from minigen.backends import get_backend
 from minigen.benchmark.shapes import SHAPES
 from minigen.evaluation.scoring import Scorer, Text
-from minigen.families import HubConfig, find_family
-from minigen.generation.loop import Runner
+from minigen.generation.reader import Runner
 from minigen.generation.shared_text import SharedText
-from minigen.layers.param import as_arrays, initialise
 
 GPT2 = SHAPES["gpt2"]
 
@@ -55,9 +54,7 @@ def timed(work: Callable[[], Any], runs: int) -> tuple[list[float], Any]:
 
 
 def minigen_runner(backend: str) -> Runner:
-    architecture = find_family(GPT2).build(HubConfig(GPT2))
-    ops = get_backend(backend, None, "float32")
-    return Runner(ops, architecture, as_arrays(ops, initialise(architecture.shapes())))
+    return random_runner(get_backend(backend, None, "float32"), GPT2)
 
 
 def minigen_scores(runner: Runner, texts: list[Text]) -> tuple[list[float], int]:

@@ -20,16 +20,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from random_model import write_random
 
 from minigen.backends import get_backend
 from minigen.backends.memory import peak_rss
 from minigen.benchmark.shapes import SHAPES
-from minigen.checkpoints.saving import to_tensors, write_tensors
-from minigen.checkpoints.weight_files import SINGLE
-from minigen.families import find_family
-from minigen.families.config import HubConfig
-from minigen.generation.loop import Row, Runner, generate
+from minigen.families import build_architecture
+from minigen.generation.loop import generate
 from minigen.generation.options import Options
+from minigen.generation.reader import Runner
+from minigen.generation.rows import Row
 from minigen.layers.param import as_arrays, initialise
 from minigen.model import load
 
@@ -42,10 +42,6 @@ SMALL = {
     "vocab_size": 2048,
 }
 PROMPT = 128
-
-
-def build(config: dict[str, Any]) -> Any:
-    return find_family(config).build(HubConfig(config, "the shape"))
 
 
 def one(folder: str, backend: str, dtype: str, tokens: int) -> dict[str, Any]:
@@ -69,11 +65,7 @@ def against_weights(args: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         found, sizes = {}, {}
         for name, config in (("none", SMALL), (args.shape, SHAPES[args.shape])):
-            architecture, path = build(config), Path(folder, name)
-            path.mkdir()
-            (path / "config.json").write_text(json.dumps(config))
-            tensors = to_tensors(architecture, find_family(config), initialise(architecture.shapes()))
-            write_tensors(path / SINGLE, tensors, args.dtype)
+            path = write_random(Path(folder, name), config, args.dtype)
             sizes[name] = sum(file.stat().st_size for file in path.glob("*.safetensors"))
             found[name] = fresh(str(path), args.backend, args.dtype, str(args.tokens))
     own = found[args.shape]["peak"] - found["none"]["peak"] + sizes["none"]
@@ -98,7 +90,7 @@ def growth(args: argparse.Namespace) -> dict[str, Any]:
             "num_hidden_layers": 2,
             "max_position_embeddings": 256 if name == "sinks" else args.grow + PROMPT,
         }
-        architecture = build(config).with_sinks() if name == "sinks" else build(config)
+        architecture = build_architecture(config).with_sinks() if name == "sinks" else build_architecture(config)
         ops = get_backend(args.backend, "cpu", args.dtype)
         runner = Runner(ops, architecture, as_arrays(ops, initialise(architecture.shapes())))
         seen, row = {}, Row(list(range(100)))

@@ -19,8 +19,8 @@ from typing import Any
 
 import minigen
 from minigen.backends.machine import describe
-from minigen.generation.loop import Timing
 from minigen.generation.options import Options
+from minigen.generation.rows import Timing
 from minigen.model import Model
 from minigen.weights.synthetic.fewshot import fewshot
 from minigen.weights.synthetic.stories import story
@@ -39,7 +39,7 @@ Side = tuple[Options, Model | None]
 
 def prompts(model: Model, count: int, tokens: int) -> Iterator[tuple[str, str]]:
     """(kind, text), with room for so many new tokens."""
-    context, tokenizer = model.config.context, model.needed_tokenizer
+    context, tokenizer = model.architecture.context, model.needed_tokenizer
     most = 300 if context is None else min(300, context - tokens)
     for number in range(count):
         yield "few-shot", tokenizer.decode(tokenizer.encode(fewshot(SEED, number))[:most])

@@ -11,7 +11,6 @@ llama above the size from which torch's CPU kernels are used, and the one that s
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import tempfile
 from collections import Counter
@@ -19,19 +18,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from random_model import write_random
+
 import minigen
-from minigen.checkpoints.saving import to_tensors, write_tensors
-from minigen.checkpoints.weight_files import SINGLE
 from minigen.cli.display.tables import WIDE, render
-from minigen.families import find_family
-from minigen.families.config import HubConfig
 from minigen.generation.dispatch import steps
-from minigen.generation.loop import Row, Runner
 from minigen.generation.options import Options
-from minigen.generation.shared_text import SharedRunner, SharedText
-from minigen.layers.param import initialise
-from minigen.prompt_cache import CachedRunner
-from minigen.tree import flatten, unflatten
+from minigen.generation.reader import Reader, Runner
+from minigen.generation.rows import Row
+from minigen.generation.shared_text import BranchReader, SharedText
+from minigen.prompt_cache import CachedReader
 
 LLAMA = {
     "model_type": "llama", "vocab_size": 512, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
@@ -54,24 +50,12 @@ WAYS = ("in a batch", "with guesses", "on a shared text", "on a state taken back
 Text = tuple[int, ...]
 
 
-def write_model(folder: Path, config: dict[str, Any]) -> Path:
-    """A checkpoint of random weights, large enough for texts with no obvious pattern."""
-    folder.mkdir()
-    (folder / "config.json").write_text(json.dumps(config))
-    family = find_family(config)
-    architecture = family.build(HubConfig(config))
-    drawn = flatten(initialise(architecture.shapes()))
-    wide = {path: x if "norm" in path else 8 * x for path, x in drawn.items()}
-    write_tensors(folder / SINGLE, to_tensors(architecture, family, unflatten(wide)), "float32")
-    return folder
-
-
 def write(
-    runner: Runner, prompts: Sequence[Sequence[int]], tokens: int, settings: dict[str, Any], draft: Any = None
+    reader: Reader, prompts: Sequence[Sequence[int]], tokens: int, settings: dict[str, Any], draft: Any = None
 ) -> list[Text]:
     rows = [Row(list(prompt)) for prompt in prompts]
     options = Options.of(max_tokens=tokens, ignore_eos=True, **settings)
-    for _ in steps(runner, rows, options, draft=None if draft is None else SharedText(draft)):
+    for _ in steps(reader, rows, options, draft=None if draft is None else SharedText(draft)):
         pass
     return [tuple(row.ids) for row in rows]
 
@@ -84,7 +68,7 @@ def taken_back(runner: Runner, prompt: Sequence[int], tokens: int, settings: dic
     """The text after a prompt of which the first half was read before, with something else behind it."""
     shared = SharedText(runner)
     shared.seek([*prompt[: len(prompt) // 2], 9, 8, 7])
-    return write(CachedRunner(shared), [prompt], tokens, settings)[0]
+    return write(CachedReader(shared), [prompt], tokens, settings)[0]
 
 
 def differing(some: Sequence[Text], others: Sequence[Text]) -> int:
@@ -104,7 +88,7 @@ def count(folder: Path | None, backend: str, precision: dict[str, Any], tokens: 
     found, texts = Counter[str](), list[Text]()
     for settings in SETTINGS:
         own = alone(runner, prompts, tokens, settings)
-        shared = SharedRunner(SharedText(runner))
+        shared = BranchReader(SharedText(runner))
         guessed = [write(runner, [prompt], tokens, settings, draft)[0] for prompt in prompts]
         back = [taken_back(runner, prompt, tokens, settings) for prompt in prompts]
         for way, others in zip(
@@ -123,7 +107,7 @@ def main() -> None:
     rows: dict[tuple[str, str], Counter[str]] = {}
     total = 0
     with tempfile.TemporaryDirectory() as folder:
-        models = [write_model(Path(folder, str(i)), config) for i, config in enumerate((LLAMA, GPT2, LARGE))]
+        models = [write_random(Path(folder, str(i)), config, scale=8) for i, config in enumerate((LLAMA, GPT2, LARGE))]
         for model in (*models, None):
             for name, precision in PRECISIONS.items():
                 torch, torch_texts = count(model, "torch", precision, args.tokens)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from minigen.backends.base import BITS, DTYPES, QUANTS
 
@@ -51,22 +51,17 @@ def add_speculation_arguments(parser: argparse.ArgumentParser) -> None:
 def load_model(args: argparse.Namespace) -> Model:
     from minigen.model import load
 
-    return load(
-        args.model,
-        args.backend,
-        args.device,
-        args.dtype,
-        quant=args.quant,
-        kv_bits=args.kv_bits,
-        threads=args.threads,
-        offline=args.offline,
-    )
+    return load(args.model, quant=args.quant, kv_bits=args.kv_bits, **where_it_runs(args))
 
 
 def load_draft(args: argparse.Namespace) -> Model | None:
     """The model that guesses, where one is named; it runs where the other does."""
     from minigen.model import load
 
-    if not args.draft:
-        return None
-    return load(args.draft, args.backend, args.device, args.dtype, threads=args.threads, offline=args.offline)
+    return load(args.draft, **where_it_runs(args)) if args.draft else None
+
+
+def where_it_runs(args: argparse.Namespace) -> dict[str, Any]:
+    """The arguments of `minigen.load` that a model and its draft share."""
+    names = ("backend", "device", "dtype", "threads", "offline")
+    return {name: getattr(args, name) for name in names}

@@ -28,7 +28,7 @@ def first_of(names: Sequence[str], most: int) -> str:
 
 def first_line(error: BaseException) -> str:
     """What a library says of its fault, without what it adds in further lines; its kind where it says nothing."""
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 class MinigenError(Exception):

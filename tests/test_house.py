@@ -39,13 +39,19 @@ def test_only_backends_import_a_framework() -> None:
 
 def test_json_and_toml_are_read_within_bounds() -> None:
     """By reading.py alone, but for what this program has just written."""
-    own = {"reading", "cold", "vocabulary", "lines"}
+    own = {"reading", "cold", "vocabulary"}
     readers = {
         path.parent.name if path.stem == "__init__" else path.stem
         for path in SOURCES
         if re.search(r"\b(json|tomllib)\.loads?\(", path.read_text())
     }
     assert readers <= own
+
+
+def test_errors_are_told_in_one_way() -> None:
+    """A sentence that begins with "Raises" and the error's name, in a docstring."""
+    others = re.compile(r"\b(?:Errors|Raises):|^ +:raises ", re.MULTILINE)
+    assert [path.name for path in SOURCES if others.search(path.read_text())] == []
 
 
 def test_packages_are_the_folders() -> None:

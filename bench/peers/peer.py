@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, ClassVar
 
 from minigen.backends import machine
 from minigen.backends.memory import peak_rss, physical_memory
+from minigen.backends.packages import installed
 from minigen.benchmark.plan import Case
 from minigen.benchmark.session import Session, Subject
-from minigen.generation.loop import Row
+from minigen.generation.rows import Row
 
 
 class Peer:
@@ -118,9 +118,7 @@ class PeerSession(Session):
 def missing(peer: type[Peer]) -> str | None:
     """Why a peer cannot be run here at all: what is not installed."""
     for package in peer.packages:
-        try:
-            version(package)
-        except PackageNotFoundError:
+        if installed(package) is None:
             return f"{package} is not installed: pip install {package}"
     return None
 

@@ -9,6 +9,8 @@ from dataclasses import asdict
 from io import StringIO
 from typing import Any
 
+from minigen.backends.memory import gib
+
 from ..display.tables import natural_width, render, screen, sizes_of, wrapped
 
 FORMATS = ("table", "md", "csv", "json", "jsonl")
@@ -119,4 +121,4 @@ def seconds(x: float | None) -> str:
 
 
 def size(x: float) -> str:
-    return f"{x / 2**30:,.1f} GiB" if x >= 2**30 else f"{x / 2**20:,.1f} MiB"
+    return gib(x) if x >= 2**30 else f"{x / 2**20:,.1f} MiB"

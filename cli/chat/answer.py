@@ -89,7 +89,7 @@ def show(app: ChatApp, begin: Callable[[], Answer]) -> None:
         before(app, answer)
         view = AnswerView(sys.stdout, terminal=app.terminal, markdown=app.markdown)
         reading = Reading(stop)
-        answer.on_read = reading.show
+        answer.reader.on_read = reading.show
         streaming = ExitStack()  # entered with the first piece: what is said before it may be shown at once
         try:
             with reading, streaming:
@@ -97,16 +97,15 @@ def show(app: ChatApp, begin: Callable[[], Answer]) -> None:
                     if number == 0:
                         reading.done()
                         streaming.enter_context(held_warnings())
+                        streaming.callback(view.finish)
                     view.write(piece)
                     if stop.asked:
                         break
-                view.finish()
         except Stopped:
             pass
         finally:
             answer.finish()
             app.save()
-            view.finish()
         let_it_arrive()
         after(app, answer)
     if stop.asked and app.ask is None:
@@ -165,9 +164,10 @@ class Reading:
     def __init__(self, stop: Stop) -> None:
         self.stop = stop
         self.bar: Bar | None = None
+        self.opened = ExitStack()
 
     def __enter__(self) -> Reading:
-        self.bar = Bar("reading", "tokens").__enter__()
+        self.bar = self.opened.enter_context(Bar("reading", "tokens"))
         return self
 
     def __exit__(self, *of_error: object) -> None:
@@ -180,6 +180,5 @@ class Reading:
             self.bar.reach(done, total)
 
     def done(self) -> None:
-        if self.bar is not None:
-            self.bar.__exit__(None, None, None)
-            self.bar = None
+        self.bar = None
+        self.opened.close()

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from minigen.errors import MinigenError
 
@@ -21,6 +21,7 @@ from .stream import size_of
 if TYPE_CHECKING:
     from minigen.chat.engine import Chat
     from minigen.chat.session import Session
+    from minigen.generation.settings import ChatSettings
 
 
 def data_folder() -> Path:
@@ -72,7 +73,8 @@ class ChatApp:
         elif session.model != source:
             talk = talk.without_runs()
         context = session.context if session.model == source or self.args.context is not None else None
-        settings, overflow, draft = session.settings, session.overflow, load_draft(self.args)
+        settings = cast("ChatSettings", session.settings)
+        overflow, draft = session.overflow, load_draft(self.args)
         chat = Chat(model, talk, settings=settings, overflow=overflow, context=context, plain=plain, draft=draft)
         _ = chat.used  # whether the template takes the conversation, and the tokenizer its text, is known now
         if session.tokenizer not in ("", tokenizer) and talk.spoken:

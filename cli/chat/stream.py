@@ -41,7 +41,6 @@ class AnswerView:
         self.begun = False  # something is on the screen
         self.line_open = False  # the cursor is not at the start of a line
         self.carriage_return = False  # withheld: a line feed may follow
-        self.finished = False
 
     @property
     def text(self) -> str:
@@ -67,9 +66,6 @@ class AnswerView:
 
     def finish(self) -> None:
         """Ends the answer, which may have been interrupted: its last block and its last line."""
-        if self.finished:
-            return
-        self.finished = True
         block = self.blocks.finish()
         if block is not None:
             self.replace(block, self.certain and self.size() == self.began_at)

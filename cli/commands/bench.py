@@ -130,7 +130,7 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("--plot draws tokens a second: drop it, or --cold")
     bench_training.check(args)
     if args.plot:
-        from minigen.evaluation.fewshot.plot import require_matplotlib
+        from minigen.evaluation.picture import require_matplotlib
         from minigen.files import check_writable
 
         require_matplotlib()

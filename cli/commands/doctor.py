@@ -7,6 +7,8 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from minigen.backends.memory import gib
+
 from ..display.tables import render, screen, wrapped
 from ..parser import Parser
 
@@ -80,7 +82,3 @@ def framework_lines(name: str, facts: dict[str, Any] | None) -> Iterator[tuple[s
         yield "", facts["hint"]
     if "kernels" in facts:
         yield "", f"kernels of the CPU: {facts['kernels']}"
-
-
-def gib(count: int) -> str:
-    return f"{count / 2**30:.1f} GiB"

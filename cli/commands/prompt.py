@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -111,8 +110,9 @@ def run(args: argparse.Namespace) -> int:
 
 def as_asked(file: PromptFile, args: argparse.Namespace) -> PromptFile:
     """The file with what the flags say instead."""
-    shots = replace(file.shots, n=args.shots or file.shots.n, seeds=args.seeds or file.shots.seeds)
-    return replace(file, shots=shots, items=file.items[: args.limit])
+    from minigen.evaluation.fewshot.library import with_settings
+
+    return with_settings(file, args.shots, args.seeds, args.limit)
 
 
 def prompts(files: list[PromptFile], wanted: int | None) -> Iterator[str]:
@@ -138,7 +138,7 @@ def prompts(files: list[PromptFile], wanted: int | None) -> Iterator[str]:
 
 def prepare_plot(path: Path) -> None:
     """What can be wrong with --plot is said before the run."""
-    from minigen.evaluation.fewshot.plot import require_matplotlib
+    from minigen.evaluation.picture import require_matplotlib
     from minigen.files import check_writable
 
     require_matplotlib()

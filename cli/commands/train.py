@@ -6,6 +6,7 @@ import argparse
 import logging
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -113,13 +114,14 @@ def run(args: argparse.Namespace) -> int:
 def train(args: argparse.Namespace, group: Group) -> int:
     """The whole of a run in this process: of several, the first one speaks."""
     from minigen.training.loop import Loop
-    from minigen.training.run import begin, led, resume
+    from minigen.training.run import begin, first_process_first, resume
 
     from ..display.train_display import make_display
 
     flags = flags_of(args)
     start: Start | None = None
-    config, folder = led(group, lambda: plan(args, flags), lambda: plan(args, flags))
+    with first_process_first(group):
+        config, folder = plan(args, flags)
     with Reading(group.rank == 0) as reading:
         if config is None:
             setup, start = resume(folder, flags, reading, group)
@@ -168,6 +170,7 @@ class Reading:
     def __enter__(self) -> Reading:
         self.bar: Bar | Busy | None = None
         self.name = ""
+        self.opened = ExitStack()
         return self
 
     def __call__(self, what: str, done: int, total: int) -> None:
@@ -176,17 +179,18 @@ class Reading:
         if not self.shown:
             return
         if what != self.name:
-            self.__exit__()
+            self.opened.close()
             unit = "tokens" if what == WRITING else "bytes"
-            self.name, self.bar = what, Bar(what, unit) if total else Busy(what)
-            self.bar.__enter__()
+            self.name = what
+            if total:
+                self.bar = self.opened.enter_context(Bar(what, unit))
+            else:
+                self.bar = self.opened.enter_context(Busy(what))
         if isinstance(self.bar, Bar):
             self.bar.reach(done, total)
 
     def __exit__(self, *error: object) -> None:
-        if self.bar is not None:
-            self.bar.__exit__(None, None, None)
-            self.bar = None
+        self.opened.close()
 
 
 def say_data(setup: Setup) -> None:

@@ -6,8 +6,8 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from minigen.generation.loop import Timing
     from minigen.generation.options import Options
+    from minigen.generation.rows import Timing
     from minigen.generation.text import TextRun
     from minigen.model import Model
 

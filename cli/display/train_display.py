@@ -9,6 +9,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from .words import counted
+
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions
     from rich.live import Live
@@ -59,8 +61,8 @@ class Display:
         train, held = s.dataset.train, s.dataset.valid
         where = s.ops.device if s.group.size == 1 else f"{s.group.size} x {c.run.device}"
         self.say(
-            f"data: {train.tokens:,} tokens to train on ({plural(train.documents, 'document')}), "
-            f"{held.tokens:,} to validate with ({plural(held.documents, 'document')}); {s.batches.mode}, "
+            f"data: {train.tokens:,} tokens to train on ({counted(train.documents, 'document')}), "
+            f"{held.tokens:,} to validate with ({counted(held.documents, 'document')}); {s.batches.mode}, "
             f"{s.batches.tokens_per_step:,} tokens a step, {s.batches.epoch_of(c.schedule.steps):.3g} epochs"
         )
         self.say(
@@ -228,10 +230,6 @@ def clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
-def plural(count: int, what: str) -> str:
-    return f"{count:,} {what}" + "s" * (count != 1)
 
 
 def is_decoder(kind: str) -> bool:

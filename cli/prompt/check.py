@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from minigen.errors import MinigenError
 
+from ..display.words import counted
+
 if TYPE_CHECKING:
     from minigen.evaluation.fewshot import Finding, PromptFile
     from minigen.tokenizer import Tokenizer
@@ -21,9 +23,12 @@ def check_files(args: argparse.Namespace, as_asked: Callable[[PromptFile, argpar
 
     A file that cannot be read is said on stderr, and the others are checked.
     """
+    from minigen.checkpoints.opening import tokenizer_and_context
     from minigen.evaluation.fewshot import PromptError, load_prompt_file
 
-    tokens = read_tokenizer(args.model, args.offline) if args.model is not None else None
+    tokens = None
+    if args.model is not None:
+        tokens = tokenizer_and_context(args.model, offline=args.offline)
     failed = False
     for name in args.files:
         try:
@@ -43,10 +48,6 @@ def check_files(args: argparse.Namespace, as_asked: Callable[[PromptFile, argpar
     return 1 if failed else 0
 
 
-def counted(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
-
-
 def findings_of(file: PromptFile, tokens: Tokens | None) -> list[Finding]:
     """All that there is to say about a file: with a tokenizer also what depends on tokens."""
     from minigen.evaluation.fewshot import check
@@ -55,23 +56,6 @@ def findings_of(file: PromptFile, tokens: Tokens | None) -> list[Finding]:
         return check(file)
     tokenizer, context = tokens
     return check(file, tokenizer.encode, context, prefix_id=tokenizer.begin_id)
-
-
-def read_tokenizer(source: str, offline: bool) -> Tokens:
-    """A model's tokenizer and its context; the weights are not read. Raises MinigenError as `load` does."""
-    from minigen.checkpoints.checkpoint import read_config
-    from minigen.checkpoints.hub import resolve
-    from minigen.errors import TokenizerError
-    from minigen.families import HubConfig, find_family
-    from minigen.tokenizer import load_tokenizer
-
-    folder = resolve(source, offline=offline)
-    config = read_config(folder)
-    context = find_family(config).build(HubConfig(config, str(folder / "config.json"))).context
-    tokenizer = load_tokenizer(folder, config)
-    if tokenizer is None:
-        raise TokenizerError(f"{folder} has no tokenizer (tokenizer.json, vocab.json, ...): leave out -m, or add one")
-    return tokenizer, context
 
 
 def refuse_errors(files: Sequence[PromptFile], tokens: Tokens | None) -> list[Finding]:

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from minigen.errors import MinigenError
-from minigen.files import take_lock
+from minigen.locks import lock_beside, only_process
 from minigen.reading import parse_object
 
 if TYPE_CHECKING:
@@ -61,19 +61,25 @@ class Journal:
         self.path, self.files, self.model = path, files, model
         self.done: dict[str, dict[Key, ItemResult]] = {found: {} for found in files}
         self.stream: FileIO | None = None
+        self.opened = ExitStack()  # the file and its lock
         self.size = 0  # bytes of finished items in the file
         if path is not None:
             try:
-                self.made = not path.exists()
-                if not self.made and not path.is_dir() and not path.is_file():
-                    raise MinigenError(f"cannot use {path}: it is no ordinary file; give a file for --jsonl")
-                with ExitStack() as stack:
-                    self.stream = stack.enter_context(path.open("a+b", buffering=0))
-                    self._lock()
-                    self._read()
-                    stack.pop_all()  # all is well: it stays open
+                self._open(path)
             except OSError as error:
                 raise MinigenError(f"cannot use {path}: {error.strerror or error}; give a file for --jsonl") from error
+
+    def _open(self, path: Path) -> None:
+        """Opens the file, locks it and reads what is there. Raises OSError, or MinigenError as the class does."""
+        self.made = not path.exists()
+        if not self.made and not path.is_dir() and not path.is_file():
+            raise MinigenError(f"cannot use {path}: it is no ordinary file; give a file for --jsonl")
+        busy = f"{path} is being written by another run; wait for it, or {OTHER}"
+        with ExitStack() as opened:
+            self.stream = opened.enter_context(path.open("a+b", buffering=0))
+            opened.enter_context(only_process(lock_beside(path), busy))
+            self._read()
+            self.opened = opened.pop_all()  # all is well: it stays open
 
     def __enter__(self) -> Journal:
         return self
@@ -84,7 +90,7 @@ class Journal:
         if kind is not None and self.made and self.size == 0:  # it failed, and left nothing to go on from
             self.path.unlink(missing_ok=True)
         try:
-            self.stream.close()
+            self.opened.close()
         except OSError as problem:  # some disks say it so late
             if kind is None:
                 raise MinigenError(f"cannot write {self.path}: {problem.strerror or problem}") from problem
@@ -118,11 +124,6 @@ class Journal:
             advice = "; make room, and the same command goes on from the items that are in it" if self.size else ""
             raise MinigenError(f"cannot write {self.path}: {error.strerror or error}{advice}") from error
         self.size += len(line)
-
-    def _lock(self) -> None:
-        assert self.stream is not None
-        if take_lock(self.stream.fileno(), wait=False) is False:
-            raise MinigenError(f"{self.path} is being written by another run; wait for it, or {OTHER}")
 
     def _read(self) -> None:
         """Takes in what is there. A last line without its end was cut short by a kill, and is cut off."""

@@ -43,7 +43,7 @@ class Session:
             where = f"{model.backend} ({model.device}, {model.precision})"
             seconds = time.perf_counter() - began
             print(f"minigen: {self.model_name} on {where}, loaded in {seconds:.2f} s", file=sys.stderr)
-        findings = refuse_errors(self.files, (model.needed_tokenizer, model.config.context))
+        findings = refuse_errors(self.files, (model.needed_tokenizer, model.architecture.context))
         report_findings(findings)
         by_hash: dict[str, list[str]] = {}
         for file, found in zip(self.files, self.hashes, strict=True):

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from minigen.benchmark.run import Result
-from minigen.evaluation.fewshot.plot import COLOURS, GREY, STYLE, require_matplotlib
-from minigen.files import replacing
+from minigen.evaluation.picture import COLORS, GREY, picture
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,21 +25,13 @@ def plot(results: Sequence[Result], path: Path, title: str) -> None:
     A bar's line through it is the standard deviation, the upright beside it the limit. Raises MinigenError without
     matplotlib or where the file cannot be written.
     """
-    require_matplotlib()
-    import matplotlib
-    from matplotlib.figure import Figure
-
     panels: dict[str, list[Result]] = {}
     for result in results:
         panels.setdefault(result.test, []).append(result)
     same, names = names_of(results)
     title = "; ".join(part for part in (same, title) if part)
     heights = [PANEL + BAR * len(group) for group in panels.values()]
-    with matplotlib.rc_context(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of a name in a script that the font lacks
-        matplotlib.rcdefaults()  # a user's own settings must not change the picture
-        matplotlib.rcParams.update(STYLE)
-        figure = Figure(figsize=(WIDTH, ENDS + sum(heights)), layout="constrained")
+    with picture(path, WIDTH, ENDS + sum(heights)) as figure:
         grid = figure.subplots(len(panels), squeeze=False, gridspec_kw={"height_ratios": heights})
         for axes, (test, group) in zip(grid[:, 0], panels.items(), strict=True):
             draw(axes, test, group, names)
@@ -49,19 +39,17 @@ def plot(results: Sequence[Result], path: Path, title: str) -> None:
         handles, labels = grid[0, 0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
         figure.suptitle(title if len(title) <= 75 else f"{title[:74]}…", fontsize=10)
-        with replacing(path) as beside:
-            figure.savefig(beside, format="png", metadata={"Software": None})
 
 
 def draw(axes: Axes, test: str, group: Sequence[Result], names: Mapping[Name, str]) -> None:
     places = range(len(group))
     medians, limits = [r.median_tps for r in group], [r.limit_tps for r in group]
-    axes.barh(places, medians, height=0.62, color=COLOURS[0], alpha=0.85)
+    axes.barh(places, medians, height=0.62, color=COLORS[0], alpha=0.85)
     axes.errorbar(
         medians, places, xerr=[r.sd_tps or 0.0 for r in group], fmt="none", ecolor="black", elinewidth=1, capsize=2
     )
     axes.vlines(
-        limits, [i - 0.4 for i in places], [i + 0.4 for i in places], color=COLOURS[1], linewidth=2,
+        limits, [i - 0.4 for i in places], [i + 0.4 for i in places], color=COLORS[1], linewidth=2,
         label="limit: memory or matrix products, as measured in the same run",
     )  # fmt: skip
     longest = max(*medians, *limits)

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from minigen.backends import machine
+from minigen.backends.memory import gib
 from minigen.benchmark.plan import Case
 from minigen.benchmark.session import Subject, Timed, check_context
 from minigen.benchmark.statistics import percentile, summarise
@@ -157,7 +158,7 @@ def check_fit(contestants: Sequence[Contestant]) -> None:
         wanted, memory = sum(c.weights_bytes() for c in sharing), min(c.about["total_memory"] for c in sharing)
         if wanted > memory:
             raise MinigenError(
-                f"the weights take {wanted / 2**30:.1f} GiB together, and {device} has {memory / 2**30:.1f} GiB: "
+                f"the weights take {gib(wanted)} together, and {device} has {gib(memory)}: "
                 "measure fewer models at a time, or smaller ones"
             )
 

@@ -15,10 +15,12 @@ from minigen.benchmark.plan import Case
 from minigen.checkpoints.held import held_on
 from minigen.checkpoints.quantization import choose_packings
 from minigen.errors import ContextError
-from minigen.families import HubConfig, find_family
+from minigen.families import build_architecture
 from minigen.generation.choosing import pick
-from minigen.generation.loop import Row, Runner, Timing, decode_rows
+from minigen.generation.loop import decode_rows
 from minigen.generation.options import Options
+from minigen.generation.reader import Runner
+from minigen.generation.rows import Row, Timing
 from minigen.layers.param import Param
 from minigen.model import load
 from minigen.models.architecture import Architecture
@@ -59,7 +61,7 @@ class Subject:
 
     def architecture(self) -> Architecture:
         where = f"the shape {self.model}" if self.folder is None else str(self.folder / "config.json")
-        return find_family(self.config).build(HubConfig(self.config, where)).with_kv_bits(self.kv_bits)
+        return build_architecture(self.config, where).with_kv_bits(self.kv_bits)
 
     def session(self) -> Any:
         """What measures it, made in the process that does: it has the methods of Session."""

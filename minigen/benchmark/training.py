@@ -52,7 +52,7 @@ class TrainingSession(Session):
     steps = 0
 
     def load(self) -> None:
-        """Draws the weights; raises UsageError for a dtype that there is no training in."""
+        """Draws the weights. Raises UsageError for a dtype that there is no training in."""
         s, architecture = self.subject, self.subject.architecture()
         params = initialise(architecture.shapes(), SEED)
         settings: dict[str, Any] = {"dropout": s.dropout, "seed": SEED, "compile": s.compile}
@@ -94,9 +94,8 @@ def recipe_of(name: str) -> tuple[dict[str, Any], Config]:
     else:
         config = config.replace(context=config.model.context or CONTEXT)
         hub = new_config(config.model, vocabulary_of(config), {}, config.run.dtype)
-    o = config.optimizer
     fields: dict[str, Any] = {"model": f"{name} recipe", "config": hub, "folder": None, "stored": config.run.dtype}
-    fields |= {"optimizer": Optimizer(o.optimizer, o.betas, o.eps, o.weight_decay, o.clip, o.ema)}
+    fields |= {"optimizer": config.optimizer}
     fields |= {"compile": config.run.compile, "deterministic": config.run.deterministic}
     return fields | {"dropout": config.model.dropout}, config
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from minigen.chat.conversation import Conversation, Message
+from minigen.chat.marks import RIGHT, unused_mark
 from minigen.chat.template import ChatTemplate
 from minigen.errors import ChatError
 from minigen.tokenizer import Tokenizer
@@ -192,11 +193,8 @@ class ChatFormat:
         return [*pieces[:number], replace(pieces[number], text=text)]
 
     def _marks(self, messages: Sequence[Message]) -> tuple[str, str]:
-        """Two characters for private use: in no template; and where a message has the first, it is made longer."""
-        left, right = "\ue000", "\ue001"
-        while any(left in message.content for message in messages):
-            left += "\ue002"
-        return left, right
+        """What a message is set apart by, on its left and on its right."""
+        return unused_mark(message.content for message in messages), RIGHT
 
     def _ends(self) -> tuple[frozenset[int], tuple[str, ...]]:
         """What ends an answer besides the model's own stop tokens: what the template writes after one.

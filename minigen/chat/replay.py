@@ -33,8 +33,8 @@ def replay(chat: Chat, conversation: Conversation) -> Iterator[Replayed]:
     `chat` brings the model and is used up. Raises ChatError where the window of a run does not fit the conversation,
     or a token is none of the model's.
     """
-    check_vocabulary(conversation, chat.model.config.vocab_size)
-    context = chat.model.config.context
+    check_vocabulary(conversation, chat.model.architecture.vocab_size)
+    context = chat.model.architecture.context
     for number, message in enumerate(conversation.spoken):
         if message.role == "user":
             continue

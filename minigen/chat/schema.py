@@ -17,6 +17,7 @@ from minigen.chat.window import POLICIES
 from minigen.errors import UsageError, shown
 from minigen.generation.options import Options
 from minigen.reading import has_half_character, is_id
+from minigen.reading.settings import Range
 
 Check = Callable[[str, Any], Any]  # a field's name and its value to the value as it is used; raises FieldError
 MOST = 2**31  # tokens, ids and messages: what any file may count
@@ -62,10 +63,13 @@ def flag(name: str, value: Any) -> bool:
 
 
 def whole(least: int = 0, most: int = MOST) -> Check:
+    numbers = Range(whole=True, least=least, most=most)
+
     def check(name: str, value: Any) -> int:
-        if type(value) is not int or not least <= value <= most:
-            raise wrong(name, value, f"a whole number from {least} to {most}")
-        return value
+        number = numbers.take(value)
+        if number is None:
+            raise wrong(name, value, str(numbers))
+        return int(number)
 
     return check
 

@@ -43,7 +43,7 @@ class Session:
 
 def tokenizer_key(model: Model) -> str:
     """64 hexadecimal digits that differ where two models read different tokens."""
-    found = hashlib.sha256(json.dumps([model.hub_config.get("tokenizer"), model.config.vocab_size]).encode())
+    found = hashlib.sha256(json.dumps([model.config.get("tokenizer"), model.architecture.vocab_size]).encode())
     for path in token_files(model.text_folder):
         found.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
     return found.hexdigest()

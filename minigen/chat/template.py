@@ -12,9 +12,9 @@ from typing import Any
 from minigen.chat.budget import Budget, LimitError, RefusalError, size_of, spending
 from minigen.errors import ChatError, TokenizerError
 from minigen.tokenizer.files import read_object, read_text
+from minigen.tokenizer.names import CONFIG, OLD_TEMPLATE, TEMPLATE, TOKEN_MAP
 from minigen.tokenizer.special import named_tokens
 
-_MAP = "special_tokens_map.json"
 _REASONING = ("reasoning_content", "thinking", "reasoning")  # the names of one thing; templates read the first two
 
 
@@ -46,8 +46,8 @@ class ChatTemplate:
 
         A message has a role and a content, and what else the template reads; an entry that is None counts as missing.
 
-        Raises:
-            ChatError: the template refuses the conversation, or fails; there is no message, or one is not plain data.
+        Raises ChatError: the template refuses the conversation, or fails; there is no message, or one is not plain
+        data.
         """
         if not messages:
             raise ChatError("a chat template cannot render an empty conversation: give at least one message")
@@ -112,17 +112,16 @@ def find_template(folder: Path) -> ChatTemplate | None:
     chat_template.jinja comes first, then chat_template.json, then tokenizer_config.json. Of several templates the one
     named "default" is taken.
 
-    Raises:
-        ChatError: a file is broken, a template is empty or not valid, or none of several is the default.
+    Raises ChatError: a file is broken, a template is empty or not valid, or none of several is the default.
     """
     folder = Path(folder)
-    settings = folder / "tokenizer_config.json"
+    settings = folder / CONFIG
     try:
-        config, token_map = read_object(settings), read_object(folder / _MAP)
-        path, found = folder / "chat_template.jinja", None
+        config, token_map = read_object(settings), read_object(folder / TOKEN_MAP)
+        path, found = folder / TEMPLATE, None
         if path.is_file():
             found = read_text(path)
-        elif (path := folder / "chat_template.json").is_file():
+        elif (path := folder / OLD_TEMPLATE).is_file():
             content = read_object(path)
             if content.get("chat_template") is None:
                 raise ChatError(f"{path}: it has no chat_template: give one, or remove the file")
@@ -160,7 +159,7 @@ def _default(path: Path, value: Any) -> str:
 def _special(folder: Path, config: Mapping[str, Any], token_map: Mapping[str, Any]) -> dict[str, str]:
     """The texts of the control tokens that the two files name; one that is null is no token."""
     try:
-        named = named_tokens(folder / "tokenizer_config.json", config, folder / _MAP, token_map)
+        named = named_tokens(folder / CONFIG, config, folder / TOKEN_MAP, token_map)
     except TokenizerError as error:
         raise ChatError(str(error)) from None
     return {key: text for key, text in named.items() if text is not None}

@@ -58,8 +58,8 @@ def explain(chat: Chat, candidates: int = 3) -> Iterator[Choice]:
     ended = run.finish == "stop"
     for begin in range(start, len(tokens) + ended, AT_ONCE):
         end = min(begin + AT_ONCE, len(tokens) + ended)
-        logits = chat.runner.shared.seek(tokens[:end], range(begin - 1, min(end, len(tokens) + 1) - 1))
-        for at, row in enumerate(chat.runner.ops.numpy(logits), begin):
+        logits = chat.shared.seek(tokens[:end], range(begin - 1, min(end, len(tokens) + 1) - 1))
+        for at, row in enumerate(chat.shared.runner.ops.numpy(logits), begin):
             said = tokens[:at]
             token = tokens[at] if at < len(tokens) else sample(row, said, start, sampling)
             steps = [(name, softmax(values)) for name, values in stages(row, said, start, sampling)]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Callable
 from dataclasses import dataclass
 
+from minigen.chat.conversation import Conversation
+from minigen.chat.format import ChatFormat
 from minigen.errors import ContextError, UsageError
 
 POLICIES = {
@@ -38,29 +38,44 @@ class Window:
         """New tokens at most in an answer, where there is room for them."""
         return wanted or (ANSWER if self.size is None else max(1, min(ANSWER, self.size // 4)))
 
-    def fit(self, ids: Callable[[int], list[int]], first: int, last: int, wanted: int) -> tuple[list[int], int]:
-        """The tokens to read, and the first spoken message among them, so that an answer has room.
+    def fit(
+        self,
+        chat_format: ChatFormat,
+        talk: Conversation,
+        last: int,
+        wanted: int,
+        going_on: bool = False,
+    ) -> tuple[list[int], int]:
+        """The tokens to read, and the first spoken message among them.
 
-        `ids(i)` are the tokens without the spoken messages before i; the window began with `first` until now, and
-        `last` is the message to be answered. When turns are left out, more go than must, to a window three quarters
-        full with the answer: it begins elsewhere then and is read again, which should not be so each turn. Raises
-        ContextError where the message does not fit.
+        They leave room for an answer of `wanted` tokens. The window began with `talk.first` until
+        now, and `last` is the message to be answered; `going_on` as `ChatFormat.ids` takes it. When
+        turns are left out, more go than must, to a window three quarters full with the answer,
+        since the rest is read again each time. Raises ContextError where the message does not fit.
         """
-        found = ids(first)
+        first = talk.first
+        ids = chat_format.ids(talk, first, going_on=going_on)
         if self.bound is None:
-            return found, first
-        if self.policy == "roll" and len(found) + min(wanted, self.bound // 2) > self.bound:
-            starts = range(first, last + 1, 2)
-            most = self.bound * 3 // 4 - wanted
+            return ids, first
+        if self.policy == "roll" and len(ids) + min(wanted, self.bound // 2) > self.bound:
             # The tokens get fewer with every turn that is left out, so the first that fits is found by halving.
-            first = starts[min(bisect_left(starts, True, key=lambda i: len(ids(i)) <= most), len(starts) - 1)]
-            found = ids(first)
-        if len(found) >= self.bound:
-            alone = len(ids(last)) >= self.bound
+            most = self.bound * 3 // 4 - wanted
+            starts = range(first, last + 1, 2)
+            low, high = 0, len(starts) - 1
+            while low < high:
+                middle = (low + high) // 2
+                if len(chat_format.ids(talk, starts[middle], going_on=going_on)) <= most:
+                    high = middle
+                else:
+                    low = middle + 1
+            first = starts[low]
+            ids = chat_format.ids(talk, first, going_on=going_on)
+        if len(ids) >= self.bound:
+            alone = len(chat_format.ids(talk, last, going_on=going_on)) >= self.bound
             whose = "this turn alone" if alone else "the conversation up to here"
             way = "shorten it" if alone else "shorten it, /undo, /clear, or choose --overflow roll or sinks"
-            raise ContextError(f"{whose} has {len(found)} tokens, and the window is {self.bound}: {way}")
-        return found, first
+            raise ContextError(f"{whose} has {len(ids)} tokens, and the window is {self.bound}: {way}")
+        return ids, first
 
     def warning(self, used: int, wanted: int) -> tuple[str, str] | None:
         """What to say before anything is left out, where `used` tokens are in the window: (kind, text), or None."""

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from minigen.backends.base import Array, Backend
-from minigen.checkpoints.checkpoint import FLOAT_DTYPES, read_file, read_metadata
+from minigen.checkpoints.checkpoint import read_file, read_metadata
 from minigen.checkpoints.hub import resolve
 from minigen.checkpoints.weight_files import (
     ADAPTER_CONFIG,
@@ -31,6 +31,7 @@ from minigen.checkpoints.weight_files import (
     some,
 )
 from minigen.errors import CheckpointError, SourceError, shown
+from minigen.models import stored_dtypes
 from minigen.models.packing import module_of
 from minigen.models.tensor_info import TensorInfo
 from minigen.reading import at_home
@@ -174,7 +175,7 @@ def read_pairs(tensors: Mapping[str, TensorInfo], values: Mapping[str, Any], fol
     found: dict[str, dict[str, TensorInfo]] = {}
     for name, info in tensors.items():
         match = re.fullmatch(re.escape(PREFIX) + r"(.+)\.lora_([AB])\.weight", name)
-        if match is None or len(info.shape) != 2 or info.dtype not in FLOAT_DTYPES:
+        if match is None or len(info.shape) != 2 or info.dtype not in stored_dtypes.FLOATS:
             raise CheckpointError(
                 f"{folder / WEIGHTS} has {shown(name)}, {info.dtype} {info.shape}: expected float matrices called "
                 f"{PREFIX}<module>.lora_A.weight and .lora_B.weight alone"

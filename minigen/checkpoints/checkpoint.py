@@ -22,13 +22,11 @@ from minigen.errors import CheckpointError, shown
 from minigen.models.tensor_info import TensorInfo
 from minigen.reading import parse_object
 
-FLOAT_DTYPES = ("F32", "F16", "BF16")
-
 _MAX_HEADER = 16 * 2**20  # bytes: 100,000 tensors and more; the format's own limit takes 2 GB of memory to read
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The folder's config.json. Errors: CheckpointError if it is missing or not one JSON object in UTF-8."""
+    """The folder's config.json. Raises CheckpointError if it is missing or not one JSON object in UTF-8."""
     names = files_in(folder)
     if "config.json" not in names:
         adapter = ": an adapter is not a whole model" if "adapter_config.json" in names else ""
@@ -39,7 +37,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 def read_headers(folder: Path) -> dict[str, TensorInfo]:
     """All tensors of the folder's safetensors file or files, by name, of whatever dtype.
 
-    Errors: CheckpointError if there are no weights that minigen reads, a file is missing or damaged, or the
+    Raises CheckpointError if there are no weights that minigen reads, a file is missing or damaged, or the
     index and its files disagree.
     """
     names = files_in(folder)
@@ -74,7 +72,7 @@ def _read_shards(folder: Path, weight_map: dict[str, str], names: list[str]) -> 
 
 
 def read_file(path: Path) -> dict[str, TensorInfo]:
-    """The tensors of one safetensors file. Errors: CheckpointError if it is unreadable or damaged."""
+    """The tensors of one safetensors file. Raises CheckpointError if it is unreadable or damaged."""
     from safetensors import SafetensorError, safe_open
 
     try:

@@ -19,11 +19,12 @@ from minigen.checkpoints.loading import stored_dtype
 from minigen.checkpoints.opening import Stored, generation_file, open_stored, text_folder
 from minigen.checkpoints.quantization import GROUP, KEYS, name_of
 from minigen.checkpoints.saving import quantization_config, to_tensors, write_tensors
-from minigen.checkpoints.weight_files import SINGLE, TEXT_FILES
+from minigen.checkpoints.weight_files import SINGLE
 from minigen.errors import CheckpointError, UsageError
 from minigen.files import new_folder
 from minigen.models.costs import parameters
 from minigen.models.packing import Packings
+from minigen.tokenizer.names import GENERATION, SETTINGS, TEMPLATES, VOCABULARIES, files_there, rank_files
 from minigen.tree import flatten, unflatten
 
 
@@ -41,10 +42,10 @@ class Converted:
 
 def convert(
     source: str | os.PathLike[str],
-    out: Path,
+    out: str | os.PathLike[str],
     *,
     dtype: str | None = None,
-    quant: str | None = None,
+    quant: str | int | None = None,
     group: int = GROUP,
     lora: Path | None = None,
     offline: bool = False,
@@ -58,6 +59,7 @@ def convert(
     `lora` is an adapter to merge in. The weights are read on the CPU, in float32. Raises MinigenError as `open_stored`
     and `Stored.choose` do, UsageError where `out` is there already, CheckpointError for what float16 cannot hold.
     """
+    out = Path(out)
     if dtype is not None and dtype not in DTYPES:
         raise UsageError(f"unknown dtype {dtype!r}: choose {', '.join(DTYPES)}")
     with new_folder(out) as beside:
@@ -109,6 +111,6 @@ def check_range(tensors: Mapping[str, npt.NDArray[Any]], dtype: str) -> None:
 def text_files(stored: Stored) -> list[Path]:
     """What goes with the weights as it is."""
     folder = text_folder(stored.folder, stored.base)
-    paths = [*sorted(folder.glob("*.tiktoken")), *(folder / name for name in TEXT_FILES)]
-    paths = [path for path in paths if path.name != "generation_config.json"]
-    return [path for path in (*paths, generation_file(stored.folder, stored.base)) if path.is_file()]
+    names = [name for name in (*VOCABULARIES, *SETTINGS, *TEMPLATES) if name != GENERATION]
+    generation = generation_file(stored.folder, stored.base)
+    return rank_files(folder) + files_there(folder, names) + files_there(generation.parent, [GENERATION])

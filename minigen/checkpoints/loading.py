@@ -10,23 +10,18 @@ from pathlib import Path
 from minigen.backends.base import Array, Backend, Quantized, Tree
 from minigen.backends.recoding import as_floats, recode, scales_of
 from minigen.checkpoints.adapters import Adapter
-from minigen.checkpoints.checkpoint import FLOAT_DTYPES
 from minigen.checkpoints.held import growth, held_on, held_packings
 from minigen.checkpoints.plan import Entry, plan, unused_names
 from minigen.checkpoints.quantization import Declared, find_packed
 from minigen.errors import CheckpointError, first_of
 from minigen.families.family import Family
+from minigen.models import stored_dtypes
 from minigen.models.architecture import Architecture
 from minigen.models.packing import Packing, Packings, stored_names
 from minigen.models.tensor_info import TensorInfo
 from minigen.tree import unflatten
 
 SHOWN = 20  # names of one kind of fault that a message lists
-NAMES = {
-    "F32": "float32",
-    "F16": "float16",
-    "BF16": "bfloat16",
-}  # safetensors' names of the dtypes minigen computes in
 
 log = logging.getLogger("minigen")
 
@@ -49,7 +44,7 @@ def check(
         integers |= {} if packing is None else packing.integers(piece.name)
     ignored = re.compile("|".join((*family.ignored, "(?!)")))
     unused = {part for name in unused_names(architecture, family) for part in stored_names(name)}
-    dtypes = {name: (integers[name],) if name in integers else FLOAT_DTYPES for name in wanted}
+    dtypes = {name: (integers[name],) if name in integers else stored_dtypes.FLOATS for name in wanted}
     faults = {
         "missing": [f"{name} {shape}" for name, shape in wanted.items() if name not in tensors],
         "unexpected": [
@@ -81,7 +76,8 @@ def stored_dtype(tensors: Mapping[str, TensorInfo]) -> str:
     """The dtype that most of a checkpoint's tensors have, by our name for it; float32 where that is none of ours. The
     integers of quantized weights do not count."""
     dtypes = [tensor.dtype for tensor in tensors.values() if tensor.dtype not in ("U32", "U8")] or ["F32"]
-    return NAMES.get(max(set(dtypes), key=dtypes.count), "float32")
+    commonest = max(set(dtypes), key=dtypes.count)
+    return stored_dtypes.NAMES[commonest] if commonest in stored_dtypes.FLOATS else "float32"
 
 
 def load_params(

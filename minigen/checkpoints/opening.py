@@ -19,12 +19,13 @@ from minigen.checkpoints.hub import resolve
 from minigen.checkpoints.loading import load_params
 from minigen.checkpoints.plan import matrices, plan
 from minigen.checkpoints.quantization import GROUP, Declared, choose_packings, find_packed, left_out, read_declared
-from minigen.errors import CheckpointError, UsageError
-from minigen.families import Family, find_family
+from minigen.errors import CheckpointError, TokenizerError, UsageError
+from minigen.families import Family, build_architecture, find_family
 from minigen.models.architecture import Architecture
 from minigen.models.packing import Packings
 from minigen.models.tensor_info import TensorInfo
-from minigen.tokenizer import token_files
+from minigen.tokenizer import Tokenizer, load_tokenizer, token_files
+from minigen.tokenizer.names import GENERATION
 
 log = logging.getLogger("minigen")
 
@@ -47,7 +48,7 @@ class Stored:
         entries = plan(self.architecture, self.family, self.tensors)
         return held_packings(entries, find_packed(entries, self.tensors, self.declared, self.base))
 
-    def choose(self, quant: str | None, group: int = GROUP) -> Packings:
+    def choose(self, quant: str | int | None, group: int = GROUP) -> Packings:
         """Those that are quantized once the model is loaded with `quant`. Warns of those that cannot be.
 
         Raises UsageError as `choose_packings` does.
@@ -73,8 +74,20 @@ def text_folder(folder: Path, base: Path) -> Path:
 
 def generation_file(folder: Path, base: Path) -> Path:
     """generation_config.json, which may not be there, by the same rule."""
-    own = folder / "generation_config.json"
+    own = folder / GENERATION
     return own if own.is_file() else base / own.name
+
+
+def tokenizer_and_context(source: str, *, offline: bool = False) -> tuple[Tokenizer, int | None]:
+    """A model's tokenizer and its context in tokens; the weights are not read. Raises MinigenError as `open_stored`
+    does, and where there is no tokenizer."""
+    folder = resolve(source, offline=offline)
+    config = read_config(folder)
+    context = build_architecture(config, str(folder / "config.json")).context
+    tokenizer = load_tokenizer(folder, config)
+    if tokenizer is None:
+        raise TokenizerError(f"{folder} has no tokenizer (tokenizer.json, vocab.json, ...): leave out -m, or add one")
+    return tokenizer, context
 
 
 def open_stored(source: str | os.PathLike[str] | None, *, lora: Path | None = None, offline: bool = False) -> Stored:

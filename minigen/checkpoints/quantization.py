@@ -123,7 +123,7 @@ def quantizable(path: str, param: Param) -> bool:
 
 
 def choose_packings(
-    quant: str | None, architecture: Architecture, held: Packings, where: str, group: int = GROUP
+    quant: str | int | None, architecture: Architecture, held: Packings, where: str, group: int = GROUP
 ) -> Packings:
     """What a model's matrices are held in: without `quant`, as they are stored (`held`), with it in these bits, but for
     those whose rows are no multiple of `group`.
@@ -133,6 +133,7 @@ def choose_packings(
     """
     if quant is None:
         return held
+    quant = str(quant)  # 8 and "8" are the same
     if quant not in QUANTS:
         raise UsageError(f"unknown quant {quant!r}: choose {', '.join(QUANTS)}")
     if group not in GROUPS:

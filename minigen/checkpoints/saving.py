@@ -15,14 +15,10 @@ from minigen.checkpoints.plan import Entry, plan
 from minigen.families.family import Family
 from minigen.models.architecture import Architecture
 from minigen.models.packing import Packings, module_of, stored_names
+from minigen.models.stored_dtypes import STORED, number_bytes
 from minigen.tree import flatten
 
 Arrays = Mapping[str, npt.NDArray[Any]]
-
-NAMES = {  # NumPy's names of dtypes -> those of safetensors
-    "float32": "F32", "float64": "F64", "float16": "F16", "int64": "I64", "int32": "I32", "int8": "I8",
-    "uint64": "U64", "uint32": "U32", "uint16": "U16", "uint8": "U8", "bool": "BOOL",
-}  # fmt: skip
 
 
 def stored_plan(architecture: Architecture, family: Family, quantized: bool) -> list[Entry]:
@@ -87,9 +83,8 @@ def write_tensors(
     end = 0
     for name in order:
         x = tensors[name]
-        small = dtype != "float32" and x.dtype == np.float32
-        size = x.size * (2 if small else x.dtype.itemsize)
-        kind = {"bfloat16": "BF16", "float16": "F16"}[dtype] if small else NAMES[x.dtype.name]
+        kind = STORED[dtype if x.dtype == np.float32 else x.dtype.name]
+        size = x.size * number_bytes(kind)
         header[name] = {"dtype": kind, "shape": list(x.shape), "data_offsets": [end, end + size]}
         end += size
     text = json.dumps(header, separators=(",", ":")).encode()

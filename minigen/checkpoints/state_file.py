@@ -16,9 +16,9 @@ from minigen.errors import CheckpointError
 from minigen.files import replacing
 from minigen.models.architecture import Architecture
 from minigen.models.state import State
+from minigen.models.stored_dtypes import STORED
 from minigen.reading import parse_object
 
-STORED = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}  # our dtypes, as safetensors names them
 OLDER = {"0": "h", "1": "c"}
 KEY = "minigen_state"  # of the file's metadata: what the state is, as JSON
 

@@ -20,20 +20,6 @@ EXPECTED = f"{SINGLE}, or {INDEX} and the files that it names"
 LONG_NAME = 256  # characters: what a file system takes
 
 _SHARD = re.compile(r"-\d{5}-of-(?!00001)\d{5}\.safetensors$")
-# What a model folder may have beside config.json, its weights and *.tiktoken.
-TEXT_FILES = (
-    "generation_config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-    "vocab.bpe",
-    "encoder.json",
-    "chat_template.jinja",
-    "chat_template.json",
-)
 
 
 def pick_weights(names: Iterable[str]) -> str | None:
@@ -94,7 +80,7 @@ def holds(names: list[str]) -> str:
 
 
 def files_in(folder: Path) -> list[str]:
-    """The sorted names of the files in a folder; a link to nowhere is none. Errors: CheckpointError."""
+    """The sorted names of the files in a folder; a link to nowhere is none. Raises CheckpointError."""
     try:
         return sorted(entry.name for entry in folder.iterdir() if entry.is_file())
     except (FileNotFoundError, NotADirectoryError):
@@ -104,7 +90,7 @@ def files_in(folder: Path) -> list[str]:
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """The JSON object in a file. Errors: CheckpointError if unreadable, not UTF-8, not JSON, no object,
+    """The JSON object in a file. Raises CheckpointError if unreadable, not UTF-8, not JSON, no object,
     or too large."""
     try:
         return parse_object(read_bytes(path))
@@ -117,7 +103,7 @@ def read_object(path: Path) -> dict[str, Any]:
 def read_index(path: Path) -> dict[str, str]:
     """The weight map of an index: tensor name -> shard name, all of them plain file names.
 
-    Errors: CheckpointError as `read_object`, or if the map is missing, empty, or names something else.
+    Raises CheckpointError as `read_object`, or if the map is missing, empty, or names something else.
     """
     weight_map = read_object(path).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:

@@ -24,9 +24,10 @@ import numpy.typing as npt
 
 from minigen.errors import ContextError, MinigenError, UsageError
 from minigen.evaluation.scoring import token_logprobs
-from minigen.generation.loop import BLOCK, Runner, check_ids
-from minigen.generation.options import check_whole
+from minigen.generation.reader import BLOCK, Runner
+from minigen.generation.rows import check_ids
 from minigen.model import Model
+from minigen.reading.settings import Range
 from minigen.tokenizer import Tokenizer
 
 Progress = Callable[[int, int], None]  # told after each pass: tokens read so far, tokens to read in all
@@ -86,7 +87,7 @@ def score_text(
     Raises UsageError for a text with nothing to score or a setting out of range, ContextError for a context that is
     too small, TokenizerError for a text that has no ids, MinigenError where the model produces NaN.
     """
-    tokenizer, config = model.needed_tokenizer, model.config
+    tokenizer, config = model.needed_tokenizer, model.architecture
     start = list(tokenizer.start_ids)
     size = window_size(window, config.context, len(start))
     stride = check_stride(stride, size, len(start))
@@ -119,7 +120,8 @@ def score_text(
 
 def window_size(window: int | None, context: int | None, start: int) -> int | None:
     """Tokens in a window, or None for the whole text."""
-    check_whole("window", window, 1, context, optional=True)
+    if window is not None:
+        Range(whole=True, least=1, most=context).check("window", window)
     size = context if window is None else window
     if size is not None and size < 2:
         raise ContextError(f"a window of {size} token leaves none to predict from: it takes 2")
@@ -135,8 +137,10 @@ def check_stride(stride: int | None, size: int | None, start: int) -> int | None
             raise UsageError(f"stride is {stride}: this model reads a text in one go; drop it, or give a window")
         return None
     longest = size - max(start, 1)
-    check_whole("stride", stride, 1, longest, optional=True)
-    return longest if stride is None else stride
+    if stride is None:
+        return longest
+    Range(whole=True, least=1, most=longest).check("stride", stride)
+    return stride
 
 
 def windows(tokens: int, size: int | None, stride: int | None, start: int) -> list[Window]:

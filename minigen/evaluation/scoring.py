@@ -15,7 +15,8 @@ import numpy.typing as npt
 
 from minigen.backends.base import Array, Backend
 from minigen.errors import ContextError, UsageError
-from minigen.generation.loop import BLOCK, check_ids
+from minigen.generation.reader import BLOCK
+from minigen.generation.rows import check_ids
 from minigen.generation.shared_text import SharedText
 
 

@@ -8,8 +8,9 @@ from typing import Any
 
 from minigen.errors import CheckpointError, shown
 from minigen.families.family import Family, HubConfig, Source
+from minigen.models.architecture import Architecture
 
-__all__ = ["FAMILIES", "Family", "HubConfig", "Source", "find_family"]
+__all__ = ["FAMILIES", "Family", "HubConfig", "Source", "build_architecture", "find_family"]
 
 # model_type -> the module that has its FAMILY
 FAMILIES = {
@@ -34,3 +35,11 @@ def find_family(config: Mapping[str, Any]) -> Family:
     family = import_module(f"minigen.families.{FAMILIES[kind]}").FAMILY
     assert isinstance(family, Family)
     return family
+
+
+def build_architecture(config: Mapping[str, Any], where: str = "config.json") -> Architecture:
+    """What a config.json alone says of a model, without its weights; `where` is its name in messages.
+
+    Raises CheckpointError for an unknown family or a value that cannot be.
+    """
+    return find_family(config).build(HubConfig(config, where))

@@ -7,8 +7,10 @@ from typing import Any
 
 from minigen.errors import CheckpointError, shown
 from minigen.layers.feed_forward import ACTIVATIONS
+from minigen.reading.settings import Range, whole_where_equal
 
 MOST_LAYERS = 1000
+POSITIVE, COUNT = Range(above=0, below=1e30), Range(whole=True, least=1, most=2**31)
 TIED = "tie_word_embeddings"
 TIED_NAMES = (TIED, "tie_embedding")  # the second is LFM2's
 
@@ -60,18 +62,20 @@ class HubConfig:
         return CheckpointError(f"{self.where}: {key} is {shown(self.values.get(key), 500)}: {what}")
 
     def number(self, key: str, default: float | None = None) -> float:
+        return float(self.within(POSITIVE, key, default))
+
+    def integer(self, key: str, default: int | None = None) -> int:
+        return int(self.within(COUNT, key, default))
+
+    def within(self, numbers: Range, key: str, default: float | None = None) -> float:
+        """The number under a key, which must be one of these."""
         value = self.get(key, default)
         if value is None:
             raise CheckpointError(f"{self.where}: {key} is missing")
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e30:
-            raise self.fail(key, "it must be a positive number")
-        return float(value)
-
-    def integer(self, key: str, default: int | None = None) -> int:
-        value = self.number(key, default)
-        if value != int(value) or value > 2**31:
-            raise self.fail(key, "it must be a positive whole number")
-        return int(value)
+        number = numbers.take(whole_where_equal(value))
+        if number is None:
+            raise self.fail(key, f"it must be {numbers}")
+        return number
 
     def layers(self, key: str) -> int:
         """A number of layers, which is checked before anything is made for each."""

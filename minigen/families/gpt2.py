@@ -8,12 +8,13 @@ from math import prod
 import numpy as np
 
 from minigen.families.family import Buffer, Family, HubConfig, Source
-from minigen.families.stored import AT_ONCE, READERS, parts
+from minigen.families.stored import AT_ONCE, parts
 from minigen.layers.attention import Attention
 from minigen.layers.block import PreNormBlock
 from minigen.layers.feed_forward import PlainFeedForward
 from minigen.layers.norm import LayerNorm
 from minigen.layers.positions import LearnedPositions
+from minigen.models import stored_dtypes
 from minigen.models.causal import CausalLM
 from minigen.models.tensor_info import TensorInfo
 
@@ -64,7 +65,7 @@ def norm(path: str, name: str) -> dict[str, Source]:
 def is_causal(architecture: CausalLM, tensor: TensorInfo) -> bool:
     """Whether this is a mask (1, 1, T, T) in which a token sees itself and those before it."""
     size = tensor.shape[-1] if tensor.shape else 0
-    if tensor.shape != (1, 1, size, size) or tensor.dtype not in READERS:
+    if tensor.shape != (1, 1, size, size) or tensor.dtype not in stored_dtypes.NAMES:
         return False
     rows = max(1, AT_ONCE // max(size, 1))
     return all(
@@ -75,7 +76,7 @@ def is_causal(architecture: CausalLM, tensor: TensorInfo) -> bool:
 
 def hides(architecture: CausalLM, tensor: TensorInfo) -> bool:
     """Whether this is one number that leaves nothing of a token it is the score of."""
-    if prod(tensor.shape) != 1 or tensor.dtype not in READERS:
+    if prod(tensor.shape) != 1 or tensor.dtype not in stored_dtypes.NAMES:
         return False
     return bool(next(parts(tensor))[0] <= HIDDEN)
 

@@ -8,6 +8,7 @@ from minigen.errors import shown
 from minigen.families.family import HubConfig
 from minigen.families.llama import decoder, family
 from minigen.models.causal import CausalLM
+from minigen.reading.settings import Range
 
 FULL, SLIDING = "full_attention", "sliding_attention"
 
@@ -37,9 +38,7 @@ def sliding_layers(c: HubConfig) -> Callable[[int], int | None]:
     given = c.with_defaults(sliding_window=4096)
     on = given.flag("use_sliding_window", False) and given.get("sliding_window") is not None
     window = given.integer("sliding_window") if on else None
-    first = c.get("max_window_layers", 28)
-    if type(first) is not int or first < 0:
-        raise c.fail("max_window_layers", "it must be a whole number >= 0")
+    first = c.within(Range(whole=True, least=0), "max_window_layers", 28)
     if types is None:
         return lambda layer: window if layer >= first else None
     check_window(c, types, window)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import zip_longest
 from math import prod
 from typing import Any
@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from minigen.errors import CheckpointError
+from minigen.models.stored_dtypes import NAMES, from_bytes, number_bytes
 from minigen.models.tensor_info import TensorInfo
 
 AT_ONCE = 2**20  # numbers of a part
@@ -18,38 +19,14 @@ AT_ONCE = 2**20  # numbers of a part
 Numbers = npt.NDArray[Any]
 
 
-def plain(dtype: str) -> Callable[[bytes], Numbers]:
-    return lambda data: np.frombuffer(data, dtype)
-
-
-def from_bfloat16(data: bytes) -> Numbers:
-    """NumPy has no such type; its bits are the upper half of a float32's."""
-    return (np.frombuffer(data, "<u2").astype(np.uint32) << 16).view(np.float32)
-
-
-# safetensors' names of dtypes -> the bytes of a number, and how to read them. A tensor of another is no copy.
-READERS: dict[str, tuple[int, Callable[[bytes], Numbers]]] = {
-    "F64": (8, plain("<f8")),
-    "F32": (4, plain("<f4")),
-    "F16": (2, plain("<f2")),
-    "BF16": (2, from_bfloat16),
-    "I64": (8, plain("<i8")),
-    "I32": (4, plain("<i4")),
-    "U32": (4, plain("<u4")),
-    "I8": (1, plain("i1")),
-    "U8": (1, plain("u1")),
-    "BOOL": (1, plain("?")),
-}
-
-
 def parts(tensor: TensorInfo, at_once: int = AT_ONCE) -> Iterator[Numbers]:
-    """All numbers of a tensor whose dtype is one of READERS, flat, `at_once` in each part but the last.
+    """All numbers of a tensor whose dtype is one of NAMES, flat, `at_once` in each part but the last.
 
     Raises CheckpointError where the file cannot be read.
     """
-    size, read = READERS[tensor.dtype]
+    size = number_bytes(tensor.dtype)
     for data in pieces(tensor, size * prod(tensor.shape), size * at_once):
-        yield read(data)
+        yield from_bytes(data, tensor.dtype)
 
 
 def pieces(tensor: TensorInfo, size: int, at_once: int) -> Iterator[bytes]:
@@ -72,7 +49,7 @@ def same_values(a: TensorInfo, b: TensorInfo) -> bool:
 
     Reads no further than the first part that differs.
     """
-    if a.shape != b.shape or not {a.dtype, b.dtype} <= READERS.keys():
+    if a.shape != b.shape or not {a.dtype, b.dtype} <= NAMES.keys():
         return False
     return all(alike(x, y) for x, y in zip_longest(parts(a), parts(b)))
 

@@ -23,7 +23,7 @@ from minigen.layers.param import Param, linear_shapes
 from minigen.layers.positions import LearnedPositions
 from minigen.layers.sinks import Sinks, SinkStep
 from minigen.layers.slot import LentSlot, Slot, Slots
-from minigen.layers.step import AnyStep, Step, pick_steps
+from minigen.layers.step import AnyStep, Step, select_tokens
 from minigen.models.branching import BranchState
 from minigen.models.state import State
 
@@ -215,7 +215,7 @@ class CausalLM:
         if state is not None:
             state.settle(ops)
         if at is not None:
-            x = pick_steps(ops, x, at)
+            x = select_tokens(ops, x, at)
         if self.norm is not None:
             x = self.norm.apply(ops, params["norm"], x)
         weight = embedding if self.tied else params["head"]["weight"]

@@ -83,8 +83,10 @@ def process(logits: Any, tokens: Tokens, prompt_length: int, sampling: Sampling)
 
     `logits` is one row (V,) of any float dtype, `tokens` all ids so far, of which the first `prompt_length`
     are the prompt. Temperature 0 gives 1 to the best token (after the penalties, the n-gram ban and the bias)
-    and 0 to the others. MinigenError for logits that are NaN or all -inf, or where the penalties leave no
-    token; UsageError for a `logit_bias` beyond the vocabulary.
+    and 0 to the others.
+
+    Raises MinigenError for logits that are NaN or all -inf, or where the penalties leave no token, UsageError for a
+    `logit_bias` beyond the vocabulary.
     """
     row = _candidates(logits, tokens, prompt_length, sampling)
     probs = np.zeros(np.size(logits))
@@ -110,8 +112,9 @@ def choose(probs: FloatArray, u: float) -> int:
 def sample(logits: Any, tokens: Tokens, prompt_length: int, sampling: Sampling, sequence: int = 0) -> int:
     """Return the id of the token after `tokens`, at position len(tokens): `choose` from `process`.
 
-    The uniform number is that of (seed, sequence, position), so the same arguments give the same id. The same
-    errors as `process`; UsageError where a seed is needed and is None.
+    The uniform number is that of (seed, sequence, position), so the same arguments give the same id.
+
+    Raises what `process` does, and UsageError where a seed is needed and is None.
     """
     row = _candidates(logits, tokens, prompt_length, sampling)
     return int(row.ids[0]) if sampling.temperature == 0 else _draw(row, len(tokens), sampling, sequence)

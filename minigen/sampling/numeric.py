@@ -27,7 +27,7 @@ def all_ids(size: int) -> IntArray:
 
 
 def check_row(logits: FloatArray) -> FloatArray:
-    """Return `logits` (V,) unchanged; MinigenError where no distribution can be made of them."""
+    """Return `logits` (V,) unchanged. Raises MinigenError where no distribution can be made of them."""
     assert logits.ndim == 1
     assert logits.size
     highest = logits.max()  # NaN where there is one

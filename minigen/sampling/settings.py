@@ -4,73 +4,54 @@ Every default means "off": with `Sampling()` a token is drawn from the model's o
 """
 
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields
 from functools import cached_property
-from math import isfinite
-from numbers import Integral, Real
 from types import MappingProxyType
 from typing import Any
 
 from minigen.errors import UsageError
+from minigen.reading.settings import Range
 from minigen.reading.spellings import advice
 from minigen.sampling.uniforms import check_word
 
-_RULES: Mapping[str, tuple[str, Callable[[Any], bool]]] = MappingProxyType(
+_RANGES: Mapping[str, Range] = MappingProxyType(
     {
-        "temperature": ("a number >= 0", lambda x: x >= 0),
-        "top_k": ("a whole number >= 0", lambda x: x >= 0),
-        "top_p": ("a number > 0 and <= 1", lambda x: 0 < x <= 1),
-        "min_p": ("a number >= 0 and <= 1", lambda x: 0 <= x <= 1),
-        "typical_p": ("a number > 0 and <= 1", lambda x: 0 < x <= 1),
-        "epsilon_cutoff": ("a number >= 0 and < 1", lambda x: 0 <= x < 1),
-        "eta_cutoff": ("a number >= 0 and < 1", lambda x: 0 <= x < 1),
-        "repetition_penalty": ("a number > 0", lambda x: x > 0),
-        "presence_penalty": ("a finite number", lambda x: True),
-        "frequency_penalty": ("a finite number", lambda x: True),
-        "no_repeat_ngram_size": ("a whole number >= 0", lambda x: x >= 0),
+        "temperature": Range(least=0),
+        "top_k": Range(whole=True, least=0),
+        "top_p": Range(above=0, most=1),
+        "min_p": Range(least=0, most=1),
+        "typical_p": Range(above=0, most=1),
+        "epsilon_cutoff": Range(least=0, below=1),
+        "eta_cutoff": Range(least=0, below=1),
+        "repetition_penalty": Range(above=0),
+        "presence_penalty": Range(),
+        "frequency_penalty": Range(),
+        "no_repeat_ngram_size": Range(whole=True, least=0),
     }
 )
-
-
-def plain_number(value: Any, whole: bool) -> float | None:
-    """Return `value` as a plain finite number, or None where it is none (a bool, a string, NaN, ...)."""
-    if isinstance(value, bool):
-        return None
-    if whole:
-        return int(value) if isinstance(value, Integral) else None
-    if not isinstance(value, Real):
-        return None
-    try:
-        number = float(value)
-    except OverflowError:  # an int beyond float64
-        return None
-    return number if isfinite(number) else None
+_ID, _BIAS = Range(whole=True, least=0), Range()
 
 
 def _check_numbers(group: "Sampling | Cuts | Penalties") -> None:
-    """Turn the numbers of `group` into plain int and float; UsageError for the first out of its range."""
+    """Turn the numbers of `group` into plain int and float. Raises UsageError for the first out of its range."""
     for f in fields(group):
-        if f.name in _RULES:
-            wanted, fits = _RULES[f.name]
-            value = getattr(group, f.name)
-            number = plain_number(value, whole=wanted.startswith("a whole"))
-            if number is None or not fits(number):
-                raise UsageError(f"{f.name} is {value!r}: it must be {wanted}")
+        if f.name in _RANGES:
+            number = _RANGES[f.name].check(f.name, getattr(group, f.name))
             object.__setattr__(group, f.name, number)
 
 
 def _check_bias(logit_bias: Any) -> dict[int, float]:
-    """Return a plain copy of `logit_bias`; UsageError for a key that is no id or a value that is none."""
+    """Return a plain copy of `logit_bias`. Raises UsageError for a key that is no id or a value that is none."""
     if not isinstance(logit_bias, Mapping):
         raise UsageError(f"logit_bias is {logit_bias!r}: it must map token ids to numbers")
     plain: dict[int, float] = {}
     for key, value in logit_bias.items():
-        token, bias = plain_number(key, whole=True), plain_number(value, whole=False)
-        if token is None or token < 0:
-            raise UsageError(f"logit_bias has the key {key!r}: it must be a token id, a whole number >= 0")
+        token, bias = _ID.take(key), _BIAS.take(value)
+        if token is None:
+            raise UsageError(f"logit_bias has the key {key!r}: it must be a token id, {_ID}")
         if bias is None:
-            raise UsageError(f"logit_bias of token {key} is {value!r}: it must be a finite number")
+            raise UsageError(f"logit_bias of token {key} is {value!r}: it must be {_BIAS}")
         plain[int(token)] = bias
     return plain
 
@@ -110,7 +91,7 @@ class Penalties:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the next token is chosen; `Sampling.of` takes flat names. UsageError for a value out of range."""
+    """How the next token is chosen; `Sampling.of` takes flat names. Raises UsageError for a value out of range."""
 
     temperature: float = 1.0  # 0: greedy, the best token, the lowest id among equals
     cuts: Cuts = field(default_factory=Cuts)

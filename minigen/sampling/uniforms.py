@@ -11,19 +11,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from minigen.errors import UsageError
+from minigen.errors import UsageError, shown
 
 LIMIT = 2**64  # the seed, the sequence and the position are one 64-bit word each
 
 
 def check_word(name: str, value: Any) -> int:
-    """Return `value` as an int; UsageError unless it is a whole number from 0 to 2**64 - 1."""
+    """Return `value` as an int. Raises UsageError unless it is a whole number from 0 to 2**64 - 1."""
     try:
         word = -1 if isinstance(value, bool) else operator.index(value)
     except TypeError:
         word = -1
     if not 0 <= word < LIMIT:
-        raise UsageError(f"{name} is {value!r}: it must be a whole number >= 0 and < 2**64")
+        raise UsageError(f"{name} is {shown(value)}: it must be a whole number >= 0 and < 2**64")
     return word
 
 
@@ -31,7 +31,7 @@ def uniform(seed: int, sequence: int, position: int) -> float:
     """Return the number in [0, 1), a multiple of 2**-53, of this `position` of `sequence` under `seed`.
 
     Philox 4x64 with 10 rounds: the key is (seed, sequence), the counter is the position, and the first of the
-    four words of that block gives its upper 53 bits. UsageError for an argument outside 0 .. 2**64 - 1.
+    four words of that block gives its upper 53 bits. Raises UsageError for an argument outside 0 .. 2**64 - 1.
     """
     return float(uniforms(seed, sequence, position, 1)[0])
 

@@ -14,19 +14,28 @@ from typing import Any
 from minigen.errors import TokenizerError
 from minigen.tokenizer.base import StreamDecoder, Tokenizer
 from minigen.tokenizer.files import parse_json, read_settings, read_text
+from minigen.tokenizer.names import (
+    MERGES,
+    OLD_MERGES,
+    OLD_VOCABULARY,
+    TOKENIZER,
+    VOCABULARIES,
+    VOCABULARY,
+    files_there,
+    rank_files,
+)
 from minigen.tokenizer.rankfile import from_gpt2_files, from_rank_file
 from minigen.tokenizer.simple import ByteTokenizer, CharacterTokenizer, characters_from
 from minigen.tokenizer.tokenizer_json import from_tokenizer_json
 
 __all__ = ["ByteTokenizer", "CharacterTokenizer", "StreamDecoder", "Tokenizer", "load_tokenizer"]
 
-FILES = ("tokenizer.json", "vocab.bpe", "encoder.json", "merges.txt", "vocab.json")  # and *.tiktoken
-PAIRS = (("vocab.bpe", "encoder.json"), ("merges.txt", "vocab.json"))
+PAIRS = ((OLD_MERGES, OLD_VOCABULARY), (MERGES, VOCABULARY))
 
 
 def token_files(folder: Path) -> list[Path]:
     """The files that say which tokens a text becomes."""
-    return [path for path in (*sorted(folder.glob("*.tiktoken")), *(folder / x for x in FILES)) if path.is_file()]
+    return rank_files(folder) + files_there(folder, VOCABULARIES)
 
 
 def load_tokenizer(folder: Path, config: Mapping[str, Any] | None = None) -> Tokenizer | None:
@@ -36,8 +45,7 @@ def load_tokenizer(folder: Path, config: Mapping[str, Any] | None = None) -> Tok
     (with the characters in vocab.json) or "bytes". Otherwise the files decide: tokenizer.json comes first,
     then GPT-2's pairs of files, then a *.tiktoken file.
 
-    Raises:
-        TokenizerError: a file is broken or missing, or of a kind that cannot be used as it is.
+    Raises TokenizerError: a file is broken or missing, or of a kind that cannot be used as it is.
     """
     folder, config = Path(folder), config or {}
     with _no_collection():
@@ -45,12 +53,12 @@ def load_tokenizer(folder: Path, config: Mapping[str, Any] | None = None) -> Tok
         if kind == "bytes":
             return ByteTokenizer()
         if kind == "char":
-            return characters_from(path := folder / "vocab.json", parse_json(path, read_text(path), halves=True))
+            return characters_from(path := folder / VOCABULARY, parse_json(path, read_text(path), halves=True))
         return _from_files(folder, config)
 
 
 def _from_files(folder: Path, config: Mapping[str, Any]) -> Tokenizer | None:
-    path = folder / "tokenizer.json"
+    path = folder / TOKENIZER
     if path.is_file():
         text = read_text(path)
         return from_tokenizer_json(path, text, parse_json(path, text), read_settings(folder, config))
@@ -59,19 +67,19 @@ def _from_files(folder: Path, config: Mapping[str, Any]) -> Tokenizer | None:
             if not (folder / vocab).is_file():
                 raise TokenizerError(f"{folder / merges}: its vocabulary, {vocab}, is missing")
             return from_gpt2_files(folder / merges, folder / vocab, read_settings(folder, config))
-    rank_files = sorted(folder.glob("*.tiktoken"))
-    if len(rank_files) > 1:
-        raise TokenizerError(f"{folder}: several rank files: {', '.join(file.name for file in rank_files)}")
-    if rank_files:
-        return from_rank_file(rank_files[0], config, read_settings(folder, config))
-    path = folder / "vocab.json"
+    ranks = rank_files(folder)
+    if len(ranks) > 1:
+        raise TokenizerError(f"{folder}: several rank files: {', '.join(file.name for file in ranks)}")
+    if ranks:
+        return from_rank_file(ranks[0], config, read_settings(folder, config))
+    path = folder / VOCABULARY
     if path.is_file():
         content = parse_json(path, read_text(path), halves=True)
         if isinstance(content, list):
             return characters_from(path, content)
-        raise TokenizerError(f"{path}: its merges, merges.txt, are missing")
-    if (folder / "encoder.json").is_file():
-        raise TokenizerError(f"{folder / 'encoder.json'}: its merges, vocab.bpe, are missing")
+        raise TokenizerError(f"{path}: its merges, {MERGES}, are missing")
+    if (folder / OLD_VOCABULARY).is_file():
+        raise TokenizerError(f"{folder / OLD_VOCABULARY}: its merges, {OLD_MERGES}, are missing")
     if (folder / "tokenizer.model").is_file():
         raise TokenizerError(
             f"{folder / 'tokenizer.model'}: a SentencePiece model, which is not read here; convert it to a "

@@ -88,8 +88,7 @@ class Tokenizer(ABC):
         (for text that the program wrote, such as a chat template); otherwise it is text like any other. A text that
         begins with the start tokens, written out, gets no second ones.
 
-        Raises:
-            TokenizerError: the text is not valid Unicode, or this tokenizer has no ids for it.
+        Raises TokenizerError: the text is not valid Unicode, or this tokenizer has no ids for it.
         """
         try:
             text.encode("utf-8")
@@ -119,9 +118,8 @@ class Tokenizer(ABC):
 
         That is after the start tokens or, where the tokenizer's files put none before a text, after `begin_id`.
 
-        Raises:
-            TokenizerError: as `encode`.
-            UsageError: the text is empty, and there is no such token.
+        Raises TokenizerError: as `encode`.
+        Raises UsageError: the text is empty, and there is no such token.
         """
         ids = self.encode(text, special=special)
         if ids or text:

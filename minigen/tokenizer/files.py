@@ -12,9 +12,9 @@ from typing import Any
 from minigen.errors import TokenizerError, first_of
 from minigen.reading import load_json, read_bytes
 from minigen.tokenizer.base import Controls
+from minigen.tokenizer.names import CONFIG, GENERATION, OLDER, TOKEN_MAP
 from minigen.tokenizer.special import AddedToken, added_tokens, listed_tokens, named_tokens, older_tokens
 
-CONFIG, TOKEN_MAP, OLDER = "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"
 SHOWN = 4  # names that a warning lists
 
 log = logging.getLogger("minigen")
@@ -57,7 +57,7 @@ def read_object(path: Path) -> dict[str, Any]:
 class Settings:
     """What the files beside a vocabulary say about the tokenizer."""
 
-    place: Path = Path("tokenizer_config.json")  # the first of them, for messages
+    place: Path = Path(CONFIG)  # the first of them, for messages
     named: Mapping[str, str] = field(default_factory=dict)  # control tokens by name: eos_token, pad_token, ...
     listed: tuple[str, ...] = ()  # additional_special_tokens
     bos_ids: tuple[int, ...] = ()  # from the model's own configuration, where no file names the token
@@ -135,12 +135,11 @@ class Settings:
 def read_settings(folder: Path, config: Mapping[str, Any]) -> Settings:
     """From tokenizer_config.json, special_tokens_map.json, added_tokens.json, generation_config.json and `config`.
 
-    Raises:
-        TokenizerError: a file is broken, or an entry has the wrong type.
+    Raises TokenizerError: a file is broken, or an entry has the wrong type.
     """
     path, map_path, older_path = (folder / name for name in (CONFIG, TOKEN_MAP, OLDER))
     mine, token_map = read_object(path), read_object(map_path)
-    generation = read_object(folder / "generation_config.json")
+    generation = read_object(folder / GENERATION)
     found = named_tokens(path, mine, map_path, token_map)
     named = {key: text for key, text in found.items() if text}
     listed = dict.fromkeys([*listed_tokens(path, mine), *listed_tokens(map_path, token_map)])

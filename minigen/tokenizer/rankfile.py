@@ -49,8 +49,7 @@ LIKE_GPT2 = ("", "GPT2Tokenizer", "CodeGenTokenizer", "RobertaTokenizer", "BartT
 def from_rank_file(path: Path, config: Mapping[str, Any], settings: Settings) -> Tokenizer:
     """From a *.tiktoken file: a line for each token, its bytes in base64 and its rank, which is its id.
 
-    Raises:
-        TokenizerError: the file is broken, or nothing says with which pattern to cut a text.
+    Raises TokenizerError: the file is broken, or nothing says with which pattern to cut a text.
     """
     text = read_text(path)
     ranks: dict[bytes, int] = {}
@@ -98,8 +97,7 @@ def from_gpt2_files(merges_path: Path, vocab_path: Path, settings: Settings) -> 
 
     A token that is neither a byte nor the product of a merge can only be a control token.
 
-    Raises:
-        TokenizerError: a file is broken, or they belong to no byte-level tokenizer.
+    Raises TokenizerError: a file is broken, or they belong to no byte-level tokenizer.
     """
     vocab = read_vocab(vocab_path, {"vocab": parse_json(vocab_path, read_text(vocab_path))})
     if not vocab.keys() >= UTF8_BYTES:

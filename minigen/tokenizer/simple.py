@@ -53,8 +53,7 @@ class ByteTokenizer(Tokenizer):
 def characters_from(path: Path, content: Any) -> CharacterTokenizer:
     """From the content of a vocab.json: a list of different single characters.
 
-    Raises:
-        TokenizerError: it is anything else.
+    Raises TokenizerError: it is anything else.
     """
     if not isinstance(content, list) or not content:
         raise TokenizerError(f"{path}: a character vocabulary is a list of characters")

@@ -23,8 +23,7 @@ def from_tokenizer_json(path: Path, text: str | None, spec: Any, settings: Setti
 
     `text` is the file's text, or None where there is none for `spec`.
 
-    Raises:
-        TokenizerError: the content is not a tokenizer's, or contradicts itself.
+    Raises TokenizerError: the content is not a tokenizer's, or contradicts itself.
     """
     if not isinstance(spec, dict) or not isinstance(spec.get("model"), dict):
         raise TokenizerError(f"{path}: not a tokenizer.json: it has no model")
@@ -56,8 +55,7 @@ def from_tokenizer_json(path: Path, text: str | None, spec: Any, settings: Setti
 def read_vocab(path: Path, model: Mapping[str, Any]) -> dict[str, int]:
     """The vocabulary of any model: an object of ids, or a list of [piece, score].
 
-    Raises:
-        TokenizerError: it is neither, or an id is no number.
+    Raises TokenizerError: it is neither, or an id is no number.
     """
     vocab = model.get("vocab")
     if isinstance(vocab, list):
@@ -75,8 +73,7 @@ def read_vocab(path: Path, model: Mapping[str, Any]) -> dict[str, int]:
 def read_merges(path: Path, model: Mapping[str, Any]) -> Merges | None:
     """The merges as pairs, written either "a b" or ["a", "b"]; None for a model that has none.
 
-    Raises:
-        TokenizerError: one is not a pair.
+    Raises TokenizerError: one is not a pair.
     """
     merges = model.get("merges")
     if merges is None:

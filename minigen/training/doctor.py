@@ -21,7 +21,8 @@ from minigen.training.batch import Batch
 from minigen.training.checkpoint import Position
 from minigen.training.config import Config
 from minigen.training.loop import checkpoint_of
-from minigen.training.setup import Progress, Setup, build
+from minigen.training.run_data import Progress
+from minigen.training.setup import Setup, build
 from minigen.training.trainer import Optimizer, Trainer
 
 ROWS, TOKENS = 4, 64  # of the batches that the checks take, at most

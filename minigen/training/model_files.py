@@ -19,9 +19,9 @@ from minigen.errors import UsageError
 from minigen.families import find_family
 from minigen.families.new import new_config
 from minigen.tokenizer import Tokenizer
+from minigen.tokenizer.names import GENERATION, TEMPLATE
 from minigen.training.chat_formats import chat_format
 from minigen.training.config import Config
-from minigen.training.tokenizer_files import TEMPLATE
 
 KINDS = {"characters": "char", "bytes": "bytes"}  # what config.json's "tokenizer" calls our own kinds
 CONTEXT = 128  # where none is asked for and the model has no bound
@@ -71,7 +71,7 @@ def text_files(config: Config, tokenizer: Tokenizer, folder: Path, ends: Sequenc
     named = chat_format(config.data.chat)
     if named is not None:
         files[TEMPLATE] = named.template.source.encode()
-    given = folder / "generation_config.json"
+    given = folder / GENERATION
     before = read_object(given) if given.is_file() else {}
     generation = dict(before)
     if tokenizer.bos_id is not None and not before:
@@ -79,7 +79,7 @@ def text_files(config: Config, tokenizer: Tokenizer, folder: Path, ends: Sequenc
     if ends and (named is not None or "eos_token_id" not in before):
         generation["eos_token_id"] = list(ends) if len(ends) > 1 else ends[0]
     if generation != before or not before:
-        files["generation_config.json"] = as_json(generation)
+        files[GENERATION] = as_json(generation)
     return files
 
 

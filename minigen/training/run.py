@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from minigen.backends.group import ALONE, Group, barrier
 from minigen.checkpoints.adapters import BASE_KEY, WEIGHTS
@@ -16,14 +16,14 @@ from minigen.training import checkpoint
 from minigen.training.checkpoint import Position
 from minigen.training.config import FREE, LORA, SETTINGS, SHAPE, Config, checked
 from minigen.training.presets import preset
+from minigen.training.run_data import Progress
 from minigen.training.run_folder import MARK, SAVED, making
-from minigen.training.setup import Progress, Setup, absolute, build
+from minigen.training.setup import Setup, absolute, build
 from minigen.training.toml_file import read_toml, to_toml
 
 BROUGHT = (*SHAPE, "tokenizer")  # what comes with `--from`
 
 Start = tuple[Path, Position]  # a checkpoint and what it says
-T = TypeVar("T")
 
 
 def make_config(flags: Mapping[str, Any], name: str | None = None, toml: Path | None = None) -> Config:
@@ -54,23 +54,24 @@ def flag(name: str) -> str:
     return "DATA" if name == "data" else f"--{name.replace('_', '-')}"
 
 
-def led(group: Group, work: Callable[[], T], follow: Callable[[], T]) -> T:
-    """`work` in the first process, which may make files, while the others wait, and then `follow` in those.
+@contextlib.contextmanager
+def first_process_first(group: Group) -> Iterator[None]:
+    """The block runs in the first process, which may make files, and then in the others.
 
-    Where `work` fails nobody follows: the others raise SharedError.
+    Where it fails in the first, it does not run in the others: they raise SharedError.
     """
     if group.rank:
         if group.sum_numbers([0.0])[0]:
             raise SharedError("the first process failed before a step was made")
-        return follow()
+        yield
+        return
     try:
-        done = work()
+        yield
     except Exception:
         with contextlib.suppress(MinigenError):  # another has ended: what went wrong here says more
             group.sum_numbers([1.0])
         raise
     barrier(group)
-    return done
 
 
 def begin(
@@ -80,7 +81,11 @@ def begin(
 
     Raises UsageError where there is something already, MinigenError for whatever cannot be used or written.
     """
-    return led(group, lambda: make(config, out, progress, group), lambda: take_up(out, {}, progress, group)[0])
+    with first_process_first(group):
+        if group.rank == 0:
+            return make(config, out, progress, group)
+        setup, _ = take_up(out, {}, progress, group)
+        return setup
 
 
 def make(config: Config, out: Path, progress: Progress, group: Group) -> Setup:
@@ -107,8 +112,9 @@ def resume(
     no number. Raises UsageError, naming it, for one that is not, and MinigenError for data or a tokenizer that
     changed.
     """
-    # What is given is in the run's settings by the time that the others read them.
-    return led(group, lambda: take_up(run, given, progress, group), lambda: take_up(run, {}, progress, group))
+    with first_process_first(group):
+        # What is given is in the run's settings by the time that the others read them.
+        return take_up(run, given if group.rank == 0 else {}, progress, group)
 
 
 def take_up(run: Path, given: Mapping[str, Any], progress: Progress, group: Group) -> tuple[Setup, Start | None]:

@@ -14,8 +14,9 @@ from minigen.checkpoints.fingerprint import fingerprint
 from minigen.checkpoints.hub import resolve
 from minigen.errors import MinigenError, SourceError, UsageError
 from minigen.files import replacing
-from minigen.generation.loop import Row, generate
+from minigen.generation.loop import generate
 from minigen.generation.options import Options
+from minigen.generation.rows import Row
 from minigen.model import Model, load
 from minigen.tokenizer import Tokenizer
 from minigen.training.config import Config, TeacherConfig
@@ -69,7 +70,7 @@ class Teacher:
             return None
         if not self.settings.weight:
             return None
-        found = self.model.config
+        found = self.model.architecture
         if found.vocab_size < tokenizer.vocab_size:
             raise UsageError(
                 f"the teacher {self.folder} has a vocabulary of {found.vocab_size}, and its tokenizer "
@@ -122,7 +123,7 @@ class Teacher:
         model, wanted = self.model, self.settings.tokens
         start = first_ids(self.tokenizer) or self.tokenizer.encode("\n")
         ends = model.stop_ids if self.tokenizer.eos_id is None else {self.tokenizer.eos_id}
-        bound = model.config.context
+        bound = model.architecture.context
         room = min(LONGEST if bound is None else max(bound - len(start), 1), wanted)
         options = Options.of(max_tokens=room, temperature=1.0, top_p=1.0, seed=seed)
         done = number = 0

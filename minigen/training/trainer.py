@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,16 +16,16 @@ from minigen.backends import get_training
 from minigen.backends.base import Backend, Tree
 from minigen.backends.faults import out_of_memory
 from minigen.backends.group import ALONE, Group
-from minigen.backends.training import Leaf, Optimizer, SoftTargets
+from minigen.backends.training import Leaf, Optimizer, SoftTargets, TrainingSettings
 from minigen.errors import MinigenError, SharedError, UsageError
 from minigen.layers.param import Param
 from minigen.models.architecture import Trainable
 from minigen.training.batch import Batch
+from minigen.training.config import checked
 from minigen.tree import flatten, unflatten
 
-__all__ = ["OPTIMIZERS", "Batch", "Optimizer", "Step", "Trainer"]
+__all__ = ["Batch", "Optimizer", "Step", "Trainer"]
 
-OPTIMIZERS = ("adamw", "muon")
 OUTER = ("embedding", "positions", "head")  # at the ends of the model: their matrices are tables, not maps
 
 
@@ -62,9 +63,9 @@ class Trainer:
         flat = {path: np.asarray(x, np.float32) for path, x in flatten(params).items()}
         assert {path: x.shape for path, x in flat.items()} == {path: tuple(p.shape) for path, p in shapes.items()}
         leaves = [describe(path, param, optimizer.name == "muon") for path, param in shapes.items()]
-        settings = (optimizer, dropout, compile, teacher, deterministic)
+        settings = TrainingSettings(optimizer, dropout, compile, teacher, deterministic)
         with self.advice():
-            self.training = get_training(ops, architecture.forward, leaves, flat, *settings)
+            self.training = get_training(ops, architecture.forward, leaves, flat, settings)
 
     def step(self, batches: Sequence[Batch], lr: float, number: int) -> Step:
         """One update by the mean gradient of all batches, each weighted token counted alike.
@@ -159,18 +160,9 @@ def describe(path: str, param: Param, muon: bool) -> Leaf:
 
 
 def check(ops: Backend, optimizer: Optimizer, dropout: float) -> None:
-    if optimizer.name not in OPTIMIZERS:
-        raise UsageError(f"unknown optimizer {optimizer.name!r}: choose {' or '.join(OPTIMIZERS)}")
+    """Raises UsageError for a dtype that there is no training in, and for a setting out of its range."""
     if ops.dtype == "float16":
         raise UsageError("float16 has too small a range to train in: choose float32 or bfloat16")
-    ranges = {
-        "dropout": (dropout, 0 <= dropout < 1, "at least 0 and below 1"),
-        "ema": (optimizer.ema, 0 <= optimizer.ema < 1, "at least 0 and below 1"),
-        "betas": (optimizer.betas, all(0 <= beta < 1 for beta in optimizer.betas), "at least 0 and below 1"),
-        "eps": (optimizer.eps, optimizer.eps > 0, "above 0"),
-        "weight_decay": (optimizer.weight_decay, optimizer.weight_decay >= 0, "0 or more"),
-        "clip": (optimizer.clip, optimizer.clip >= 0, "0 or more"),
-    }
-    for name, (value, fits, wanted) in ranges.items():
-        if not fits:
-            raise UsageError(f"{name} is {value}: it must be {wanted}")
+    checked("dropout", dropout)
+    for field in dataclasses.fields(optimizer):
+        checked(field.metadata["key"] or field.name, getattr(optimizer, field.name))

@@ -148,7 +148,7 @@ def test_a_session_from_a_stranger(
     for number in range(len(found)):  # everything that is there once missing
         check_file(changed(lines, ((number + 0.5) / len(found), "remove", None, "")))
 
-    @settings(deadline=None, derandomize=True, max_examples=80, database=None)
+    @settings(deadline=None, derandomize=True, max_examples=40, database=None)
     @given(CHANGES)
     def check(changes: list[Any]) -> None:
         broken = lines

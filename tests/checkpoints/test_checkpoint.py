@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from minigen.checkpoints.checkpoint import FLOAT_DTYPES, read_config, read_headers
+from minigen.checkpoints.checkpoint import read_config, read_headers
 from minigen.checkpoints.weight_files import INDEX, SINGLE, pick_weights
 from minigen.errors import CheckpointError
+from minigen.models import stored_dtypes
 from minigen.models.tensor_info import TensorInfo
 
 SHARDED = Path(__file__).parents[3] / "shared" / "oracles" / "llama_bf16_sharded"
@@ -136,7 +137,7 @@ def test_headers_of_every_dtype(tmp_path):
         "none": TensorInfo("none", "F16", (0, 3), path),
         "ids": TensorInfo("ids", "I64", (1, 2), path),
     }
-    assert FLOAT_DTYPES == ("F32", "F16", "BF16")
+    assert stored_dtypes.FLOATS == ("F32", "F16", "BF16")
 
 
 def test_headers_of_an_odd_name(tmp_path):

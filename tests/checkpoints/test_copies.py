@@ -106,7 +106,7 @@ def test_a_head_of_its_own_counts(make: Make, backend: str, family: str, caplog:
     right = minigen.load(make(family, "right", tied=False), backend, "cpu")
     assert said(caplog) == []
     assert np.array_equal(found.logits(IDS), right.logits(IDS))
-    assert found.hub_config["tie_word_embeddings"] is False
+    assert found.config["tie_word_embeddings"] is False
 
 
 def test_another_name_of_the_tie(make: Make, backend: str, caplog: pytest.LogCaptureFixture) -> None:

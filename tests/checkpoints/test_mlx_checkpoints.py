@@ -358,7 +358,9 @@ BAD: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "a group of 16": (
         {"group_size": 16}, {}, rf"{WHERE}: group_size is 16: for the mode affine minigen reads 32, 64, 128",
     ),
-    "bits of a word": ({HEAD: {"bits": "3"}}, {}, rf"{WHERE}, lm_head: bits is '3': it must be a positive number"),
+    "bits of a word": (
+        {HEAD: {"bits": "3"}}, {}, rf"{WHERE}, lm_head: bits is '3': it must be a whole number from 1 to 2147483648",
+    ),
     "other bits than it has": (
         {HEAD: {"bits": 4}}, {}, FIT + r"1 misshapen: lm_head\.weight is \(256, 12\), the config asks for \(256, 16\)",
     ),

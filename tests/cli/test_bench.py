@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from minigen.backends import choose_backend, machine
+from minigen.backends import machine
 from minigen.benchmark import run, training
 from minigen.benchmark.run import Result
 from minigen.benchmark.session import Session, Subject
@@ -314,14 +314,13 @@ if __name__ == "__main__":
 """
 
 
-def test_in_processes_of_their_own(make_model: Callable[..., Path], tmp_path: Path) -> None:
+def test_in_processes_of_their_own(make_model: Callable[..., Path], tmp_path: Path, any_backend: str) -> None:
     """The whole command with its workers, and its cold starts; on one backend, for the time that it takes."""
-    backend = choose_backend()
     model = make_model("llama", hidden_size=64, intermediate_size=128)
     (tmp_path / "quick.py").write_text(QUICK)
 
     def rows(*words: str) -> list[dict[str, Any]]:
-        command = [*words, str(model), "--backend", backend, "-o", "json"]
+        command = [*words, str(model), "--backend", any_backend, "-o", "json"]
         done = subprocess.run([sys.executable, *command], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         found: list[dict[str, Any]] = json.loads(done.stdout)["results"]

@@ -560,11 +560,15 @@ def test_a_jsonl_that_cannot_be_used(run_cli: Run, folder: Path, model: str, ora
     assert says(".") == (1, "", "minigen: cannot use .: Is a directory; give a file for --jsonl\n")
     missing = "minigen: cannot use no/x: No such file or directory; give a file for --jsonl\n"
     assert says("no/x") == (1, "", missing)
-    with (folder / "run.jsonl").open("wb") as other:
+    (folder / "link.jsonl").symlink_to("run.jsonl")
+    with (folder / "run.jsonl.lock").open("wb") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
         advice = "wait for it, or give another --jsonl file, or remove this one"
-        assert says("run.jsonl") == (1, "", f"minigen: run.jsonl is being written by another run; {advice}\n")
+        for name in ("run.jsonl", "link.jsonl"):
+            assert says(name) == (1, "", f"minigen: {name} is being written by another run; {advice}\n")
     assert oracle.ran == []
+    assert says("run.jsonl")[0] == 0
+    assert not (folder / "run.jsonl.lock").exists()
 
 
 # -- the real thing --

@@ -175,7 +175,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "no object": ({"rope_scaling": "linear"}, "rope_scaling is 'linear': it must be an object"),
     "no object behind": ({"rope_scaling": LINEAR, "rope_parameters": [1]}, "rope_parameters is [1]: it must be"),
     "no factor": ({"rope_scaling": {"type": "linear"}}, "rope_scaling: factor is missing"),
-    "NaN": ({"rope_scaling": {**LINEAR, "factor": float("nan")}}, "factor is nan: it must be a positive number"),
+    "NaN": ({"rope_scaling": {**LINEAR, "factor": float("nan")}}, "factor is nan: it must be a number > 0"),
     "a part of the head": ({"partial_rotary_factor": 0.5}, "partial_rotary_factor is 0.5: minigen rotates whole heads"),
     "a part, inside": ({"rope_parameters": {**RARE, "partial_rotary_factor": 0.5}}, "partial_rotary_factor is 0.5"),
     "odd heads": ({"head_dim": 7}, "rotary positions need an even head width, not 7"),

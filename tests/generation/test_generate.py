@@ -108,7 +108,7 @@ def test_logprobs_are_the_models_own(llama: Model) -> None:
 
 
 def test_limits(model: Model) -> None:
-    context = model.config.context
+    context = model.architecture.context
     assert len(model.generate_ids([[1]], max_tokens=3, **GREEDY)[0]) == 3
     if context is None:
         assert len(model.generate_ids([[1]], **GREEDY)[0]) == 256
@@ -247,7 +247,7 @@ def test_nan_in_a_later_step_says_so(llama: Model) -> None:
     weights[first] = np.nan  # in the embedding alone: the first token is still chosen, and poisons the next
     params["embedding"] = {"weight": ops.asarray(weights)}
     runner = replace(llama.runner, architecture=replace(llama.config, tied=False), params=params)
-    model = Model(runner, llama.folder, llama.hub_config)
+    model = Model(runner, llama.folder, llama.config)
     with pytest.raises(MinigenError, match="the model produced NaN as a logit"):
         model.generate_ids([[1, 2]], max_tokens=4, **GREEDY)
 

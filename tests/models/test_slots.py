@@ -14,7 +14,7 @@ from minigen.backends import Backend
 from minigen.checkpoints.state_file import load_state, save_state
 from minigen.errors import UsageError
 from minigen.generation.branches import Branches
-from minigen.generation.loop import Runner
+from minigen.generation.reader import Runner
 from minigen.layers.attention import Attention
 from minigen.layers.block import Block, ConvolutionBlock, PreNormBlock
 from minigen.layers.cells import CELLS, RecurrentBlock
@@ -158,11 +158,11 @@ def test_padded_rows_read_by_columns(runner: Runner) -> None:
 
 def test_back_to_every_length(runner: Runner, name: str) -> None:
     ids, others = tokens(1, 120), tokens(1, 9, seed=1)
-    for length in range(0, 121, 7):
+    for length in range(0, 121, 10):
         state = runner.architecture.new_state(runner.ops, 1, 160)
-        for first in range(0, 110, 10):
-            read(runner, ids[:, first : first + 10], state)
-        for place in range(110, 120):
+        for first in range(0, 116, 58):
+            read(runner, ids[:, first : first + 58], state)
+        for place in range(116, 120):
             read(runner, ids[:, place : place + 1], state)
         reached = state.reachable(length)
         assert reached <= length

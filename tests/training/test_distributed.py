@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from minigen.backends import join_group
-from minigen.backends.group import ALONE, check_backend, first_line, launched
+from minigen.backends.group import ALONE, check_backend, launched, what_broke
 from minigen.errors import BackendError, UsageError
 from minigen.training.log import read_log
 from minigen.training.run import resume
@@ -232,10 +232,10 @@ def test_who_started_this(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, backe
     with pytest.raises(UsageError, match=r"^processes is 3, and there is 1: start 3"):
         new(processes=3)
     assert (
-        first_line(RuntimeError("[/a/b.cc:12] Reset by peer [1.2.3.4]:5. This is\nlong")) == "Reset by peer [1.2.3.4]:5"
+        what_broke(RuntimeError("[/a/b.cc:12] Reset by peer [1.2.3.4]:5. This is\nlong")) == "Reset by peer [1.2.3.4]:5"
     )
     said = "NCCL error in: /a/NCCLUtils.cpp:94, remote process exited (run with NCCL_DEBUG=INFO for details), NCCL 2\n"
-    assert first_line(RuntimeError(said)) == "NCCL: remote process exited"
+    assert what_broke(RuntimeError(said)) == "NCCL: remote process exited"
 
 
 def test_a_ring_that_hangs(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:

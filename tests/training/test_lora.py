@@ -223,9 +223,9 @@ def test_the_dtypes(lora: New, train: New, tmp_path: Path, backend: str) -> None
         ({"from": None}, r"^--lora-rank is given without --from: name the model to adapt$"),
         ({"lora_rank": None, "lora_alpha": 8}, r"^--lora-alpha is given, and the rank is 0: say --lora-rank N, at"),
         ({"lora_rank": 0}, r"^--lora-rank is given, and the rank is 0: say --lora-rank N, at least 1$"),
-        ({"lora_rank": -1}, r"^lora_rank is -1: it must be at least 0$"),
+        ({"lora_rank": -1}, r"^lora_rank is -1: it must be a whole number >= 0$"),
         ({"lora_rank": 17}, r"^lora_rank is 17: it must be at most 16, the smaller side of .*\.self_attn\.[kv]_proj$"),
-        ({"lora_alpha": 0}, r"^lora_alpha is 0: it must be above 0$"),
+        ({"lora_alpha": 0}, r"^lora_alpha is 0: it must be a number > 0$"),
     ],
 )
 def test_settings_that_cannot_be(lora: New, tmp_path: Path, changes: dict[str, Any], message: str) -> None:

@@ -64,7 +64,7 @@ def test_transformers_opens_it(tmp_path: Path, name: str, dtype: str) -> None:
     with torch.inference_mode():
         wanted = other(torch.from_numpy(ids)).logits.numpy()
     assert np.abs(minigen.load(tmp_path, "torch", "cpu").logits(ids) - wanted).max() < 1e-4
-    assert (other.config.bos_token_id, other.config.eos_token_id) == (None, 3)
+    assert (other.architecture.bos_token_id, other.architecture.eos_token_id) == (None, 3)
 
 
 def test_bfloat16_rounds_as_torch_does(tmp_path: Path) -> None:

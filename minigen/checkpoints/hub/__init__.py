@@ -28,7 +28,7 @@ def resolve(source: str | os.PathLike[str] | None, *, offline: bool = False) -> 
     ships. A hub id may be an adapter's. Offline (or with HF_HUB_OFFLINE=1) no socket is opened: a hub id is looked up
     in the cache. Online, a model whole in the cache is used if the hub cannot be reached, with a logged warning.
 
-    Errors: SourceError if there is no such folder or model, it cannot be fetched, it is not what the hub states, or has
+    Raises SourceError if there is no such folder or model, it cannot be fetched, it is not what the hub states, or has
     no weights that minigen reads; CheckpointError if its shard index is not usable.
     """
     if source is None:

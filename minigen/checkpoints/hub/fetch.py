@@ -21,7 +21,6 @@ from minigen.checkpoints.weight_files import (
     ADAPTER_CONFIG,
     ADAPTER_WEIGHTS,
     INDEX,
-    TEXT_FILES,
     files_in,
     holds,
     is_adapter_of,
@@ -33,6 +32,7 @@ from minigen.checkpoints.weight_files import (
 )
 from minigen.errors import MinigenError, SourceError
 from minigen.files import replacing
+from minigen.tokenizer.names import TOKENIZER, is_text_file
 
 PATIENCE = 2.0  # seconds without a word
 
@@ -43,7 +43,7 @@ _T = TypeVar("_T")
 def fetch(repo: str, revision: str, *, offline: bool) -> Path:
     """The folder of one commit of a hub model, complete.
 
-    Errors: SourceError if it can neither be fetched nor found in the cache, has no weights that minigen reads, or comes
+    Raises SourceError if it can neither be fetched nor found in the cache, has no weights that minigen reads, or comes
     with other bytes than the hub states; CheckpointError if its shard index is not usable.
     """
     place = repo if revision == "main" else f"{repo}@{revision}"
@@ -66,7 +66,7 @@ def fetch(repo: str, revision: str, *, offline: bool) -> Path:
 
 
 def _download(repo: str, revision: str, place: str) -> Path:
-    """Fetch the files that the cache lacks. Errors: SourceError, UnreachableError, CheckpointError."""
+    """Fetch the files that the cache lacks. Raises SourceError, UnreachableError, CheckpointError."""
 
     def ask(what: str, call: Callable[[], _T]) -> _T:
         try:
@@ -95,9 +95,9 @@ def _download(repo: str, revision: str, place: str) -> Path:
 
     folder = get(begin).parent
     for name in names:
-        if name in TEXT_FILES or name.endswith(".tiktoken"):
+        if is_text_file(name):
             get(name)
-    if "tokenizer.model" in names and "tokenizer.json" not in names:
+    if "tokenizer.model" in names and TOKENIZER not in names:
         get("tokenizer.model")
     shards = [weights]
     if weights == INDEX:
@@ -112,7 +112,7 @@ def _download(repo: str, revision: str, place: str) -> Path:
 def _begin(names: list[str], place: str) -> tuple[str, str]:
     """The file that says what a commit holds, a model or an adapter of one, and the one to find its weights by.
 
-    Errors: SourceError if there is none of either.
+    Raises SourceError if there is none of either.
     """
     if is_adapter_of(names):
         if ADAPTER_WEIGHTS not in names:
@@ -140,7 +140,7 @@ def _said_if_slow(place: str) -> Iterator[None]:
 
 
 def _cached(repo: str, revision: str, place: str) -> Path:
-    """The cache's folder of the commit. Errors: SourceError, without a way out, if it is not there whole."""
+    """The cache's folder of the commit. Raises SourceError, without a way out, if it is not there whole."""
     cache = Path(constants.HF_HUB_CACHE).expanduser().resolve()
     folder = cache / f"models--{repo.replace('/', '--')}"
     commit = revision

@@ -8,10 +8,11 @@ from dataclasses import replace
 from itertools import combinations
 
 from minigen.evaluation.fewshot.file import Item, PromptFile
-from minigen.evaluation.fewshot.finding import Found, common
+from minigen.evaluation.fewshot.finding import Found
 from minigen.evaluation.fewshot.layout import choose_examples, render_choices
 from minigen.evaluation.fewshot.source import short
 from minigen.evaluation.fewshot.template import fill
+from minigen.generation.shared_text import common_length
 
 
 def gold_missing(file: PromptFile) -> Found:
@@ -89,7 +90,7 @@ def shared_beginnings(file: PromptFile, encode: Callable[[str], list[int]] | Non
             count = ""
             if encode is not None:
                 one, two = encode(file.answer_sep + a), encode(file.answer_sep + b)
-                same = common(one, two)
+                same = common_length(one, two)
                 count = f" by {same} of {len(one)} and {len(two)} tokens"
             message = f"the choices {short(a)} and {short(b)} begin alike{count}: only the rest tells them apart"
             yield where, f"{message}, which normalize = token or byte dilutes; reword if you can"

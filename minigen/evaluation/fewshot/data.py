@@ -33,10 +33,9 @@ def read_rows(path: Path) -> Iterator[Row]:
 
     Lines are read as they are asked for, so what stands after the last row wanted is not checked.
 
-    Raises:
-        OSError: there is no such file, or it cannot be read.
-        ValueError: it is too large or no regular file, or the path is none.
-        PromptError: it is not UTF-8, not gzip, not JSON, or a row is no object; FILE:LINE as above.
+    Raises OSError: there is no such file, or it cannot be read.
+    Raises ValueError: it is too large or no regular file, or the path is none.
+    Raises PromptError: it is not UTF-8, not gzip, not JSON, or a row is no object; FILE:LINE as above.
     """
     data = read_bytes(path, MOST_BYTES)
     suffixes = path.suffixes

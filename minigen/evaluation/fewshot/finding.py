@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -30,8 +30,3 @@ def gather(level: Level, found: Iterable[tuple[str, str]]) -> list[Finding]:
     where, message = all_found[0]
     more = f" ({len(all_found) - 1} more like this)" if len(all_found) > 1 else ""
     return [Finding(level, where, message + more)]
-
-
-def common(a: Sequence[int], b: Sequence[int]) -> int:
-    """How many tokens two texts have in common from their beginning."""
-    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))

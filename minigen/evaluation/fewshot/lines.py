@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import re
-import sys
 from bisect import bisect_right
 from collections.abc import Mapping
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from minigen.reading import parse_toml
 
 Key = tuple[str | int, ...]  # names of tables and keys; an int is an index of an array, from 0
 
@@ -85,7 +81,7 @@ class _Scan:
             self._skip(_BLANKS)
             quoted = self.text[self.at] in "\"'"
             raw = self._skip(_STRING if quoted else _BARE)
-            names.append(tomllib.loads(f"key = {raw}")["key"] if quoted else raw)
+            names.append(parse_toml(f"key = {raw}")["key"] if quoted else raw)
             self._skip(_BLANKS)
         return tuple(names)
 

@@ -1,45 +1,22 @@
-"""Accuracy against shots as a picture, drawn with matplotlib, which is imported only here and only when needed."""
+"""Accuracy against shots as a picture."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from math import log2
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from minigen.errors import MinigenError, UsageError
+from minigen.errors import UsageError
 from minigen.evaluation.fewshot.result import FileResult
 from minigen.evaluation.fewshot.summary import ShotsSummary, chance, summarise
-from minigen.files import replacing
+from minigen.evaluation.picture import COLORS, GREY, picture, require_matplotlib
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Okabe and Ito's colours, told apart also by those who see fewer; with the markers, 56 lines before one comes again.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-MARKERS = "osD^vPX*"
-GREY = "#555555"
+MARKERS = "osD^vPX*"  # with the colors, 56 lines before one comes again
 BAND = 0.15  # opacity
-STYLE: dict[Any, Any] = {
-    "axes.grid": True,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "figure.dpi": 150,
-    "font.size": 10,
-    "grid.alpha": 0.3,
-    "legend.frameon": False,
-    "savefig.dpi": 150,
-    "text.parse_math": False,  # a file's name may hold a $
-}
-
-
-def require_matplotlib() -> None:
-    """Raises MinigenError where matplotlib cannot be imported."""
-    try:
-        import matplotlib.figure  # noqa: F401
-    except ImportError:
-        raise MinigenError('a plot needs matplotlib, which is not installed: pip install "minigen[plot]"') from None
 
 
 def plot(results: Sequence[FileResult], path: Path, names: Sequence[str], metric: str = "accuracy") -> None:
@@ -50,19 +27,13 @@ def plot(results: Sequence[FileResult], path: Path, names: Sequence[str], metric
     be written.
     """
     require_matplotlib()
-    import matplotlib
-    from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 
     lines = [[summary for summary in summarise(result) if summary.accuracy is not None] for result in results]
     drawn = [(result, name, line) for result, name, line in zip(results, names, lines, strict=True) if line]
     if not drawn:
         raise UsageError("there is nothing to plot: no item has an answer")
-    with matplotlib.rc_context(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of a name in a script that the font lacks
-        matplotlib.rcdefaults()  # a user's own settings must not change the picture
-        matplotlib.rcParams.update(STYLE)
-        figure = Figure(figsize=(6.4, 4.2 + 0.22 * max(0, len(drawn) - 1)), layout="constrained")
+    with picture(path, 6.4, 4.2 + 0.22 * (len(drawn) - 1)) as figure:
         axes = figure.add_subplot()
         legend = [
             (_legible(name), _draw(axes, line, number, len(drawn))) for number, (_, name, line) in enumerate(drawn)
@@ -70,7 +41,7 @@ def plot(results: Sequence[FileResult], path: Path, names: Sequence[str], metric
         if len(drawn) == 1:
             del legend[0]  # it is in the title
         if any(summary.seeds > 1 for _, _, line in drawn for summary in line):
-            colour = COLOURS[0] if len(drawn) == 1 else GREY
+            colour = COLORS[0] if len(drawn) == 1 else GREY
             legend.append(("worst to best seed", Patch(color=colour, alpha=BAND, linewidth=0)))
         levels = [chance([item for run in result.runs for item in run.items]) for result, _, _ in drawn]
         legend += [("chance", line) for line in _draw_chance(axes, levels)][:1]
@@ -82,8 +53,6 @@ def plot(results: Sequence[FileResult], path: Path, names: Sequence[str], metric
             columns = max(1, min(3, len(legend), 80 // (max(len(text) for text, _ in legend) + 6)))
             texts, handles = zip(*legend, strict=True)
             figure.legend(handles, texts, loc="outside lower center", ncols=columns)
-        with replacing(path) as beside:
-            figure.savefig(beside, format="png", metadata={"Software": None})
 
 
 def place(shots: int) -> float:
@@ -93,7 +62,7 @@ def place(shots: int) -> float:
 
 def _draw(axes: Axes, line: Sequence[ShotsSummary], number: int, total: int) -> Any:
     """One file: its mean with error bars, and a band from the worst to the best seed. Returns the legend's handle."""
-    colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
+    colour, marker = COLORS[number % len(COLORS)], MARKERS[number % len(MARKERS)]
     aside = (number - (total - 1) / 2) * min(0.06, 0.3 / total)  # or error bars would hide each other
     x = [place(summary.shots) + aside for summary in line]
     errors = [summary.stderr or 0.0 for summary in line]
@@ -113,7 +82,7 @@ def _draw_chance(axes: Axes, levels: Sequence[float | None]) -> list[Any]:
     lines = []
     for level in dict.fromkeys(level for level in levels if level is not None):
         shared = levels.count(level) > 1 or len(levels) == 1
-        colour = GREY if shared else COLOURS[levels.index(level) % len(COLOURS)]
+        colour = GREY if shared else COLORS[levels.index(level) % len(COLORS)]
         lines.append(axes.axhline(level, color=colour, linestyle="--", linewidth=1))
     return lines
 

@@ -22,7 +22,7 @@ from minigen.evaluation.fewshot.stretch import Stretch, stretch, unequal_ends
 from minigen.evaluation.fewshot.template import fill
 from minigen.evaluation.scoring import Scorer, Text
 from minigen.generation.options import Options
-from minigen.generation.shared_text import SharedRunner, SharedText
+from minigen.generation.shared_text import BranchReader, SharedText
 from minigen.generation.text import TextRun
 from minigen.model import Model
 
@@ -132,8 +132,8 @@ class Job:
         if not indices:
             return
         prompts = [render(self.file, examples, self.file.items[i])[0] for i in indices]
-        runner, tokenizer = SharedRunner(self.shared), self.model.needed_tokenizer
-        run = TextRun(runner, tokenizer, [prompt.text for prompt in prompts], self.options, self.model.stop_ids)
+        reader, tokenizer = BranchReader(self.shared), self.model.needed_tokenizer
+        run = TextRun(reader, tokenizer, [prompt.text for prompt in prompts], self.options, self.model.stop_ids)
         for _ in run:
             pass
         for i, completion in zip(indices, run.completions(), strict=True):

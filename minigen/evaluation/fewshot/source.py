@@ -12,6 +12,7 @@ from minigen.errors import shown
 from minigen.evaluation.fewshot.file import PromptError
 from minigen.evaluation.fewshot.lines import Key, key_lines
 from minigen.reading import parse_toml, read_bytes
+from minigen.reading.settings import Range
 from minigen.reading.spellings import advice
 
 MOST_BYTES = 16 * 2**20  # of a prompt file: more belongs into a data file
@@ -117,9 +118,9 @@ class Table:
         return value
 
     def whole(self, name: str, least: int) -> int | None:
-        value = self.values.get(name)
-        if value is not None and not _is_whole(value, least, None):
-            raise self.error(name, f"is {short(value)}; it must be a whole number >= {least}")
+        value, numbers = self.values.get(name), Range(whole=True, least=least)
+        if value is not None and numbers.take(value) is None:
+            raise self.error(name, f"is {short(value)}; it must be {numbers}")
         return value
 
     def wholes(self, name: str, limit: int | None, default: tuple[int, ...]) -> tuple[int, ...]:
@@ -128,16 +129,12 @@ class Table:
         entries = value if isinstance(value, list) else [value]
         if not entries:
             raise self.error(name, "is empty; give at least one number, or drop the key")
+        numbers = Range(whole=True, least=0, below=limit)
         for entry in entries:
-            if not _is_whole(entry, 0, limit):
-                below = f" and < {limit}" if limit is not None else ""
-                raise self.error(name, f"has {short(entry)}; it must be whole numbers >= 0{below}")
+            if numbers.take(entry) is None:
+                raise self.error(name, f"has {short(entry)}; each must be {numbers}")
         counts = Counter[int](entries)
         twice = next((entry for entry in entries if counts[entry] > 1), None)
         if twice is not None:
             raise self.error(name, f"has {twice} twice; name each once")
         return tuple(entries)
-
-
-def _is_whole(value: Any, least: int, limit: int | None) -> bool:
-    return type(value) is int and value >= least and (limit is None or value < limit)

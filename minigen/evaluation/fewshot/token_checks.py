@@ -8,10 +8,11 @@ from itertools import chain
 
 from minigen.evaluation.fewshot.choice_checks import is_scored, stands_alone
 from minigen.evaluation.fewshot.file import Item, PromptFile
-from minigen.evaluation.fewshot.finding import Finding, Found, common, gather
+from minigen.evaluation.fewshot.finding import Finding, Found, gather
 from minigen.evaluation.fewshot.layout import Prompt, choose_examples, prefix, render, render_choices
 from minigen.evaluation.fewshot.source import short
 from minigen.evaluation.fewshot.stretch import Encode, Stretch, stretch, unequal_ends
+from minigen.generation.shared_text import common_length
 
 STAND_IN = 0  # a prefix token for prompts that a run never begins with: something stands before them
 
@@ -78,7 +79,7 @@ def _joins(file: PromptFile, encode: Encode) -> Found:
             continue
         for text, answer in ((p.text, a) for p in _alone(file, item) for a in p.answers):
             apart, whole = encode(text), encode(text + answer)
-            at = common(apart, whole)
+            at = common_length(apart, whole)
             if at < len(apart):
                 join = f"{text[-12:]!r} + {short(answer)}"
                 ids = f"token {apart[at]} becomes {whole[at] if at < len(whole) else 'none'}"

@@ -12,12 +12,11 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from minigen.chat.marks import MARK, unused_mark
 from minigen.training.data.documents import Chat
 from minigen.training.data.sources import DataError
 
 Messages = Sequence[Mapping[str, Any]]
-
-_MARK = "\ue000"  # for private use: in no template, and in no text of a conversation
 
 
 class ChatRenderer(Protocol):
@@ -94,9 +93,7 @@ def find_answer(
 
 def around_message(chat: Chat, renderer: ChatRenderer, place: int, count: int) -> tuple[str, str]:
     """What the first `count` messages give before and after the text of one of them."""
-    mark = _MARK
-    while any(mark in message["content"] for message in chat.messages):
-        mark += _MARK
+    mark = unused_mark(message["content"] for message in chat.messages)
     marked: list[Mapping[str, Any]] = [*chat.messages[:count]]
     marked[place] = {**marked[place], "content": mark}
     parts = renderer.render(marked, generate=False).split(mark)
@@ -119,10 +116,10 @@ def left_out(chat: Chat, renderer: ChatRenderer, whole: str) -> list[str]:
     marked: list[Mapping[str, Any]] = []
     for place, message in enumerate(chat.messages):
         mine = message["role"] == "assistant"
-        marked.append(message if mine else {**message, "content": f"{_MARK}{place}{_MARK}"})
+        marked.append(message if mine else {**message, "content": f"{MARK}{place}{MARK}"})
     text = renderer.render(marked, generate=False)
     others = [(place, message) for place, message in enumerate(chat.messages) if message["role"] != "assistant"]
-    lost = [m["role"] for place, m in others if f"{_MARK}{place}{_MARK}" not in text or not holds(whole, m["content"])]
+    lost = [m["role"] for place, m in others if f"{MARK}{place}{MARK}" not in text or not holds(whole, m["content"])]
     return list(dict.fromkeys(lost))
 
 

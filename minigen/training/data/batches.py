@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from minigen.errors import UsageError
+from minigen.reading.settings import Range
 from minigen.sampling.uniforms import check_word
 from minigen.training.batch import Batch
 from minigen.training.data.sources import DataError
@@ -59,8 +60,7 @@ class Batches:
         self, tokens: Tokens, batch: int, context: int, seed: int, *, mode: Mode | None = None, micros: int = 1
     ) -> None:
         for name, value in (("batch", batch), ("context", context), ("micros", micros)):
-            if value < 1:
-                raise UsageError(f"{name} is {value}: it must be at least 1")
+            Range(whole=True, least=1).check(name, value)
         if tokens.tokens <= context:
             raise DataError(
                 f"{tokens.shard.about.files[0]}: {tokens.tokens} tokens to train on are too few for a context of "
@@ -201,8 +201,7 @@ def validation(tokens: Tokens, batch: int, context: int, mode: Mode | None = Non
     Raises UsageError for a number below 1, DataError where there is nothing to predict.
     """
     for name, value in (("batch", batch), ("context", context)):
-        if value < 1:
-            raise UsageError(f"{name} is {value}: it must be at least 1")
+        Range(whole=True, least=1).check(name, value)
     found = Validation(tokens, batch, context, mode or choose_mode(tokens))
     if not found.targets:
         raise DataError(

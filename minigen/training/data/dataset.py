@@ -81,13 +81,12 @@ def prepare(
     for training. With `valid_sources` all of these validate, and copies of them are taken out of the training side.
     Documents of `train_sources` are for training alone, but for copies of those that validate, which are left out.
 
-    Raises:
-        UsageError: `valid` is not between 0 and 1, or no source is given.
-        DataError: a source cannot be used, or there is nothing to split; the message names the file.
-        MinigenError: the cache cannot be written.
+    Raises UsageError: `valid` is not between 0 and 1, or no source is given.
+    Raises DataError: a source cannot be used, or there is nothing to split; the message names the file.
+    Raises MinigenError: the cache cannot be written.
     """
     if not valid_sources and not 0 < valid < 1:
-        raise UsageError(f"the validation fraction is {valid}: it must be above 0 and below 1, such as 0.05")
+        raise UsageError(f"the validation fraction is {valid}: it must be a number > 0 and < 1, such as 0.05")
     work = Preparation(
         tokenizer, tokenizer_identity(tokenizer, folder), chat, separator, cache or default_cache(), progress
     )

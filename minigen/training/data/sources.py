@@ -40,9 +40,8 @@ def find_files(sources: Sequence[str | os.PathLike[str]]) -> Found:
     From a folder come the files with one of ENDINGS, sorted by path; hidden files and folders are left out, and so
     are other endings. A named file may be called anything; only `.jsonl` is read as rows.
 
-    Raises:
-        UsageError: no source, or an empty name.
-        DataError: nothing is there, or nothing that can be read.
+    Raises UsageError: no source, or an empty name.
+    Raises DataError: nothing is there, or nothing that can be read.
     """
     if not sources:
         raise UsageError("no training data: name a file, a folder or a glob")

@@ -14,6 +14,7 @@ from typing import Any
 from minigen.errors import MinigenError, UsageError
 from minigen.files import new_folder
 from minigen.tokenizer import Tokenizer
+from minigen.tokenizer.names import CONFIG, TOKENIZER, VOCABULARY
 from minigen.training.data.cutting import END
 from minigen.training.data.dataset import Sources
 from minigen.training.data.documents import Chat, read_files
@@ -56,10 +57,9 @@ def train_tokenizer(
     characters that occur, by code point; "bytes": nothing to learn. A smaller vocabulary than asked for, where the
     text gives no more, is a logged warning. `merging` is called as `learn_bpe` does.
 
-    Raises:
-        UsageError: a size or a special token that cannot be, or `out` is there and not empty.
-        DataError: a source cannot be used.
-        MinigenError: `out` cannot be written.
+    Raises UsageError: a size or a special token that cannot be, or `out` is there and not empty.
+    Raises DataError: a source cannot be used.
+    Raises MinigenError: `out` cannot be written.
     """
     names = list(dict.fromkeys([END, *special]))
     check_settings(kind, vocab_size, names)
@@ -85,9 +85,9 @@ def train_tokenizer(
             "add_prefix_space": False,
             "clean_up_tokenization_spaces": False,
         }
-        contents = {"tokenizer.json": json.loads(library.to_str()), "tokenizer_config.json": settings}
+        contents = {TOKENIZER: json.loads(library.to_str()), CONFIG: settings}
     elif kind == "char":
-        contents = {"vocab.json": sorted({character for text in texts for character in set(text)})}
+        contents = {VOCABULARY: sorted({character for text in texts for character in set(text)})}
     else:
         for _ in texts:
             pass

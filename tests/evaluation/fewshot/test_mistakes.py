@@ -234,9 +234,9 @@ MISTAKES = {
     # -- settings --
     "shots negative": (
         f"format = 1\n{ITEM}[shots]\nn = [0, -1]\n",
-        "6: shots.n: has -1; it must be whole numbers >= 0",
+        "6: shots.n: has -1; each must be a whole number >= 0",
     ),
-    "shots a text": (f'format = 1\n{ITEM}[shots]\nn = "3"\n', "6: shots.n: has '3'; it must be whole numbers >= 0"),
+    "shots a text": (f'format = 1\n{ITEM}[shots]\nn = "3"\n', "6: shots.n: has '3'; each must be a whole number >= 0"),
     "shots empty": (
         f"format = 1\n{ITEM}[shots]\nn = []\n",
         "6: shots.n: is empty; give at least one number, or drop the key",
@@ -244,7 +244,7 @@ MISTAKES = {
     "shots twice": (f"format = 1\n{ITEM}[shots]\nn = [1, 1]\n", "6: shots.n: has 1 twice; name each once"),
     "seed too large": (
         f"format = 1\n{ITEM}[shots]\nseeds = 18446744073709551616\n",
-        "6: shots.seeds: has 18446744073709551616; it must be whole numbers >= 0 and < 18446744073709551616",
+        "6: shots.seeds: has 18446744073709551616; each must be a whole number >= 0 and < 18446744073709551616",
     ),
     "pick unknown": (
         f'format = 1\n{ITEM}[shots]\npick = "ballanced"\n',
