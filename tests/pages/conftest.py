@@ -25,7 +25,7 @@ _fixtures = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(_fixtures)
 cache, hub = _fixtures.cache, _fixtures.hub
 
-# With a template's transcript of two turns and the prompt of every command, room for `bench -d 2048`.
+# Matrices that quantize in groups of 64, and room for `bench -d 2048`.
 MODEL = {"hidden_size": 64, "intermediate_size": 128, "max_position_embeddings": 4096}
 STORY = "One day, {name} went to the {place}. {name} saw a big red ball, and played until the sun went down.\n"
 STORIES = "<|endoftext|>\n".join(

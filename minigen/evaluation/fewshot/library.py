@@ -52,7 +52,7 @@ def run_prompts(
 
     Args:
         model: a loaded model with a tokenizer.
-        files: prompt files, see FORMAT.md.
+        files: prompt files, see `minigen help prompts`.
         shots: numbers of examples, in place of those of the file.
         seeds: seeds that choose the examples, in place of those of the file.
         limit: only the first so many items of each file.
