@@ -130,7 +130,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "rank": ({"r": 4}, r"r of .*q_proj is 4, but its matrices have rank 3: one of the two files is from another ad"),
     "rank by name": ({"rank_pattern": {"q_proj": 2}}, r"r of .*q_proj is 2, but its matrices have rank 3"),
     "root": ({"use_rslora": "x"}, r"use_rslora is 'x': it must be true or false$"),
-    "nobody": ({"base_model_name_or_path": "~no-such-user/x", "revision": "main"}, r"the base model of adapter .* \(no such"),
+    "nobody": ({"base_model_name_or_path": "~no-such-user/x", "revision": "main"}, r"model of adapter .* \(no such"),
     "long base": ({"base_model_name_or_path": "x" * 10**6}, r"cannot load the base .* correct base_model_name_or_path"),
     "base": ({"base_model_name_or_path": None}, r"does not name its base model: correct base_model_name"),
     "gone": ({"base_model_name_or_path": "/no/where"}, r"the base model .* \(no such folder: /no/where\): correct"),
