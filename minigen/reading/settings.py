@@ -1,4 +1,4 @@
-"""Settings and the values that they take: declared beside each other, checked in one way, refused in one wording."""
+"""Settings and their values: declared in one place, checked and refused in one way."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any
 
 from minigen.errors import UsageError, shown
 
-LARGEST = 2**62  # a whole number of a setting is smaller, so that sums of some fit into 64 bits
+LARGEST = 2**62  # whole numbers are smaller, so that sums of a few fit into 64 bits
 
 
 @dataclass(frozen=True)
 class Range:
-    """The numbers that a setting takes: finite, within the limits that are given. `str` says which."""
+    """The numbers that a setting accepts: finite, within the given limits. `str` describes them."""
 
     whole: bool = False
     least: float | None = None
@@ -30,12 +30,14 @@ class Range:
             return f"{kind} from {self.least} to {self.most}"
         limits = {">=": self.least, ">": self.above, "<": self.below, "<=": self.most}
         given = [f"{sign} {limit}" for sign, limit in limits.items() if limit is not None]
-        if not given:
-            return kind if self.whole else "a finite number"
-        return f"{kind} {' and '.join(given)}"
+        if given:
+            return f"{kind} {' and '.join(given)}"
+        if self.whole:
+            return kind
+        return "a finite number"
 
     def take(self, value: Any) -> float | None:
-        """The value as a plain int or float; None where it is no such number."""
+        """The value as a plain int or float; None if it is not such a number."""
         number = plain_number(value, self.whole)
         if number is None:
             return None
@@ -45,10 +47,12 @@ class Range:
             and (self.below is None or number < self.below)
             and (self.most is None or number <= self.most)
         )
-        return number if fits else None
+        if not fits:
+            return None
+        return number
 
     def check(self, name: str, value: Any) -> float:
-        """The value as a plain int or float. Raises UsageError where it is no such number."""
+        """The value as a plain int or float. Raises UsageError if it is not such a number."""
         number = self.take(value)
         if number is None:
             raise wrong(name, value, str(self))
@@ -56,27 +60,34 @@ class Range:
 
 
 def plain_number(value: Any, whole: bool) -> float | None:
-    """The value as a plain finite number, int where `whole`; None where it is none (a bool, a string, NaN, ...)."""
+    """The value as a finite float, or int if `whole`; None for anything else, bool included."""
     if isinstance(value, bool):
         return None
     if whole:
-        return int(value) if isinstance(value, Integral) else None
+        if isinstance(value, Integral):
+            return int(value)
+        return None
     if not isinstance(value, Real):
         return None
     try:
         number = float(value)
     except OverflowError:  # an int beyond float64
         return None
-    return number if isfinite(number) else None
+    if not isfinite(number):
+        return None
+    return number
 
 
 def whole_where_equal(value: Any) -> Any:
-    """A float that is a whole number as an int: files have 1e3 and 4.0 for those."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+    """A float that is a whole number as an int: files may write 1e3 or 4.0."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value
 
 
-def wrong(name: str, value: Any, wanted: str) -> UsageError:
-    return UsageError(f"{name} is {shown(value)}: it must be {wanted}")
+def wrong(name: str, value: Any, expected: str) -> UsageError:
+    """The error for a setting with a value that it does not accept."""
+    return UsageError(f"{name} is {shown(value)}: it must be {expected}")
 
 
 def setting(
@@ -92,25 +103,38 @@ def setting(
     free: bool = False,
     shape: bool = False,
 ) -> Any:
-    """A field of a dataclass: its default, which gives its type, its help, and what values it takes.
+    """A field of a dataclass that is a setting. Its default gives its type.
 
     Args:
-        choices: of a text, the only ones.
-        least, above, below, most: the limits of a number, or of each in a tuple.
-        key: its name for users where Python has no such name.
-        free: it may change on resume.
-        shape: it is a part of the model, which `--from` brings.
+        default: The default value.
+        text: The help.
+        choices: The only values of a string.
+        least, above, below, most: The limits of a number, or of each in a tuple.
+        key: Its name for users, if that cannot be a name in Python.
+        free: Whether it may change on resume.
+        shape: Whether it is a part of the model, which `--from` brings.
     """
     limits = Range(type(default) is int, least, above, below, most)
-    about = {"help": text, "choices": tuple(choices), "range": limits, "key": key, "free": free, "shape": shape}
+    about = {
+        "help": text,
+        "choices": tuple(choices),
+        "range": limits,
+        "key": key,
+        "free": free,
+        "shape": shape,
+    }
     return dataclasses.field(default=default, metadata=about)
 
 
 def checked(name: str, field: dataclasses.Field[Any], value: Any) -> Any:
-    """The value in the type of a field that `setting` made. Raises UsageError for one that it cannot have.
+    """The value of a setting, in its type.
 
     Args:
-        name: what users call the setting.
+        name: Its name for users.
+        field: Its field, made by `setting`.
+        value: The value to check.
+
+    Raises UsageError: it does not accept that value.
     """
     default, limits, choices = field.default, field.metadata["range"], field.metadata["choices"]
     if isinstance(default, tuple):
@@ -123,7 +147,8 @@ def checked(name: str, field: dataclasses.Field[Any], value: Any) -> Any:
         if not isinstance(value, str):
             raise wrong(name, value, "a text")
         if choices and value not in choices:
-            raise UsageError(f"{name} is {shown(value)}: choose {', '.join(filter(None, choices))}")
+            named = ", ".join(choice for choice in choices if choice)
+            raise UsageError(f"{name} is {shown(value)}: choose {named}")
         return value
     if limits.whole:
         value = whole_where_equal(value)
@@ -134,7 +159,10 @@ def checked(name: str, field: dataclasses.Field[Any], value: Any) -> Any:
 
 
 def checked_list(name: str, field: dataclasses.Field[Any], value: Any) -> tuple[Any, ...]:
-    """As `checked`, of texts, or of as many numbers as the default has. One value may stand for a list of one."""
+    """As `checked`, for lists: strings, or as many numbers as the default has.
+
+    A single value may stand for a list of one.
+    """
     values = tuple(value) if isinstance(value, list | tuple) else (value,)
     count = len(field.default)  # type: ignore[arg-type]
     if count == 0:

@@ -58,9 +58,9 @@ def test_a_wrong_logit_bias_is_refused(bias: Any, message: str) -> None:
 
 
 def test_an_unknown_name_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"^xyz is no sampling setting: there are repetition_penalty, .*, seed$"):
+    with pytest.raises(UsageError, match=r"^xyz is not a sampling setting: there are repetition_penalty, .*, seed$"):
         Sampling.of(xyz=0.9)
-    with pytest.raises(UsageError, match=r"^top_q is no sampling setting: did you mean top_p\?$"):
+    with pytest.raises(UsageError, match=r"^top_q is not a sampling setting: did you mean top_p\?$"):
         Sampling.of(top_q=0.9)
 
 
