@@ -278,7 +278,7 @@ BAD_USAGE = {
         r"minigen: unrecognized arguments: --bogus \(see minigen generate --help\)",
     ),
     "abbreviated flag": (["-p", "x", "--temper", "1"], 2, r"minigen: unrecognized arguments: --temper 1 .*"),
-    "empty prompt": (["-p", ""], 2, r"minigen: the prompt is empty, and .* has no token that begins or separates texts.*"),
+    "empty prompt": (["-p", ""], 2, r"minigen: the prompt is empty, and .* no token that begins or separates texts.*"),
     "long prompt": (
         ["-p", "x" * 80],
         1,
