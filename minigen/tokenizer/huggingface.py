@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -255,8 +254,3 @@ def _replacement(step: Mapping[str, Any]) -> tuple[str, str] | None:
     if not isinstance(text, str) or not text:
         return None
     return text, content
-
-
-def dump(spec: Mapping[str, Any]) -> str:
-    """`spec` as the text that the library reads."""
-    return json.dumps(spec, ensure_ascii=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from minigen.tokenizer.added import all_added
 from minigen.tokenizer.base import Tokenizer
 from minigen.tokenizer.bytelevel import GPT2_PATTERN, PATTERNS, TiktokenTokenizer
 from minigen.tokenizer.files import Settings
-from minigen.tokenizer.huggingface import HuggingFaceTokenizer, dump
+from minigen.tokenizer.huggingface import HuggingFaceTokenizer
 from minigen.tokenizer.prefix_space import settle_prefix_space
 from minigen.tokenizer.proof import mergeable_ranks
 from minigen.tokenizer.special import AddedToken, added_token
@@ -60,7 +61,8 @@ def from_tokenizer_json(path: Path, text: str | None, spec: Any, settings: Setti
         check_merges(path, spec["model"], vocab, merges)
     if text is None:
         by_id = sorted(added, key=lambda token: token.id)
-        text = dump({**settled, "added_tokens": [token.fields for token in by_id]})
+        content = {**settled, "added_tokens": [token.fields for token in by_id]}
+        text = json.dumps(content, ensure_ascii=False)
     return HuggingFaceTokenizer(text, settled, size, controls, added, source=str(path))
 
 

@@ -253,7 +253,7 @@ def test_a_base_that_changes_or_goes(lora: New, train: New, tmp_path: Path, back
     (base / "config.json").write_text(json.dumps(config | {"rope_theta": 500.0}))
     with pytest.raises(MinigenError, match=r"that .*run adapts has changed since step 4 \(.*llama\): put it back"):
         resume(run, {})
-    with pytest.raises(MinigenError, match=r"run was trained on other weights than .*llama has now: put them back, or"):
+    with pytest.raises(MinigenError, match=r"run was trained on other weights than .*llama has now: restore them, or"):
         minigen.load(run, backend)
     base.rename(tmp_path / "elsewhere")
     with pytest.raises(
