@@ -1,13 +1,13 @@
-"""A busy machine: tokens per second beside programs that keep the cores busy, against one thread alone there.
+"""A busy machine: tokens per second while other programs keep the cores busy.
 
-    python bench/busy.py [MODEL] [--shape smollm2-135m] [--loops 0 1 2 4] [--rounds 5] [--waits passive 20000 active]
+    python bench/busy.py [MODEL] [--shape smollm2-135m] [--loops 0 1 2 4] [--waits passive 20000]
 
-Each contestant has a process of its own, and they take turns. `--waits` adds contestants whose threads wait for one
-another in other ways than those of `minigen` commands: "passive" (they sleep at once), "active" (they look for work in
-a loop, for as long as it takes) or so many turns of that loop before they sleep (GOMP_SPINCOUNT). The column "/ one
-thread" says how many times as fast minigen with all threads is as with one, beside the same programs. Reading is a
-prompt of 128 tokens, decoding 16 tokens after it, training steps of 8 rows of 64 tokens of a small model
-(`--train-shape`).
+Each contestant has a process of its own, and they take turns. `--waits` adds contestants whose
+threads wait for each other in other ways than those of `minigen` commands: "passive" (they sleep at
+once), "active" (they poll for work), or a number of iterations of polling before they sleep
+(GOMP_SPINCOUNT). The column "/ one thread" is the speed with all threads divided by that with one
+thread, next to the same programs. The tests are a prompt of 128 tokens, decoding 16 tokens after
+it, and training steps of 8 rows of 64 tokens with a small model (`--train-shape`).
 """
 
 from __future__ import annotations
@@ -37,8 +37,9 @@ Contestants = dict[str, Worker]
 
 @contextmanager
 def busy(loops: int) -> Iterator[None]:
-    """So many programs beside, each of which wants a core."""
-    programs = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(loops)]
+    """Run this many other programs, each of which keeps a core busy."""
+    endless = [sys.executable, "-c", "while True: pass"]
+    programs = [subprocess.Popen(endless) for _ in range(loops)]
     try:
         time.sleep(0.5)
         yield
@@ -50,18 +51,24 @@ def busy(loops: int) -> Iterator[None]:
 
 @contextmanager
 def waiting(how: str) -> Iterator[None]:
-    """The processes that begin meanwhile wait in this way."""
-    name = "GOMP_SPINCOUNT" if how.isdecimal() else "OMP_WAIT_POLICY"
-    before = {variable: os.environ.pop(variable, None) for variable in (*WAITING, "OMP_WAIT_POLICY")}
-    os.environ[name] = how
+    """Threads of the processes that are started in the block wait in this way."""
+    before = dict(os.environ)
+    for variable in (*WAITING, "OMP_WAIT_POLICY"):
+        os.environ.pop(variable, None)
+    if how.isdecimal():
+        os.environ["GOMP_SPINCOUNT"] = how
+    else:
+        os.environ["OMP_WAIT_POLICY"] = how
     try:
         yield
     finally:
-        del os.environ[name]
-        os.environ.update({variable: value for variable, value in before.items() if value is not None})
+        os.environ.clear()
+        os.environ.update(before)
 
 
-def start(stack: ExitStack, kind: type[Subject], fields: dict[str, Any], threads: int | None) -> Worker:
+def start(
+    stack: ExitStack, kind: type[Subject], fields: dict[str, Any], threads: int | None
+) -> Worker:
     worker = Worker(kind(**fields, backend="torch", device="cpu", dtype="float32", threads=threads))
     stack.callback(worker.close)
     worker.ask("begin")
@@ -69,8 +76,13 @@ def start(stack: ExitStack, kind: type[Subject], fields: dict[str, Any], threads
     return worker
 
 
-def contestants(stack: ExitStack, kind: type[Subject], fields: dict[str, Any], waits: Sequence[str]) -> Contestants:
-    started = {"one thread": start(stack, kind, fields, 1), "minigen": start(stack, kind, fields, None)}
+def contestants(
+    stack: ExitStack, kind: type[Subject], fields: dict[str, Any], waits: Sequence[str]
+) -> Contestants:
+    started = {
+        "one thread": start(stack, kind, fields, 1),
+        "minigen": start(stack, kind, fields, None),
+    }
     for how in waits:
         with waiting(how):
             started[how] = start(stack, kind, fields, None)
@@ -87,8 +99,12 @@ def rates(workers: Contestants, case: Case, rounds: int) -> dict[str, float]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", nargs="?", help="a folder or hub id, in the place of a shape with random weights")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "model", nargs="?", help="a folder or hub id, in the place of a shape with random weights"
+    )
     parser.add_argument("--shape", default="smollm2-135m")
     parser.add_argument("--train-shape", default="stories-3m")
     parser.add_argument("--loops", type=int, nargs="+", default=[0, 1, 2, 4], metavar="N")
@@ -96,7 +112,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--waits", nargs="*", default=[], metavar="HOW")
     args = parser.parse_args(argv)
     about = describe(["torch"])
-    model = shape_of(args.shape) if args.model is None else model_of(args.model)
+    if args.model is None:
+        model = shape_of(args.shape)
+    else:
+        model = model_of(args.model)
     rows: list[list[str]] = []
     with ExitStack() as stack:
         reading = contestants(stack, Subject, model, args.waits)
@@ -107,11 +126,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         for loops in args.loops:
             for case, workers in tests:
                 with busy(loops):
-                    found = rates(workers, case, args.rounds)
-                ratio = found["minigen"] / found["one thread"]
-                rows.append([str(loops), case.name, *(f"{rate:.1f}" for rate in found.values()), f"{ratio:.2f}"])
-    print(f"{about['cpu']}, {about['cores']} cores; {model['model']}, float32; training: {args.train_shape} shape")
-    print(render(["programs beside", "test", *reading, "/ one thread"], rows, WIDE, terminal=False))
+                    speeds = rates(workers, case, args.rounds)
+                ratio = speeds["minigen"] / speeds["one thread"]
+                cells = [f"{speed:.1f}" for speed in speeds.values()]
+                rows.append([str(loops), case.name, *cells, f"{ratio:.2f}"])
+    print(
+        f"{about['cpu']}, {about['cores']} cores; {model['model']}, float32; "
+        f"training: {args.train_shape} shape"
+    )
+    print(render(["other programs", "test", *reading, "/ one thread"], rows, WIDE, terminal=False))
     return 0
 
 

@@ -1,8 +1,9 @@
-"""The second turn of a long conversation: only what is new is read, against reading everything again, in one run.
+"""The second turn of a long conversation: reading only the new tokens, or everything again.
 
     python bench/chat.py [--backend torch] [--tokens 1000] [--runs 5]
 
-SmolLM2-135M's shape with random weights over bytes, float32. Turn and rereading alternate; both give the same tokens.
+The model has SmolLM2-135M's shape, random weights, bytes as tokens, and float32. Turn and
+re-reading alternate; both give the same tokens.
 """
 
 from __future__ import annotations
@@ -15,23 +16,20 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from random_model import random_runner
+
 from minigen.backends import get_backend
 from minigen.benchmark.shapes import SHAPES
 from minigen.chat.conversation import Conversation
 from minigen.chat.engine import Answer, Chat
-from minigen.families import HubConfig, find_family
-from minigen.generation.loop import Runner
-from minigen.layers.param import as_arrays, initialise
 from minigen.model import Model
 
 SMOLLM2_135M = {**SHAPES["smollm2-135m"], "tokenizer": "bytes"}
 
 
 def make_model(backend: str) -> Model:
-    architecture = find_family(SMOLLM2_135M).build(HubConfig(SMOLLM2_135M))
-    ops = get_backend(backend, None, "float32")
-    params = as_arrays(ops, initialise(architecture.shapes()))
-    return Model(Runner(ops, architecture, params), Path("SmolLM2-135M shape"), SMOLLM2_135M)
+    runner = random_runner(get_backend(backend, None, "float32"), SMOLLM2_135M)
+    return Model(runner, Path("SmolLM2-135M shape"), SMOLLM2_135M)
 
 
 def run(answer: Answer) -> Answer:
@@ -42,10 +40,16 @@ def run(answer: Answer) -> Answer:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--backend", default="torch")
-    parser.add_argument("--tokens", type=int, default=1000, help="of the conversation before the second turn")
-    parser.add_argument("--runs", type=int, default=5, help="the first, which is dropped, comes on top")
+    parser.add_argument(
+        "--tokens", type=int, default=1000, help="of the conversation before the second turn"
+    )
+    parser.add_argument(
+        "--runs", type=int, default=5, help="the first, which is dropped, comes on top"
+    )
     args = parser.parse_args()
     model, load = make_model(args.backend), os.getloadavg()[0]
     settings: dict[str, Any] = {

@@ -1,10 +1,11 @@
-"""Choices behind a long shared prefix: minigen against lm-evaluation-harness on transformers, in one run.
+"""Choices after a long shared prefix: minigen and lm-evaluation-harness on transformers.
 
     pip install "lm-eval[hf]" && python bench/fewshot.py [--choice-tokens 2] [--json FILE]
 
-GPT-2-124M's shape with random weights, float32: a few-shot prefix of 1,000 tokens, 64 items of 20 tokens, 4 choices
-each. lm-eval reads the prefix again for every item (for every choice, where choices have several tokens). Beside the
-seconds stands the ideal: the tokens that must be read, each once, at the prefill rate of the same run.
+The model has the shape of GPT-2-124M and random weights in float32. The work is a few-shot prefix
+of 1,000 tokens and 64 items of 20 tokens with 4 choices each. lm-eval reads the prefix again for
+every item, or for every choice if choices have several tokens. The seconds are compared with the
+ideal: every token that must be read is read once, at the prefill rate of the same run.
 """
 
 from __future__ import annotations
@@ -18,62 +19,69 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from random_model import random_runner
 
 from minigen.backends import get_backend
 from minigen.benchmark.shapes import SHAPES
 from minigen.evaluation.scoring import Scorer, Text
-from minigen.families import HubConfig, find_family
-from minigen.generation.loop import Runner
+from minigen.generation.reader import Runner
 from minigen.generation.shared_text import SharedText
-from minigen.layers.param import as_arrays, initialise
 
 GPT2 = SHAPES["gpt2"]
 
 
 def make_texts(args: argparse.Namespace) -> list[Text]:
+    """The choices of all items, each with the text before it."""
     rng = np.random.default_rng(0)
 
     def draw(count: int) -> list[int]:
-        return [int(i) for i in rng.integers(0, GPT2["vocab_size"], count)]
+        ids: list[int] = rng.integers(0, GPT2["vocab_size"], count).tolist()
+        return ids
 
     prefix = draw(args.prefix)
     texts = []
     for _ in range(args.items):
         before = prefix + draw(args.item_tokens)
-        texts += [Text(before + draw(args.choice_tokens), len(before)) for _ in range(args.choices)]
+        for _ in range(args.choices):
+            texts.append(Text(before + draw(args.choice_tokens), len(before)))
     return texts
 
 
 def timed(work: Callable[[], Any], runs: int) -> tuple[list[float], Any]:
-    """Seconds of each run, and what the last one gave."""
+    """The seconds of each run, and the result of the last one."""
     seconds = []
     for _ in range(runs):
-        began = time.perf_counter()
-        found = work()
-        seconds.append(time.perf_counter() - began)
-    return seconds, found
+        start = time.perf_counter()
+        result = work()
+        seconds.append(time.perf_counter() - start)
+    return seconds, result
 
 
 def minigen_runner(backend: str) -> Runner:
-    architecture = find_family(GPT2).build(HubConfig(GPT2))
-    ops = get_backend(backend, None, "float32")
-    return Runner(ops, architecture, as_arrays(ops, initialise(architecture.shapes())))
+    return random_runner(get_backend(backend, None, "float32"), GPT2)
 
 
 def minigen_scores(runner: Runner, texts: list[Text]) -> tuple[list[float], int]:
+    """The log-probability of each choice, and the number of tokens that were read."""
     shared = SharedText(runner, 1024)
-    return [float(x.sum()) for x in Scorer(shared).score(texts)], shared.tokens_read
+    logprobs = Scorer(shared).score(texts)
+    return [float(choice.sum()) for choice in logprobs], shared.tokens_read
 
 
 def prefill_rate(runner: Runner) -> float:
-    """Tokens a second of one pass over 512 tokens, the better of three."""
+    """Tokens per second of one pass over 512 tokens, the best of three."""
     ids = np.arange(512)[None]
-    seconds, _ = timed(lambda: runner.ops.sync(runner.read(ids, runner.architecture.new_state(runner.ops, 1, 512))), 3)
+
+    def read() -> None:
+        state = runner.architecture.new_state(runner.ops, 1, 512)
+        runner.ops.sync(runner.read(ids, state))
+
+    seconds, _ = timed(read, 3)
     return 512 / min(seconds)
 
 
 def lm_eval(runner: Runner) -> Callable[[list[Text]], list[float]]:
-    """The same weights in transformers, and the same token ids through lm-eval's own likelihood loop."""
+    """lm-eval's own likelihood loop over the same token ids, with the same weights."""
     import torch
     from lm_eval.models.huggingface import HFLM
     from tokenizers import Tokenizer, models
@@ -82,39 +90,65 @@ def lm_eval(runner: Runner) -> Callable[[list[Text]], list[float]]:
     keys = ("vocab_size", "n_embd", "n_head", "n_layer", "n_positions")
     peer = GPT2LMHeadModel(GPT2Config(**{key: GPT2[key] for key in keys})).eval()
     peer.load_state_dict(peer_weights(runner), strict=False)
-    vocab = {f"t{i}": i for i in range(GPT2["vocab_size"])}  # only there because lm-eval wants one
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.WordLevel(vocab, "t0")), eos_token="t0")
-    harness = HFLM(pretrained=peer, tokenizer=tokenizer, batch_size=1, device="cpu", max_length=1024)
+    # lm-eval wants a tokenizer, but does not use it here.
+    vocab = {f"t{i}": i for i in range(GPT2["vocab_size"])}
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(models.WordLevel(vocab, "t0")), eos_token="t0"
+    )
+    harness = HFLM(
+        pretrained=peer, tokenizer=tokenizer, batch_size=1, device="cpu", max_length=1024
+    )
 
     def scores(texts: list[Text]) -> list[float]:
-        requests = [((f"{i}", "x"), list(t.ids[: t.start]), list(t.ids[t.start :])) for i, t in enumerate(texts)]
+        requests = []
+        for number, text in enumerate(texts):
+            before, choice = list(text.ids[: text.start]), list(text.ids[text.start :])
+            requests.append(((f"{number}", "x"), before, choice))
         with torch.inference_mode():
-            return [score for score, _ in harness._loglikelihood_tokens(requests, disable_tqdm=True)]
+            results = harness._loglikelihood_tokens(requests, disable_tqdm=True)
+        return [score for score, _ in results]
 
     return scores
 
 
 def peer_weights(runner: Runner) -> dict[str, Any]:
-    """GPT-2's own names for our weights, which are torch's where the backend is."""
+    """Our weights by GPT-2's own names, as torch's tensors."""
     import torch
 
     from minigen.checkpoints.plan import plan
     from minigen.families.gpt2 import FAMILY
     from minigen.tree import flatten
 
-    flat = {path: torch.from_numpy(runner.ops.numpy(x).copy()) for path, x in flatten(runner.params).items()}
-    entries = plan(runner.architecture, FAMILY, [FAMILY.prefix])
-    return {e.pieces[0].name: flat[e.path].T.contiguous() if e.transposed else flat[e.path] for e in entries}
+    params = flatten(runner.params)
+    weights = {}
+    for entry in plan(runner.architecture, FAMILY, [FAMILY.prefix]):
+        weight = torch.from_numpy(runner.ops.numpy(params[entry.path]).copy())
+        if entry.transposed:
+            weight = weight.T.contiguous()
+        weights[entry.pieces[0].name] = weight
+    return weights
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, value in (("prefix", 1000), ("items", 64), ("item-tokens", 20), ("choices", 4), ("choice-tokens", 2)):
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    for name, value in (
+        ("prefix", 1000),
+        ("items", 64),
+        ("item-tokens", 20),
+        ("choices", 4),
+        ("choice-tokens", 2),
+    ):
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--backend", default="torch")
     parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--no-peer", action="store_true", help="without lm-eval, which takes minutes")
+    parser.add_argument(
+        "--no-peer", action="store_true", help="do not run lm-eval, which takes minutes"
+    )
     args = parser.parse_args()
+    setting = dict(vars(args))
+    del setting["no_peer"], setting["runs"]
     texts = make_texts(args)
     runner = minigen_runner(args.backend)
     load = os.getloadavg()[0]
@@ -125,7 +159,7 @@ def main() -> None:
     ours = float(np.median(seconds))
     result: dict[str, Any] = {
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, load {load:.2f} at the start",
-        "setting": {k: v for k, v in vars(args).items() if k not in ("no_peer", "runs")},
+        "setting": setting,
         "minigen_s": seconds,
         "minigen_median_s": ours,
         "tokens_read": read,
@@ -134,12 +168,18 @@ def main() -> None:
         "ideal_s": read / rate,
         "times_ideal": ours * rate / read,
     }
-    print(f"minigen {ours:.2f} s (median of {args.runs}), {read} tokens read; ideal {read / rate:.2f} s")
+    print(
+        f"minigen {ours:.2f} s (median of {args.runs}), {read} tokens read; "
+        f"ideal {read / rate:.2f} s"
+    )
     if not args.no_peer:
         scores_of_peer = lm_eval(runner)
         (peer,), theirs = timed(lambda: scores_of_peer(texts), 1)
         difference = float(np.abs(np.subtract(scores, theirs)).max())
-        print(f"lm-eval {peer:.1f} s, {peer / ours:.0f} times as long; largest difference {difference:.1e}")
+        print(
+            f"lm-eval {peer:.1f} s, {peer / ours:.0f} times as long; "
+            f"largest difference {difference:.1e}"
+        )
         result |= {"lm_eval_s": peer, "ratio": peer / ours, "largest_difference": difference}
     print(json.dumps(result))
 

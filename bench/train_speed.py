@@ -1,11 +1,11 @@
-"""Training speed: minigen against a plain PyTorch loop as nanoGPT's train.py does it, in one run, round by round.
+"""Training speed: minigen and a plain PyTorch loop like nanoGPT's train.py, round by round.
 
     python -m bench.train_speed [--quick] [--shapes baby small lstm] [--rounds 5] [--compile]
 
-It is `minigen bench --train` with one more contestant: what nanoGPT runs on a CPU by default, nn.Linear modules in
-float32, F.scaled_dot_product_attention, AdamW, no compile; for the LSTM, nn.LSTM in the same loop. The last line is
-JSON. Where torch multiplies float32 by MKL and runs an LSTM by oneDNN, which is faster on AMD, a share of the measured
-peak can exceed 100 %.
+It is `minigen bench --train` with one more contestant, which is what nanoGPT runs on a CPU by
+default: nn.Linear modules in float32, F.scaled_dot_product_attention, AdamW, no compile; for the
+LSTM, nn.LSTM in the same loop. The last line is JSON. torch may multiply float32 with MKL and run
+an LSTM with oneDNN, which is faster on AMD: a share of the measured peak can then exceed 100 %.
 """
 
 from __future__ import annotations
@@ -28,7 +28,13 @@ from minigen.training.batch import Batch
 
 from .peers.plain_gpt import transformer
 
-LSTM = {"model_type": "lstm_lm", "vocab_size": 65, "embedding_size": 256, "hidden_size": 256, "num_layers": 2}
+LSTM = {
+    "model_type": "lstm_lm",
+    "vocab_size": 65,
+    "embedding_size": 256,
+    "hidden_size": 256,
+    "num_layers": 2,
+}
 PRESETS = {"baby": "baby", "small": "shakespeare_char"}  # nanoGPT's, for a GPU and for a CPU
 SHAPES = (*PRESETS, "lstm")
 PLAIN = "plain torch"
@@ -54,7 +60,10 @@ class PlainSession(TrainingSession):
             def __init__(self) -> None:
                 super().__init__()
                 width = c["hidden_size"]
-                self.tokens, self.head = nn.Embedding(c["vocab_size"], width), nn.Linear(width, c["vocab_size"])
+                self.tokens, self.head = (
+                    nn.Embedding(c["vocab_size"], width),
+                    nn.Linear(width, c["vocab_size"]),
+                )
                 self.lstm = nn.LSTM(width, width, c["num_layers"], batch_first=True)
 
             def forward(self, ids: Any) -> Any:
@@ -68,7 +77,10 @@ class PlainSession(TrainingSession):
             )
         self.parameters = list(self.model.parameters())
         groups = [
-            {"params": [p for p in self.parameters if p.dim() >= 2], "weight_decay": o.weight_decay},
+            {
+                "params": [p for p in self.parameters if p.dim() >= 2],
+                "weight_decay": o.weight_decay,
+            },
             {"params": [p for p in self.parameters if p.dim() < 2], "weight_decay": 0.0},
         ]
         self.optimizer = torch.optim.AdamW(groups, lr=LR, betas=o.betas, eps=o.eps)
@@ -97,7 +109,9 @@ def subjects_of(shape: str, compiled: bool) -> tuple[list[TrainedSubject], Case]
         case = Case("train", 256, batch=64)
     fields |= {"model": shape, "device": "cpu"}
     subjects = [PlainSubject(**fields, backend=PLAIN, dtype="float32")]
-    subjects += [TrainedSubject(**fields, backend="torch", dtype=dtype) for dtype in ("float32", "bfloat16")]
+    subjects += [
+        TrainedSubject(**fields, backend="torch", dtype=dtype) for dtype in ("float32", "bfloat16")
+    ]
     if compiled and shape in PRESETS:
         fields |= {"model": f"{shape}, compiled", "compile": True}
         subjects.append(TrainedSubject(**fields, backend="torch", dtype="bfloat16"))
@@ -105,22 +119,37 @@ def subjects_of(shape: str, compiled: bool) -> tuple[list[TrainedSubject], Case]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=list(SHAPES))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--quick", action="store_true", help="two rounds")
-    parser.add_argument("--compile", action="store_true", help="also with torch.compile, which takes a minute to start")
+    parser.add_argument(
+        "--compile",
+        action="store_true",
+        help="also with torch.compile, which takes a minute to start",
+    )
     args = parser.parse_args()
     every: list[Result] = []
     about: dict[str, Any] = {}
     for shape in args.shapes:
         subjects, case = subjects_of(shape, args.compile)
         with Bar(shape, "runs", refresh=1) as bar:
-            machine, results = measure(subjects, [case], 2 if args.quick else args.rounds, bar.reach, quiet=bool(every))
+            machine, results = measure(
+                subjects, [case], 2 if args.quick else args.rounds, bar.reach, quiet=bool(every)
+            )
         about, every = about or machine, every + results
         plain = results[0].samples_tps
-        columns = {**result_columns(False), "ratio": lambda r, p=plain: f"{ratio(p, r.samples_tps).ratio:.2f}x"}
-        print(as_table(results, columns, machine_lines(machine), result_notes(machine, results), 120, False))
+        columns = {
+            **result_columns(False),
+            "ratio": lambda r, p=plain: f"{ratio(p, r.samples_tps).ratio:.2f}x",
+        }
+        print(
+            as_table(
+                results, columns, machine_lines(machine), result_notes(machine, results), 120, False
+            )
+        )
     print(json.dumps(as_json(about, every)))
 
 

@@ -1,6 +1,7 @@
 """The `minigen` command. Subcommands are imported when called, so that `--help` stays fast.
 
-Exit codes: 0, 1 for an error, 2 for bad usage, 130 after Ctrl-C, 141 where the reader of its output left.
+Exit codes: 0; 1 for an error, 2 for bad usage, 130 after Ctrl-C, 141 if the reader of the output
+closed the pipe.
 """
 
 from __future__ import annotations
@@ -19,29 +20,32 @@ from .display.warning_lines import warn_on_stderr
 from .parser import Parser, say
 
 COMMANDS = {
-    "chat": "talk with a model",
-    "generate": "write text that follows a prompt",
-    "prompt": "answer the items of prompt files after no, one or a few examples, and score the answers",
-    "score": "perplexity and bits per byte of text files",
-    "cache": "the state of a prompt on disk, for generate --cache",
-    "train": "make a model from text files",
-    "convert": "write a model in another dtype, quantized, or with a LoRA adapter merged in",
-    "bench": "tokens a second, against what the machine could do",
-    "tokenizer": "make a tokenizer from texts, for a model of one's own",
-    "doctor": "what this machine has, and what holds on it",
+    "chat": "chat with a model",
+    "generate": "continue a prompt",
+    "prompt": "run zero-, one- and few-shot prompts from files and score the answers",
+    "score": "compute the perplexity and bits per byte of text files",
+    "cache": "save the state of a prompt to disk, to reuse with generate --cache",
+    "train": "train a model on text files",
+    "convert": "convert a model to another dtype, quantize it, or merge a LoRA adapter into it",
+    "bench": "measure tokens per second, and compare with the machine's limit",
+    "tokenizer": "train a tokenizer on text files",
+    "doctor": "show what this machine has and what minigen guarantees on it",
+    "help": "show a page of the manual, or list the pages",
 }
 
-DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # what a disk says that takes no more
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 def build_parser(command: str | None) -> Parser:
-    """The parser, with the arguments of one command alone: the others are only named."""
+    """The parser with the arguments of `command`; the other commands are only listed."""
     parser = Parser(
         prog="minigen",
-        description="Text generation with one GPT-style decoder, and an LSTM baseline, on PyTorch and MLX.",
+        description="Generate text with language models, and train them, on PyTorch and MLX.",
     )
     parser.add_argument("--version", action="version", version=f"minigen {__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=Parser)
+    commands = parser.add_subparsers(
+        dest="command", metavar="COMMAND", required=True, parser_class=Parser
+    )
     for name, summary in COMMANDS.items():
         sub = commands.add_parser(name, help=summary, description=summary)
         if name == command:
@@ -52,17 +56,18 @@ def build_parser(command: str | None) -> Parser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a command and returns its exit code."""
+    """Run a command and return its exit code."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:  # closed by whoever started us
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
         elif isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a character that the terminal's encoding lacks ends no run
+            # A character that the terminal's encoding lacks must not end the run.
+            stream.reconfigure(errors="replace")
     warn_on_stderr()
     try:
         code = run(sys.argv[1:] if argv is None else list(argv))
-    except SystemExit:  # of argparse, which has said what there is to say
+    except SystemExit:  # from argparse, which has printed its message
         if write_out(0):
             return 1
         raise
@@ -70,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run(argv: list[str]) -> int:
-    """Runs a command, and says in one line why it cannot go on."""
+    """Run a command, and report an error in one line."""
     try:
         return dispatch(argv)
     except MinigenError as error:
@@ -83,25 +88,32 @@ def run(argv: list[str]) -> int:
         write_nowhere()
         return 141
     except OSError as error:
-        if error.filename is None and error.errno in DISK:  # files are named: this is standard output
+        if error.filename is not None:
+            say(f"{error.filename}: {error.strerror}")
+        elif error.errno in DISK_FULL:  # an error of a file would name it: this is standard output
             write_nowhere()
             say(f"cannot write to standard output: {error.strerror}")
         else:
-            say(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+            say(str(error))
         return 1
     except (MemoryError, RuntimeError) as error:
         from minigen.backends.faults import broken_device, out_of_memory
 
-        short = "out of memory: use a smaller model, a shorter prompt or fewer samples"
-        said = short if out_of_memory(error) else broken_device(error)
-        if said is None:  # our own mistake
+        if out_of_memory(error):
+            say("out of memory: use a smaller model, a shorter prompt or fewer samples")
+            return 1
+        message = broken_device(error)
+        if message is None:  # our own mistake
             raise
-        say(said)
+        say(message)
         return 1
 
 
 def leave_threads() -> None:
-    """Ends the process here where a library still works in a thread of ours: it would go on, or be torn to pieces."""
+    """End the process now if a library still works in one of our threads.
+
+    That thread would otherwise keep the process alive, or crash when the interpreter ends.
+    """
     learning = sys.modules.get("minigen.training.data.learning")
     if learning is not None and learning.still_learning():
         for stream in (sys.stdout, sys.stderr):
@@ -110,7 +122,7 @@ def leave_threads() -> None:
 
 
 def write_out(code: int) -> int:
-    """Writes what standard output still holds; the exit code, which is that of a failure where it cannot be written."""
+    """Flush standard output; returns the exit code, which is 1 instead of 0 if that fails."""
     try:
         sys.stdout.flush()
     except BrokenPipeError:
@@ -124,16 +136,18 @@ def write_out(code: int) -> int:
 
 
 def write_nowhere() -> None:
-    """Standard output takes no more: what it holds must not fail once more when the process ends."""
+    """Redirect standard output to nowhere, so that it does not fail again when the process ends."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def dispatch(argv: list[str]) -> int:
-    """Parses the words and runs the command that they name."""
-    command = next((word for word in argv if not word.startswith("-")), None)
+    """Parse the words and run the command that they name."""
+    positional = [word for word in argv if not word.startswith("-")]
+    command = positional[0] if positional else None
     if command is None and {"--version", "--verbose"} <= set(argv):
         command = "doctor"
-        argv = [command, *(word for word in argv if word not in ("--version", "--verbose"))]
+        rest = [word for word in argv if word not in ("--version", "--verbose")]
+        argv = [command, *rest]
     args = build_parser(command).parse_args(argv)
     code: int = args.run(args)
     return code

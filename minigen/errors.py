@@ -1,6 +1,6 @@
-"""What a user can cause, drawn as a tree. Each message is one line: what, which value, what to do.
+"""Errors that a user can cause, and how they relate.
 
-Our own mistakes are asserts, never these.
+Each message is one line: what is wrong, which value, what to do. Our own mistakes are asserts.
 """
 
 from __future__ import annotations
@@ -12,29 +12,37 @@ SHOWN = 80  # characters of a value in it
 
 
 def shown(value: object, most: int = SHOWN) -> str:
-    """A value as a message quotes it: what `repr` says, and of a long one the beginning."""
+    """A value as a message quotes it: its `repr`, truncated if it is long."""
     try:
         text = repr(value)
     except (ValueError, RecursionError):  # a number of thousands of digits, lists a thousand deep
         return f"a {type(value).__name__} too large to show"
-    return text if len(text) <= most else f"{text[: most - 3]}..."
+    if len(text) > most:
+        text = f"{text[: most - 3]}..."
+    return text
 
 
 def first_of(names: Sequence[str], most: int) -> str:
     """The first names of a list, and how many more there are."""
+    listed = ", ".join(names[:most])
     more = len(names) - most
-    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
+    if more > 0:
+        listed += f" and {more} more"
+    return listed
 
 
 def first_line(error: BaseException) -> str:
-    """What a library says of its fault, without what it adds in further lines; its kind where it says nothing."""
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    """The first line of an error's message; its class if the message is empty."""
+    for line in str(error).strip().splitlines():
+        return line
+    return type(error).__name__
 
 
 class MinigenError(Exception):
-    """Something a user can cause and mend; the command line prints it as one line and exits with `exit_code`.
+    """An error that a user can cause and fix.
 
-    Whatever a file put into the message, it stays short enough to read: of a long one the middle is left out.
+    The command line prints it as one line and exits with `exit_code`. The message stays short
+    enough to read, whatever a file put into it: the middle of a long one is left out.
     """
 
     exit_code = 1
@@ -52,7 +60,7 @@ class UsageError(MinigenError):
 
 
 class SourceError(MinigenError):
-    """No model could be found or fetched at the given place."""
+    """A model cannot be found or downloaded."""
 
 
 class CheckpointError(MinigenError):
@@ -64,7 +72,7 @@ class TokenizerError(MinigenError):
 
 
 class ChatError(MinigenError):
-    """A conversation that a chat template refuses, or that does not fit."""
+    """A conversation is refused by the chat template, or does not fit."""
 
 
 class ContextError(MinigenError):
@@ -72,7 +80,7 @@ class ContextError(MinigenError):
 
 
 class SharedError(MinigenError):
-    """What all processes that train together see alike: the first of them says it, the others only end."""
+    """An error that every training process sees: rank 0 reports it, the others exit silently."""
 
 
 class BackendError(MinigenError):

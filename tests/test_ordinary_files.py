@@ -26,7 +26,7 @@ def test_what_is_no_file_keeps_its_place(tmp_path: Path) -> None:
     pipe, folder = tmp_path / "pipe", tmp_path / "folder"
     os.mkfifo(pipe)
     folder.mkdir()
-    for path, reason in ((pipe, "it is no ordinary file"), (folder, "Is a directory")):
+    for path, reason in ((pipe, "it is not a regular file"), (folder, "Is a directory")):
         for write in (replacing(path).__enter__, lambda path=path: check_writable(path)):
             with pytest.raises(MinigenError) as caught:
                 write()
@@ -35,7 +35,7 @@ def test_what_is_no_file_keeps_its_place(tmp_path: Path) -> None:
     assert folder.is_dir()
     link = tmp_path / "link"
     link.symlink_to(pipe)  # as /dev/stdout is one
-    with pytest.raises(MinigenError, match="it is no ordinary file"), replacing(link):
+    with pytest.raises(MinigenError, match="it is not a regular file"), replacing(link):
         pass
 
 
@@ -55,5 +55,5 @@ def test_what_is_known_before_the_work(tmp_path: Path, monkeypatch: pytest.Monke
     with pytest.raises(UsageError, match="is there already"), new_folder(tmp_path / "old"):
         pass
     monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write anywhere
-    with pytest.raises(MinigenError, match=rf"^cannot write {tmp_path}/new: nothing can be written in {tmp_path}$"):
+    with pytest.raises(MinigenError, match=rf"^cannot write {tmp_path}/new: {tmp_path} is not writable$"):
         check_writable(tmp_path / "new")

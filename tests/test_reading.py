@@ -123,7 +123,7 @@ def test_bytes_are_counted(tmp_path: Path) -> None:
         read_bytes(path, 4)
     os.mkfifo(tmp_path / "pipe")
     for other in (tmp_path / "pipe", Path("/dev/zero")):
-        with pytest.raises(ValueError, match="is no regular file"):  # and nobody waits for a writer
+        with pytest.raises(ValueError, match="is not a regular file"):  # and nobody waits for a writer
             read_bytes(other)
     with pytest.raises(ValueError, match="is larger than 0 MiB"):
         read_bytes(Path("/dev/zero"), 1000, pipes=True)
@@ -222,7 +222,7 @@ ENTRY = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
 )
 def test_entries_of_a_header(tmp_path: Path, entry: Any) -> None:
     write(tmp_path / SINGLE, safetensors({"a": entry}, bytes(8)))
-    assert "is no safetensors file, or damaged (header: 'a' " in refused(lambda: read_headers(tmp_path))
+    assert "is not a safetensors file, or is damaged (header: 'a' " in refused(lambda: read_headers(tmp_path))
 
 
 @pytest.mark.parametrize("content", HOSTILE.values(), ids=HOSTILE)
@@ -311,7 +311,7 @@ def test_texts_do_not_grow_without_bound(tmp_path: Path, part: str) -> None:
     for steps in (doubling(40), [inner, inner], [anywhere] * 4):
         changes = {part: {"type": "Sequence", name: steps}}
         message = refused(lambda changes=changes: tokenizer(tmp_path, **changes))  # type: ignore[misc]
-        assert f"tokenizer.json: its {part} can make more than 1024 characters of one" in message
+        assert f"tokenizer.json: its {part} can make more than 1024 characters from one" in message
     kept = [{"type": "Replace", "pattern": {"String": "\u2581"}, "content": " "}] * 30
     assert tokenizer(tmp_path, **{part: {"type": "Sequence", name: [*kept, *doubling(3)]}}) is not None
 
@@ -368,8 +368,8 @@ def test_many_seeds(tmp_path: Path) -> None:
         ("format = " + "1" * 5000, "digits"),
         ("format = 1\n" + ".".join("a" * 20_000) + " = 1\n", "prompt.toml:2: TOML: a key of more than 16 parts"),
         ('format = 1\n[[items]]\ninput="a"\n[generate.logit_bias]\n' + "1" * 5000 + " = 1.0\n", "generate.logit_bias"),
-        ('format = 1\nitems_file = "/dev/zero"\n', "is no regular file"),
-        ('format = 1\nitems_file = "pipe"\n', "is no regular file"),
+        ('format = 1\nitems_file = "/dev/zero"\n', "is not a regular file"),
+        ('format = 1\nitems_file = "pipe"\n', "is not a regular file"),
         ('format = 1\nitems_file = "a\\u0000b"\n', "null"),
         ('format = 1\nitems_file = "deep.jsonl"\n', "deep.jsonl:1: JSON: 'JSON nested too deeply'"),
         ('format = 1\nitems_file = "twice.jsonl"\n', f"twice.jsonl:1: k{MANY - 1}: stands twice"),
@@ -432,7 +432,7 @@ def test_a_position_as_it_is_written(tmp_path: Path) -> None:
     assert found is not None
     assert found[1].step == 5
     write(found[0] / checkpoint.STATE, safetensors({"a": ["F32", [0], [0, 0]]}))
-    assert "is no safetensors file" in refused(lambda: checkpoint.read_state(found[0]))
+    assert "is not a safetensors file" in refused(lambda: checkpoint.read_state(found[0]))
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ INNER = ("models", "layers", "families")  # the rooms that know architectures, k
 # From the ground up; a room imports those of the lines below its own.
 FLOORS = (
     ("errors", "tree"),
-    ("files", "reading"),
+    ("files", "locks", "reading"),
     ("backends", "tokenizer", "sampling"),
     ("layers",),
     ("models",),

@@ -1,4 +1,4 @@
-"""README, "What holds where": in float32 a text is the same whichever way it comes about.
+"""`minigen help internals`, "What holds where": in float32 a text is the same whichever way it comes about.
 
 Nothing is claimed here of 16 bits, where rows of a batch, guesses and shared texts round otherwise.
 """
@@ -14,11 +14,12 @@ import pytest
 
 import minigen
 from minigen.generation.dispatch import steps
-from minigen.generation.loop import Row, Runner
 from minigen.generation.options import Options
-from minigen.generation.shared_text import SharedRunner, SharedText
+from minigen.generation.reader import Reader, Runner
+from minigen.generation.rows import Row
+from minigen.generation.shared_text import BranchReader, SharedText
 from minigen.model import Model
-from minigen.prompt_cache import CachedRunner
+from minigen.prompt_cache import CachedReader
 
 SETTINGS = ({"temperature": 0}, {"temperature": 1.0, "seed": 7, "top_p": 0.9})
 HEAD = [5, 3, 5, 8, 9, 7, 9, 3, 2, 3, 8, 4]
@@ -42,11 +43,11 @@ def model(folder: Path, backend: str, device: str, quant: str | None) -> Model:
 
 
 def texts(
-    runner: Runner, prompts: Sequence[Sequence[int]], draft: Runner | None = None, **settings: Any
+    reader: Reader, prompts: Sequence[Sequence[int]], draft: Runner | None = None, **settings: Any
 ) -> list[list[int]]:
     rows = [Row(list(prompt)) for prompt in prompts]
-    options = Options.of(max_tokens=16, ignore_eos=True, **settings)
-    for _ in steps(runner, rows, options, draft=None if draft is None else SharedText(draft)):
+    options = Options.of(max_tokens=10, ignore_eos=True, **settings)
+    for _ in steps(reader, rows, options, draft=None if draft is None else SharedText(draft)):
         pass
     return [row.ids for row in rows]
 
@@ -66,10 +67,10 @@ def test_however_a_text_comes_about(
     for draft in (model.runner, other):  # guesses that are right, and guesses that are wrong
         assert [texts(model.runner, [prompt], draft, **settings)[0] for prompt in PROMPTS] == alone
     shared = SharedText(model.runner)
-    assert texts(SharedRunner(shared), PROMPTS, **settings) == alone
+    assert texts(BranchReader(shared), PROMPTS, **settings) == alone
     for prompt, wanted in zip(PROMPTS, alone, strict=True):
         shared.seek(prompt[:7])  # read in two pieces, after going back
-        assert texts(CachedRunner(shared), [prompt], **settings) == [wanted]
+        assert texts(CachedReader(shared), [prompt], **settings) == [wanted]
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=["greedy", "seed"])

@@ -1,1 +1,1 @@
-"""The model that ships with minigen, as data: one folder a model, read through importlib.resources."""
+"""The models that ship with minigen, as data: one folder per model, read by importlib.resources."""

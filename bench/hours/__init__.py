@@ -1,1 +1,1 @@
-"""The first hour on a device that minigen was never tried on: what is looked at, for CUDA and for a Mac."""
+"""The first hour on a device that minigen was never tried on: the checks for CUDA and for a Mac."""

@@ -1,4 +1,4 @@
-"""What to look at first on a GPU of NVIDIA."""
+"""What to check first on an NVIDIA GPU."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 import time
 from typing import Any
 
-from .step import SHIPPED, NotHereError, Place, Step, load, same
+from .step import SHIPPED, NotHereError, Place, Step, load, same, weights_of
 
 GENERATION = ("tests/generation/test_ahead.py", "tests/generation/test_generate.py")
 TESTS = ("tests/backends", *GENERATION, "tests/chat/test_engine.py")
@@ -20,8 +20,8 @@ def needs_gpu(place: Place) -> None:
 
 
 def tests(place: Place) -> str:
-    words = FEW_TESTS if place.simulated else TESTS
-    return place.pytest(*words, MINIGEN_TEST_TORCH_DEVICE=place.device)
+    chosen = FEW_TESTS if place.simulated else TESTS
+    return place.pytest(*chosen, MINIGEN_TEST_TORCH_DEVICE=place.device)
 
 
 def graphs(place: Place) -> str:
@@ -41,13 +41,19 @@ def memory_checker(place: Place) -> str:
     if checker is None:
         raise NotHereError("compute-sanitizer is not installed; it comes with the CUDA toolkit")
     words = ("generate", "-p", "Once", "-n", "300", "--temp", "0", "--ignore-eos", *place.where)
-    said = place.run([checker, "--tool", "memcheck", "--error-exitcode", "9", *place.program(), *words])
-    return said.strip().split("\n")[-1]
+    output = place.run(
+        [checker, "--tool", "memcheck", "--error-exitcode", "9", *place.program(), *words]
+    )
+    return output.strip().split("\n")[-1]
 
 
 def open_stream(place: Place) -> str:
     model = load(place)
-    settings: dict[str, Any] = {"max_tokens": place.size(300, 24), "temperature": 0, "ignore_eos": True}
+    settings: dict[str, Any] = {
+        "max_tokens": place.size(300, 24),
+        "temperature": 0,
+        "ignore_eos": True,
+    }
     alone = "".join(model.stream("Once upon a time", **settings))
     pieces, others = [], place.size(30, 3)
     stream = model.stream("Once upon a time", **settings)
@@ -55,7 +61,7 @@ def open_stream(place: Place) -> str:
         pieces.append(next(stream))
         model.generate(f"There were {number} trees" + " and trees" * number, **settings)
     pieces += stream
-    return same({"alone": alone, f"beside {others} others": "".join(pieces)})
+    return same({"alone": alone, f"between {others} others": "".join(pieces)})
 
 
 def recurrent(place: Place) -> str:
@@ -65,22 +71,31 @@ def recurrent(place: Place) -> str:
 
 
 def training(place: Place) -> str:
-    runs = {"once": place.train("one"), "again": place.train("two"), "in two halves": place.train_halves("half")}
-    return same({name: (run / "model.safetensors").read_bytes() for name, run in runs.items()})
+    runs = {
+        "once": place.train("one"),
+        "again": place.train("two"),
+        "in two halves": place.train_halves("half"),
+    }
+    return same(weights_of(runs))
 
 
 def quantized(place: Place) -> str:
     from minigen.backends.base import Quantized
     from minigen.tree import flatten
 
-    tested = place.pytest("tests/backends/test_quantized.py", "-k", "torch", MINIGEN_TEST_TORCH_DEVICE=place.device)
-    found: dict[str, object] = {}
+    tested = place.pytest(
+        "tests/backends/test_quantized.py", "-k", "torch", MINIGEN_TEST_TORCH_DEVICE=place.device
+    )
+    codes: dict[str, object] = {}
     for name, device in (("made there", place.device), ("made on the CPU", "cpu")):
         model = load(place, device, quant="4")
-        weights = [x for x in flatten(model.runner.params).values() if isinstance(x, Quantized)]
-        found[name] = [x[0].cpu().numpy().tobytes() for x in weights]
-    assert found["made there"], "no array of codes was found"
-    return f"codes {same(found)}; {tested}"
+        arrays = []
+        for weight in flatten(model.runner.params).values():
+            if isinstance(weight, Quantized):
+                arrays.append(weight[0].cpu().numpy().tobytes())
+        codes[name] = arrays
+    assert codes["made there"], "no array of codes was found"
+    return f"codes {same(codes)}; {tested}"
 
 
 def attention(place: Place) -> str:
@@ -88,28 +103,39 @@ def attention(place: Place) -> str:
     import torch
 
     model = load(place)
-    rows = [list(range(5, 5 + length)) for length in range(10, 400, 13)]
-    found: dict[str, object] = {}
+    lengths = range(10, 400, 13)
+    settings: dict[str, Any] = {"max_tokens": 2, "temperature": 0, "ignore_eos": True}
+    texts: dict[str, object] = {}
     seconds = []
     for name, on in (("without cuDNN", False), ("with it", True)):
         torch.backends.cuda.enable_cudnn_sdp(on)
-        began = time.perf_counter()
-        found[name] = [model.generate_ids([row], max_tokens=2, temperature=0, ignore_eos=True) for row in rows]
-        seconds.append(f"{time.perf_counter() - began:.1f} s {name}")
-    return f"{same(found)}; {', '.join(seconds)}, for {len(rows)} lengths"
+        start = time.perf_counter()
+        written = []
+        for length in lengths:
+            prompt = list(range(5, 5 + length))
+            written.append(model.generate_ids([prompt], **settings))
+        texts[name] = written
+        seconds.append(f"{time.perf_counter() - start:.1f} s {name}")
+    return f"{same(texts)}; {', '.join(seconds)}, for {len(lengths)} lengths"
 
 
 def speed(place: Place) -> str:
     if place.simulated:
         return place.bench(SHIPPED, "-n", 4, "-r", 1)
-    return place.bench("--shape", "llama-1b", "--quant", "none,8,4", "-n", 64, "-d", "0,8192", "-r", 3)
+    return place.bench(
+        "--shape", "llama-1b", "--quant", "none,8,4", "-n", 64, "-d", "0,8192", "-r", 3
+    )
 
 
 def against_transformers(place: Place) -> str:
     needs_gpu(place)
     words = ("--shapes", "gpt2", "--tokens", "256", "--rounds", "2")
     table = place.run([sys.executable, "bench/gpu.py", *words]).strip().split("\n")
-    return "; ".join(line.strip("| ") for line in table if "| minigen |" in line)
+    lines = []
+    for line in table:
+        if "| minigen |" in line:
+            lines.append(line.strip("| "))
+    return "; ".join(lines)
 
 
 def two_processes(place: Place) -> str:
@@ -120,12 +146,12 @@ STEPS = (
     Step("tests of the backend, and of what runs ahead", tests, 200),
     Step("a text with graphs, without, on the CPU", graphs),
     Step("memcheck over 300 tokens", memory_checker, 120),
-    Step("a stream kept open while others are written", open_stream),
+    Step("a stream kept open while others are generated", open_stream),
     Step("an LSTM", recurrent),
     Step("training twice, and in two halves", training, 150),
     Step("codes of 4 bits, on both devices", quantized),
     Step("SDPA by cuDNN, on and off", attention, 90),
-    Step("tokens a second in bfloat16, 8 and 4 bits", speed, 150),
+    Step("tokens per second in bfloat16, 8 and 4 bits", speed, 150),
     Step("bench/gpu.py, gpt2", against_transformers, 120),
     Step("two processes, one killed", two_processes, 90),
 )

@@ -1,4 +1,4 @@
-"""A GGUF file with random weights in a named shape, for llama.cpp: written in float32, then converted by llama.cpp."""
+"""A GGUF file with random weights: written in float32, then converted by llama.cpp."""
 
 from __future__ import annotations
 
@@ -11,24 +11,27 @@ import numpy as np
 from minigen.errors import MinigenError
 from minigen.files import replacing
 
-TYPES = {"bfloat16": "MOSTLY_BF16", "8-bit": "MOSTLY_Q8_0", "4-bit": "MOSTLY_Q4_0"}  # of llama.cpp, by our dtype
+# Our dtype -> llama.cpp's name.
+TYPES = {"bfloat16": "MOSTLY_BF16", "8-bit": "MOSTLY_Q8_0", "4-bit": "MOSTLY_Q4_0"}
 SEED = 0
 
 
 def gguf_of(shape: str, config: Mapping[str, Any], dtype: str, threads: int, cache: Path) -> Path:
-    """The file in the folder `cache`, made where it is not there yet.
+    """The file in the folder `cache`, which is created if it does not exist.
 
-    All matrices have the one type, as MLX's have: llama.cpp's usual mixtures keep some of them larger.
+    All matrices have the same type, as MLX's do; llama.cpp's usual mixtures keep some of them
+    larger.
     """
     cache.mkdir(parents=True, exist_ok=True)
-    source, wanted = (cache / f"{shape}-{name}.gguf" for name in ("float32", dtype))
+    source = cache / f"{shape}-float32.gguf"
+    target = cache / f"{shape}-{dtype}.gguf"
     if not source.exists():
-        with replacing(source) as beside:
-            write(config, shape, beside)
-    if not wanted.exists():
-        with replacing(wanted) as beside:
-            convert(source, dtype, threads, beside)
-    return wanted
+        with replacing(source) as temporary:
+            write(config, shape, temporary)
+    if not target.exists():
+        with replacing(target) as temporary:
+            convert(source, dtype, threads, temporary)
+    return target
 
 
 def write(config: Mapping[str, Any], shape: str, path: Path) -> None:
@@ -59,10 +62,16 @@ def write(config: Mapping[str, Any], shape: str, path: Path) -> None:
         writer.add_rope_freq_base(config["rope_theta"])
         writer.add_rope_dimension_count(config.get("head_dim", width // heads))
     rng = np.random.default_rng(SEED)
-    for name, dimensions in tensors(config, layers, width, inner, width * kv_heads // heads, context):
-        matrix = len(dimensions) == 2
-        values = 0.02 * rng.standard_normal(dimensions, np.float32) if matrix else np.ones(dimensions, np.float32)
-        writer.add_tensor(name, np.zeros_like(values) if name.endswith("bias") else values.astype(np.float32))
+    for name, dimensions in tensors(
+        config, layers, width, inner, width * kv_heads // heads, context
+    ):
+        if len(dimensions) == 2:
+            values = 0.02 * rng.standard_normal(dimensions, np.float32)
+        elif name.endswith("bias"):
+            values = np.zeros(dimensions, np.float32)
+        else:
+            values = np.ones(dimensions, np.float32)
+        writer.add_tensor(name, values.astype(np.float32))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -90,7 +99,12 @@ def tensors(
         yield f"{at}.ffn_down.weight", (width, inner)
         if gpt2:
             yield f"{at}.attn_qkv.weight", (3 * width, width)
-            for name, rows in (("attn_qkv", 3 * width), ("attn_output", width), ("ffn_up", inner), ("ffn_down", width)):
+            for name, rows in (
+                ("attn_qkv", 3 * width),
+                ("attn_output", width),
+                ("ffn_up", inner),
+                ("ffn_down", width),
+            ):
                 yield f"{at}.{name}.bias", (rows,)
         else:
             yield f"{at}.ffn_gate.weight", (inner, width)
@@ -101,14 +115,14 @@ def tensors(
 
 
 def quiet(llama_cpp: Any) -> None:
-    """Its hundreds of lines go nowhere."""
+    """Discard the hundreds of lines that llama.cpp logs."""
     global silence  # C keeps a pointer to it
     silence = llama_cpp.llama_log_callback(lambda level, text, data: None)
     llama_cpp.llama_log_set(silence, None)
 
 
 def convert(source: Path, dtype: str, threads: int, path: Path) -> None:
-    """By llama.cpp's own quantizer. Raises MinigenError where it refuses."""
+    """Convert with llama.cpp's own quantizer. Raises MinigenError if it fails."""
     import llama_cpp
 
     quiet(llama_cpp)
@@ -116,4 +130,6 @@ def convert(source: Path, dtype: str, threads: int, path: Path) -> None:
     settings.nthread, settings.pure = threads, True
     settings.ftype = getattr(llama_cpp, f"LLAMA_FTYPE_{TYPES[dtype]}")
     if llama_cpp.llama_model_quantize(str(source).encode(), str(path).encode(), settings):
-        raise MinigenError(f"llama.cpp cannot convert {source} to {dtype}: remove the file, and it is made again")
+        raise MinigenError(
+            f"llama.cpp cannot convert {source} to {dtype}: remove the file to create it again"
+        )

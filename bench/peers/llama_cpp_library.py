@@ -1,6 +1,7 @@
-"""llama.cpp through llama-cpp-python's bindings of its C functions, called as llama-bench and its batched bench do.
+"""llama.cpp through llama-cpp-python's bindings of its C functions.
 
-Flash attention is on, the keys and values are in float16 (its default), and the weights are read into memory first.
+They are called as llama-bench and its batched bench do. Flash attention is on, keys and values are
+in float16 (its default), and the weights are read into memory first.
 """
 
 from __future__ import annotations
@@ -71,7 +72,9 @@ class LlamaCpp(Peer):
             pointer = lib.llama_init_from_model(self.model, settings)
             if not pointer:
                 raise MinigenError(f"llama.cpp has no memory for {rows} rows of {length} tokens")
-            self.contexts[rows, length] = Context(pointer, rows, lib.llama_batch_init(rows * length, 0, 1))
+            self.contexts[rows, length] = Context(
+                pointer, rows, lib.llama_batch_init(rows * length, 0, 1)
+            )
         found = self.contexts[rows, length]
         lib.llama_memory_clear(lib.llama_get_memory(found.pointer), True)
         found.length = 0

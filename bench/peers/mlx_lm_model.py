@@ -1,8 +1,9 @@
-"""mlx-lm on MLX: its model, its cache and its quantisation, in a bare loop.
+"""mlx-lm on MLX: its model, its cache and its quantization, in a bare loop.
 
-A prompt is read as its `generate_step` does: all but the last token without logits, then the last one. Weights are
-quantised as by `mlx_lm.convert -q`: in groups of 64, the embedding too. The rest is in float32 then, in which a CPU
-multiplies quantised weights ten times as fast as in bfloat16.
+A prompt is read as its `generate_step` does: all but the last token without logits, then the last
+one. Weights are quantized as by `mlx_lm.convert -q`: in groups of 64, including the embedding. The
+rest is in float32 then, in which a CPU multiplies quantized weights ten times as fast as in
+bfloat16.
 """
 
 from __future__ import annotations

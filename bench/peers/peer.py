@@ -1,39 +1,41 @@
-"""What a peer must be for minigen's harness to measure it as it does minigen: a model, and a subject that names it."""
+"""What a peer must provide to be measured like minigen: a model, and a subject that names it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, ClassVar
 
 from minigen.backends import machine
 from minigen.backends.memory import peak_rss, physical_memory
+from minigen.backends.packages import installed
 from minigen.benchmark.plan import Case
 from minigen.benchmark.session import Session, Subject
-from minigen.generation.loop import Row
+from minigen.generation.rows import Row
 
 
 class Peer:
-    """Another's model, with the calls of minigen's Runner. It is made and used in a process of its own.
+    """A model of another library, with the calls of minigen's Runner.
 
-    The frameworks are imported in `load` and after it, never by the module: the process that asks has none.
+    It is created and used in a process of its own. Frameworks are imported in `load` or later,
+    never by the module, because the parent process does not need them.
     """
 
     name: ClassVar[str]
-    packages: ClassVar[tuple[str, ...]]  # as pip calls them; the first is what is missing where it is not installed
+    packages: ClassVar[tuple[str, ...]]  # as pip calls them, the peer's own first
     dtypes: ClassVar[tuple[str, ...]] = ("float32", "bfloat16")
     families: ClassVar[tuple[str, ...]] = ("gpt2", "llama", "qwen2")
     batches: ClassVar[bool] = True
 
     def __init__(self, subject: PeerSubject) -> None:
         self.subject, self.architecture = subject, subject.architecture()
-        self.config = {name: value for name, value in subject.config.items() if name != "torch_dtype"}
+        self.config = dict(subject.config)
+        self.config.pop("torch_dtype", None)
 
     @classmethod
     def prepare(cls, subject: PeerSubject) -> None:
-        """Makes the files that it needs, before any process is started."""
+        """Create the files that it needs, before any process is started."""
 
     @classmethod
     def session(cls, subject: PeerSubject) -> PeerSession:
@@ -43,22 +45,25 @@ class Peer:
         return self.subject.threads
 
     def load(self) -> None:
-        """Makes the model, with random weights."""
+        """Create the model with random weights."""
         raise NotImplementedError
 
     def prefill(self, prompts: Sequence[Sequence[int]], capacity: int) -> tuple[Any, Any]:
-        """Reads prompts of one length as a batch: the logits after each, and a state with room for `capacity`."""
+        """Read prompts of one length as a batch.
+
+        Returns the logits after each, and a state with room for `capacity` tokens.
+        """
         raise NotImplementedError
 
     def decode(self, ids: Sequence[int], state: Any) -> Any:
-        """One new token a row: the logits after it."""
+        """Read one new token per row; returns the logits after it."""
         raise NotImplementedError
 
     def sync(self, logits: Any) -> None:
-        """Waits until the logits are there."""
+        """Wait until the logits are computed."""
 
     def best(self, logits: Any) -> list[int]:
-        """The likeliest token of each row."""
+        """The most likely token of each row."""
         raise NotImplementedError
 
 
@@ -86,7 +91,8 @@ class PeerSession(Session):
     subject: PeerSubject
 
     def begin(self) -> dict[str, Any]:
-        self.peer = self.ops = self.runner = self.subject.peer(self.subject)  # type: ignore[assignment]
+        self.peer = self.subject.peer(self.subject)
+        self.ops = self.runner = self.peer  # type: ignore[assignment]
         about = {"device": "cpu", "dtype": self.subject.dtype, "threads": self.peer.threads()}
         return about | {"gpu": None, "total_memory": physical_memory()}
 
@@ -110,26 +116,25 @@ class PeerSession(Session):
         return peak_rss()
 
     def limits(self) -> tuple[float, float]:
-        """As NumPy reaches them: minigen's processes measure the same with their frameworks, and the best counts."""
+        """As NumPy measures them; minigen's own processes measure them too, and the best counts."""
         values = machine.beyond_caches(False, physical_memory())
-        return machine.measure_numpy_bandwidth(values, self.subject.threads), machine.measure_numpy_peak()
+        bandwidth = machine.measure_numpy_bandwidth(values, self.subject.threads)
+        return bandwidth, machine.measure_numpy_peak()
 
 
 def missing(peer: type[Peer]) -> str | None:
-    """Why a peer cannot be run here at all: what is not installed."""
+    """Why a peer cannot be run here at all: what is not installed. None if it can."""
     for package in peer.packages:
-        try:
-            version(package)
-        except PackageNotFoundError:
+        if installed(package) is None:
             return f"{package} is not installed: pip install {package}"
     return None
 
 
 def refused(peer: type[Peer], family: str, dtype: str) -> str | None:
-    """Why it has no figure for a model of this family in this dtype."""
+    """Why a peer cannot run a model of this family in this dtype. None if it can."""
     if family not in peer.families:
         return f"it has no {family} model"
     if dtype not in peer.dtypes:
-        quantised = dtype.endswith("bit")
-        return f"it has no {'quantised' if quantised else dtype} weights on a CPU of its own"
+        kind = "quantized" if dtype.endswith("bit") else dtype
+        return f"it has no {kind} weights on a CPU of its own"
     return None

@@ -1,4 +1,4 @@
-"""A decoder as one writes it first in torch, in nanoGPT's manner: GPT-2's architecture, and no cache when it generates.
+"""The first decoder that one writes in torch, like nanoGPT: GPT-2's architecture without a cache.
 
 Each new token reads the whole text again.
 """
@@ -16,11 +16,11 @@ from minigen.benchmark.session import SEED, Timed
 
 from .peer import Peer, PeerSession, PeerSubject
 
-EVERY = 8  # a step is as long as those around it: of so many, one is made and counted for all
+EVERY = 8  # one step of this many is run, and counts for all of them
 
 
 def transformer(vocabulary: int, width: int, heads: int, layers: int, context: int) -> Any:
-    """A torch module: ids (B, T) -> logits (B, T, V), or (B, 1, V) after the last token with `last`."""
+    """A torch module: ids (B, T) -> logits (B, T, V); with `last`, (B, 1, V) of the last token."""
     import torch
     import torch.nn.functional as F
     from torch import nn
@@ -30,11 +30,16 @@ def transformer(vocabulary: int, width: int, heads: int, layers: int, context: i
             super().__init__()
             self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
             self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
-            self.up, self.down, self.gelu = nn.Linear(width, 4 * width), nn.Linear(4 * width, width), nn.GELU()
+            self.up, self.down, self.gelu = (
+                nn.Linear(width, 4 * width),
+                nn.Linear(4 * width, width),
+                nn.GELU(),
+            )
 
         def forward(self, x: Any) -> Any:
             B, T, C = x.shape
-            q, k, v = (t.view(B, T, heads, C // heads).transpose(1, 2) for t in self.qkv(self.norm1(x)).split(C, 2))
+            qkv = self.qkv(self.norm1(x)).view(B, T, 3, heads, C // heads)
+            q, k, v = qkv.permute(2, 0, 3, 1, 4)
             y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
             x = x + self.out(y.transpose(1, 2).contiguous().view(B, T, C))
             return x + self.down(self.gelu(self.up(self.norm2(x))))
@@ -42,7 +47,10 @@ def transformer(vocabulary: int, width: int, heads: int, layers: int, context: i
     class Transformer(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.tokens, self.positions = nn.Embedding(vocabulary, width), nn.Embedding(context, width)
+            self.tokens, self.positions = (
+                nn.Embedding(vocabulary, width),
+                nn.Embedding(context, width),
+            )
             self.blocks = nn.ModuleList(Block() for _ in range(layers))
             self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, vocabulary, bias=False)
             self.head.weight = self.tokens.weight
@@ -51,7 +59,9 @@ def transformer(vocabulary: int, width: int, heads: int, layers: int, context: i
             x = self.tokens(ids) + self.positions(torch.arange(ids.shape[1]))
             for block in self.blocks:
                 x = block(x)
-            return self.head(self.norm(x[:, -1:] if last else x))
+            if last:
+                x = x[:, -1:]
+            return self.head(self.norm(x))
 
     torch.manual_seed(0)
     return Transformer()
@@ -72,7 +82,10 @@ class PlainGPT(Peer):
 
         self.torch = torch
         torch.set_num_threads(self.threads())
-        sizes = (self.config[name] for name in ("vocab_size", "n_embd", "n_head", "n_layer", "n_positions"))
+        sizes = (
+            self.config[name]
+            for name in ("vocab_size", "n_embd", "n_head", "n_layer", "n_positions")
+        )
         self.model = transformer(*sizes).to(getattr(torch, self.subject.dtype)).eval()
 
     def prefill(self, prompts: Sequence[Sequence[int]], capacity: int) -> tuple[Any, Any]:
@@ -98,7 +111,11 @@ class PlainSession(PeerSession):
         if case.kind != "tg" or case.tokens < EVERY:
             return super().run(case)
         vocabulary, steps = self.peer.architecture.vocab_size, []
-        ids = np.random.default_rng(SEED).integers(0, vocabulary, (1, case.before + case.tokens)).tolist()
+        ids = (
+            np.random.default_rng(SEED)
+            .integers(0, vocabulary, (1, case.before + case.tokens))
+            .tolist()
+        )
         for at in range(EVERY // 2, case.tokens, EVERY):
             began = time.perf_counter()
             self.peer.best(self.peer.forward([ids[0][: case.before + at]]))

@@ -1,4 +1,4 @@
-"""What a run says: for each shape a table of tokens a second and minigen's ratios, and one picture of decoding."""
+"""The report of a run: tokens per second and minigen's ratios for each shape, and a plot."""
 
 from __future__ import annotations
 
@@ -17,72 +17,113 @@ from .subjects import BACKENDS, OWN, Skipped
 
 LABELS = {"torch": "minigen, torch", "mlx": "minigen, MLX"}
 NOTE = (
-    "Tokens a second of all rows together, the median of the runs. In brackets, how many times as fast as the peer "
-    "minigen is, with torch, or beside mlx-lm with MLX, by the geometric means; ~ where Welch's 95 % interval holds 1, "
-    "or the runs are too few for one."
+    "Tokens per second of all rows together, the median of the runs. In brackets: how many times "
+    "as fast as the peer minigen is, with torch (compared with mlx-lm: with MLX), by the geometric "
+    "means; ~ if Welch's 95 % interval contains 1, or there are too few runs for an interval."
 )
 
 
-def as_markdown(about: Mapping[str, Any], results: Sequence[Result], skipped: Sequence[Skipped]) -> str:
-    lines = ["# minigen and its peers on a CPU", "", f"`{about['command']}`, {about['minutes']} minutes", ""]
+def as_markdown(
+    about: Mapping[str, Any], results: Sequence[Result], skipped: Sequence[Skipped]
+) -> str:
+    lines = [
+        "# minigen and its peers on a CPU",
+        "",
+        f"`{about['command']}`, {about['minutes']} minutes",
+        "",
+    ]
     lines += [f"- {line}" for line in machine_lines(about)]
-    lines += [f"- {about['threads']} thread{'s' * (about['threads'] != 1)} each; random weights", "", NOTE, ""]
-    for model in dict.fromkeys(r.model for r in results):
-        lines += [f"## {model}", "", *table([r for r in results if r.model == model]), ""]
+    threads = f"{about['threads']} thread" + "s" * (about["threads"] != 1)
+    lines += [f"- {threads} each; random weights", "", NOTE, ""]
+    by_model: dict[str, list[Result]] = {}
+    for result in results:
+        by_model.setdefault(result.model, []).append(result)
+    for model, own_results in by_model.items():
+        lines += [f"## {model}", "", *table(own_results), ""]
     if skipped:
         lines += ["## Not measured", "", *reasons(skipped), ""]
-    lines += ["What is compared, and how each is set: [peers/README.md](../peers/README.md)."]
+    lines += ["What is compared, with which settings: [peers/README.md](../peers/README.md)."]
     return "\n".join(lines) + "\n"
 
 
 def table(results: Sequence[Result]) -> list[str]:
-    """Of one shape: a line a dtype and test, a column for each who was measured."""
-    found = {(r.dtype, r.test, r.backend): r for r in results}
-    names = dict.fromkeys(r.backend for r in results)
-    names = [*(name for name in BACKENDS if name in names), *(name for name in names if name not in BACKENDS)]
-    lines = [f"| dtype | test | {' | '.join(LABELS.get(name, name) for name in names)} |"]
+    """The table of one shape: a row for each dtype and test, a column for each contestant."""
+    found = {}
+    tests: dict[tuple[str, str], None] = {}
+    contestants: dict[str, None] = {}
+    for result in results:
+        found[result.dtype, result.test, result.backend] = result
+        tests[result.dtype, result.test] = None
+        contestants[result.backend] = None
+    names = sorted(contestants, key=is_peer)  # minigen first, else in their order
+    lines = [row("dtype", "test", [LABELS.get(name, name) for name in names])]
     lines.append("|---|---|" + "---:|" * len(names))
-    for dtype, test in dict.fromkeys((r.dtype, r.test) for r in results):
+    for dtype, test in tests:
         cells = [cell(found, dtype, test, name) for name in names]
-        lines.append(f"| {dtype} | {test} | {' | '.join(cells)} |")
+        lines.append(row(dtype, test, cells))
     return lines
 
 
+def row(dtype: str, test: str, cells: Sequence[str]) -> str:
+    return f"| {dtype} | {test} | {' | '.join(cells)} |"
+
+
+def is_peer(name: str) -> bool:
+    return name not in BACKENDS
+
+
 def cell(found: Mapping[tuple[str, str, str], Result], dtype: str, test: str, name: str) -> str:
-    r = found.get((dtype, test, name))
-    if r is None:
+    """The speed of a contestant and, for a peer, how many times as fast minigen is."""
+    result = found.get((dtype, test, name))
+    if result is None:
         return "-"
-    own = None if name in BACKENDS else found.get((dtype, test, OWN.get(name, "torch")))
-    return rate(r.median_tps) if own is None else f"{rate(r.median_tps)} ({times(own, r)})"
+    speed = rate(result.median_tps)
+    own = found.get((dtype, test, OWN.get(name, "torch")))
+    if own is None or not is_peer(name):
+        return speed
+    return f"{speed} ({times(own, result)})"
 
 
 def times(own: Result, other: Result) -> str:
-    """How many times as fast minigen is."""
-    x = ratio(other.samples_tps, own.samples_tps)
-    return f"{'' if x.verdict in ('faster', 'slower') else '~ '}{x.ratio:.2f}x"
+    """How many times as fast minigen is; ~ if the difference is not significant."""
+    compared = ratio(other.samples_tps, own.samples_tps)
+    mark = "" if compared.verdict in ("faster", "slower") else "~ "
+    return f"{mark}{compared.ratio:.2f}x"
 
 
 def reasons(skipped: Sequence[Skipped]) -> list[str]:
-    """A line for each reason, with all that it holds for."""
-    where: dict[tuple[str, str], list[str]] = {}
-    for s in skipped:
-        place = " ".join(part for part in (s.model, s.dtype) if part)
-        where.setdefault((s.backend, s.reason), []).extend([place] * bool(place))
-    return [
-        f"- {name}{f' ({chr(44).join(places)})' if places else ''}: {reason}".replace(",", ", ").replace(",  ", ", ")
-        for (name, reason), places in where.items()
-    ]
+    """A line for each contestant and reason, with all shapes and dtypes that it is about."""
+    subjects: dict[tuple[str, str], list[str]] = {}
+    for skip in skipped:
+        listed = subjects.setdefault((skip.backend, skip.reason), [])
+        if skip.subject:
+            listed.append(skip.subject)
+    lines = []
+    for (name, reason), listed in subjects.items():
+        about = f" ({', '.join(listed)})" if listed else ""
+        lines.append(f"- {name}{about}: {reason}")
+    return lines
 
 
 def draw(results: Sequence[Result], path: Path, about: Mapping[str, Any]) -> None:
-    """Decoding of one row, where it was measured and matplotlib is there: a panel a shape and dtype, a bar for each."""
-    decoded = [r for r in results if r.test.startswith("tg") and r.batch == 1]
-    if not decoded or find_spec("matplotlib") is None:
+    """Plot decoding of one row, if it was measured: a panel for each shape and dtype."""
+    panels = []
+    for result in results:
+        if result.test.startswith("tg") and result.batch == 1:
+            panels.append(as_panel(result))
+    if not panels or find_spec("matplotlib") is None:
         return
     from minigen.benchmark.plot import plot
 
-    panels = [
-        replace(r, test=f"{r.model}, {r.dtype}", model=r.test, dtype="", backend=LABELS.get(r.backend, r.backend))
-        for r in decoded
-    ]
     plot(panels, path, f"{about['cpu']}, {about['threads']} threads")
+
+
+def as_panel(result: Result) -> Result:
+    """The result with the names that `plot` shows: the panel is the shape and dtype."""
+    return replace(
+        result,
+        test=f"{result.model}, {result.dtype}",
+        model=result.test,
+        dtype="",
+        backend=LABELS.get(result.backend, result.backend),
+    )

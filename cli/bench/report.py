@@ -1,4 +1,4 @@
-"""What `bench` says: a table for people, Markdown to commit, CSV and JSON for programs."""
+"""The output of `bench`: a table for people, Markdown to commit, CSV and JSON for programs."""
 
 from __future__ import annotations
 
@@ -9,21 +9,29 @@ from dataclasses import asdict
 from io import StringIO
 from typing import Any
 
+from minigen.backends.memory import gib
+
 from ..display.tables import natural_width, render, screen, sizes_of, wrapped
 
 FORMATS = ("table", "md", "csv", "json", "jsonl")
-NONE = "-"  # a value that there is not
-NAMES = ("model", "backend", "dtype", "quant")  # the columns that say which of the models a row is of
-LEFT = (*NAMES, "test", "verdict")
+NONE = "-"  # a value that does not exist
+SUBJECT_COLUMNS = ("model", "backend", "dtype", "quant")  # which model a row is of
+LEFT = (*SUBJECT_COLUMNS, "test", "verdict")  # aligned to the left
 Columns = Mapping[str, Callable[[Any], str]]  # heading -> a row's cell
+Cells = list[list[str]]
 
 
 def write(
-    output: str, head: dict[str, Any], rows: Sequence[Any], columns: Columns, about: Sequence[str], notes: Sequence[str]
+    output: str,
+    head: dict[str, Any],
+    rows: Sequence[Any],
+    columns: Columns,
+    about: Sequence[str],
+    notes: Sequence[str],
 ) -> None:
-    """Prints rows, which are dataclasses, in one of FORMATS.
+    """Print rows, which are dataclasses, in one of FORMATS.
 
-    `head` is what stands beside them in JSON; `about` and `notes` are the lines above and below a table.
+    `head` is added to them in JSON; `about` and `notes` are the lines above and below a table.
     """
     objects = [asdict(row) for row in rows]
     if output == "json":
@@ -40,78 +48,153 @@ def write(
 
 
 def as_csv(objects: Sequence[Mapping[str, Any]]) -> str:
-    """A line a row; a list is one field, with spaces between its numbers."""
+    """One line per row; a list is one field, with spaces between its numbers."""
     stream = StringIO()
     writer = csv.DictWriter(stream, list(objects[0]), lineterminator="\n")
     writer.writeheader()
     for row in objects:
-        writer.writerow({name: " ".join(map(str, x)) if isinstance(x, list) else x for name, x in row.items()})
+        fields = dict(row)
+        for name, value in row.items():
+            if isinstance(value, list):
+                fields[name] = " ".join(str(number) for number in value)
+        writer.writerow(fields)
     return stream.getvalue()
 
 
 def as_markdown(rows: Sequence[Any], columns: Columns, lines: Sequence[str]) -> str:
     """A table with every column, then the lines as a list."""
+    rules = ["---" if name in LEFT else "---:" for name in columns]
+    text = markdown_row(list(columns)) + markdown_row(rules)
+    for row in rows:
+        text += markdown_row([cell(row) for cell in columns.values()])
+    if lines:
+        text += "\n"
+    for line in lines:
+        text += f"- {line}\n"
+    return text
 
-    def line(cells: Sequence[str]) -> str:
-        return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |\n"
 
-    table = line(list(columns)) + line(["---" if name in LEFT else "---:" for name in columns])
-    table += "".join(line([cell(row) for cell in columns.values()]) for row in rows)
-    return table + "".join(f"{chr(10) * (i == 0)}- {text}\n" for i, text in enumerate(lines))
+def markdown_row(cells: Sequence[str]) -> str:
+    """A row of a Markdown table."""
+    escaped = [cell.replace("|", "\\|") for cell in cells]
+    return f"| {' | '.join(escaped)} |\n"
 
 
 def as_table(
-    rows: Sequence[Any], columns: Columns, about: Sequence[str], notes: Sequence[str], width: int, terminal: bool
+    rows: Sequence[Any],
+    columns: Columns,
+    about: Sequence[str],
+    notes: Sequence[str],
+    width: int,
+    terminal: bool,
 ) -> str:
-    """Names that are the same for all rows are not repeated; those that do not fit beside the numbers stand above them.
+    """The rows as a table for people.
 
-    No number is ever cut: what does not fit an even narrower terminal is left to it to wrap.
+    The names of a model are shown only if they differ between rows, in columns or, if those do not
+    fit, above the rows of each model. No number is ever cut: a table that is still too wide is
+    wrapped by the terminal.
     """
-    names = [name for name in NAMES if len({columns[name](row) for row in rows}) > 1]
-    own = [name for name in columns if name not in NAMES and any(columns[name](row) not in ("", NONE) for row in rows)]
-
-    def cells(shown: Sequence[str], some: Sequence[Any]) -> list[list[str]]:
-        return [[columns[name](row) for name in shown] for row in some]
-
-    parts = [f"{wrapped(text, width)}\n" for text in about] + ["\n"] * bool(about)
-    head = [*names, *own]
-    if natural_width(head, cells(head, rows)) <= width or not names:
-        parts.append(fitted(head, cells(head, rows), cells(head, rows), width, terminal))
+    names, figures = used_columns(rows, columns)
+    parts = [f"{wrapped(text, width)}\n" for text in about]
+    if about:
+        parts.append("\n")
+    head = [*names, *figures]
+    cells = cells_of(rows, columns, head)
+    if natural_width(head, cells) <= width or not names:
+        parts.append(fitted(head, cells, cells, width, terminal))
     else:
-        groups: dict[str, list[Any]] = {}
-        for row in rows:
-            groups.setdefault(", ".join(columns[name](row) for name in names), []).append(row)
-        for title, group in groups.items():
-            parts.append(f"{chr(10) if title != next(iter(groups)) else ''}{title}\n")
-            parts.append(fitted(own, cells(own, group), cells(own, rows), width, terminal))
-    parts += ["\n"] * bool(notes) + [f"{wrapped(text, width)}\n" for text in notes]
+        cells = cells_of(rows, columns, figures)
+        tables = []
+        for title, group in groups_by_title(rows, columns, names).items():
+            group_cells = cells_of(group, columns, figures)
+            tables.append(f"{title}\n{fitted(figures, group_cells, cells, width, terminal)}")
+        parts.append("\n".join(tables))
+    if notes:
+        parts.append("\n")
+    parts += [f"{wrapped(text, width)}\n" for text in notes]
     return "".join(parts)
 
 
+def used_columns(rows: Sequence[Any], columns: Columns) -> tuple[list[str], list[str]]:
+    """The names that differ between rows, and the other columns that have any value."""
+    names = []
+    figures = []
+    for name, cell in columns.items():
+        values = {cell(row) for row in rows}
+        if name in SUBJECT_COLUMNS:
+            if len(values) > 1:
+                names.append(name)
+        elif not values <= {"", NONE}:
+            figures.append(name)
+    return names, figures
+
+
+def cells_of(rows: Sequence[Any], columns: Columns, names: Sequence[str]) -> Cells:
+    """The cells of some columns."""
+    cells = []
+    for row in rows:
+        cells.append([columns[name](row) for name in names])
+    return cells
+
+
+def groups_by_title(
+    rows: Sequence[Any], columns: Columns, names: Sequence[str]
+) -> dict[str, list[Any]]:
+    """The rows by the names of their model."""
+    groups: dict[str, list[Any]] = {}
+    for row in rows:
+        title = ", ".join(columns[name](row) for name in names)
+        groups.setdefault(title, []).append(row)
+    return groups
+
+
 def fitted(
-    head: Sequence[str], rows: Sequence[Sequence[str]], every: Sequence[Sequence[str]], width: int, terminal: bool
+    head: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    all_rows: Sequence[Sequence[str]],
+    width: int,
+    terminal: bool,
 ) -> str:
-    """Columns as wide as all rows of all groups want them, closer together where the terminal is narrow."""
-    gap = 2 if natural_width(head, every) <= width else 1
-    return render(head, rows, max(width, natural_width(head, every, gap)), terminal, LEFT, gap, sizes_of(head, every))
+    """Rows in columns as wide as `all_rows` need; closer together if the terminal is narrow."""
+    gap = 2
+    if natural_width(head, all_rows) > width:
+        gap = 1
+    wide = max(width, natural_width(head, all_rows, gap))
+    return render(head, rows, wide, terminal, LEFT, gap, sizes_of(head, all_rows))
 
 
 # -- numbers --
 def rate(x: float | None) -> str:
-    """Four digits or more."""
+    """A number with four digits or more."""
     if x is None:
         return NONE
-    return f"{x:,.0f}" if x >= 1000 else f"{x:.1f}" if x >= 100 else f"{x:.2f}" if x >= 10 else f"{x:.3f}"
+    if x >= 1000:
+        return f"{x:,.0f}"
+    if x >= 100:
+        return f"{x:.1f}"
+    if x >= 10:
+        return f"{x:.2f}"
+    return f"{x:.3f}"
 
 
 def spread(mean: float, sd: float | None) -> str:
-    """The mean and the standard deviation, to the same place."""
-    digits = len(rate(mean).partition(".")[2])
-    return rate(mean) if sd is None else f"{rate(mean)} ± {sd:,.{digits}f}"
+    """The mean and the standard deviation, with the same number of decimals."""
+    text = rate(mean)
+    if sd is None:
+        return text
+    decimals = len(text.partition(".")[2])
+    return f"{text} ± {sd:,.{decimals}f}"
 
 
 def milliseconds(x: float | None) -> str:
-    return NONE if x is None else f"{x:,.0f}" if x >= 100 else f"{x:.1f}" if x >= 10 else f"{x:.2f}"
+    """A number with three digits or more."""
+    if x is None:
+        return NONE
+    if x >= 100:
+        return f"{x:,.0f}"
+    if x >= 10:
+        return f"{x:.1f}"
+    return f"{x:.2f}"
 
 
 def seconds(x: float | None) -> str:
@@ -119,4 +202,7 @@ def seconds(x: float | None) -> str:
 
 
 def size(x: float) -> str:
-    return f"{x / 2**30:,.1f} GiB" if x >= 2**30 else f"{x / 2**20:,.1f} MiB"
+    """A number of bytes."""
+    if x >= 2**30:
+        return gib(x)
+    return f"{x / 2**20:,.1f} MiB"

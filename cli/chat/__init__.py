@@ -1,1 +1,1 @@
-"""The chat as a person sees it: the line that is typed, commands, the answer as it streams, Markdown."""
+"""The chat as the user sees it: the input line, commands, streamed answers, Markdown."""

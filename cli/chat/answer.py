@@ -1,4 +1,4 @@
-"""An answer on its way: streamed, stopped by Ctrl-C, kept and saved."""
+"""Generating an answer: it is streamed, can be stopped by Ctrl-C, and is saved."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ PATIENCE = 0.5  # seconds; what began sooner is stopped at its first piece
 
 
 class Stop:
-    """Whether an end was asked for. No threading.Event: a second signal within its `set` would wait for the first."""
+    """Whether the user asked to stop.
+
+    Not a threading.Event: a second signal during its `set` would wait for the first.
+    """
 
     def __init__(self) -> None:
         self.asked = False
@@ -33,9 +36,9 @@ class Stop:
 
 @contextmanager
 def ctrl_c_asks(stop: Stop) -> Iterator[None]:
-    """Ctrl-C in the block only asks for an end, however often it comes, so that nothing is left half done.
+    """In the block Ctrl-C only asks to stop, however often it comes, so that all work is finished.
 
-    Where an answer takes long to begin, as a chat template may, Ctrl-C gives it up.
+    If an answer takes long to begin, because of its chat template, Ctrl-C gives it up.
     """
 
     def ask(signum: int, frame: FrameType | None) -> None:
@@ -55,7 +58,7 @@ def ctrl_c_asks(stop: Stop) -> Iterator[None]:
 
 @contextmanager
 def terminal_without(*modes: str) -> Iterator[None]:
-    """A terminal that does not echo: ECHO what is typed, ECHOCTL a ^C. It is read all the same."""
+    """Turn off a terminal's echo of typed keys (ECHO) or of ^C (ECHOCTL); input is still read."""
     try:
         import termios
     except ImportError:  # a system without
@@ -78,9 +81,9 @@ def terminal_without(*modes: str) -> Iterator[None]:
 
 
 def show(app: ChatApp, begin: Callable[[], Answer]) -> None:
-    """Streams the answer that `begin` makes to its end or to Ctrl-C, keeps it, and saves.
+    """Stream the answer that `begin` starts to its end or to Ctrl-C, and save the session.
 
-    Raises KeyboardInterrupt after Ctrl-C where nobody is there to say what comes next.
+    Raises KeyboardInterrupt after Ctrl-C if there is no terminal to continue on.
     """
     stop = Stop()
     with ctrl_c_asks(stop):
@@ -89,24 +92,23 @@ def show(app: ChatApp, begin: Callable[[], Answer]) -> None:
         before(app, answer)
         view = AnswerView(sys.stdout, terminal=app.terminal, markdown=app.markdown)
         reading = Reading(stop)
-        answer.on_read = reading.show
-        streaming = ExitStack()  # entered with the first piece: what is said before it may be shown at once
+        answer.reader.on_read = reading.show
+        streaming = ExitStack()  # delays warnings, from the first piece on
         try:
             with reading, streaming:
                 for number, piece in enumerate(answer):
                     if number == 0:
                         reading.done()
                         streaming.enter_context(held_warnings())
+                        streaming.callback(view.finish)
                     view.write(piece)
                     if stop.asked:
                         break
-                view.finish()
         except Stopped:
             pass
         finally:
             answer.finish()
             app.save()
-            view.finish()
         let_it_arrive()
         after(app, answer)
     if stop.asked and app.ask is None:
@@ -114,17 +116,17 @@ def show(app: ChatApp, begin: Callable[[], Answer]) -> None:
 
 
 def let_it_arrive() -> None:
-    """An answer that goes from a keyboard's chat through a pipe, as to `tee`, is on the screen before what follows."""
+    """Wait until an answer that goes through a pipe, such as to `tee`, is on the screen."""
     if sys.stdin is not None and sys.stdin.isatty() and not sys.stdout.isatty():
         time.sleep(0.03)
 
 
 def before(app: ChatApp, answer: Answer) -> None:
-    """What there is to say before anything is left out of the window."""
+    """Report the messages that no longer fit into the window."""
     if answer.left_out:
         app.note(
-            f"the window is full: the {answer.left_out} oldest messages are left out from here on "
-            "(the session keeps them)"
+            f"the window is full: the {answer.left_out} oldest messages are left out from now on "
+            "(they stay in the session)"
         )
     window = app.chat.window
     if window.policy == "sinks":
@@ -132,42 +134,47 @@ def before(app: ChatApp, answer: Answer) -> None:
 
 
 def after(app: ChatApp, answer: Answer) -> None:
-    """How the answer ended, where that is not as usual, and whether the window is nearly full."""
-    run, bound = app.chat.conversation.last_answer().runs[-1], app.chat.window.bound
+    """Report how the answer ended, if it was cut or empty, and if the window is nearly full."""
+    run = app.chat.conversation.last_answer().runs[-1]
+    bound = app.chat.window.bound
+    window_is_full = bound is not None and len(answer.row.prompt) + run.tokens >= bound
     if run.finish == "interrupted":
-        app.note("stopped: /continue goes on, /regen tries again")
-    elif run.finish == "length" and bound is not None and len(answer.row.prompt) + run.tokens >= bound:
+        app.note("stopped: /continue resumes the answer, /regen tries again")
+    elif run.finish == "length" and window_is_full:
         app.note(f"the window of {bound} tokens is full: /undo, /clear or /set overflow roll")
     elif run.finish == "length":
-        app.note(f"cut at {run.tokens} tokens: /continue goes on, /set max_tokens N allows more")
+        app.note(f"cut at {run.tokens} tokens: /continue resumes, /set max_tokens N allows more")
     elif not answer.text.text.strip():
-        begun = answer.begun.content.strip()
-        app.note("the model adds nothing" if begun else "the model ends its answer at once: /regen tries again")
+        if answer.begun.content.strip():
+            app.note("the model adds nothing")
+        else:
+            app.note("the answer is empty: /regen tries again")
     if app.chat.window.policy != "sinks":
         warn(app, None)
 
 
 def warn(app: ChatApp, used: int | None) -> None:
-    """The warning of the window, once for each kind."""
+    """Show the warning of the window, once for each kind."""
     kind, text = app.chat.warning(used) or ("", "")
     if kind not in ("", app.warned):
         app.note(text)
     app.warned = kind
 
 
-class Stopped(Exception):  # noqa: N818  (no error: the user asked for it)
-    """Ctrl-C while a prompt is read."""
+class Stopped(Exception):  # noqa: N818  (not an error: the user asked for it)
+    """Ctrl-C while the prompt is processed."""
 
 
 class Reading:
-    """A bar while a long prompt is read, which goes when the first piece of the answer comes."""
+    """A bar while a long prompt is processed; it is erased when the answer begins."""
 
     def __init__(self, stop: Stop) -> None:
         self.stop = stop
         self.bar: Bar | None = None
+        self.opened = ExitStack()
 
     def __enter__(self) -> Reading:
-        self.bar = Bar("reading", "tokens").__enter__()
+        self.bar = self.opened.enter_context(Bar("reading", "tokens"))
         return self
 
     def __exit__(self, *of_error: object) -> None:
@@ -180,6 +187,5 @@ class Reading:
             self.bar.reach(done, total)
 
     def done(self) -> None:
-        if self.bar is not None:
-            self.bar.__exit__(None, None, None)
-            self.bar = None
+        self.bar = None
+        self.opened.close()

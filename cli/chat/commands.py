@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from contextlib import suppress
+from typing import NamedTuple
 
 from minigen.errors import MinigenError, UsageError
 
@@ -12,8 +13,9 @@ from ..display.terminal import harmless
 from ..display.texts import read_text
 from .answer import show
 from .app import ChatApp
+from .context_view import context_view
 from .settings import markdown, model, set_, system
-from .views import context_view, help_view, stats_view, why_view
+from .views import help_view, stats_view, why_view
 from .words import (
     Line,
     command_of,
@@ -27,84 +29,129 @@ from .words import (
     words_of,
 )
 
+EXCERPT = 60  # characters of a message that /undo shows
 
-class Leave(Exception):  # noqa: N818  (no error)
-    """The user wants to go."""
+
+class ExitChat(Exception):  # noqa: N818  (not an error)
+    """The user wants to leave."""
+
+
+class Command(NamedTuple):
+    """A slash command, as /help shows it and as it is run."""
+
+    arguments: str
+    summary: str
+    run: Callable[[ChatApp, str], None]  # takes the rest of the line
+    takes_text: bool = False  # the rest as it is written, white space and triple quotes included
 
 
 def handle(app: ChatApp, line: Line) -> None:
-    """One line of the user's: a command, or a message to answer. Raises MinigenError, or Leave at the end.
+    """Handle a line of the user's: a command, or a message to answer.
 
-    A message reaches the model as it is, but for one line ending at its end. A space before a slash, and quotes around
-    a block, are ways to write it.
+    A message reaches the model as it is, without one line ending at its end. A space before a
+    slash, and quotes around a block, are ways to write a message that looks like something else.
+
+    Raises MinigenError, or ExitChat if the user wants to leave.
     """
     text = without_line_end(line.text)
     command = command_of(text)
-    if command is not None and line.pasted and command[0] in COMMANDS and "\n" not in text:
-        app.note("what is pasted is a message: commands are typed")
-    if command is None or line.pasted:
-        quoted = None if line.plain else unquoted(text)
-        said = quoted if quoted is not None else text[1:] if text.startswith(" /") and not line.pasted else text
-        if said.strip():
-            show(app, lambda: app.chat.say(said))
+    if command is not None and line.pasted:
+        if command[0] in COMMANDS and "\n" not in text:
+            app.note("pasted text is sent as a message; type a command to run it")
+        command = None
+    if command is None:
+        answer(app, message_of(line, text))
         return
     name, rest = command
     if name not in COMMANDS:
-        raise UsageError(f"there is no command /{name}: /help lists them, and a space before it makes it a message")
-    if name in TAKE_TEXT:
-        quoted = None if line.plain else unquoted(rest)
-        COMMANDS[name][2](app, rest if quoted is None else quoted)
-    else:
-        COMMANDS[name][2](app, rest.strip())
+        raise UsageError(
+            f"there is no command /{name}: /help lists the commands; "
+            "to send this as a message, put a space before it"
+        )
+    run_command(app, COMMANDS[name], rest, line)
+
+
+def message_of(line: Line, text: str) -> str:
+    """The message that a line is, without the quotes of a block or the space before a slash."""
+    quoted = None if line.plain else unquoted(text)
+    if quoted is not None:
+        return quoted
+    if text.startswith(" /") and not line.pasted:
+        return text[1:]
+    return text
+
+
+def answer(app: ChatApp, message: str) -> None:
+    """Show the model's answer to a message, unless the message is blank."""
+    if message.strip():
+        show(app, lambda: app.chat.say(message))
+
+
+def run_command(app: ChatApp, command: Command, rest: str, line: Line) -> None:
+    if not command.takes_text:
+        command.run(app, rest.strip())
+        return
+    quoted = None if line.plain else unquoted(rest)
+    command.run(app, rest if quoted is None else quoted)
 
 
 # -- the conversation --
 def clear(app: ChatApp, rest: str) -> None:
     app.begin_anew()
     app.chat.conversation.clear()
-    app.note("a new conversation" + (", with the same system prompt" if app.chat.conversation.system else ""))
+    note = "a new conversation"
+    if app.chat.conversation.system:
+        note += ", with the same system prompt"
+    app.note(note)
 
 
 def regen(app: ChatApp, rest: str) -> None:
     seed = seed_of(rest)
     if app.chat.options.sampling.temperature == 0:
-        app.note("at temperature 0 the answer does not depend on the seed: /set temperature 0.8 gives others")
+        app.note(
+            "at temperature 0 the seed does not change the answer: try /set temperature 0.8 first"
+        )
     show(app, lambda: app.chat.again(seed))
 
 
 def undo(app: ChatApp, rest: str) -> None:
-    said = app.chat.conversation.take_turn()
+    message = app.chat.conversation.take_turn().strip()
     app.save()
-    first = said.strip().split("\n")[0]
-    app.note(f"taken back: {first[:60]}{'…' if len(first) > 60 or chr(10) in said.strip() else ''}")
+    excerpt = message.split("\n")[0][:EXCERPT]
+    if excerpt != message:
+        excerpt += "…"
+    app.note(f"undone: {excerpt}")
 
 
 def edit(app: ChatApp, rest: str) -> None:
-    spoken = app.chat.conversation.spoken
-    if not spoken:
-        raise UsageError("nothing has been said yet")
+    messages = app.chat.conversation.spoken
+    if not messages:
+        raise UsageError("there is no message to edit yet")
     if not rest.strip():
         if app.ask is None:
-            raise UsageError("/edit takes the new text where there is no terminal")
+            raise UsageError("/edit takes the new text if there is no terminal")
+        last = messages[-2] if len(messages) % 2 == 0 else messages[-1]
         with suppress(EOFError):  # Ctrl-D leaves the edit, not the chat
-            rest = app.ask(spoken[-2].content if len(spoken) % 2 == 0 else spoken[-1].content)
+            rest = app.ask(last.content)
     if not rest.strip():
         app.note("nothing was changed")
         return
     show(app, lambda: app.chat.edit(rest))
 
 
-def go_on(app: ChatApp, rest: str) -> None:
+def continue_answer(app: ChatApp, rest: str) -> None:
     show(app, app.chat.go_on)
 
 
 def read(app: ChatApp, rest: str) -> None:
-    name, said = first_word(rest)
+    name, words = first_word(rest)
     if not name:
-        raise UsageError("/read takes a file, and words to say before its text")
-    text = without_line_end(read_text(str(path_of(name))))
-    app.note(f"{len(text):,} characters of {name}")
-    show(app, lambda: app.chat.say(f"{said}\n\n{text}" if said.strip() else text))
+        raise UsageError("/read takes a file, and optionally words to put before its text")
+    message = without_line_end(read_text(str(path_of(name))))
+    app.note(f"{len(message):,} characters of {name}")
+    if words.strip():
+        message = f"{words}\n\n{message}"
+    show(app, lambda: app.chat.say(message))
 
 
 # -- files --
@@ -119,73 +166,93 @@ def save(app: ChatApp, rest: str) -> None:
 def load(app: ChatApp, rest: str) -> None:
     from minigen.chat.session import load_session
 
-    found = load_session(one_path(rest, "/load"))
-    talk = found.conversation if found.tokenizer == app.tokenizer else found.conversation.without_ids()
+    session = load_session(one_path(rest, "/load"))
+    conversation = session.conversation
+    if session.tokenizer != app.tokenizer:
+        conversation = conversation.without_ids()
     before = app.chat.conversation
-    app.chat.take(talk)
+    app.chat.take(conversation)
     try:
-        _ = app.chat.used  # whether the template takes it, and the tokenizer its text
+        _ = app.chat.used  # raises if the template or the tokenizer cannot handle it
     except MinigenError:
         app.chat.conversation = before
         raise
     app.begin_anew()
     app.save()
-    app.note(f"{len(talk.spoken)} messages; the settings are those of before")
+    app.note(f"loaded {len(conversation.spoken)} messages; the settings did not change")
 
 
 def export(app: ChatApp, rest: str) -> None:
     words = words_of(rest)
     if not words or words[0] not in ("md", "jsonl") or len(words) > 2:
-        raise UsageError("/export takes md or jsonl, and a file (without one, it is shown)")
+        raise UsageError("/export takes md or jsonl, and optionally a file to write to")
     messages = app.chat.conversation.plain()
     if words[0] == "jsonl":
         text = json.dumps({"messages": messages}, ensure_ascii=False) + "\n"
     else:
-        text = "\n".join(f"**{m['role'].capitalize()}**\n\n{m['content']}\n" for m in messages)
+        sections = [f"**{m['role'].capitalize()}**\n\n{m['content']}\n" for m in messages]
+        text = "\n".join(sections)
     if len(words) == 1:
-        print(harmless(text) if app.terminal else text, end="")
+        if app.terminal:
+            text = harmless(text)
+        print(text, end="")
         return
     from minigen.files import replacing
 
     path = expect_free(path_of(words[1]))
-    with replacing(path) as beside:
-        beside.write_text(text, encoding="utf-8")
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
     app.note(f"written to {path}")
 
 
-# -- views --
-def shown(view: Callable[[ChatApp, str], str]) -> Callable[[ChatApp, str], None]:
-    def show(app: ChatApp, rest: str) -> None:
-        print(view(app, rest), end="", flush=True)
-
-    return show
+# -- views and leaving --
+def print_view(text: str) -> None:
+    print(text, end="", flush=True)
 
 
-TAKE_TEXT = ("edit", "read", "system")  # as it is written, white space and blocks in triple quotes too
+def list_commands(app: ChatApp, rest: str) -> None:
+    rows = []
+    for name, command in COMMANDS.items():
+        rows.append((f"/{name} {command.arguments}".rstrip(), command.summary))
+    print_view(help_view(rows))
+
+
+def why(app: ChatApp, rest: str) -> None:
+    print_view(why_view(app, rest))
+
+
+def context(app: ChatApp, rest: str) -> None:
+    print_view(context_view(app.chat))
+
+
+def stats(app: ChatApp, rest: str) -> None:
+    print_view(stats_view(app.chat))
 
 
 def leave(app: ChatApp, rest: str) -> None:
-    raise Leave
+    raise ExitChat
 
 
-# name -> (arguments, what it does, function), in the order of /help
-COMMANDS: dict[str, tuple[str, str, Callable[[ChatApp, str], None]]] = {
-    "help": ("", "this list", shown(lambda app, rest: help_view(COMMANDS))),
-    "regen": ("[seed]", "another answer to the last message", regen),
-    "continue": ("", "let the last answer go on", go_on),
-    "edit": ("[text]", "change the last message, and answer it again", edit),
-    "undo": ("", "take the last message and its answer back", undo),
-    "clear": ("", "begin anew; the session so far stays in its file", clear),
-    "system": ("[text | off]", "the system prompt", system),
-    "read": ("FILE [words]", "say the words and a file's text", read),
-    "set": ("[name value]", "settings of the next answers; /set alone lists them", set_),
-    "markdown": ("on | off", "render finished blocks of an answer", markdown),
-    "why": ("[from]", "the tokens of the last answer, and what else they might have been", shown(why_view)),
-    "context": ("", "what is in the window, by message", shown(lambda app, rest: context_view(app.chat))),
-    "stats": ("", "tokens read and reused, and speed", shown(lambda app, rest: stats_view(app.chat))),
-    "save": ("FILE", "save the session", save),
-    "load": ("FILE", "go on with a conversation from a file", load),
-    "export": ("md | jsonl [FILE]", "the conversation as text, or as training data", export),
-    "model": ("[MODEL]", "go on with another model", model),
-    "exit": ("", "leave, as Ctrl-D does", leave),
+# In the order of /help.
+COMMANDS: dict[str, Command] = {
+    "help": Command("", "list the commands", list_commands),
+    "regen": Command("[seed]", "generate another answer to the last message", regen),
+    "continue": Command("", "continue the last answer", continue_answer),
+    "edit": Command(
+        "[text]", "change the last message, and answer it again", edit, takes_text=True
+    ),
+    "undo": Command("", "remove the last message and its answer", undo),
+    "clear": Command("", "start a new conversation; the old one stays saved", clear),
+    "system": Command("[text | off]", "show or set the system prompt", system, takes_text=True),
+    "read": Command("FILE [words]", "send the words and a file's text", read, takes_text=True),
+    "set": Command("[name value]", "change a setting; /set alone lists them", set_),
+    "markdown": Command("on | off", "render the Markdown of answers, or not", markdown),
+    "why": Command("[from]", "show the tokens of the last answer and their alternatives", why),
+    "context": Command("", "show what fills the window, by message", context),
+    "stats": Command("", "show tokens read and reused, and speed", stats),
+    "save": Command("FILE", "save the session", save),
+    "load": Command("FILE", "continue a conversation from a file", load),
+    "export": Command("md | jsonl [FILE]", "export as text or as training data", export),
+    "model": Command("[MODEL]", "switch to another model", model),
+    "exit": Command("", "leave, as Ctrl-D does", leave),
 }

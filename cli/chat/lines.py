@@ -1,4 +1,7 @@
-"""Standard input as lines: messages and commands of another program, or of a keyboard whose answers go into a pipe."""
+"""Standard input line by line: messages and commands.
+
+They come from another program, or from a keyboard while the answers go into a pipe.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +13,10 @@ from .words import QUOTES, is_open, without_line_end
 
 
 class LineReader:
-    """The lines of standard input as they come, so that another program may talk with this one; those of a block in
-    triple quotes together. With `prompt`, a keyboard's, what is waited for is said on stderr.
-    """
+    """The lines of standard input as they come; those of a block in triple quotes together."""
 
     def __init__(self, prompt: bool) -> None:
+        """With `prompt`, a prompt is shown on stderr if that is a terminal."""
         if sys.stdin is None:
             raise UsageError("standard input is closed: name a file")
         self.prompt = prompt and sys.stderr.isatty()
@@ -22,19 +24,23 @@ class LineReader:
 
     def read(self) -> str | None:
         """The next message or command; None at the end."""
-        begun: list[str] = []
+        lines: list[str] = []
         while True:
-            line = self.line("… " if begun else "> ")
-            if line is None and begun:
-                raise UsageError('a triple quote is open at the end of standard input: close it with """')
+            line = self.line("… " if lines else "> ")
+            if line is None and lines:
+                raise UsageError(
+                    'a triple quote is open at the end of standard input: close it with """'
+                )
             if line is None:
                 return None
-            begun.append(line)
-            if (len(begun) > 1 and QUOTES not in line) or is_open("\n".join(begun)):
-                continue
-            return "\n".join(begun)
+            lines.append(line)
+            # Only a line with quotes can close a block. Joining at every line would be quadratic.
+            in_block = len(lines) > 1 and QUOTES not in line
+            if not in_block and not is_open("\n".join(lines)):
+                return "\n".join(lines)
 
     def line(self, prompt: str) -> str | None:
+        """The next line without its line ending; None at the end."""
         if self.prompt:
             print(prompt, end="", file=sys.stderr, flush=True)
         raw = sys.stdin.buffer.readline()
@@ -44,7 +50,10 @@ class LineReader:
             return None
         self.number += 1
         try:
-            return without_line_end(raw.decode("utf-8-sig" if self.number == 1 else "utf-8"))
+            encoding = "utf-8-sig" if self.number == 1 else "utf-8"
+            return without_line_end(raw.decode(encoding))
         except UnicodeDecodeError as error:
             byte = error.object[error.start]
-            raise MinigenError(f"line {self.number} of standard input is not UTF-8: byte {byte:#04x}") from None
+            raise MinigenError(
+                f"line {self.number} of standard input is not UTF-8: byte {byte:#04x}"
+            ) from None

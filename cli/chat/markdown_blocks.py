@@ -10,35 +10,37 @@ BLANK = " \t"
 PARTS = re.compile(r"[^\n]+|\n")
 HEADING = re.compile(r" {0,3}#{1,6}(?:[ \t]|$)")
 ITEM = re.compile(r"^ {0,3}(?:[-*+]|\d{1,9}[.)])(?:[ \t]|$)", re.MULTILINE)
-# A fence may be indented as far as it likes, as in a list, and begin in the line of an item or a quote.
+# A fence may be indented, as in a list, and begin in the line of an item or of a quote.
 FENCE = re.compile(r"((?:[ \t]|[-*+][ \t]|\d{1,9}[.)][ \t]|>)*)(`{3,}(?=[^`]*$)|~{3,})")
 CLOSING = re.compile(r"[ \t>]*(`{3,}|~{3,})[ \t]*")
 
 
 class Block(NamedTuple):
-    """A paragraph, list, table, quote, heading or fence, with what followed without a blank line."""
+    """A paragraph, list, table, quote, heading or fence, and what follows without a blank line."""
 
     text: str  # as it was shown; ends with a line feed unless the answer ended before
-    indent: int  # columns: above 0 it goes on with the item of a list in an earlier block
+    indent: int  # columns; above 0 the block continues a list item of an earlier block
 
 
 class Blocks:
-    """Pieces in; out comes what to show of them, and the blocks that they complete.
+    """Takes pieces of text, and gives the text to show and the blocks that are complete.
 
-    White space in front of a line is shown with what follows it, and blank lines only where they are part of a block:
-    the others become one empty line, shown in front of the next block. Takes time in proportion to the text.
+    White space before a line is shown together with the text after it. Blank lines are shown only
+    as part of a block; between blocks they become one empty line, shown before the next block.
+    Takes time in proportion to the text.
     """
 
     def __init__(self) -> None:
-        self.lines: list[str] = []  # of the block that is under way
-        self.line: list[str] = []  # its last line, in pieces
-        self.blanks: list[str] = []  # white space that the current line has begun with
-        self.fence: tuple[str, bool] | None = None  # the fence that is open, and whether it is in a quote
+        self.lines: list[str] = []  # of the current block
+        self.line: list[str] = []  # the current line, in pieces
+        self.blanks: list[str] = []  # white space that the current line begins with
+        # The fence that is open, and whether it is in a quote.
+        self.fence: tuple[str, bool] | None = None
         self.first = True  # no block has ended yet
         self.in_list = False
 
     def feed(self, text: str) -> Iterator[tuple[str, Block | None]]:
-        """Pairs of the next text to show and the block that is complete with it, if any."""
+        """Pairs of the next text to show, and the block that is complete with it, if any."""
         shown: list[str] = []
         for part in PARTS.findall(text):
             if part == "\n":
@@ -61,14 +63,17 @@ class Blocks:
             yield "".join(shown), None
 
     def end_line(self, shown: list[str]) -> bool:
-        """Ends the line that is under way; whether its block ends with it."""
+        """End the current line; returns whether its block ends with it."""
         line = "".join(self.line or self.blanks)
         blank = not self.line
         self.line, self.blanks = [], []
         if blank and (self.fence is None or self.fence[1]):
             return bool(self.lines)
         self.lines.append(line + "\n")
-        shown.append("\n" if not blank else self.lines[-1])
+        if blank:
+            shown.append(self.lines[-1])
+        else:
+            shown.append("\n")
         return self.ends(line)
 
     def ends(self, line: str) -> bool:
@@ -76,20 +81,20 @@ class Blocks:
         if self.fence is not None:
             mark, quoted = self.fence
             if not quoted or line.lstrip(BLANK).startswith(">"):
-                found = CLOSING.fullmatch(line)
-                if found is None or not found[1].startswith(mark):
+                closing = CLOSING.fullmatch(line)
+                if closing is None or not closing[1].startswith(mark):
                     return False
                 self.fence = None
                 return not quoted
             self.fence = None  # its quote is over
-        found = FENCE.match(line)
-        if found is not None:
-            self.fence = found[2], ">" in found[1]
+        opening = FENCE.match(line)
+        if opening is not None:
+            self.fence = opening[2], ">" in opening[1]
             return False
         return HEADING.match(line) is not None
 
     def finish(self) -> Block | None:
-        """The block that is under way, as far as it has come; the next text begins another."""
+        """The current block as it is; the next text begins another one."""
         text = "".join([*self.lines, *self.line])
         self.lines, self.line, self.blanks, self.fence = [], [], [], None
         if not text:
@@ -97,16 +102,19 @@ class Blocks:
         self.first = False
         indent = len(indentation(text))
         if indent < 2 or not self.in_list:
-            indent, self.in_list = 0, ITEM.search(text) is not None
+            indent = 0
+            self.in_list = ITEM.search(text) is not None
         return Block(text, indent)
 
 
 def indentation(line: str) -> str:
-    """The white space in front, as Markdown counts it."""
+    """The white space that a line begins with, as Markdown counts it."""
     return line[: len(line) - len(line.lstrip(BLANK))].expandtabs(4)
 
 
 def dedent(text: str, indent: int) -> str:
-    """`text` with each line as many columns further to the left, as far as it is indented."""
-    lines = (indentation(line)[indent:] + line.lstrip(BLANK) for line in text.split("\n"))
-    return "\n".join(lines) if indent else text
+    """`text` with each line moved to the left, by `indent` columns or as far as it is indented."""
+    if not indent:
+        return text
+    lines = [indentation(line)[indent:] + line.lstrip(BLANK) for line in text.split("\n")]
+    return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""A block of Markdown as rich shows it, with nothing taken away."""
+"""A block of Markdown as rich renders it, without losing any text."""
 
 from __future__ import annotations
 
@@ -21,35 +21,51 @@ STYLE = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def render(block: Block, columns: int) -> str | None:
-    """The lines that show a block of Markdown; None where its text is as good: no style, no other characters."""
+    """The rendered lines of a block of Markdown; None if its text is as good as the rendering."""
     indent = min(block.indent, columns // 4)
     tokens = parser().parse(dedent(block.text, block.indent))
-    parts = [render_tokens(group, columns - indent) for group in groups(tokens)]
-    rendering = "\n\n".join(part for part in parts if part)
+    parts = []
+    for group in groups(tokens):
+        part = render_tokens(group, columns - indent)
+        if part:
+            parts.append(part)
+    rendering = "\n\n".join(parts)
     plain = STYLE.sub("", rendering)
     if not plain.strip() or Counter(letters(tokens)) - Counter(plain):
-        return None  # more columns of a table than of the terminal: there is no room for what they say
+        return None  # text is lost, as in a table with more columns than the terminal has
     if rendering == plain and "".join(plain.split()) == "".join(block.text.split()):
-        return None
-    return "".join(" " * indent * bool(line) + line + "\n" for line in rendering.split("\n"))
+        return None  # neither style nor other characters
+    margin = " " * indent
+    lines = [(margin + line).rstrip(" ") for line in rendering.split("\n")]
+    return "\n".join(lines) + "\n"
 
 
 def render_tokens(tokens: list[Token], columns: int) -> str:
-    """What rich makes of one element, without the empty lines around it."""
+    """rich's rendering of one element, without the empty lines around it."""
     from rich.console import Console
 
     markdown = renderer()("", hyperlinks=False)
     markdown.parsed = tokens
     stream = StringIO()
-    console = Console(file=stream, width=columns, force_terminal=True, highlight=False, legacy_windows=False)
+    console = Console(
+        file=stream, width=columns, force_terminal=True, highlight=False, legacy_windows=False
+    )
     console.print(markdown, end="")
     lines = [line.rstrip() for line in stream.getvalue().split("\n")]
-    filled = [i for i, line in enumerate(lines) if STYLE.sub("", line).strip()]
-    return "\n".join(lines[filled[0] : filled[-1] + 1]) if filled else ""
+    while lines and is_blank(lines[0]):
+        lines.pop(0)
+    while lines and is_blank(lines[-1]):
+        lines.pop()
+    return "\n".join(lines)
+
+
+def is_blank(line: str) -> bool:
+    """Whether a line shows nothing."""
+    return not STYLE.sub("", line).strip()
 
 
 def groups(tokens: list[Token]) -> Iterator[list[Token]]:
-    """The tokens of each element that is in no other."""
+    """The tokens of each element that is not part of another."""
     group: list[Token] = []
     depth = 0
     for token in tokens:
@@ -61,34 +77,39 @@ def groups(tokens: list[Token]) -> Iterator[list[Token]]:
 
 
 def letters(tokens: list[Token]) -> Iterator[str]:
-    """Every letter and digit of what the tokens say; rich cuts what it has no room for."""
+    """Every letter and digit in the tokens. rich cuts what it has no room for."""
     for token in tokens:
-        yield from letters(token.children) if token.children else filter(str.isalnum, token.content)
+        if token.children:
+            yield from letters(token.children)
+        else:
+            yield from filter(str.isalnum, token.content)
 
 
 @lru_cache(maxsize=1)
 def parser() -> MarkdownIt:
-    """What rich parses with, but for what would take text away: HTML, definitions of links, addresses of images.
+    """rich's parser, without what would remove text: HTML, link definitions, addresses of images.
 
-    A line feed stays one, as in text that is left as it is.
+    A line feed stays a line feed, as in text that is not rendered.
     """
-    from markdown_it import MarkdownIt  # what rich.markdown is made with
+    from markdown_it import MarkdownIt  # as rich.markdown does
     from markdown_it.rules_core import StateCore
 
     def keep_lines(state: StateCore) -> None:
-        for child in (child for token in state.tokens for child in token.children or ()):
-            child.type = "hardbreak" if child.type == "softbreak" else child.type
-            child.content = harmless(child.content)  # &#13; is one
+        for token in state.tokens:
+            for child in token.children or ():
+                if child.type == "softbreak":
+                    child.type = "hardbreak"
+                child.content = harmless(child.content)  # &#13; is a control character
 
-    found = MarkdownIt("commonmark", {"html": False}).enable(["strikethrough", "table"])
-    found.disable(["reference", "image", "autolink"])
-    found.core.ruler.push("keep_lines", keep_lines)
-    return found
+    markdown = MarkdownIt("commonmark", {"html": False}).enable(["strikethrough", "table"])
+    markdown.disable(["reference", "image", "autolink"])
+    markdown.core.ruler.push("keep_lines", keep_lines)
+    return markdown
 
 
 @lru_cache(maxsize=1)
 def renderer() -> type[Markdown]:
-    """rich's Markdown, with code that can be copied, not padded, and tables that wrap what they would cut."""
+    """rich's Markdown, with code that can be copied (not padded) and tables that wrap."""
     from rich import markdown
     from rich.syntax import Syntax
 

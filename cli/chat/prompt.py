@@ -1,4 +1,4 @@
-"""The line that the user writes on: prompt-toolkit with history, completion, several lines and a toolbar."""
+"""The input line: prompt-toolkit with history, completion, several lines and a toolbar."""
 
 from __future__ import annotations
 
@@ -29,63 +29,79 @@ from .words import Line, is_open
 if TYPE_CHECKING:
     from .app import ChatApp
 
-PATHS = ("read", "save", "load", "model")  # commands whose argument is a file or a folder
+PATHS = ("read", "save", "load", "model")  # commands that take a file or a folder
 
 
 class Commands(Completer):
-    """Slash commands, the names of settings, and paths where a file is wanted."""
+    """Completes slash commands, the names of settings, and paths of files."""
 
-    def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterable[Completion]:
+    def get_completions(
+        self, document: Document, complete_event: CompleteEvent
+    ) -> Iterable[Completion]:
         text = document.text_before_cursor
         if not text.startswith("/") or "\n" in text:
             return
         name, space, rest = text[1:].partition(" ")
         if not space:
-            for command, (arguments, summary, _) in COMMANDS.items():
-                if command.startswith(name):
-                    yield Completion(command, -len(name), f"/{command} {arguments}", summary)
+            for known, command in COMMANDS.items():
+                if known.startswith(name):
+                    usage = f"/{known} {command.arguments}"
+                    yield Completion(known, -len(name), usage, command.summary)
         elif name == "set":
-            yield from words(rest, ("overflow", "context", *CHAT_SETTINGS), {"overflow": tuple(POLICIES)})
+            yield from complete_setting(rest)
         elif name == "export":
-            yield from words(rest, ("md", "jsonl"), {})
+            yield from complete(rest, ("md", "jsonl"))
         elif name == "markdown":
-            yield from words(rest, ("on", "off"), {})
+            yield from complete(rest, ("on", "off"))
         elif name in PATHS:
             inner = Document(rest, len(rest))
             yield from PathCompleter(expanduser=True).get_completions(inner, complete_event)
 
 
-def words(rest: str, first: Iterable[str], second: dict[str, tuple[str, ...]]) -> Iterable[Completion]:
-    """Completions of a word, or of the word after one that `second` knows."""
+def complete_setting(rest: str) -> Iterable[Completion]:
+    """Completions of the arguments of /set."""
     name, space, value = rest.partition(" ")
-    begun, choices = (value, second.get(name, ())) if space else (name, first)
-    return (Completion(choice, -len(begun)) for choice in choices if choice.startswith(begun))
+    if not space:
+        yield from complete(name, ("overflow", "context", *CHAT_SETTINGS))
+    elif name == "overflow":
+        yield from complete(value, POLICIES)
+
+
+def complete(begun: str, words: Iterable[str]) -> Iterable[Completion]:
+    """The words that begin so."""
+    for word in words:
+        if word.startswith(begun):
+            yield Completion(word, -len(begun))
 
 
 class Pasted:
-    """What of the line that is being written was pasted. `editing`: it is a message already, and nothing but text."""
+    """Which part of the line that is being written was pasted."""
 
     def __init__(self, editing: bool = False) -> None:
+        """`editing`: the line is a message already, and everything in it is text."""
         self.editing = editing
         self.forget()
 
     def forget(self) -> None:
-        self.begin = ""  # the pasted text that the line begins with
+        self.start = ""  # the pasted text that the line begins with
         self.plain = self.editing  # triple quotes are text
 
     def paste(self, buffer: Buffer, text: str) -> None:
         if buffer.cursor_position == 0:
-            self.begin = text
-        self.plain = self.plain or not is_open(buffer.text)  # a block that was typed goes on
+            self.start = text
+        if not is_open(buffer.text):  # else a block was opened by typing quotes
+            self.plain = True
 
     def line(self, text: str) -> Line:
-        """The line, as far as what was pasted is still in it."""
-        begins = bool(self.begin) and (text.startswith(self.begin[:8]) or self.begin.startswith(text))
-        return Line(text, begins, self.plain)
+        """The line, with whether it still begins with the pasted text."""
+        if not self.start:
+            return Line(text, False, self.plain)
+        pasted = text.startswith(self.start[:8]) or self.start.startswith(text)
+        return Line(text, pasted, self.plain)
 
 
 def bindings(pasted: Callable[[], Pasted]) -> KeyBindings:
-    """Enter sends unless a triple quote is open; Alt-Enter and Esc Enter are a new line; what is pasted is text."""
+    """Enter sends, unless a triple quote is open; Alt-Enter and Esc Enter start a new line."""
     keys = KeyBindings()
 
     @keys.add("enter")
@@ -98,7 +114,8 @@ def bindings(pasted: Callable[[], Pasted]) -> KeyBindings:
 
     @keys.add(Keys.BracketedPaste)
     def _(event: KeyPressEvent) -> None:
-        text = event.data.replace("\r\n", "\n").replace("\r", "\n")  # a terminal sends line feeds as returns
+        # A terminal sends line feeds as carriage returns.
+        text = event.data.replace("\r\n", "\n").replace("\r", "\n")
         pasted().paste(event.current_buffer, text)
         event.current_buffer.insert_text(text)
 
@@ -109,14 +126,16 @@ def bindings(pasted: Callable[[], Pasted]) -> KeyBindings:
     @keys.add("c-c")
     @keys.add("<sigint>")
     def _(event: KeyPressEvent) -> None:
-        if event.app.is_running and not event.app.is_done:  # a second one may come while the line is given up
+        if (
+            event.app.is_running and not event.app.is_done
+        ):  # a second Ctrl-C may come while this ends
             event.app.exit(exception=KeyboardInterrupt(), style="class:aborting")
 
     return keys
 
 
 class History(FileHistory):
-    """Lines of earlier chats; where the disk refuses, those of this chat are kept in memory alone."""
+    """Lines of earlier chats; those of this chat stay in memory if they cannot be written."""
 
     def store_string(self, string: str) -> None:
         with suppress(OSError):
@@ -124,7 +143,7 @@ class History(FileHistory):
 
 
 def history(path: Path) -> FileHistory | InMemoryHistory:
-    """For nobody else to read; of this chat alone where the file cannot be had."""
+    """The history in a file that only the user can read, or in memory if there can be no file."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_APPEND, 0o600))
@@ -134,7 +153,7 @@ def history(path: Path) -> FileHistory | InMemoryHistory:
 
 
 class LinePrompt:
-    """Asks for lines until the user leaves: EOFError at Ctrl-D, KeyboardInterrupt at Ctrl-C."""
+    """Asks for lines; raises EOFError at Ctrl-D and KeyboardInterrupt at Ctrl-C."""
 
     def __init__(self, app: ChatApp, folder: Path) -> None:
         self.app, self.history = app, history(folder / "history")
@@ -147,53 +166,64 @@ class LinePrompt:
         return self.pasted.line(self.prompt(""))
 
     def edit(self, text: str) -> str:
-        """A message, for the user to change: text from its first character on."""
+        """Let the user change a message; all of it is text."""
         self.pasted = Pasted(editing=True)
         return self.prompt(text)
 
     def prompt(self, text: str) -> str:
-        # A new session each time: one that is used again stumbles over keys that came while it ended. Ctrl-C is a key
-        # here, and what comes as a signal before or after is nothing to end a chat for.
+        # A new session each time: a session that is used again is confused by keys that came while
+        # it ended. Ctrl-C is a key here; as a signal, before or after, it must not end the chat.
         session: PromptSession[str] = PromptSession(
             history=self.history,
             completer=Commands(),
             complete_while_typing=True,
             key_bindings=self.keys,
             multiline=True,
-            prompt_continuation=lambda width, number, soft: "" if soft else "… "[:width],
+            prompt_continuation=continuation,
             bottom_toolbar=self.toolbar,
             reserve_space_for_menu=4,
             style=Style.from_dict({"bottom-toolbar": "noreverse dim"}),
         )
-        # Esc waits for Enter, however slowly it is typed. Its type lacks the None of its documentation.
+        # Esc waits for Enter, however slowly it is typed. The type lacks the documented None.
         session.app.timeoutlen = None  # type: ignore[assignment]
         session.default_buffer.on_text_changed += self.emptied
         return session.prompt("> ", default=text, handle_sigint=False)
 
     def emptied(self, buffer: Buffer) -> None:
-        """What was pasted into a line that is empty again is gone."""
+        """Forget the pasted text when the line becomes empty."""
         if not buffer.text:
             self.pasted.forget()
 
     def toolbar(self) -> str:
-        """Model, backend, what of the window is used, and the speed of the last answer; cut where it is too long."""
-        chat = self.app.chat
+        """The text of the toolbar, cut to the width of the terminal."""
         try:
-            used, size = chat.used, chat.window.size
-        except MinigenError as error:  # the next message will say it too
-            return f"{error}"[: max(1, get_app().output.get_size().columns - 1)]
-        past = size is not None and used > size
-        window = (
-            f"{used} tokens"
-            if size is None
-            else f"{used} tokens, window {size}"
-            if past
-            else f"{used} of {size} tokens"
-        )
-        name = Path(self.app.source).name if self.app.source else chat.model.folder.name
+            text = self.status()
+        except MinigenError as error:  # the next message will raise it too
+            text = str(error)
+        return text[: max(1, get_app().output.get_size().columns - 1)]
+
+    def status(self) -> str:
+        """Model, backend, how full the window is, and the speed of the last answer."""
+        chat = self.app.chat
+        used, size = chat.used, chat.window.size
+        if size is None:
+            window = f"{used} tokens"
+        elif used > size:
+            window = f"{used} tokens, window {size}"
+        else:
+            window = f"{used} of {size} tokens"
+        name = chat.model.folder.name
+        if self.app.source:
+            name = Path(self.app.source).name
         parts = [name, chat.model.backend, window]
         if chat.readings:
             timing = chat.readings[-1].timing
             speed = rate(timing.decode_tokens, timing.decode_s)
-            parts += [] if speed is None else [f"{speed:,.0f} tokens/s"]
-        return " · ".join(parts)[: max(1, get_app().output.get_size().columns - 1)]
+            if speed is not None:
+                parts.append(f"{speed:,.0f} tokens/s")
+        return " · ".join(parts)
+
+
+def continuation(width: int, number: int, soft_wrap: int) -> str:
+    """What stands before the second and later lines of a message."""
+    return "" if soft_wrap else "… "[:width]

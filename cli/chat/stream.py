@@ -1,4 +1,4 @@
-"""How an answer appears on a terminal while it is generated."""
+"""Showing an answer on a terminal while it is generated."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from ..display.terminal import harmless, rows_down
 from .markdown_blocks import Block, Blocks
 from .markdown_render import render
 
-# A terminal that knows this shows what is between the two at once; the others ignore it.
+# A terminal that supports this shows the text between the two at once; others ignore it.
 BEGIN, END = "\x1b[?2026h", "\x1b[?2026l"
-FALLBACK = (80, 24)  # columns, rows of a terminal that does not tell
+FALLBACK = (80, 24)  # columns and rows of a terminal of unknown size
 
 
 class AnswerView:
     """Shows one answer while it streams, from the start of a line.
 
-    On a terminal text appears at once as it is, and each block of Markdown is replaced by its rendering when it is
-    complete, in one write, where the rows that its text takes are certain. A pipe gets the text and
-    nothing else. What else moves the cursor, as the echo of a key, must be off from the first piece to the last.
+    On a terminal text appears at once as it is. A block of Markdown that is complete is replaced by
+    its rendering in one write, if it is certain how many rows its text takes. A pipe gets only the
+    text. Anything else that moves the cursor, such as the echo of a key, must be off from the first
+    piece to the last.
     """
 
     def __init__(
@@ -33,15 +34,16 @@ class AnswerView:
     ) -> None:
         self.out, self.terminal = out, terminal
         self.size = size or (lambda: size_of(out))
-        self.markdown = terminal and markdown and os.environ.get("TERM") not in ("dumb", "unknown")
+        styled = os.environ.get("TERM") not in ("dumb", "unknown")
+        self.markdown = terminal and markdown and styled
         self.pieces: list[str] = []
         self.blocks = Blocks()
-        self.began_at: tuple[int, int] | None = None  # the size of the terminal when the block began
-        self.certain = True  # the terminal had that size ever since, and every write was completed
+        self.began_at: tuple[int, int] | None = None  # terminal size when the block began
+        # Whether the terminal still has that size, and every write was completed.
+        self.certain = True
         self.begun = False  # something is on the screen
         self.line_open = False  # the cursor is not at the start of a line
         self.carriage_return = False  # withheld: a line feed may follow
-        self.finished = False
 
     @property
     def text(self) -> str:
@@ -50,15 +52,16 @@ class AnswerView:
         return self.pieces[0]
 
     def write(self, piece: str) -> None:
-        """Shows the next piece of text: whole characters, as many as there are."""
+        """Show the next piece of text, which consists of whole characters."""
         self.pieces.append(piece)
-        certain, self.certain = self.certain, False  # should Ctrl-C come before the text is on the screen
-        for shown, block in self.shown(piece):
+        # Not certain, if Ctrl-C comes before the text is on the screen.
+        certain, self.certain = self.certain, False
+        for text, block in self.parts(piece):
             size = self.size() if self.markdown else FALLBACK
             if self.began_at is None:
                 self.began_at, certain = size, True
             certain = certain and size == self.began_at
-            self.show(shown)
+            self.show(text)
             if block is not None:
                 self.replace(block, certain)
                 self.began_at = None
@@ -66,10 +69,7 @@ class AnswerView:
         self.certain = certain
 
     def finish(self) -> None:
-        """Ends the answer, which may have been interrupted: its last block and its last line."""
-        if self.finished:
-            return
-        self.finished = True
+        """End the last block and the last line of the answer, which may have been interrupted."""
         block = self.blocks.finish()
         if block is not None:
             self.replace(block, self.certain and self.size() == self.began_at)
@@ -77,8 +77,8 @@ class AnswerView:
             self.show("\n")
         self.out.flush()
 
-    def shown(self, piece: str) -> Iterator[tuple[str, Block | None]]:
-        """What a piece shows, and the blocks that it completes."""
+    def parts(self, piece: str) -> Iterator[tuple[str, Block | None]]:
+        """The text that a piece adds to the screen, each part with the block that it completes."""
         if not self.begun:
             piece = piece.lstrip()
         if not self.terminal:
@@ -101,7 +101,7 @@ class AnswerView:
             self.line_open = not text.endswith(("\n", END))
 
     def replace(self, block: Block, certain: bool) -> None:
-        """Puts the rendering of a block in the place of its text, which the cursor is at the end of."""
+        """Replace the text of a block, at whose end the cursor is, by its rendering."""
         if not certain or self.began_at is None:
             return
         columns, rows = self.began_at
@@ -110,14 +110,16 @@ class AnswerView:
             return
         rendering = render(block, columns)
         if rendering is not None:
-            up = f"\x1b[{down}A" if down else ""
+            up = f"\x1b[{down}A" * (down > 0)
             self.show(f"{BEGIN}{up}\r\x1b[J{rendering}{END}")
 
 
 def size_of(out: TextIO) -> tuple[int, int]:
-    """(columns, rows) of the terminal itself: COLUMNS may say what rows are not counted by."""
+    """(columns, rows) of the terminal itself; the variable COLUMNS may be different."""
     try:
         columns, rows = os.get_terminal_size(out.fileno())
     except (OSError, ValueError):
         return FALLBACK
-    return (columns, rows) if columns and rows else FALLBACK
+    if columns and rows:
+        return columns, rows
+    return FALLBACK

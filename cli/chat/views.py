@@ -3,50 +3,58 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from minigen.errors import ChatError, UsageError
+from minigen.errors import UsageError
 
 from ..display.report import piece, rate
 from ..display.tables import render, screen, sizes_of, wrapped
-from ..display.terminal import harmless
 
 if TYPE_CHECKING:
     from minigen.chat.engine import Chat
+    from minigen.chat.why import TokenChoice
 
     from .app import ChatApp
 
-ROWS = 40  # tokens that /why shows at once
+WHY_ROWS = 40  # tokens that /why shows at once
 LEAST = 16  # columns that a cut cell must keep
-SHOWN = 40  # messages that /context shows one by one, the newest
-BAR = 24  # cells of the bar of /context
+KEYS = (
+    ("Alt-Enter, or Esc then Enter", "start a new line in the message"),
+    ('"""', "on a line of its own, begins and ends a message of several lines"),
+    ("Ctrl-C", "stop the answer, and keep what was generated"),
+    ("Ctrl-D", "leave"),
+)
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[str] = ()) -> str:
-    """A table; where the terminal is too narrow for one, each row by itself, with its cells one after another."""
+    """A table; if the terminal is too narrow, each row by itself with its cells one after another.
+
+    `left` names the columns that are aligned to the left and may be cut.
+    """
     width, terminal = screen()
-    sizes = [min(size, LEAST) if name in left else size for name, size in zip(head, sizes_of(head, rows), strict=True)]
-    if sum(sizes) + 2 * (len(sizes) - 1) <= width:
+    needed = 2 * (len(head) - 1)
+    for name, size in zip(head, sizes_of(head, rows), strict=True):
+        needed += min(size, LEAST) if name in left else size
+    if needed <= width:
         return render(head, rows, width, terminal, left)
-    lines = [" · ".join(cell for cell in row if cell.strip()) for row in ([head] if any(head) else []) + list(rows)]
-    return "".join(f"{wrapped(line, width)}\n" for line in lines)
+    text = ""
+    for row in (head, *rows):
+        cells = [cell for cell in row if cell.strip()]
+        if cells or row is not head:
+            text += f"{wrapped(' · '.join(cells), width)}\n"
+    return text
 
 
-def help_view(commands: Mapping[str, tuple[str, str, Any]]) -> str:
-    rows = [[f"/{name} {arguments}".rstrip(), text] for name, (arguments, text, _) in commands.items()]
-    keys = [
-        ["Alt-Enter, or Esc then Enter", "a new line in the message"],
-        ['"""', "on a line by itself begins and ends a message of several lines"],
-        ["Ctrl-C", "stops the answer, and keeps what was said"],
-        ["Ctrl-D", "leaves"],
-    ]
-    return table(["command", ""], rows + keys, ["command", ""])
+# -- /help and /set --
+def help_view(commands: Sequence[tuple[str, str]]) -> str:
+    """The commands, each with its summary, and the keys."""
+    return table(["command", ""], [*commands, *KEYS], ["command", ""])
 
 
-def settings_shown(chat: Chat) -> dict[str, str]:
-    """Every setting and its value, a default told where it depends on the window."""
+def setting_values(chat: Chat) -> dict[str, str]:
+    """Every setting and its value, as text."""
     options = chat.options
     values: dict[str, Any] = {
         "max_tokens": options.max_tokens or f"{chat.window.answer(None)} (default)",
@@ -57,112 +65,106 @@ def settings_shown(chat: Chat) -> dict[str, str]:
         "overflow": chat.window.policy,
         "context": chat.window.size,
     }
-    return {name: value if isinstance(value, str) else json.dumps(value) for name, value in values.items()}
+    texts = {}
+    for name, value in values.items():
+        texts[name] = value if isinstance(value, str) else json.dumps(value)
+    return texts
 
 
 def settings_view(chat: Chat) -> str:
-    return table(["setting", "value"], [list(row) for row in settings_shown(chat).items()], ["setting", "value"])
+    """Every setting of the next answers."""
+    return table(["setting", "value"], list(setting_values(chat).items()), ["setting", "value"])
 
 
+# -- /why --
 def why_view(app: ChatApp, rest: str) -> str:
-    """Each token of the last answer, its probability, the alternatives, and what the sampling stages removed."""
+    """The tokens of the last answer, their alternatives, and what the sampling stages removed."""
     from minigen.chat.why import explain
 
     if rest and (not rest.isdecimal() or not rest.strip("0")):
-        raise UsageError(f"/why takes the number of the token to begin with, not {rest!r}")
-    begin = int((rest or "1").lstrip("0")[:10]) - 1  # beyond any answer, with ten digits
-    choices = list(islice(explain(app.chat), begin, begin + ROWS + 1))
+        raise UsageError(f"/why takes the number of the first token to show, not {rest!r}")
+    # Ten digits are enough to be beyond any answer.
+    first = int((rest or "1").lstrip("0")[:10])
+    choices = list(islice(explain(app.chat), first - 1, first + WHY_ROWS))
     if not choices:
         raise UsageError(f"the last answer has fewer than {rest or 1} tokens")
     rows = []
-    for number, choice in enumerate(choices[:ROWS], begin + 1):
-        others = "  ".join(f"{shown(app.chat, i)} {p:.3f}" for i, p, _ in choice.candidates if i != choice.token)
-        removed = "  ".join(f"{gone.stage} -{gone.tokens:,} ({gone.probability:.3f})" for gone in choice.removed)
-        name = shown(app.chat, choice.token) + (" (end)" if choice.ends else "")
-        rows.append([str(number), name, f"{choice.probability:.4f}", f"{choice.drawn_from:.4f}", others, removed])
-    text = table(["#", "token", "model", "drawn", "instead", "removed"], rows, ["token", "instead", "removed"])
-    return text + (f"more: /why {begin + ROWS + 1}\n" if len(choices) > ROWS else "")
+    for number, choice in enumerate(choices[:WHY_ROWS], first):
+        rows.append([str(number), *why_cells(app.chat, choice)])
+    head = ["#", "token", "model", "drawn", "instead", "removed"]
+    text = table(head, rows, ["token", "instead", "removed"])
+    if len(choices) > WHY_ROWS:
+        text += f"more: /why {first + WHY_ROWS}\n"
+    return text
 
 
-def shown(chat: Chat, token: int) -> str:
+def why_cells(chat: Chat, choice: TokenChoice) -> list[str]:
+    """A row of /why, but for its number."""
+    token = token_label(chat, choice.token)
+    if choice.ends:
+        token += " (end)"
+    alternatives = []
+    for candidate, probability, _ in choice.candidates:
+        if candidate != choice.token:
+            alternatives.append(f"{token_label(chat, candidate)} {probability:.3f}")
+    removed = []
+    for stage in choice.removed:
+        removed.append(f"{stage.stage} -{stage.tokens:,} ({stage.probability:.3f})")
+    return [
+        token,
+        f"{choice.probability:.4f}",
+        f"{choice.drawn_from:.4f}",
+        "  ".join(alternatives),
+        "  ".join(removed),
+    ]
+
+
+def token_label(chat: Chat, token: int) -> str:
     """A token as it can be read in a table: quoted, with escapes."""
     return repr(piece(chat.model, token))
 
 
-def context_view(chat: Chat) -> str:
-    """A line a message: its tokens in the window, and their share of it as a bar."""
-    from minigen.chat.conversation import Conversation
-    from minigen.chat.window import SINKS
-
-    talk, first, size = chat.conversation, chat.conversation.first, chat.window.size
-    counts: list[tuple[str, str, int | None]] = []
-    before = 0
-    if talk.system:
-        before = count(chat, Conversation([], talk.system), first) or 0
-        counts.append(("system", talk.system, before))
-    if first:
-        counts.append((f"{first} older", "left out", None))
-    begin = max(first, (len(talk.spoken) - SHOWN) // 2 * 2)
-    if begin > first:
-        older = count(chat, Conversation(talk.spoken[:begin], talk.system), first) or before
-        counts.append((f"{begin - first} more", "", older - before))
-        before = older
-    for number, message in enumerate(talk.spoken[begin:], begin):
-        total = count(chat, Conversation(talk.spoken[: number + 1], talk.system), first)
-        counts.append((message.role, message.content, None if total is None else total - before))
-        before = before if total is None else total
-    whole = max(size or 0, before, 1)
-    rows = []
-    for role, content, tokens in counts:
-        filled = round(BAR * (tokens or 0) / whole)
-        bar = "█" * filled if filled or not tokens else "▏"
-        rows.append([role, "-" if tokens is None else str(tokens), bar, harmless(" ".join(content.split())[:60])])
-    if size is None:
-        used = f"{before} tokens, and no bound"
-    elif before > size:  # attention sinks
-        used = f"{before} tokens, of which the model sees the first {SINKS} and the newest {size - SINKS}"
-    else:
-        used = f"{before} of {size} tokens, {size - before} free"
-    return table(["message", "tokens", "share", "text"], rows, ["message", "share", "text"]) + f"{used}\n"
-
-
-def count(chat: Chat, conversation: Any, first: int) -> int | None:
-    """The tokens of a part of the conversation; None where the template does not take that part alone."""
-    try:
-        return len(chat.format.ids(conversation, first, generate=False))
-    except ChatError:
-        return None
-
-
+# -- /stats --
 def stats_view(chat: Chat) -> str:
-    """What the last answer cost, and all of them."""
+    """The tokens and seconds of the last answer, and of all answers."""
     if not chat.readings:
         return "no answer yet\n"
-    sums: list[list[str]] = []
-    for readings in ([chat.readings[-1]], chat.readings):
-        read, reused = (sum(getattr(r, name) for r in readings) for name in ("tokens_read", "tokens_reused"))
-        prefill = sum(r.timing.prefill_s for r in readings)
-        decoded, decode = sum(r.timing.decode_tokens for r in readings), sum(r.timing.decode_s for r in readings)
-        first = sum(r.timing.first_token_s for r in readings) / len(readings)
-        sums.append(
-            [
-                str(read),
-                str(reused),
-                f"{prefill:.3f} s" + speed(read, prefill),
-                f"{first:.3f} s",
-                str(decoded + sum(r.timing.first_token_s > 0 for r in readings)),
-                f"{decode:.3f} s" + speed(decoded, decode),
-                f"{sum(r.timing.accepted for r in readings)} of {sum(r.timing.drafted for r in readings)}",
-            ]
-        )
-    names = ["prompt tokens read", "prompt tokens reused", "reading", "to the first token", "tokens written", "writing"]
-    if any(r.timing.drafted for r in chat.readings):
-        names.append("guesses kept")
-    last, whole = (row[: len(names)] for row in sums)
-    rows = [list(row) for row in zip(names, last, whole, strict=True)]
+    last = totals(chat.readings[-1:])
+    all_answers = totals(chat.readings)
+    rows = []
+    for name, cell in last.items():
+        rows.append([name, cell, all_answers[name]])
+    if not any(reading.timing.drafted for reading in chat.readings):
+        rows.pop()
     return table(["", "last answer", f"{len(chat.readings)} answers"], rows, [""])
 
 
+def totals(readings: Sequence[Any]) -> dict[str, str]:
+    """A column of /stats."""
+    timings = [reading.timing for reading in readings]
+    read = sum(reading.tokens_read for reading in readings)
+    reused = sum(reading.tokens_reused for reading in readings)
+    prefill_s = sum(timing.prefill_s for timing in timings)
+    first_s = sum(timing.first_token_s for timing in timings) / len(timings)
+    decoded = sum(timing.decode_tokens for timing in timings)
+    decode_s = sum(timing.decode_s for timing in timings)
+    started = sum(timing.first_token_s > 0 for timing in timings)  # their first token is prefill's
+    accepted = sum(timing.accepted for timing in timings)
+    drafted = sum(timing.drafted for timing in timings)
+    return {
+        "prompt tokens read": str(read),
+        "prompt tokens reused": str(reused),
+        "reading": f"{prefill_s:.3f} s{speed(read, prefill_s)}",
+        "to the first token": f"{first_s:.3f} s",
+        "tokens generated": str(decoded + started),
+        "generating": f"{decode_s:.3f} s{speed(decoded, decode_s)}",
+        "drafted tokens accepted": f"{accepted} of {drafted}",
+    }
+
+
 def speed(tokens: int, seconds: float) -> str:
-    found = rate(tokens, seconds)
-    return "" if found is None else f", {found:,.0f} tokens/s"
+    """`, 12 tokens/s`, or nothing if nothing was measured."""
+    per_second = rate(tokens, seconds)
+    if per_second is None:
+        return ""
+    return f", {per_second:,.0f} tokens/s"

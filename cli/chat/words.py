@@ -1,4 +1,4 @@
-"""What a line of a chat holds: quoted messages, words, files, numbers."""
+"""The parts of a line of a chat: quoted messages, words, files, numbers."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ QUOTES = '"""'
 
 
 class Line(NamedTuple):
-    """What a user wrote. `pasted`: it begins with pasted text, which is a message whatever it looks like; `plain`: the
-    triple quotes in it are pasted too, and only text.
+    """What a user wrote.
+
+    `pasted`: it begins with pasted text, so it is a message, even if it looks like a command.
+    `plain`: the triple quotes in it are pasted too, so they are text.
     """
 
     text: str
@@ -25,51 +27,71 @@ class Line(NamedTuple):
 
 
 def without_line_end(text: str) -> str:
-    """The text without one line ending at its end, which is how it was sent and no part of it."""
-    return text.removesuffix("\n").removesuffix("\r") if text.endswith("\n") else text
+    """The text without the line ending that sent it."""
+    if text.endswith("\n"):
+        return text.removesuffix("\n").removesuffix("\r")
+    return text
 
 
 def command_of(text: str) -> tuple[str, str] | None:
     """(name, the rest as it is) of a line that is a command; None for a message."""
-    found = re.match(r"/(\S*)\s?", text)
-    return None if found is None else (found[1], text[found.end() :])
+    match = re.match(r"/(\S*)\s?", text)
+    if match is None:
+        return None
+    return match[1], text[match.end() :]
 
 
 def is_open(text: str) -> bool:
-    """Whether a block in triple quotes has been opened and not closed, as a message or as what a command takes."""
+    """Whether the message, or the text of a command, is a block in triple quotes that is open."""
     command = command_of(text)
-    return block(text if command is None else command[1])[0]
+    if command is not None:
+        _, text = command
+    opened, _ = block(text)
+    return opened
 
 
 def unquoted(text: str) -> str | None:
-    """The text of a block in triple quotes, where it is all there is; else None."""
-    return block(text)[1]
+    """The content of a block in triple quotes, if the text is nothing else; else None."""
+    _, content = block(text)
+    return content
 
 
 def block(text: str) -> tuple[bool, str | None]:
-    """Whether a text begins with a block that is not closed, and what is in a block that is all of the text.
+    """(whether a text begins with a block that is open, the content of a block that is all of it).
 
-    Three quotes at the start of a line begin a block, unless they end on that line, as a docstring of one line does.
-    Alone on it, they end where three are alone again, and whatever is between them is text; with text behind them,
-    they end at the end of a line.
+    Three quotes at the start of a line begin a block, unless there are more on that line, as in a
+    docstring of one line. Quotes alone on their line end where quotes are alone again, and whatever
+    is between is the content; quotes with text after them end at quotes at the end of a line.
     """
     first, *rest = text.split("\n")
     if not first.startswith(QUOTES) or first.count(QUOTES) > 1:
         return False, None
-    begun = first.removeprefix(QUOTES)
-    alone = not begun.strip()
+    first = first.removeprefix(QUOTES)
+    alone = not first.strip()
     for number, line in enumerate(rest):
-        ends = line.strip() == QUOTES if alone else line.rstrip().endswith(QUOTES)
-        if ends and number < len(rest) - 1:
-            return False, None  # text that goes on behind its quotes
-        if ends:
-            inside = rest[:number] if alone else [begun, *rest[:number]]
-            last = line.rstrip().removesuffix(QUOTES)
-            return False, "\n".join([*inside, last] if last.strip() else inside)
+        if not closes(line, alone):
+            continue
+        if number < len(rest) - 1:
+            return False, None  # a text that continues after its quotes
+        inside = rest[:number]
+        if not alone:
+            inside.insert(0, first)
+        last = line.rstrip().removesuffix(QUOTES)
+        if last.strip():
+            inside.append(last)
+        return False, "\n".join(inside)
     return True, None
 
 
+def closes(line: str, alone: bool) -> bool:
+    """Whether a line closes a block, whose opening quotes were alone on their line or not."""
+    if alone:
+        return line.strip() == QUOTES
+    return line.rstrip().endswith(QUOTES)
+
+
 def words_of(rest: str) -> list[str]:
+    """The words of a command's arguments, which may be quoted as in a shell."""
     try:
         return shlex.split(rest)
     except ValueError as error:
@@ -77,7 +99,7 @@ def words_of(rest: str) -> list[str]:
 
 
 def first_word(rest: str) -> tuple[str, str]:
-    """The first word, in quotes if need be, and the rest as it is."""
+    """The first word, which may be quoted, and the rest as it is."""
     stream = io.StringIO(rest)
     lexer = shlex.shlex(stream, posix=True)
     lexer.whitespace_split, lexer.commenters = True, ""
@@ -88,6 +110,7 @@ def first_word(rest: str) -> tuple[str, str]:
 
 
 def one_path(rest: str, usage: str) -> Path:
+    """The only argument of a command that takes a file."""
     words = words_of(rest)
     if len(words) != 1:
         raise UsageError(f"{usage} takes one file")
@@ -95,9 +118,9 @@ def one_path(rest: str, usage: str) -> Path:
 
 
 def path_of(word: str) -> Path:
-    """Raises UsageError for a home that there is not, and for what no file can be called."""
+    """Raises UsageError for an unknown home folder, and for a name that no file can have."""
     if "\0" in word:
-        raise UsageError(f"{word!r:.60} has a NUL character: no file is named so")
+        raise UsageError(f"{word!r:.60} has a NUL character, which no file name can have")
     try:
         return Path(word).expanduser()
     except RuntimeError:
@@ -105,18 +128,24 @@ def path_of(word: str) -> Path:
 
 
 def seed_of(rest: str) -> int | None:
-    return whole("seed", rest) if rest else None
+    """The argument of /regen."""
+    if not rest:
+        return None
+    return whole_number("seed", rest)
 
 
-def whole(name: str, text: str) -> int:
-    """A whole number that a user wrote. Raises UsageError for what is none, or has more digits than any setting."""
+def whole_number(name: str, text: str) -> int:
+    """A whole number that a user wrote.
+
+    Raises UsageError if it is not one, or has more digits than any setting.
+    """
     if not is_id(text):
         raise UsageError(f"{name} is {shown(text)}: it must be a whole number")
     return int(text)
 
 
 def expect_free(path: Path) -> Path:
-    """Raises UsageError for a file that exists: nothing is written over."""
+    """The path. Raises UsageError if it exists: no file is overwritten."""
     try:
         taken = path.exists()
     except OSError as error:

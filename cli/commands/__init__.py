@@ -1,1 +1,1 @@
-"""One module for each command: `add_arguments` describes its flags, `run` does it and returns the exit code."""
+"""One module per command: `add_arguments` adds its flags, `run` returns the exit code."""

@@ -1,4 +1,4 @@
-"""`minigen cache`: the state of a long prompt on disk, built once and used by `generate --cache`."""
+"""`minigen cache`: save the state of a long prompt to disk, for `generate --cache`."""
 
 from __future__ import annotations
 
@@ -15,20 +15,24 @@ from ..parser import Parser
 
 def add_arguments(parser: Parser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    text = "read a prompt and save its state"
+    text = "process a prompt and save its state"
     build = actions.add_parser("build", help=text, description=text)
-    cache = build.add_argument("cache", metavar="FILE", help="where to write it; an older file is replaced")
-    build.also(cache, "--cache", "--out")
+    text = "the file to write; an existing file is replaced"
+    build.also(build.add_argument("cache", metavar="FILE", help=text), "--cache", "--out")
     add_model_arguments(build, positional=False)
     add_prompt_arguments(build)
-    text = "what a file holds; needs no model"
+    text = "show what a file contains (needs no model)"
     show = actions.add_parser("show", help=text, description=text)
-    show.also(show.add_argument("cache", metavar="FILE", help="a file that cache build made"), "--cache")
-    show.add_argument("--json", action="store_true", help="one JSON object, with the token ids")
+    text = "a file that `minigen cache build` made"
+    show.also(show.add_argument("cache", metavar="FILE", help=text), "--cache")
+    text = "print one JSON object, with the token ids"
+    show.add_argument("--json", action="store_true", help=text)
 
 
 def run(args: argparse.Namespace) -> int:
-    return build_cache(args) if args.action == "build" else show_cache(args)
+    if args.action == "build":
+        return build_cache(args)
+    return show_cache(args)
 
 
 def build_cache(args: argparse.Namespace) -> int:
@@ -40,8 +44,11 @@ def build_cache(args: argparse.Namespace) -> int:
 
     path = Path(args.cache)
     ids = model.needed_tokenizer.encode_prompt(prompts[0], special=args.special)
-    # A hub id says more than the folder it was fetched to; a path is nobody's business but the builder's.
-    name = args.model if args.model and not Path(args.model).exists() else model.folder.name
+    # A hub id says more than the folder that it was downloaded to. A local path is not stored,
+    # because the file may be shared.
+    name = model.folder.name
+    if args.model and not Path(args.model).exists():
+        name = args.model
     info = save_prompt(model, ids, path, name)
     print(f"{path}: {len(info.ids)} tokens of {info.model} in {info.dtype}, {megabytes(path)}")
     return 0
@@ -55,9 +62,10 @@ def show_cache(args: argparse.Namespace) -> int:
     path = Path(args.cache)
     info = read_prompt_info(path)
     if args.json:
-        print(json.dumps({"file": args.cache, **asdict(info), "bytes": path.stat().st_size}, ensure_ascii=False))
+        values = {"file": args.cache, **asdict(info), "bytes": path.stat().st_size}
+        print(json.dumps(values, ensure_ascii=False))
         return 0
-    values = {
+    lines = {
         "model": info.model,
         "fingerprint": info.fingerprint,
         "dtype": info.dtype,
@@ -65,9 +73,11 @@ def show_cache(args: argparse.Namespace) -> int:
         "size": megabytes(path),
         "made with": info.made_with,
     }
-    print("\n".join(f"{name:<11}  {value}" for name, value in values.items()))
+    for name, value in lines.items():
+        print(f"{name:<11}  {value}")
     return 0
 
 
 def megabytes(path: Path) -> str:
+    """The size of a file."""
     return f"{path.stat().st_size / 1e6:.3g} MB"

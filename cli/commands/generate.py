@@ -1,4 +1,4 @@
-"""`minigen generate`: what follows a prompt, streamed as it comes."""
+"""`minigen generate`: continue a prompt, and stream the text as it is generated."""
 
 from __future__ import annotations
 
@@ -28,141 +28,194 @@ if TYPE_CHECKING:
 def add_arguments(parser: Parser) -> None:
     add_model_arguments(parser)
     add_prompt_arguments(parser)
-    parser.add_argument("--cache", metavar="FILE", help="go on from a prompt that `minigen cache build` has read")
-    group = parser.add_argument_group("what to write")
+    parser.add_argument(
+        "--cache",
+        metavar="FILE",
+        help="continue a prompt whose state `minigen cache build` saved in FILE",
+    )
+    group = parser.add_argument_group("generation")
     group.add_argument(
         "-n",
         "--max-tokens",
         type=int,
-        help="new tokens at most (default: 256, or what the context has room for)",
+        help="maximum number of new tokens (default: 256, or what fits into the context)",
     )
     group.add_argument(
-        "--stop", action="append", default=[], metavar="TEXT", help="end before this text; may be repeated"
+        "--stop",
+        action="append",
+        default=[],
+        metavar="TEXT",
+        help="stop before this text is generated; may be repeated",
     )
-    group.add_argument("--num-samples", type=int, default=1, metavar="N", help="continuations of each prompt")
-    group.add_argument("--ignore-eos", action="store_true", help="go on after an end-of-text token")
+    group.add_argument(
+        "--num-samples",
+        type=int,
+        default=1,
+        metavar="N",
+        help="number of continuations per prompt (default: 1)",
+    )
+    group.add_argument(
+        "--ignore-eos", action="store_true", help="continue after an end-of-text token"
+    )
     group = add_sampling_arguments(parser)
     group.add_argument(
-        "--beams", type=int, default=1, metavar="N", help="beam search of this width instead of sampling"
+        "--beams",
+        type=int,
+        default=1,
+        metavar="N",
+        help="beam search with N beams instead of sampling",
     )
     group.add_argument(
-        "--length-penalty", type=float, default=0.6, metavar="ALPHA", help="of beam search (default 0.6)"
+        "--length-penalty",
+        type=float,
+        default=0.6,
+        metavar="ALPHA",
+        help="length penalty of beam search (default: 0.6)",
     )
     add_speculation_arguments(parser)
-    group = parser.add_argument_group("what to show")
-    group.add_argument("--echo", action="store_true", help="write the prompt in front of its continuation")
+    group = parser.add_argument_group("output")
+    group.add_argument(
+        "--echo", action="store_true", help="print the prompt before its continuation"
+    )
     group.add_argument(
         "--logprobs",
         type=int,
         nargs="?",
         const=0,
         metavar="K",
-        help="each token's log-probability, and the K best",
+        help="print the log-probability of each token and, with K, those of the K most likely",
     )
-    group.add_argument("--json", action="store_true", help="one JSON object instead of text")
-    group.add_argument("-v", "--verbose", action="store_true", help="backend, speed and memory, on stderr")
+    group.add_argument(
+        "--json", action="store_true", help="print one JSON object instead of the text"
+    )
+    group.add_argument(
+        "-v", "--verbose", action="store_true", help="report backend, speed and memory on stderr"
+    )
 
 
 def options_of(args: argparse.Namespace) -> Options:
-    """The run that the flags ask for."""
+    """The options that the flags set."""
     from minigen.generation.options import Options
 
-    own = {f.name: getattr(args, f.name) for f in fields(Options) if f.name != "sampling"}
-    return Options.of(**sampling_settings(args), **{name: value for name, value in own.items() if value is not None})
+    settings = sampling_settings(args)
+    for field in fields(Options):
+        if field.name != "sampling":
+            value = getattr(args, field.name)
+            if value is not None:
+                settings[field.name] = value
+    return Options.of(**settings)
 
 
 def run(args: argparse.Namespace) -> int:
-    began = time.perf_counter()
-    options = options_of(args)  # what is wrong with the flags is said before anything is loaded
+    start = time.perf_counter()
+    options = options_of(args)  # before anything is loaded, as it may raise an error
     prompts = read_prompts(args)
     model, draft = load_model(args), load_draft(args)
-    loaded = time.perf_counter()
+    load_s = time.perf_counter() - start
     if args.verbose:
+        name = args.model or model.folder.name
+        placed = f"{model.backend} ({model.device}, {model.precision})"
+        seed = options.sampling.seed
         print(
-            f"minigen: {args.model or model.folder.name} on {model.backend} ({model.device}, {model.precision}), "
-            f"loaded in {loaded - began:.2f} s, seed {options.sampling.seed}",
-            file=sys.stderr,
+            f"minigen: {name} on {placed}, loaded in {load_s:.2f} s, seed {seed}", file=sys.stderr
         )
-    text_run = cached(model, args, prompts, options, draft) if args.cache else model.run(prompts, options, draft)
+    if args.cache:
+        text_run = cached(model, args, prompts, options, draft)
+    else:
+        text_run = model.run(prompts, options, draft)
     interrupted = write_texts(text_run, args)
     if args.json:
-        print(json.dumps(as_json(model, text_run, options, loaded - began), ensure_ascii=False), flush=True)
+        result = as_json(model, text_run, options, load_s)
+        print(json.dumps(result, ensure_ascii=False), flush=True)
     elif args.logprobs is not None:
         print(logprob_table(model, text_run))
     if args.verbose:
-        print(statistics(model, text_run, guessed=bool(args.speculate or args.draft)), file=sys.stderr)
+        speculative = bool(args.speculate or args.draft)
+        print(statistics(model, text_run, speculative), file=sys.stderr)
     return 130 if interrupted else 0
 
 
 def cached(
-    model: Model, args: argparse.Namespace, prompts: list[str], options: Options, draft: Model | None
+    model: Model,
+    args: argparse.Namespace,
+    prompts: list[str],
+    options: Options,
+    draft: Model | None,
 ) -> TextRun:
-    """The run that goes on from the state in a file."""
+    """The run that continues from the state in a file."""
     from minigen.prompt_cache import cached_run
 
-    found = cached_run(model, Path(args.cache), prompts, options, draft)
+    continued = cached_run(model, Path(args.cache), prompts, options, draft)
     if args.verbose:
-        print(f"minigen: {len(found.shared.ids)} prompt tokens from {args.cache}", file=sys.stderr)
-    return found.run
+        reused = len(continued.shared.ids)
+        print(f"minigen: {reused} prompt tokens from {args.cache}", file=sys.stderr)
+    return continued.run
 
 
 def write_texts(run: TextRun, args: argparse.Namespace) -> bool:
-    """Runs it to its end or to Ctrl-C, and writes the texts in order, the first unfinished one as it comes.
+    """Run to the end or to Ctrl-C, and write the texts in order, each as it grows.
 
-    Returns whether it was interrupted; what was said until then has been written.
+    Returns whether it was interrupted; the text so far is written then too.
     """
-    shown = Shown(run, quiet=args.json, echo=args.echo)
+    writer = TextWriter(run, quiet=args.json, echo=args.echo)
     try:
-        shown.start()
+        writer.start()
         for _ in run:
-            shown.update()
+            writer.update()
     except KeyboardInterrupt:
         return True
     finally:
-        with shown.warnings:
-            shown.finish()
+        with writer.warnings:
+            writer.finish()
     return False
 
 
-class Shown:
-    """What of a run is on the screen: the row that is being written, and how much of it."""
+class TextWriter:
+    """Writes the texts of a run to stdout one after the other, each as it grows."""
 
     def __init__(self, run: TextRun, *, quiet: bool, echo: bool) -> None:
         self.run, self.quiet, self.echo = run, quiet, echo
-        self.row, self.written = -1, 0
-        self.terminal, self.wrote = sys.stdout.isatty(), False
-        self.warnings = ExitStack()
+        self.row = -1  # that is being written
+        self.written = 0  # characters of it
+        self.terminal = sys.stdout.isatty()
+        self.wrote = False  # anything at all
+        self.warnings = ExitStack()  # delays warnings from the first text on
 
     def write(self, text: str) -> None:
-        if text and not self.quiet:
-            if not self.wrote:
-                self.warnings.enter_context(held_warnings())
-            self.wrote = True
-            # A pipe gets the text as it is.
-            sys.stdout.write(harmless(text) if self.terminal else text)
-            sys.stdout.flush()
+        if not text or self.quiet:
+            return
+        if not self.wrote:
+            self.warnings.enter_context(held_warnings())
+        self.wrote = True
+        if self.terminal:  # a pipe gets the text as it is
+            text = harmless(text)
+        sys.stdout.write(text)
+        sys.stdout.flush()
 
     def start(self) -> None:
-        """Begins the next row, under a heading where there are several."""
-        self.row, self.written = self.row + 1, 0
+        """Begin the next row, under a heading if there are several."""
+        self.row += 1
+        self.written = 0
         if len(self.run.rows) > 1:
-            self.write(f"{'' if self.row == 0 else chr(10)}==> {self.run.label(self.row)} <==\n")
+            if self.row > 0:
+                self.write("\n")
+            self.write(f"==> {self.run.label(self.row)} <==\n")
         if self.echo:
             self.write(self.run.prompts[self.row])
 
     def update(self) -> None:
-        """Writes what is new of the current row, and goes on to the next ones that are complete."""
+        """Write the new text of the current row, and of the next ones if it is complete."""
         while True:
-            text = self.run.texts[self.row].text
-            self.write(text[self.written :])
-            self.written = len(text)
-            if not self.run.texts[self.row].done or self.row + 1 == len(self.run.rows):
+            text = self.run.texts[self.row]
+            self.write(text.text[self.written :])
+            self.written = len(text.text)
+            if not text.done or self.row + 1 == len(self.run.rows):
                 return
             self.write("\n")
             self.start()
 
     def finish(self) -> None:
-        """Writes what there is of the rows that have not been shown, and ends the last line if anything was written."""
+        """Write the rest of all rows, and end the last line if anything was written."""
         self.update()
         while self.row + 1 < len(self.run.rows):
             self.write("\n")

@@ -12,7 +12,7 @@ from minigen.errors import UsageError
 from ..display.progress import Bar
 from ..display.report import piece
 from ..display.tables import render, screen
-from ..display.texts import read_text, shown
+from ..display.texts import display_name, read_text
 from ..model_arguments import add_model_arguments, load_model
 from ..parser import Parser
 
@@ -20,58 +20,85 @@ if TYPE_CHECKING:
     from minigen.evaluation.perplexity import TextScore
     from minigen.model import Model
 
+HEAD = ("file", "tokens", "bytes", "nats/token", "perplexity", "bits/byte")
+
 
 def add_arguments(parser: Parser) -> None:
-    files = parser.add_argument("files", nargs="+", metavar="FILE", help="a text in UTF-8; - is standard input")
-    parser.also(files, "-f", "--file")
+    text = "a UTF-8 text file, or - for standard input"
+    parser.also(parser.add_argument("files", nargs="+", metavar="FILE", help=text), "-f", "--file")
     add_model_arguments(parser, positional=False)
-    group = parser.add_argument_group("how to read")
+    group = parser.add_argument_group("scoring")
     group.add_argument(
         "--stride",
         type=int,
         metavar="S",
-        help="move the window by S tokens and score the S last of each: more context for each token, more work "
-        "(default: windows of the model's context, each token scored once)",
+        help="advance the window by S tokens and score only its last S: more context per token, "
+        "more work (default: windows that do not overlap)",
     )
-    group.add_argument("--window", type=int, metavar="N", help="tokens in a window (default: the model's context)")
-    group.add_argument("--split", metavar="TEXT", help="score the documents between occurrences of TEXT one by one")
-    group = parser.add_argument_group("what to show")
     group.add_argument(
-        "--tokens", "--logprobs", dest="tokens", action="store_true", help="each token's log-probability"
+        "--window",
+        type=int,
+        metavar="N",
+        help="size of the window in tokens (default: the model's context)",
     )
-    group.add_argument("--json", action="store_true", help="one JSON object a file, a line each")
+    group.add_argument(
+        "--split",
+        metavar="TEXT",
+        help="split the text at TEXT into documents, and score each one separately",
+    )
+    group = parser.add_argument_group("output")
+    group.add_argument(
+        "--tokens",
+        "--logprobs",
+        dest="tokens",
+        action="store_true",
+        help="also print the log-probability of each token",
+    )
+    group.add_argument("--json", action="store_true", help="print one JSON object per file")
 
 
 def run(args: argparse.Namespace) -> int:
-    texts = [read_text(name) for name in args.files]  # what is wrong with a file is said before anything is loaded
-    if "" in texts:
-        raise UsageError(f"{shown(args.files[texts.index('')])} is empty: there is nothing to score")
+    texts = read_texts(args.files)  # before anything is loaded
     model = load_model(args)
     from minigen.evaluation.perplexity import score_text
 
     rows = []
-    for name, text in zip(args.files, texts, strict=True):
-        with Bar(shown(name), "tokens") as bar:
+    for name, text in texts:
+        with Bar(display_name(name), "tokens") as bar:
             score = score_text(
-                model, text, stride=args.stride, window=args.window, split=args.split, progress=bar.reach
+                model,
+                text,
+                stride=args.stride,
+                window=args.window,
+                split=args.split,
+                progress=bar.reach,
             )
         if args.json:
-            print(json.dumps(as_json(model, name, score, args.tokens), ensure_ascii=False), flush=True)
+            result = as_json(model, name, score, args.tokens)
+            print(json.dumps(result, ensure_ascii=False), flush=True)
             continue
         if args.tokens:
             for token, logprob in zip(score.ids, score.logprobs, strict=True):
                 print(f"{logprob:9.4f}  {piece(model, token)!r}")
             print()
-        rows.append(numbers(name, score))
+        rows.append(table_row(name, score))
     if rows:
-        head = ["file", "tokens", "bytes", "nats/token", "perplexity", "bits/byte"]
-        print(render(head, rows, *screen(), left=("file",)), end="")
+        print(render(HEAD, rows, *screen(), left=("file",)), end="")
     return 0
 
 
-def numbers(name: str, score: TextScore) -> list[str]:
+def read_texts(names: list[str]) -> list[tuple[str, str]]:
+    """Each file's name and text. Raises MinigenError for a file that cannot be read or is empty."""
+    texts = [(name, read_text(name)) for name in names]
+    for name, text in texts:
+        if not text:
+            raise UsageError(f"{display_name(name)} is empty: there is nothing to score")
+    return texts
+
+
+def table_row(name: str, score: TextScore) -> list[str]:
     return [
-        shown(name),
+        display_name(name),
         f"{score.tokens:,}",
         f"{score.bytes:,}",
         f"{score.nats_per_token:.4f}",
@@ -81,12 +108,12 @@ def numbers(name: str, score: TextScore) -> list[str]:
 
 
 def as_json(model: Model, name: str, score: TextScore, tokens: bool) -> dict[str, Any]:
-    """Numbers that JSON does not have (an infinite perplexity) become null."""
+    """A file's scores. Numbers that JSON does not have (an infinite perplexity) become null."""
 
     def finite(x: float) -> float | None:
         return x if math.isfinite(x) else None
 
-    found: dict[str, Any] = {
+    result: dict[str, Any] = {
         "file": name,
         "model": str(model.folder),
         "bits_per_byte": finite(score.bits_per_byte),
@@ -96,8 +123,9 @@ def as_json(model: Model, name: str, score: TextScore, tokens: bool) -> dict[str
         "bytes": score.bytes,
     }
     if tokens:
-        found["logprobs"] = [
-            {"id": token, "token": piece(model, token), "logprob": finite(float(logprob))}
-            for token, logprob in zip(score.ids, score.logprobs, strict=True)
-        ]
-    return found
+        logprobs = []
+        for token, logprob in zip(score.ids, score.logprobs, strict=True):
+            value = finite(float(logprob))
+            logprobs.append({"id": token, "token": piece(model, token), "logprob": value})
+        result["logprobs"] = logprobs
+    return result

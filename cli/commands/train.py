@@ -1,4 +1,4 @@
-"""`minigen train`: a model from text files."""
+"""`minigen train`: train a model on text files."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import logging
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,23 +14,24 @@ from minigen.errors import MinigenError, SharedError, UsageError, first_of
 
 from ..display.progress import Bar, Busy
 from ..parser import Parser
+from ..setting_flags import add_flag
 
 if TYPE_CHECKING:
-    import dataclasses
-
     from minigen.backends.group import Group
     from minigen.training.config import Config
     from minigen.training.reports import Outcome
     from minigen.training.run import Start
     from minigen.training.setup import Setup
 
-FIRST = 1.0  # seconds that the first process has to say what went wrong, before a launcher ends it for another's end
+# Seconds that the first process has to report an error, before a launcher kills it because another
+# process ended.
+FIRST = 1.0
 TITLES = {
     "model": "the model",
     "data": "the data",
     "teacher": "a teacher",
     "optimizer": "the optimizer",
-    "schedule": "how long, how fast",
+    "schedule": "the schedule",
 }
 
 
@@ -39,13 +41,25 @@ def add_arguments(parser: Parser) -> None:
 
     text = SETTINGS["data"][1].metadata["help"]
     parser.also(parser.add_argument("data", nargs="*", metavar="DATA", help=text), "--data")
-    parser.add_argument("--out", metavar="DIR", help="the run's folder (default: DATA-MODEL here)")
-    parser.add_argument("--preset", choices=PRESETS, help="settings that belong together")
-    parser.add_argument("--config", metavar="FILE", help="settings in TOML, such as the train.toml of another run")
+    parser.add_argument(
+        "--out", metavar="DIR", help="folder of the run (default: DATA-MODEL in the current folder)"
+    )
+    parser.add_argument("--preset", choices=PRESETS, help="a set of settings that belong together")
+    parser.add_argument(
+        "--config",
+        metavar="FILE",
+        help="read settings from a TOML file, such as the train.toml of another run",
+    )
     what = parser.add_argument_group("instead of a new run").add_mutually_exclusive_group()
-    what.add_argument("--resume", metavar="RUN", help="go on with a run from its last checkpoint, exactly")
-    what.add_argument("--doctor", action="store_true", help="check what would be trained, and train nothing")
-    what.add_argument("--plot", metavar="RUN", help="draw the losses of a run into RUN/loss.png")
+    what.add_argument(
+        "--resume", metavar="RUN", help="continue a run exactly from its last checkpoint"
+    )
+    what.add_argument(
+        "--doctor",
+        action="store_true",
+        help="check the settings, the data and the model, without training",
+    )
+    what.add_argument("--plot", metavar="RUN", help="plot the losses of a run to RUN/loss.png")
     groups: dict[str, Any] = {}
     for name, (group, f) in SETTINGS.items():
         if group not in groups:
@@ -54,35 +68,14 @@ def add_arguments(parser: Parser) -> None:
             add_flag(groups[group], name, f)
 
 
-def add_flag(group: Any, name: str, f: dataclasses.Field[Any]) -> None:
-    """The flag of a setting. It has no default of its own: a preset or a file may set it too."""
-    default, text = f.default, f.metadata["help"].replace("%", "%%")
-    flag = f"--{name.replace('_', '-')}"
-    options: dict[str, Any] = {"dest": name, "default": argparse.SUPPRESS}
-    if isinstance(default, bool):
-        said = f"{text} (default: {'yes' if default else 'no'})"
-        group.add_argument(flag, action=argparse.BooleanOptionalAction, help=said, **options)
-        return
-    if isinstance(default, tuple):
-        options |= {"nargs": len(default), "type": float} if default else {"nargs": "+"}
-        shown = " ".join(f"{x:g}" for x in default)
-    else:
-        options["type"] = type(default)
-        shown = f"{default:g}" if isinstance(default, float) else str(default)
-    if choices := [choice for choice in f.metadata["choices"] if choice]:
-        options["choices"] = choices
-    else:
-        number = {float: "X", int: "N"}.get(type(default[0] if isinstance(default, tuple) and default else default))
-        options["metavar"] = number or "TEXT"
-    said = f"{text} (default: {shown})" if shown and "default" not in text else text
-    group.add_argument(flag, help=said, **options)
-
-
 def flags_of(args: argparse.Namespace) -> dict[str, Any]:
     """The settings that were given as flags."""
     from minigen.training.config import SETTINGS
 
-    given = {name: getattr(args, name) for name in SETTINGS if hasattr(args, name)}
+    given = {}
+    for name in SETTINGS:
+        if hasattr(args, name):
+            given[name] = getattr(args, name)
     if not given.get("data"):
         given.pop("data", None)
     return given
@@ -98,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
 
     group = join_group()
     if group.rank:
-        logging.getLogger("minigen").setLevel(logging.ERROR)  # the first process warns for all
+        logging.getLogger("minigen").setLevel(logging.ERROR)  # only the first process warns
     try:
         code = train(args, group)
     except SharedError as error:
@@ -111,15 +104,16 @@ def run(args: argparse.Namespace) -> int:
 
 
 def train(args: argparse.Namespace, group: Group) -> int:
-    """The whole of a run in this process: of several, the first one speaks."""
+    """The whole run in this process; of several processes only the first one prints."""
     from minigen.training.loop import Loop
-    from minigen.training.run import begin, first_process_then_others, resume
+    from minigen.training.run import begin, first_process_first, resume
 
     from ..display.train_display import make_display
 
     flags = flags_of(args)
     start: Start | None = None
-    config, folder = first_process_then_others(group, lambda: plan(args, flags), lambda: plan(args, flags))
+    with first_process_first(group):
+        config, folder = plan(args, flags)
     with Reading(group.rank == 0) as reading:
         if config is None:
             setup, start = resume(folder, flags, reading, group)
@@ -135,17 +129,18 @@ def train(args: argparse.Namespace, group: Group) -> int:
 
 
 def plan(args: argparse.Namespace, flags: dict[str, Any]) -> tuple[Config | None, Path]:
-    """The settings of a new run, or none where one goes on, and its folder."""
+    """The settings of a new run, or None to continue one; and its folder."""
     if args.resume is None:
-        config = wanted(args, flags)
-        return config, Path(args.out) if args.out else default_out(config)
+        config = config_from_args(args, flags)
+        folder = Path(args.out) if args.out else default_out(config)
+        return config, folder
     for name in ("out", "preset", "config"):
         if getattr(args, name) is not None:
-            raise UsageError(f"--resume goes on with the settings of the run: drop --{name}")
+            raise UsageError(f"--resume continues with the settings of the run: drop --{name}")
     return None, Path(args.resume)
 
 
-def wanted(args: argparse.Namespace, flags: dict[str, Any]) -> Config:
+def config_from_args(args: argparse.Namespace, flags: dict[str, Any]) -> Config:
     from minigen.training.run import make_config
 
     config = make_config(flags, args.preset, Path(args.config) if args.config else None)
@@ -155,12 +150,19 @@ def wanted(args: argparse.Namespace, flags: dict[str, Any]) -> Config:
 
 
 def default_out(config: Config) -> Path:
-    first = next(iter(config.data.data), config.teacher.model)
-    return Path(f"{Path(first).stem or 'data'}-{'tuned' if config.model.from_model else config.model.model}")
+    """DATA-MODEL, or DATA-tuned, in the current folder."""
+    source = config.teacher.model
+    if config.data.data:
+        source = config.data.data[0]
+    model = "tuned" if config.model.from_model else config.model.model
+    return Path(f"{Path(source).stem or 'data'}-{model}")
 
 
 class Reading:
-    """What is prepared before a run, as a bar a task, where it is `shown`. A task of 0 parts has none to count."""
+    """Shows the preparation of a run: a bar per task, or a clock for a task of 0 parts.
+
+    Nothing if not `shown`.
+    """
 
     def __init__(self, shown: bool = True) -> None:
         self.shown = shown
@@ -168,6 +170,7 @@ class Reading:
     def __enter__(self) -> Reading:
         self.bar: Bar | Busy | None = None
         self.name = ""
+        self.opened = ExitStack()
         return self
 
     def __call__(self, what: str, done: int, total: int) -> None:
@@ -176,17 +179,18 @@ class Reading:
         if not self.shown:
             return
         if what != self.name:
-            self.__exit__()
+            self.opened.close()
             unit = "tokens" if what == WRITING else "bytes"
-            self.name, self.bar = what, Bar(what, unit) if total else Busy(what)
-            self.bar.__enter__()
+            self.name = what
+            if total:
+                self.bar = self.opened.enter_context(Bar(what, unit))
+            else:
+                self.bar = self.opened.enter_context(Busy(what))
         if isinstance(self.bar, Bar):
             self.bar.reach(done, total)
 
     def __exit__(self, *error: object) -> None:
-        if self.bar is not None:
-            self.bar.__exit__(None, None, None)
-            self.bar = None
+        self.opened.close()
 
 
 def say_data(setup: Setup) -> None:
@@ -198,15 +202,22 @@ def say_data(setup: Setup) -> None:
 
 def finish(folder: Path, outcome: Outcome, *, adapter: bool) -> int:
     if outcome.stopped:
-        print(f"stopped after step {outcome.step}, which is saved: go on with minigen train --resume {folder}")
+        print(
+            f"stopped and saved after step {outcome.step}: "
+            f"continue with minigen train --resume {folder}"
+        )
         return 130
     try:
         draw(folder, quiet=True)
-    except MinigenError as error:  # no matplotlib: the run is whole without a picture
+    except MinigenError as error:  # no matplotlib: the run is complete without a plot
         print(f"minigen: warning: no loss.png: {error}", file=sys.stderr)
-    what = f" (the best, {outcome.published.name})" if outcome.published else ""
-    kind, also = ("an adapter", f", or merge it: minigen convert {folder} OUT") if adapter else ("a model", "")
-    print(f"done in {outcome.seconds:.0f} s: {folder} is {kind}{what}; try minigen generate {folder}{also}")
+    model = "an adapter" if adapter else "a model"
+    if outcome.published:
+        model += f" (the best, {outcome.published.name})"
+    advice = f"try minigen generate {folder}"
+    if adapter:
+        advice += f", or merge it: minigen convert {folder} OUT"
+    print(f"done in {outcome.seconds:.0f} s: {folder} is {model}; {advice}")
     return 0
 
 
@@ -230,7 +241,7 @@ def diagnose(args: argparse.Namespace) -> int:
 
     rows, failed = [], 0
     with Reading() as reading:
-        for check in examine(wanted(args, flags_of(args)), reading):
+        for check in examine(config_from_args(args, flags_of(args)), reading):
             rows.append(["ok" if check.passed else "FAILED", check.name, check.found])
             failed += not check.passed
     print(render(["", "check", "found"], rows, *screen(), left=("", "check", "found")), end="")

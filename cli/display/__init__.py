@@ -1,1 +1,1 @@
-"""What commands share of reading words and showing them: texts, tables, progress, warnings, what a terminal may see."""
+"""What the commands share to read and show words: texts, tables, progress, warnings."""

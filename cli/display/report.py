@@ -1,23 +1,27 @@
-"""What `generate` says about a run beside its text: JSON, log-probabilities, speed and memory."""
+"""What `generate` reports about a run besides its text: JSON, log-probabilities, speed, memory."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from minigen.generation.loop import Timing
     from minigen.generation.options import Options
+    from minigen.generation.rows import Timing
     from minigen.generation.text import TextRun
     from minigen.model import Model
 
 
 def rate(tokens: int, seconds: float) -> float | None:
-    return tokens / seconds if seconds > 0 and tokens > 0 else None
+    """Tokens per second; None if nothing was measured."""
+    if tokens <= 0 or seconds <= 0:
+        return None
+    return tokens / seconds
 
 
 def timing_of(run: TextRun) -> dict[str, Any]:
-    """Seconds and tokens a second, as `Timing` defines them."""
+    """Seconds and tokens per second, as `Timing` defines them."""
     timing = run.timing
     return {
         "prompt_tokens": timing.prompt_tokens,
@@ -43,13 +47,14 @@ def as_json(model: Model, run: TextRun, options: Options, load_s: float) -> dict
             "finish": completion.finish or "interrupted",
         }
         if options.logprobs is not None:
-            result["logprobs"] = [
-                {"id": token.id, "token": piece(model, token.id), "logprob": token.logprob}
-                | ({"top": [[i, piece(model, i), p] for i, p in token.top]} if options.logprobs else {})
-                for token in completion.logprobs
-            ]
+            result["logprobs"] = logprobs_as_json(
+                model, completion.logprobs, top=options.logprobs > 0
+            )
         results.append(result)
-    settings = {f.name: getattr(options, f.name) for f in fields(options) if f.name != "sampling"}
+    settings = {}
+    for field in fields(options):
+        if field.name != "sampling":
+            settings[field.name] = getattr(options, field.name)
     sampling = options.sampling.flat()
     sampling["logit_bias"] = {str(token): bias for token, bias in sampling["logit_bias"].items()}
     return {
@@ -67,44 +72,67 @@ def as_json(model: Model, run: TextRun, options: Options, load_s: float) -> dict
     }
 
 
+def logprobs_as_json(model: Model, tokens: Sequence[Any], top: bool) -> list[dict[str, Any]]:
+    """Each token with its log-probability; with `top`, also the most likely tokens there."""
+    objects = []
+    for token in tokens:
+        row = {"id": token.id, "token": piece(model, token.id), "logprob": token.logprob}
+        if top:
+            row["top"] = [[id_, piece(model, id_), logprob] for id_, logprob in token.top]
+        objects.append(row)
+    return objects
+
+
 def piece(model: Model, token: int) -> str:
-    """A token by itself, with its leading space; U+FFFD where it is a part of a character."""
+    """The text of one token, with its leading space; U+FFFD for a part of a character."""
     return model.needed_tokenizer.token_bytes(token).decode("utf-8", "replace")
 
 
 def logprob_table(model: Model, run: TextRun) -> str:
-    """A line a token: its log-probability, the token, and the alternatives."""
-    lines = []
+    """One line per token: its log-probability, the token, and the alternatives."""
+    blocks = []
     for number, completion in enumerate(run.completions()):
-        lines += ["", f"==> {run.label(number)} <=="] if len(run.rows) > 1 else [""]
+        lines = []
+        if len(run.rows) > 1:
+            lines.append(f"==> {run.label(number)} <==")
         for token in completion.logprobs:
-            best = "  ".join(f"{piece(model, i)!r} {p:.3f}" for i, p in token.top)
-            lines.append(f"{token.logprob:9.4f}  {piece(model, token.id)!r:<16}  {best}".rstrip())
-    return "\n".join(lines[1:])
+            top = "  ".join(f"{piece(model, id_)!r} {p:.3f}" for id_, p in token.top)
+            line = f"{token.logprob:9.4f}  {piece(model, token.id)!r:<16}  {top}"
+            lines.append(line.rstrip())
+        blocks.append("\n".join(lines))
+    return "\n\n".join(blocks)
 
 
 def acceptance(timing: Timing) -> str:
-    """How many guesses were right, and what that saved: the tokens of a pass, of which there is one without guesses."""
+    """How many drafted tokens were accepted, and the tokens per pass, which is 1 without drafts."""
     passes = timing.decode_tokens - timing.accepted
-    share = f", {timing.accepted / timing.drafted:.0%}" if timing.drafted else ""
-    each = f", {timing.decode_tokens / passes:.2f} tokens a pass" if passes else ""
-    return f"{timing.accepted} of {timing.drafted} guesses kept{share}{each}"
+    text = f"{timing.accepted} of {timing.drafted} drafted tokens accepted"
+    if timing.drafted:
+        text += f", {timing.accepted / timing.drafted:.0%}"
+    if passes:
+        text += f", {timing.decode_tokens / passes:.2f} tokens per pass"
+    return text
 
 
-def statistics(model: Model, run: TextRun, guessed: bool = False) -> str:
-    """Speed and memory, for people; with what became of the guesses where there were any to be."""
-    t = timing_of(run)
-    guesses = [f"minigen: speculation  {acceptance(run.timing)}"] if guessed else []
+def speed(tokens: int, seconds: float) -> str:
+    """The tokens, the seconds and, if they can be computed, the tokens per second."""
+    text = f"{tokens} tokens in {seconds:.3f} s"
+    per_second = rate(tokens, seconds)
+    if per_second is not None:
+        text += f", {per_second:.1f} tokens/s"
+    return text
 
-    def show(tokens: int, seconds: float, tps: float | None) -> str:
-        return f"{tokens} tokens in {seconds:.3f} s" + ("" if tps is None else f", {tps:.1f} tokens/s")
 
-    return "\n".join(
-        [
-            f"minigen: prefill      {show(t['prompt_tokens'], t['prefill_s'], t['prefill_tps'])}",
-            f"minigen: decode       {show(run.timing.decode_tokens, t['decode_s'], t['decode_tps'])}",
-            *guesses,
-            f"minigen: first token  {t['first_token_s']:.3f} s after loading",
-            f"minigen: peak memory  {model.runner.ops.memory() / 2**20:.0f} MiB",
-        ]
-    )
+def statistics(model: Model, run: TextRun, speculative: bool = False) -> str:
+    """Speed and memory for people; for a speculative run, also how many drafts were accepted."""
+    timing = run.timing
+    memory = model.runner.ops.memory() / 2**20
+    lines = [
+        f"prefill      {speed(timing.prompt_tokens, timing.prefill_s)}",
+        f"decode       {speed(timing.decode_tokens, timing.decode_s)}",
+        f"first token  {timing.first_token_s:.3f} s after loading",
+        f"peak memory  {memory:.0f} MiB",
+    ]
+    if speculative:
+        lines.insert(2, f"speculation  {acceptance(timing)}")
+    return "\n".join(f"minigen: {line}" for line in lines)

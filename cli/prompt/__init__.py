@@ -1,1 +1,1 @@
-"""What `minigen prompt` does around `minigen/evaluation/fewshot/`: checks files, runs them, keeps answers, reports."""
+"""`minigen prompt` around `minigen/evaluation/fewshot/`: checks, runs, the journal, the report."""

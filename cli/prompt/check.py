@@ -1,4 +1,4 @@
-"""The checks of prompt files, as the command says them: alone with --check, and before every run."""
+"""The checks of prompt files: by themselves with --check, and before every run."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from minigen.errors import MinigenError
 
+from ..display.words import counted
+
 if TYPE_CHECKING:
     from minigen.evaluation.fewshot import Finding, PromptFile
     from minigen.tokenizer import Tokenizer
@@ -16,14 +18,19 @@ if TYPE_CHECKING:
 Tokens = tuple["Tokenizer", int | None]  # a model's tokenizer, and its context in tokens
 
 
-def check_files(args: argparse.Namespace, as_asked: Callable[[PromptFile, argparse.Namespace], PromptFile]) -> int:
-    """Writes every finding of every file and a line that counts them; returns the exit code: 1 where one is an error.
+def check_files(
+    args: argparse.Namespace, as_asked: Callable[[PromptFile, argparse.Namespace], PromptFile]
+) -> int:
+    """Print every finding and the counts for each file; returns the exit code, 1 after an error.
 
-    A file that cannot be read is said on stderr, and the others are checked.
+    A file that cannot be read is reported on stderr, and the others are checked.
     """
+    from minigen.checkpoints.opening import tokenizer_and_context
     from minigen.evaluation.fewshot import PromptError, load_prompt_file
 
-    tokens = read_tokenizer(args.model, args.offline) if args.model is not None else None
+    tokens = None
+    if args.model is not None:
+        tokens = tokenizer_and_context(args.model, offline=args.offline)
     failed = False
     for name in args.files:
         try:
@@ -34,21 +41,18 @@ def check_files(args: argparse.Namespace, as_asked: Callable[[PromptFile, argpar
             continue
         findings = findings_of(file, tokens)
         errors = sum(finding.level == "error" for finding in findings)
-        failed = failed or errors > 0
+        if errors:
+            failed = True
         for finding in findings:
             print(finding)
-        counts = [counted(len(file.examples), "example"), counted(len(file.items), "item")]
-        counts += [counted(errors, "error"), counted(len(findings) - errors, "warning")]
-        print(f"{name}: {', '.join(counts[:2])}: {', '.join(counts[2:])}", flush=True)
+        content = f"{counted(len(file.examples), 'example')}, {counted(len(file.items), 'item')}"
+        problems = f"{counted(errors, 'error')}, {counted(len(findings) - errors, 'warning')}"
+        print(f"{name}: {content}: {problems}", flush=True)
     return 1 if failed else 0
 
 
-def counted(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
-
-
 def findings_of(file: PromptFile, tokens: Tokens | None) -> list[Finding]:
-    """All that there is to say about a file: with a tokenizer also what depends on tokens."""
+    """All findings about a file; with a tokenizer also those that depend on tokens."""
     from minigen.evaluation.fewshot import check
 
     if tokens is None:
@@ -57,30 +61,17 @@ def findings_of(file: PromptFile, tokens: Tokens | None) -> list[Finding]:
     return check(file, tokenizer.encode, context, prefix_id=tokenizer.begin_id)
 
 
-def read_tokenizer(source: str, offline: bool) -> Tokens:
-    """A model's tokenizer and its context; the weights are not read. Raises MinigenError as `load` does."""
-    from minigen.checkpoints.checkpoint import read_config
-    from minigen.checkpoints.hub import resolve
-    from minigen.errors import TokenizerError
-    from minigen.families import HubConfig, find_family
-    from minigen.tokenizer import load_tokenizer
-
-    folder = resolve(source, offline=offline)
-    config = read_config(folder)
-    context = find_family(config).build(HubConfig(config, str(folder / "config.json"))).context
-    tokenizer = load_tokenizer(folder, config)
-    if tokenizer is None:
-        raise TokenizerError(f"{folder} has no tokenizer (tokenizer.json, vocab.json, ...): leave out -m, or add one")
-    return tokenizer, context
-
-
 def refuse_errors(files: Sequence[PromptFile], tokens: Tokens | None) -> list[Finding]:
-    """The warnings about all files. Raises MinigenError for the first error, and says how many more there are."""
-    findings = [finding for file in files for finding in findings_of(file, tokens)]
+    """The warnings about all files. Raises MinigenError for the first error, with their number."""
+    findings: list[Finding] = []
+    for file in files:
+        findings += findings_of(file, tokens)
     errors = [finding for finding in findings if finding.level == "error"]
     if errors:
-        more = f" ({counted(len(errors) - 1, 'more error')}: see --check)" if len(errors) > 1 else ""
-        raise MinigenError(f"{errors[0].where}: {errors[0].message}{more}")
+        message = f"{errors[0].where}: {errors[0].message}"
+        if len(errors) > 1:
+            message += f" ({counted(len(errors) - 1, 'more error')}: see --check)"
+        raise MinigenError(message)
     return findings
 
 

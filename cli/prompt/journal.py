@@ -1,4 +1,4 @@
-"""The JSONL of finished items: written as they finish, read to go on after an interruption."""
+"""The JSONL of finished items: written as they finish, read to continue an interrupted run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from minigen.errors import MinigenError
-from minigen.files import take_lock
+from minigen.locks import lock_beside, only_process
 from minigen.reading import parse_object
 
 if TYPE_CHECKING:
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 Key = tuple[int, int, int]  # shots, seed, index of the item
 HEAD = b'{"file": '  # how each line of ours begins
-SCORED = "one stretch"  # how choices are scored (fewshot/stretch.py): what was scored otherwise is not mixed with it
+# How choices are scored (fewshot/stretch.py). Results of another way are not mixed with these.
+SCORED = "one stretch"
 OTHER = "give another --jsonl file, or remove this one"
 
 
@@ -37,7 +38,7 @@ class ModelKey:
 
 
 def content_hash(file: PromptFile) -> str:
-    """A hash of all that decides an item's result; which numbers of shots, seeds and items are run does not."""
+    """A hash of all that affects an item's result, so without the shots, seeds and items to run."""
     content = asdict(file)
     for name in ("path", "shots"):
         del content[name]
@@ -50,50 +51,67 @@ def content_hash(file: PromptFile) -> str:
 
 
 class Journal:
-    """The items that are finished, in memory and, where a path is given, in a file.
+    """The items that are finished, in memory and, if a path is given, in a file.
 
-    `done` has them by the content hash of their file. Raises MinigenError for a path that cannot be used, is in use,
-    or holds items of another file or model.
+    `done` has them by the content hash of their file. Raises MinigenError if the path cannot be
+    used, is in use, or has items of another file or model.
     """
 
-    def __init__(self, path: Path | None, files: Mapping[str, Sequence[str]], model: ModelKey) -> None:
+    def __init__(
+        self, path: Path | None, files: Mapping[str, Sequence[str]], model: ModelKey
+    ) -> None:
         """`files`: content hash -> the names of the files that have it."""
         self.path, self.files, self.model = path, files, model
         self.done: dict[str, dict[Key, ItemResult]] = {found: {} for found in files}
         self.stream: FileIO | None = None
+        self.opened = ExitStack()  # the file and its lock
         self.size = 0  # bytes of finished items in the file
         if path is not None:
             try:
-                self.made = not path.exists()
-                if not self.made and not path.is_dir() and not path.is_file():
-                    raise MinigenError(f"cannot use {path}: it is no ordinary file; give a file for --jsonl")
-                with ExitStack() as stack:
-                    self.stream = stack.enter_context(path.open("a+b", buffering=0))
-                    self._lock()
-                    self._read()
-                    stack.pop_all()  # all is well: it stays open
+                self._open(path)
             except OSError as error:
-                raise MinigenError(f"cannot use {path}: {error.strerror or error}; give a file for --jsonl") from error
+                raise MinigenError(
+                    f"cannot use {path}: {error.strerror or error}; give a file for --jsonl"
+                ) from error
+
+    def _open(self, path: Path) -> None:
+        """Opens the file, locks it and reads what is there. Raises OSError, or MinigenError as the class does."""
+        self.made = not path.exists()
+        if not self.made and not path.is_dir() and not path.is_file():
+            raise MinigenError(f"cannot use {path}: it is not an ordinary file; give a file for --jsonl")
+        busy = f"{path} is being written by another run; wait for it, or {OTHER}"
+        with ExitStack() as opened:
+            self.stream = opened.enter_context(path.open("a+b", buffering=0))
+            opened.enter_context(only_process(lock_beside(path), busy))
+            self._read()
+            self.opened = opened.pop_all()  # all is well: it stays open
 
     def __enter__(self) -> Journal:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
         if self.path is None or self.stream is None:
             return
-        if kind is not None and self.made and self.size == 0:  # it failed, and left nothing to go on from
+        if kind is not None and self.made and self.size == 0:  # a new file without any item
             self.path.unlink(missing_ok=True)
         try:
-            self.stream.close()
-        except OSError as problem:  # some disks say it so late
+            self.opened.close()
+        except OSError as problem:  # some disks report an error only now
             if kind is None:
-                raise MinigenError(f"cannot write {self.path}: {problem.strerror or problem}") from problem
+                raise MinigenError(
+                    f"cannot write {self.path}: {problem.strerror or problem}"
+                ) from problem
 
     def __len__(self) -> int:
         return sum(map(len, self.done.values()))
 
     def add(self, file: str, found: str, shots: int, seed: int, item: ItemResult) -> None:
-        """Takes a finished item, and has it written before it returns. Raises MinigenError where the disk refuses."""
+        """Add a finished item, and write it before returning. Raises MinigenError if that fails."""
         self.done[found][shots, seed, item.index] = item
         if self.stream is not None:
             line: dict[str, Any] = {
@@ -115,17 +133,16 @@ class Journal:
         except OSError as error:
             with suppress(OSError):
                 self.stream.truncate(self.size)
-            advice = "; make room, and the same command goes on from the items that are in it" if self.size else ""
-            raise MinigenError(f"cannot write {self.path}: {error.strerror or error}{advice}") from error
+            advice = ""
+            if self.size:
+                advice = "; make room, and the same command continues after the items in it"
+            raise MinigenError(
+                f"cannot write {self.path}: {error.strerror or error}{advice}"
+            ) from error
         self.size += len(line)
 
-    def _lock(self) -> None:
-        assert self.stream is not None
-        if take_lock(self.stream.fileno(), wait=False) is False:
-            raise MinigenError(f"{self.path} is being written by another run; wait for it, or {OTHER}")
-
     def _read(self) -> None:
-        """Takes in what is there. A last line without its end was cut short by a kill, and is cut off."""
+        """Read the items in the file. A last line without a line ending is incomplete, and removed."""
         assert self.stream is not None
         self.stream.seek(0)
         *lines, rest = self.stream.read().split(b"\n")
@@ -133,11 +150,12 @@ class Journal:
         for number, line in enumerate(lines, 1):
             self._take(line, f"{self.path}:{number}")
         if rest:
-            if rest[: len(HEAD)] != HEAD[: len(rest)]:  # nothing that we wrote may be lost, nor what others wrote
-                raise MinigenError(f"{self.path}:{len(lines) + 1}: is no finished item; {OTHER}")
+            if rest[: len(HEAD)] != HEAD[: len(rest)]:  # not written by us: do not remove it
+                raise MinigenError(f"{self.path}:{len(lines) + 1}: is not a finished item; {OTHER}")
             self.stream.truncate(self.size)
             print(
-                f"minigen: warning: {self.path}:{len(lines) + 1}: was cut short and is dropped; its item runs again",
+                f"minigen: warning: {self.path}:{len(lines) + 1}: is incomplete and dropped; "
+                "its item runs again",
                 file=sys.stderr,
             )
 
@@ -151,19 +169,24 @@ class Journal:
             values: dict[str, Any] = {
                 field.name: entry[field.name] for field in fields(ItemResult) if field.name in entry
             }
-            values |= {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
+            values |= {
+                name: tuple(value) for name, value in values.items() if isinstance(value, list)
+            }
             item = ItemResult(**values)
             made_by = (entry["fingerprint"], entry["dtype"])
         except (ValueError, KeyError, TypeError, OverflowError):
-            raise MinigenError(f"{where}: is no finished item; {OTHER}") from None
+            raise MinigenError(f"{where}: is not a finished item; {OTHER}") from None
         if found not in self.files:
             if any(file in names for names in self.files.values()):
                 raise MinigenError(
-                    f"{where}: is of {file} as it, its data or the scoring of choices was before; {OTHER}"
+                    f"{where}: is of {file} before it, its data or the scoring of choices changed; "
+                    f"{OTHER}"
                 )
             raise MinigenError(f"{where}: is of {file}, which is not among the files; {OTHER}")
         if made_by != (self.model.fingerprint, self.model.dtype):
             this, that = f"{self.model.name} in {self.model.dtype}", f"{model} in {entry['dtype']}"
-            what = f"was made by {that}, and this is {this}" if this != that else f"was made by {model} as it was"
-            raise MinigenError(f"{where}: {what}; {OTHER}")
+            difference = f"was made by {that}, and this is {this}"
+            if this == that:
+                difference = f"was made by an earlier version of {model}"
+            raise MinigenError(f"{where}: {difference}; {OTHER}")
         self.done[found][key] = item

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING
 
 from minigen.backends.base import DTYPES, Array, Backend, Tree
 from minigen.backends.cores import usable_cores
-from minigen.backends.group import ALONE, LAUNCHERS, Group, first_line, launched
+from minigen.backends.group import ALONE, LAUNCHERS, Group, launched, what_broke
 from minigen.errors import BackendError, UsageError
 
 if TYPE_CHECKING:
-    from minigen.backends.training import Floats, Forward, Leaf, Optimizer, SoftTargets, Training
+    from minigen.backends.training import Floats, Forward, Leaf, Training, TrainingSettings
 
 __all__ = [
     "BACKENDS",
@@ -141,26 +141,18 @@ def get_training(
     forward: Forward,
     leaves: Sequence[Leaf],
     params: Mapping[str, Floats],
-    optimizer: Optimizer,
-    dropout: float = 0.0,
-    compile: bool = False,  # noqa: A002  (what both frameworks call it)
-    teacher: SoftTargets | None = None,
-    deterministic: bool = True,
+    settings: TrainingSettings,
 ) -> Training:
-    """A Training on the device and in the dtype of `ops`, from float32 weights by path.
-
-    `deterministic`: on a GPU too the same settings give the same bytes, in every run on the same machine; a CPU's are
-    the same in any case.
-    """
+    """A Training on the device and in the dtype of `ops`, from float32 weights by path."""
     training: Training
     if ops.name == "torch":
         from minigen.backends.torch.training import TorchTraining
 
-        training = TorchTraining(ops, forward, leaves, params, optimizer, dropout, compile, teacher, deterministic)
+        training = TorchTraining(ops, forward, leaves, params, settings)
     else:
         from minigen.backends.mlx.training import MLXTraining
 
-        training = MLXTraining(ops, forward, leaves, params, optimizer, dropout, compile, teacher, deterministic)
+        training = MLXTraining(ops, forward, leaves, params, settings)
     return training
 
 
@@ -181,5 +173,5 @@ def join_group() -> Group:
 
             group = MLXGroup()
     except (ImportError, OSError, RuntimeError, ValueError) as error:
-        raise BackendError(f"the processes of {LAUNCHERS[name]} do not meet: {first_line(error)}") from error
+        raise BackendError(f"the processes of {LAUNCHERS[name]} do not meet: {what_broke(error)}") from error
     return group if group.size > 1 else ALONE

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from minigen.backends.base import Array
 from minigen.backends.faults import out_of_memory
-from minigen.errors import MinigenError, UsageError
+from minigen.errors import MinigenError, UsageError, first_line
 
 LAUNCHERS = {"torch": "torchrun", "mlx": "mlx.launch"}
 GRADIENTS = 30 * 60.0  # seconds that a process waits for the others' gradients: one that takes longer hangs
@@ -88,16 +88,16 @@ def check_backend(group: Group, name: str) -> str:
     return group.backend
 
 
-def first_line(error: Exception) -> str:
-    """What went wrong, without the place in the framework's source and its advice."""
-    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+def what_broke(error: Exception) -> str:
+    """What went wrong between processes, without the place in the framework's source and its advice."""
+    line = first_line(error)
     line = re.sub(r"^NCCL error in: \S+:\d+, ", "NCCL: ", line).partition(" (run with NCCL_DEBUG")[0]
     return re.sub(r"^\[\S+:\d+\] ", "", line).split(". ")[0]
 
 
 def lost(group: Group, error: Exception) -> str:
     """What a process says whose sum failed."""
-    return f"process {group.rank} of {group.size} has lost another one ({first_line(error)})"
+    return f"process {group.rank} of {group.size} has lost another one ({what_broke(error)})"
 
 
 @contextmanager

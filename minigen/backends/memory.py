@@ -11,6 +11,11 @@ from pathlib import Path
 from minigen.errors import BackendError
 
 
+def gib(count: float) -> str:
+    """So many bytes as a message has them."""
+    return f"{count / 2**30:,.1f} GiB"
+
+
 def check_memory(wanted: int, memory: int, how: str = "at once") -> None:
     """Raises BackendError, before anything is allocated, for more bytes than the device has.
 
@@ -19,7 +24,7 @@ def check_memory(wanted: int, memory: int, how: str = "at once") -> None:
     if wanted > memory:
         most = "has" if how == "at once" else "takes"
         raise BackendError(
-            f"this needs {wanted / 2**30:.1f} GiB {how}, and the device {most} {memory / 2**30:.1f} GiB: "
+            f"this needs {gib(wanted)} {how}, and the device {most} {gib(memory)}: "
             "ask for fewer tokens, samples or prompts"
         )
 

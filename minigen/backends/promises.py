@@ -1,4 +1,4 @@
-"""What holds on each device: the one table of it, which `minigen doctor` prints and README repeats."""
+"""What holds on each device: the one table of it, for `minigen doctor` and `minigen help internals`."""
 
 from __future__ import annotations
 

@@ -75,12 +75,13 @@ def pack(ops: Backend, codes: Array, bits: int) -> Array:
     eights = codes.reshape(codes.shape[0], -1, 8)
     data = []
     for byte in range(bits):
-        places = [(i, i * bits - 8 * byte) for i in range(8)]  # how far up from the byte's lowest bit a code begins
-        parts = [
-            eights[..., i] << place if place >= 0 else eights[..., i] >> -place
-            for i, place in places
-            if -bits < place < 8
-        ]
+        parts = []
+        for i in range(8):
+            shift = i * bits - 8 * byte  # how far up from the byte's lowest bit the code begins
+            if 0 <= shift < 8:
+                parts.append(eights[..., i] << shift)
+            elif -bits < shift < 0:
+                parts.append(eights[..., i] >> -shift)
         data.append(reduce(or_, parts))
     return ops.view(ops.stack(data, axis=-1).reshape(codes.shape[0], -1), "uint32")
 

@@ -7,7 +7,7 @@ operations of its own, the backend's and more: dropout, and the fused kernels th
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from minigen.backends.base import Array, Backend, Tree
 from minigen.backends.group import Group
+from minigen.reading.settings import setting
 
 Ids = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
@@ -32,12 +33,19 @@ class Optimizer:
     while that is less, so that the first weights are forgotten in short runs too; 0: off.
     """
 
-    name: str = "adamw"
-    betas: tuple[float, float] = (0.9, 0.99)
-    eps: float = 1e-8
-    weight_decay: float = 0.1
-    clip: float = 1.0
-    ema: float = 0.0
+    name: str = setting(
+        "adamw",
+        "muon: the layers' matrices by Muon, the rest by AdamW",
+        choices=("adamw", "muon"),
+        key="optimizer",
+    )
+    betas: tuple[float, float] = setting((0.9, 0.99), "AdamW's decay of its two averages", least=0, below=1)
+    eps: float = setting(1e-8, "AdamW's epsilon", above=0)
+    weight_decay: float = setting(0.1, "on matrices alone", least=0)
+    clip: float = setting(1.0, "largest norm of the gradient; 0: off", least=0)
+    ema: float = setting(
+        0.0, "average the weights with this decay a step, and keep the average; 0: off", least=0, below=1
+    )
 
     def average_decay(self, updates: int) -> float:
         """What the average keeps of itself at the update with this number, counted from 1."""
@@ -76,6 +84,21 @@ class SoftTargets:
     def blend(self, nats: Any, divergence: Any) -> Any:
         """The loss of a target: `divergence` is KL(teacher || student) there, both at the temperature."""
         return (1 - self.weight) * nats + self.weight * self.temperature**2 * divergence
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How a model is trained, whichever it is.
+
+    `compile`: the step is compiled by the framework. `deterministic`: on a GPU too the same settings give the same
+    bytes, in every run on the same machine; a CPU's are the same in any case.
+    """
+
+    optimizer: Optimizer = field(default_factory=Optimizer)
+    dropout: float = 0.0
+    compile: bool = False
+    teacher: SoftTargets | None = None
+    deterministic: bool = True
 
 
 class Training(Protocol):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import Any
 
@@ -13,6 +12,7 @@ from minigen.backends import BACKENDS, choose_backend, get_backend
 from minigen.backends.cores import physical_cores, usable_cores
 from minigen.backends.machine import cpu_name
 from minigen.backends.memory import physical_memory
+from minigen.backends.packages import installed
 from minigen.backends.promises import PROMISES, promise_for
 from minigen.errors import MinigenError, first_line
 
@@ -34,14 +34,6 @@ def look() -> dict[str, Any]:
         "without_flags": defaults,
         "promises": promises(defaults),
     }
-
-
-def installed(package: str) -> str | None:
-    """The version of a package; None if it is not installed."""
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def framework(name: str) -> dict[str, Any] | None:

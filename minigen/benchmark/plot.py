@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,8 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from minigen.benchmark.run import Result
-from minigen.evaluation.fewshot.plot import COLORS, GREY, STYLE, require_matplotlib
-from minigen.files import replacing
+from minigen.evaluation.picture import COLORS, GREY, picture
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,21 +27,13 @@ def plot(results: Sequence[Result], path: Path, title: str) -> None:
     The line through a bar is the standard deviation, the upright line is the limit. Raises
     MinigenError if matplotlib is missing or the file cannot be written.
     """
-    require_matplotlib()
-    import matplotlib
-    from matplotlib.figure import Figure
-
     panels: dict[str, list[Result]] = {}
     for result in results:
         panels.setdefault(result.test, []).append(result)
     same, names = names_of(results)
     title = "; ".join(part for part in (same, title) if part)
     heights = [PANEL + BAR * len(group) for group in panels.values()]
-    with matplotlib.rc_context(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about a name in a script that the font lacks
-        matplotlib.rcdefaults()  # a user's own settings must not change the plot
-        matplotlib.rcParams.update(STYLE)
-        figure = Figure(figsize=(WIDTH, ENDS + sum(heights)), layout="constrained")
+    with picture(path, WIDTH, ENDS + sum(heights)) as figure:
         grid = figure.subplots(len(panels), squeeze=False, gridspec_kw={"height_ratios": heights})
         for axes, (test, group) in zip(grid[:, 0], panels.items(), strict=True):
             draw(axes, test, group, names)
@@ -51,8 +41,6 @@ def plot(results: Sequence[Result], path: Path, title: str) -> None:
         handles, labels = grid[0, 0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
         figure.suptitle(title if len(title) <= 75 else f"{title[:74]}…", fontsize=10)
-        with replacing(path) as temporary:
-            figure.savefig(temporary, format="png", metadata={"Software": None})
 
 
 def draw(axes: Axes, test: str, group: Sequence[Result], names: Mapping[Name, str]) -> None:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from minigen.backends import machine
+from minigen.backends.memory import gib
 from minigen.benchmark.plan import Case
 from minigen.benchmark.session import Subject, Timed, check_context
 from minigen.benchmark.statistics import percentile, summarize
@@ -179,8 +180,8 @@ def check_fit(contestants: Sequence[Contestant]) -> None:
         memory = min(c.about["total_memory"] for c in sharing)
         if needed > memory:
             raise MinigenError(
-                f"the weights need {needed / 2**30:.1f} GiB together, but {device} has "
-                f"{memory / 2**30:.1f} GiB: measure fewer models at a time, or smaller ones"
+                f"the weights need {gib(needed)} together, but {device} has "
+                f"{gib(memory)}: measure fewer models at a time, or smaller ones"
             )
 
 

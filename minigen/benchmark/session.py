@@ -12,13 +12,15 @@ import numpy as np
 
 from minigen.backends import get_backend, machine
 from minigen.benchmark.plan import Case
-from minigen.checkpoints.held import held_on
+from minigen.checkpoints.backend_packings import packings_on
 from minigen.checkpoints.quantization import choose_packings
 from minigen.errors import ContextError
-from minigen.families import HubConfig, find_family
+from minigen.families import build_architecture
 from minigen.generation.choosing import pick
-from minigen.generation.loop import Row, Runner, Timing, decode_rows
+from minigen.generation.loop import decode_rows
 from minigen.generation.options import Options
+from minigen.generation.reader import Runner
+from minigen.generation.rows import Row, Timing
 from minigen.model import load
 from minigen.models.architecture import Architecture
 from minigen.models.packing import Packings
@@ -49,14 +51,13 @@ class Subject:
 
     def packings_in_memory(self) -> Packings:
         """How its matrices are quantized in memory, where a backend may need more bits."""
-        return held_on(self.backend, self.packings())
+        return packings_on(self.backend, self.packings())
 
     def architecture(self) -> Architecture:
         where = f"the shape {self.model}"
         if self.folder is not None:
             where = str(self.folder / "config.json")
-        architecture = find_family(self.config).build(HubConfig(self.config, where))
-        return architecture.with_kv_bits(self.kv_bits)
+        return build_architecture(self.config, where).with_kv_bits(self.kv_bits)
 
     def session(self) -> Any:
         """A new session that measures it, with the methods of Session."""

@@ -119,13 +119,12 @@ def recipe_of(name: str) -> tuple[dict[str, Any], Config]:
     else:
         config = config.replace(context=config.model.context or CONTEXT)
         hub = new_config(config.model, vocabulary_of(config), {}, config.run.dtype)
-    o = config.optimizer
     fields: dict[str, Any] = {
         "model": f"{name} recipe",
         "config": hub,
         "folder": None,
         "stored": config.run.dtype,
-        "optimizer": Optimizer(o.optimizer, o.betas, o.eps, o.weight_decay, o.clip, o.ema),
+        "optimizer": config.optimizer,
         "compile": config.run.compile,
         "deterministic": config.run.deterministic,
         "dropout": config.model.dropout,

@@ -6,22 +6,22 @@ time it takes and nothing else (but the rounding, where torch computes in 16 bit
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from minigen.chat.conversation import Conversation, Message, Run
 from minigen.chat.format import ChatFormat
-from minigen.chat.kept import KeptRunner, fitted, kept_ids, without_half
+from minigen.chat.kept import KeptReader, fitted, kept_ids, without_half
 from minigen.chat.left_out import LeftOut
 from minigen.chat.template import find_template
 from minigen.chat.window import SINKS, Window
 from minigen.errors import MinigenError, UsageError
 from minigen.generation.dispatch import steps
-from minigen.generation.loop import Row, Timing, set_limits
 from minigen.generation.options import Options
-from minigen.generation.shared_text import SharedText
+from minigen.generation.rows import Row, Timing, set_limits
+from minigen.generation.shared_text import OnRead, SharedText
 from minigen.generation.speculation import check_speculation
 from minigen.generation.text import RowText
 from minigen.model import Model
@@ -30,11 +30,11 @@ from minigen.reading.spellings import advice
 from minigen.sampling import SETTINGS
 from minigen.tokenizer import Tokenizer
 
+if TYPE_CHECKING:
+    from minigen.generation.settings import ChatSettings
+
 GUESSING = ("speculate", "draft_tokens")  # how fast an answer comes, not what it says
 CHAT_SETTINGS = ("max_tokens", "stop", *SETTINGS, *GUESSING)
-
-
-OnRead = Callable[[int, int], None] | None
 
 
 @dataclass
@@ -60,7 +60,7 @@ class Chat:
         model: Model,
         conversation: Conversation | None = None,
         *,
-        settings: Mapping[str, Any] | None = None,
+        settings: ChatSettings | None = None,
         overflow: str = "stop",
         context: int | None = None,
         plain: bool = False,
@@ -75,7 +75,7 @@ class Chat:
         self.readings: list[Reading] = []
         self._counted: tuple[Any, int | MinigenError] = (None, 0)  # a conversation, and its tokens, or why it has none
         self.left_out = LeftOut(self.format)
-        self.runner = KeptRunner(SharedText(model.runner))
+        self.shared = SharedText(model.runner)  # what the model has read
         self.set_window(overflow, context)
         self.conversation = Conversation()
         if conversation is not None:
@@ -98,7 +98,7 @@ class Chat:
 
     def set_window(self, overflow: str, context: int | None = None) -> None:
         """The policy for a conversation that is longer than the window. Raises UsageError or ContextError."""
-        architecture = self.model.config
+        architecture = self.model.architecture
         if context is not None:
             if architecture.context is None:
                 raise UsageError("this model has no context to make smaller: drop --context")
@@ -109,8 +109,8 @@ class Chat:
         if overflow == "sinks":
             architecture = architecture.with_sinks(SINKS)
         self.window, self.context = window, context
-        if self.runner.architecture != architecture:  # what has been read may stay
-            self.runner = KeptRunner(SharedText(replace(self.model.runner, architecture=architecture)))
+        if self.shared.runner.architecture != architecture:  # what has been read may stay
+            self.shared = SharedText(replace(self.model.runner, architecture=architecture))
 
     @property
     def used(self) -> int:
@@ -145,7 +145,7 @@ class Chat:
 
     def take(self, conversation: Conversation) -> None:
         """Goes on with another conversation, which may come from a file: see `fitted`."""
-        self.conversation = fitted(conversation, self.tokenizer, self.model.config.vocab_size)
+        self.conversation = fitted(conversation, self.tokenizer, self.model.architecture.vocab_size)
         self.left_out.tell(self.conversation, self.conversation.first)
 
     # -- answers ------------------------------------------------------------------------------------------------------
@@ -190,7 +190,7 @@ class Chat:
         talk, window = self.conversation, self.window
         going_on = turn < len(talk.spoken) - 1
         limit = window.answer(self.options.max_tokens)
-        ids, first = window.fit(lambda i: self.format.ids(talk, i, going_on=going_on), talk.first, turn, limit)
+        ids, first = window.fit(self.format, talk, turn, limit, going_on=going_on)
         self.left_out.tell(talk, first)
         if window.bound is not None:
             limit = min(limit, window.bound - len(ids))
@@ -216,30 +216,30 @@ class Answer:
     """One answer while it is made: iterate for its text as it comes, stop whenever you like, then `finish`."""
 
     def __init__(self, chat: Chat, begun: Message, ids: list[int], run: Run, on_read: OnRead = None) -> None:
-        self.chat, self.begun, self.run, self.on_read = chat, begun, run, on_read
+        self.chat, self.begun, self.run = chat, begun, run
         self.left_out = 0  # spoken messages that the answer before had in its window, and this one has not
         self.reading = Reading()
         guessing = {name: getattr(chat.options, name) for name in GUESSING}
         options = replace(Options.of(**run.settings), **guessing)
         self.stop_ids = chat.model.stop_ids | chat.format.stop_ids
         self.row = Row(list(ids))
-        set_limits([self.row], options, chat.runner.architecture)  # now, not when the first piece is asked for
+        # Now, so that what does not fit is said before the first piece is asked for.
+        set_limits([self.row], options, chat.shared.runner.architecture)
         self.text = RowText(chat.tokenizer, self.row, (*options.stop, *chat.format.stops))
-        self.steps = steps(chat.runner, [self.row], options, self.stop_ids, self.reading.timing, chat.draft)
+        self.reader = KeptReader(chat.shared, on_read)
+        timing = self.reading.timing
+        self.steps = steps(self.reader, [self.row], options, self.stop_ids, timing, chat.draft)
 
     def __iter__(self) -> Iterator[str]:
-        shared = self.chat.runner.shared
-        before, shared.on_read = shared.tokens_read, self.on_read
-        try:
-            for _ in self.steps:
-                if len(self.row.ids) == 1:
-                    self.reading.tokens_read = shared.tokens_read - before
-                    self.reading.tokens_reused = len(self.row.prompt) - self.reading.tokens_read
-                piece = self.text.push(self.row, self.stop_ids)
-                if piece:
-                    yield piece
-        finally:
-            shared.on_read = None
+        shared = self.reader.shared
+        before = shared.tokens_read
+        for _ in self.steps:
+            if len(self.row.ids) == 1:
+                self.reading.tokens_read = shared.tokens_read - before
+                self.reading.tokens_reused = len(self.row.prompt) - self.reading.tokens_read
+            piece = self.text.push(self.row, self.stop_ids)
+            if piece:
+                yield piece
 
     def finish(self) -> Message:
         """Puts what was said into the conversation, whether the answer is over or not, and returns it."""

@@ -11,28 +11,37 @@ from typing import Any
 from minigen.backends.base import Array
 from minigen.chat.conversation import Conversation, Message
 from minigen.errors import ChatError
-from minigen.generation.shared_text import OnSharedText
+from minigen.generation.shared_text import OnRead, SharedText
 from minigen.tokenizer import Tokenizer
 
 log = logging.getLogger("minigen")
 
 
-class KeptRunner(OnSharedText):
-    """A Runner for one text after another, on a state that is kept: what it has read already is not read again."""
+class KeptReader:
+    """A Reader of one text after another, which does not read again what its state has read.
 
-    def prefill(self, prompts: Sequence[Sequence[int]], capacity: int) -> tuple[Array, Any]:
+    The state is the shared text itself, so that it knows what was read. `on_read` is that of
+    `SharedText.seek`.
+    """
+
+    ahead = False  # the text is kept as ids
+
+    def __init__(self, shared: SharedText, on_read: OnRead = None) -> None:
+        self.shared, self.runner, self.on_read = shared, shared.runner, on_read
+
+    def prefill(self, prompts: Sequence[Sequence[int]], capacity: int) -> tuple[Array, SharedText]:
         (prompt,) = prompts
         self.shared.reserve(capacity)
         if not self.shared.state.goes_back_anywhere:  # it goes back to copies alone, so one is made here
-            self.shared.seek(prompt[:-1])
+            self.shared.seek(prompt[:-1], on_read=self.on_read)
             self.shared.mark()
-        logits = self.shared.seek(prompt, [len(prompt) - 1])
+        logits = self.shared.seek(prompt, [len(prompt) - 1], self.on_read)
         assert logits is not None
         return logits[None], self.shared
 
-    def read(self, ids: Any, state: Any, at: Sequence[int] = (-1,)) -> Array:
+    def read(self, ids: Any, state: SharedText, at: Sequence[int] = (-1,)) -> Array:
         (tokens,) = ids
-        return self.shared.push([int(token) for token in tokens], at)[None]
+        return state.push([int(token) for token in tokens], at)[None]
 
 
 def without_half(tokenizer: Tokenizer, prompt: Sequence[int], ids: Sequence[int], text: str) -> str:

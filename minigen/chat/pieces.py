@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from minigen.chat.conversation import Message
+from minigen.chat.marks import RIGHT, unused_mark
 from minigen.errors import ChatError
 
 
@@ -76,11 +77,8 @@ def separated(
 
 
 def marks_for(messages: Sequence[Message]) -> tuple[str, str]:
-    """Two strings of private-use characters, of which the first is in none of the messages."""
-    left, right = "\ue000", "\ue001"
-    while any(left in message.content for message in messages):
-        left += "\ue002"
-    return left, right
+    """What a message is set apart by, on its left and on its right."""
+    return unused_mark(message.content for message in messages), RIGHT
 
 
 def around(text: str) -> tuple[str, str, str]:

@@ -33,8 +33,8 @@ def replay(chat: Chat, conversation: Conversation) -> Iterator[Replayed]:
     `chat` provides the model; its conversation is overwritten. Raises ChatError if the window of a
     run does not fit the conversation, or a token is not in the model's vocabulary.
     """
-    check_vocabulary(conversation, chat.model.config.vocab_size)
-    context = chat.model.config.context
+    check_vocabulary(conversation, chat.model.architecture.vocab_size)
+    context = chat.model.architecture.context
     for number, message in enumerate(conversation.spoken):
         if message.role == "user":
             continue

@@ -17,6 +17,7 @@ from minigen.chat.window import POLICIES
 from minigen.errors import UsageError, shown
 from minigen.generation.options import Options
 from minigen.reading import has_half_character, is_id
+from minigen.reading.settings import Range
 
 Check = Callable[[str, Any], Any]  # (name, value) of a field -> the value to use, or FieldError
 MOST = 2**31  # of any number of tokens, ids or messages
@@ -67,10 +68,13 @@ def flag(name: str, value: Any) -> bool:
 
 
 def whole(least: int = 0, most: int = MOST) -> Check:
+    numbers = Range(whole=True, least=least, most=most)
+
     def check(name: str, value: Any) -> int:
-        if type(value) is not int or not least <= value <= most:
-            raise must_be(name, value, f"a whole number from {least} to {most}")
-        return value
+        number = numbers.take(value)
+        if number is None:
+            raise must_be(name, value, str(numbers))
+        return int(number)
 
     return check
 

@@ -43,7 +43,7 @@ class Session:
 
 def tokenizer_key(model: Model) -> str:
     """64 hexadecimal digits that differ if two models have different tokens."""
-    settings = [model.hub_config.get("tokenizer"), model.config.vocab_size]
+    settings = [model.config.get("tokenizer"), model.architecture.vocab_size]
     digest = hashlib.sha256(json.dumps(settings).encode())
     for path in token_files(model.text_folder):
         digest.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
@@ -81,9 +81,8 @@ def save_session(session: Session, path: Path) -> None:
 def load_session(path: Path) -> Session:
     """Reads a session.
 
-    Raises:
-        ChatError: the file is not a session; the message names line and field.
-        MinigenError: the file cannot be read.
+    Raises ChatError: the file is not a session; the message names line and field.
+    Raises MinigenError: the file cannot be read.
     """
     rows: list[tuple[int, dict[str, Any]]] = []  # (line number, its object)
     for number, line in enumerate(read_file(path).split("\n"), 1):

@@ -13,9 +13,8 @@ from minigen.chat.budget import Budget, LimitError, RefusalError, spending
 from minigen.chat.template_data import bytes_of, row_of
 from minigen.errors import ChatError, TokenizerError
 from minigen.tokenizer.files import read_object, read_text
+from minigen.tokenizer.names import CONFIG, OLD_TEMPLATE, TEMPLATE, TOKEN_MAP
 from minigen.tokenizer.special import named_tokens
-
-_MAP = "special_tokens_map.json"
 
 
 class ChatTemplate:
@@ -139,8 +138,8 @@ def find_template(folder: Path) -> ChatTemplate | None:
     """
     folder = Path(folder)
     try:
-        config = read_object(folder / "tokenizer_config.json")
-        token_map = read_object(folder / _MAP)
+        config = read_object(folder / CONFIG)
+        token_map = read_object(folder / TOKEN_MAP)
         path, source = _find_source(folder, config)
     except TokenizerError as error:
         raise ChatError(str(error)) from None
@@ -155,16 +154,16 @@ def find_template(folder: Path) -> ChatTemplate | None:
 
 def _find_source(folder: Path, config: Mapping[str, Any]) -> tuple[Path, str | None]:
     """(file, text) of the chat template; `config` is that of tokenizer_config.json."""
-    path = folder / "chat_template.jinja"
+    path = folder / TEMPLATE
     if path.is_file():
         return path, read_text(path)
-    path = folder / "chat_template.json"
+    path = folder / OLD_TEMPLATE
     if path.is_file():
         value = read_object(path).get("chat_template")
         if value is None:
             raise ChatError(f"{path}: it has no chat_template: add one, or remove the file")
         return path, _default(path, value)
-    path = folder / "tokenizer_config.json"
+    path = folder / CONFIG
     value = config.get("chat_template")
     if value is None:
         return path, None
@@ -203,7 +202,7 @@ def _special(
 ) -> dict[str, str]:
     """The texts of the control tokens that the two files name, without those that are null."""
     try:
-        named = named_tokens(folder / "tokenizer_config.json", config, folder / _MAP, token_map)
+        named = named_tokens(folder / CONFIG, config, folder / TOKEN_MAP, token_map)
     except TokenizerError as error:
         raise ChatError(str(error)) from None
     return {key: text for key, text in named.items() if text is not None}

@@ -65,8 +65,8 @@ def explain(chat: Chat, candidates: int = 3) -> Iterator[TokenChoice]:
         stop += 1  # the stop token, which is not recorded
     for begin in range(start, stop, ROWS_AT_ONCE):
         end = min(begin + ROWS_AT_ONCE, stop)
-        logits = chat.runner.shared.seek(tokens[:end], range(begin - 1, end - 1))
-        for position, row in enumerate(chat.runner.ops.numpy(logits), begin):
+        logits = chat.shared.seek(tokens[:end], range(begin - 1, end - 1))
+        for position, row in enumerate(chat.shared.runner.ops.numpy(logits), begin):
             yield _explain_token(tokens, position, row, start, sampling, candidates)
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
+from minigen.chat.conversation import Conversation
+from minigen.chat.format import ChatFormat
 from minigen.errors import ContextError, UsageError
 
 POLICIES = {
@@ -44,30 +45,46 @@ class Window:
         return max(1, min(DEFAULT_ANSWER, self.size // 4))
 
     def fit(
-        self, ids: Callable[[int], list[int]], first: int, last: int, new_tokens: int
+        self,
+        chat_format: ChatFormat,
+        conversation: Conversation,
+        last: int,
+        new_tokens: int,
+        going_on: bool = False,
     ) -> tuple[list[int], int]:
         """The tokens to read so that an answer of `new_tokens` has room, and their first message.
 
         Args:
-            ids: a function of a message's number i: the tokens without the messages before i.
-            first: the first message in the window until now.
+            chat_format: how the conversation becomes tokens.
+            conversation: its `first` is the first message in the window until now.
             last: the message to be answered.
             new_tokens: the most new tokens of the answer.
+            going_on: as in `ChatFormat.ids`.
 
         To leave out turns moves the beginning of the window, so that all of it is read again. So
         that this is rare, the window is then made three quarters full, answer included.
 
         Raises ContextError if the message does not fit.
         """
-        tokens = ids(first)
+        first = conversation.first
+        tokens = chat_format.ids(conversation, first, going_on=going_on)
         if self.bound is None:
             return tokens, first
         if self.policy == "roll" and len(tokens) + min(new_tokens, self.bound // 2) > self.bound:
-            target = self.bound * 3 // 4 - new_tokens
-            first = self._first_that_fits(ids, first, last, target)
-            tokens = ids(first)
+            # Later windows are shorter: a binary search among the messages of the user.
+            most = self.bound * 3 // 4 - new_tokens
+            starts = range(first, last + 1, 2)
+            low, high = 0, len(starts) - 1
+            while low < high:
+                middle = (low + high) // 2
+                if len(chat_format.ids(conversation, starts[middle], going_on=going_on)) <= most:
+                    high = middle
+                else:
+                    low = middle + 1
+            first = starts[low]
+            tokens = chat_format.ids(conversation, first, going_on=going_on)
         if len(tokens) >= self.bound:
-            if len(ids(last)) >= self.bound:
+            if len(chat_format.ids(conversation, last, going_on=going_on)) >= self.bound:
                 what, advice = "this turn alone", "shorten it"
             else:
                 what = "the conversation up to here"
@@ -76,22 +93,6 @@ class Window:
                 f"{what} has {len(tokens)} tokens, and the window is {self.bound}: {advice}"
             )
         return tokens, first
-
-    def _first_that_fits(
-        self, ids: Callable[[int], list[int]], first: int, last: int, most: int
-    ) -> int:
-        """The first message of a user from `first` on whose window has at most `most` tokens.
-
-        `last` if there is none. Later windows are shorter, so that a binary search finds it.
-        """
-        low, high = 0, (last - first) // 2
-        while low < high:
-            middle = (low + high) // 2
-            if len(ids(first + 2 * middle)) <= most:
-                high = middle
-            else:
-                low = middle + 1
-        return first + 2 * low
 
     def warning(self, used: int, new_tokens: int) -> tuple[str, str] | None:
         """The warning before anything is left out, as (kind, text); None: not yet.

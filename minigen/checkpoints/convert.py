@@ -1,4 +1,4 @@
-"""A stored model written again as an ordinary folder: in another dtype, quantized, with an adapter merged in."""
+"""A stored model rewritten as a new folder: another dtype, quantized, an adapter merged in."""
 
 from __future__ import annotations
 
@@ -19,17 +19,34 @@ from minigen.checkpoints.loading import stored_dtype
 from minigen.checkpoints.opening import Stored, generation_file, open_stored, text_folder
 from minigen.checkpoints.quantization import GROUP, KEYS, name_of
 from minigen.checkpoints.saving import quantization_config, to_tensors, write_tensors
-from minigen.checkpoints.weight_files import SINGLE, TEXT_FILES
+from minigen.checkpoints.weight_files import SINGLE
 from minigen.errors import CheckpointError, UsageError
 from minigen.files import new_folder
 from minigen.models.costs import parameters
 from minigen.models.packing import Packings
+from minigen.tokenizer.names import (
+    GENERATION,
+    SETTINGS,
+    TEMPLATES,
+    VOCABULARIES,
+    files_there,
+    rank_files,
+)
 from minigen.tree import flatten, unflatten
 
 
 @dataclass(frozen=True)
 class Converted:
-    """What was written. `bytes` of the weights alone; `quant` is "q4", "q8", "mixed", or "" for plain weights."""
+    """What was written.
+
+    Fields:
+        folder: Where.
+        model_type: The family of the model.
+        parameters: How many it has.
+        dtype: The dtype of its weights.
+        quant: "q4", "q8", "mixed", or "" for weights that are not quantized.
+        bytes: The size of the weights.
+    """
 
     folder: Path
     model_type: str
@@ -41,46 +58,75 @@ class Converted:
 
 def convert(
     source: str | os.PathLike[str],
-    out: Path,
+    out: str | os.PathLike[str],
     *,
     dtype: str | None = None,
-    quant: str | None = None,
+    quant: str | int | None = None,
     group: int = GROUP,
     lora: Path | None = None,
     offline: bool = False,
     backend: str = "auto",
 ) -> Converted:
-    """Writes the model `source` (a folder, a hub id, an adapter's folder) as the new folder `out`: config.json,
-    model.safetensors, and the files of its tokenizer, chat template and generation settings.
+    """Writes a model as a new folder.
 
-    `dtype` is that of the weights, without it the one that most of them have. `quant` ("8", "4", "mixed") quantizes the
-    matrices, in groups of `group` weights, in mlx-lm's layout; without it a quantized model becomes a plain one.
-    `lora` is an adapter to merge in. The weights are read on the CPU, in float32. Raises MinigenError as `open_stored`
-    and `Stored.choose` do, UsageError where `out` is there already, CheckpointError for what float16 cannot hold.
+    The folder has config.json, model.safetensors, and the files of the tokenizer, the chat template
+    and the generation settings. The weights are read on the CPU, in float32.
+
+    Args:
+        source: A folder, a hub id, or an adapter's folder.
+        out: The new folder.
+        dtype: The dtype of the weights; None: the one that most of them have.
+        quant: "8", "4" or "mixed" quantizes the matrices in mlx-lm's layout; None: weights are not
+            quantized, even if those of the source are.
+        group: How many quantized weights share a scale.
+        lora: An adapter to merge in.
+        offline: Whether not to use the network.
+        backend: The backend that reads the weights.
+
+    Raises UsageError: `out` exists, or a setting cannot be used with this model.
+    Raises CheckpointError: the model cannot be read, or has values that float16 cannot
+    represent.
+    Raises MinigenError: as `open_stored`.
     """
+    out = Path(out)
     if dtype is not None and dtype not in DTYPES:
         raise UsageError(f"unknown dtype {dtype!r}: choose {', '.join(DTYPES)}")
-    with new_folder(out) as beside:
+    with new_folder(out) as temporary:
         stored = open_stored(source, lora=lora, offline=offline)
         dtype = dtype or stored_dtype(stored.tensors)
-        packings = stored.choose(quant, group) if quant is not None else {}
+        packings: Packings = {}
+        if quant is not None:
+            packings = stored.choose(quant, group)
         tensors = read_tensors(stored, backend, packings)
         check_range(tensors, dtype)
         for path in text_files(stored):
-            shutil.copyfile(path, beside / path.name)
-        config = {key: value for key, value in stored.config.items() if key not in KEYS}
-        config |= {key: dtype for key in ("dtype", "torch_dtype") if key in config}
-        if packings:
-            config |= dict.fromkeys(KEYS, quantization_config(stored.architecture, stored.family, packings))
-        (beside / "config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        write_tensors(beside / SINGLE, tensors, dtype)
-    size = (out / SINGLE).stat().st_size
-    kind, count = stored.config["model_type"], parameters(stored.architecture)
-    return Converted(out, kind, count, dtype, name_of(packings), size)
+            shutil.copyfile(path, temporary / path.name)
+        write_config(temporary / "config.json", stored, dtype, packings)
+        write_tensors(temporary / SINGLE, tensors, dtype)
+    return Converted(
+        folder=out,
+        model_type=stored.config["model_type"],
+        parameters=parameters(stored.architecture),
+        dtype=dtype,
+        quant=name_of(packings),
+        bytes=(out / SINGLE).stat().st_size,
+    )
+
+
+def write_config(path: Path, stored: Stored, dtype: str, packings: Packings) -> None:
+    """Writes the config.json of the converted model."""
+    config = {key: value for key, value in stored.config.items() if key not in KEYS}
+    for key in ("dtype", "torch_dtype"):
+        if key in config:
+            config[key] = dtype
+    if packings:
+        quantization = quantization_config(stored.architecture, stored.family, packings)
+        config |= dict.fromkeys(KEYS, quantization)
+    path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def read_tensors(stored: Stored, backend: str, packings: Packings) -> dict[str, npt.NDArray[Any]]:
-    """The model's tensors by the names of its family: those of `packings` quantized, all others in float32."""
+    """The model's tensors by name, quantized as `packings` says, the others in float32."""
     ops = get_backend(backend, "cpu", "float32")
     params = flatten(stored.params(ops, packings))
     arrays = {path: on_host(ops, x, path in packings) for path, x in params.items()}
@@ -88,27 +134,38 @@ def read_tensors(stored: Stored, backend: str, packings: Packings) -> dict[str, 
 
 
 def on_host(ops: Backend, x: Any, quantized: bool) -> Any:
-    """A weight in NumPy, quantized or plain."""
+    """A weight in NumPy, quantized or not."""
     if not isinstance(x, Quantized):
         return ops.numpy(x)
     if not quantized:
         return ops.numpy(ops.dequantize(x))
-    packed, scales, biases = map(ops.numpy, x.arrays)
+    packed, scales, biases = (ops.numpy(array) for array in x.arrays)
     return x._replace(packed=packed, scales=scales, biases=biases)
 
 
 def check_range(tensors: Mapping[str, npt.NDArray[Any]], dtype: str) -> None:
-    most = float(np.finfo(np.float16).max)
-    floats = {name: x for name, x in tensors.items() if x.dtype == np.float32}
-    for name, x in floats.items() if dtype == "float16" else ():
-        largest = float(np.abs(x, where=np.isfinite(x), out=np.zeros_like(x)).max(initial=0.0))
-        if largest > most:
-            raise CheckpointError(f"{name} has the value {largest:g}, and float16 ends at {most:g}: choose bfloat16")
+    """Raises CheckpointError if `dtype` is float16 and a finite value is beyond its range."""
+    if dtype != "float16":
+        return
+    limit = float(np.finfo(np.float16).max)
+    for name, x in tensors.items():
+        if x.dtype != np.float32:
+            continue
+        magnitudes = np.abs(x, where=np.isfinite(x), out=np.zeros_like(x))
+        largest = float(magnitudes.max(initial=0.0))
+        if largest > limit:
+            raise CheckpointError(
+                f"{name} has the value {largest:g}, but float16 ends at {limit:g}: choose bfloat16"
+            )
 
 
 def text_files(stored: Stored) -> list[Path]:
-    """What goes with the weights as it is."""
+    """The files that are copied: tokenizer, chat template, generation settings."""
     folder = text_folder(stored.folder, stored.base)
-    paths = [*sorted(folder.glob("*.tiktoken")), *(folder / name for name in TEXT_FILES)]
-    paths = [path for path in paths if path.name != "generation_config.json"]
-    return [path for path in (*paths, generation_file(stored.folder, stored.base)) if path.is_file()]
+    names = [name for name in (*VOCABULARIES, *SETTINGS, *TEMPLATES) if name != GENERATION]
+    generation_folder = generation_file(stored.folder, stored.base).parent
+    return (
+        rank_files(folder)
+        + files_there(folder, names)
+        + files_there(generation_folder, [GENERATION])
+    )

@@ -1,7 +1,8 @@
-"""Tensors that a model has no use for, seen before they are left out: a second head, and what it computes itself.
+"""Stored tensors that a model does not need: a copy of the embedding, and what it computes itself.
 
-Checkpoints often store the embedding once more as the head, and old ones their causal masks and rotary frequencies. A
-name does not say that they are such copies; their values do.
+Checkpoints often store the embedding again as the head, and old ones store causal masks and rotary
+frequencies. Their names do not prove that they are such copies, so their values are compared before
+they are left out.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from minigen.checkpoints.loading import listed
+from minigen.checkpoints.fitting import listed
 from minigen.checkpoints.plan import plan, unused_names
 from minigen.checkpoints.quantization import Declared
 from minigen.families.config import TIED_NAMES, HubConfig, without_tie
@@ -34,13 +35,23 @@ def build_as_stored(
     folder: Path,
     declared: Declared | None = None,
 ) -> tuple[dict[str, Any], Architecture]:
-    """What config.json says of a model, and the architecture that it and the weights make.
+    """The architecture of a stored model.
 
-    Where config.json ties the head to the embedding and the head that is stored is another matrix, the stored one
-    counts, as in transformers: the config that is returned then says that they are not tied. A warning names that, and
-    the masks and frequencies that are not what the model computes. `declared`: which weights are quantized.
+    If config.json ties the head to the embedding, but the stored head is a different matrix, the
+    stored head is used, as in transformers, with a warning. There is also a warning for masks and
+    frequencies that differ from what the model computes.
 
-    Raises CheckpointError as `Family.build` does, and where a file cannot be read.
+    Args:
+        family: The family of the model.
+        values: Its config.json.
+        tensors: Its tensors, by name.
+        folder: Its folder.
+        declared: Which of the weights are quantized.
+
+    Returns:
+        config.json, which does not tie the head if another one is stored, and the architecture.
+
+    Raises CheckpointError: the config cannot be used, or a file cannot be read.
     """
     where = str(folder / "config.json")
     config = HubConfig(values, where)
@@ -54,35 +65,52 @@ def build_as_stored(
         head, embedding = names[HEAD], names[EMBEDDING]
         if not is_copy(head, embedding, tensors, declared):
             log.warning(
-                "%s ties the head to the embedding, but the stored %s is not %s: it is used as it is; say "
-                '"%s": false there',
-                where, head, embedding, config.one_of(*TIED_NAMES),
-            )  # fmt: skip
+                "%s ties the head to the embedding, but the stored %s is not %s: using the stored "
+                'one; write "%s": false there',
+                where,
+                head,
+                embedding,
+                config.one_of(*TIED_NAMES),
+            )
             values, architecture = untied, other
     warn_of_buffers(family, architecture, tensors, folder)
     return dict(values), architecture
 
 
-def is_copy(name: str, original: str, tensors: Mapping[str, TensorInfo], declared: Declared | None) -> bool:
-    """Whether a matrix is not stored at all, or is stored as another one is, with the same numbers."""
-    own, others = stored_names(name), stored_names(original)
-    if not any(part in tensors for part in own):
+def is_copy(
+    name: str, original: str, tensors: Mapping[str, TensorInfo], declared: Declared | None
+) -> bool:
+    """Whether a matrix is not stored at all, or is stored exactly as another one."""
+    own_parts, original_parts = stored_names(name), stored_names(original)
+    if not any(part in tensors for part in own_parts):
         return True
-    if any((part in tensors) != (other in tensors) for part, other in zip(own, others, strict=True)):
-        return False
-    quantized = own[1] in tensors
-    if quantized and declared is not None and declared.of(module_of(name)) != declared.of(module_of(original)):
-        return False
-    pairs = [(tensors[part], tensors[other]) for part, other in zip(own, others, strict=True) if part in tensors]
-    return all(same_values(tensor, other) for tensor, other in pairs)
+    pairs = []
+    for own, other in zip(own_parts, original_parts, strict=True):
+        if (own in tensors) != (other in tensors):
+            return False
+        if own in tensors:
+            pairs.append((tensors[own], tensors[other]))
+    if declared is not None and own_parts[1] in tensors:  # quantized
+        own_packing, other_packing = declared.of(module_of(name)), declared.of(module_of(original))
+        if own_packing != other_packing:
+            return False
+    return all(same_values(own_tensor, other_tensor) for own_tensor, other_tensor in pairs)
 
 
 def warn_of_buffers(
     family: Family, architecture: Architecture, tensors: Mapping[str, TensorInfo], folder: Path
 ) -> None:
-    """Warns of stored masks, frequencies and the like that are not what the model computes in their place."""
+    """Warns of stored masks and frequencies that differ from what the model computes."""
     for pattern, buffer in family.ignored.items():
-        stored = [name for name in tensors if re.fullmatch(pattern, name.removeprefix(family.prefix))]
-        other = [name for name in stored if not buffer.is_same(architecture, tensors[name])]
-        if other:
-            log.warning("%s holds %s: not %s, which is what counts", folder, listed(other), buffer.computed)
+        different = []
+        for name, tensor in tensors.items():
+            is_buffer = re.fullmatch(pattern, name.removeprefix(family.prefix)) is not None
+            if is_buffer and not buffer.is_same(architecture, tensor):
+                different.append(name)
+        if different:
+            log.warning(
+                "%s has %s with other values than %s: using the latter",
+                folder,
+                listed(different),
+                buffer.computed,
+            )

@@ -1,4 +1,4 @@
-"""Which tensors of a checkpoint make which array of the parameter tree, before a byte is read."""
+"""Which tensors of a checkpoint become which array of the parameter tree."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NUMBER = re.compile(r"(?<=\.)\d+(?=\.)")  # an index in a path
 
 @dataclass(frozen=True)
 class Piece:
-    """One stored tensor and the shape that the architecture wants it in."""
+    """One stored tensor, and the shape that the architecture needs it in."""
 
     name: str
     shape: tuple[int, ...]
@@ -32,10 +32,15 @@ class Piece:
 
 @dataclass(frozen=True)
 class Entry:
-    """One array of the tree and the tensors it is made of.
+    """One array of the parameter tree, and the tensors it is made of.
 
-    `stack` is the length of a first axis that no tensor has: the pieces come in so many groups of equal size, each is
-    joined by rows, and the results are stacked. None: there is one group, and no such axis.
+    Fields:
+        path: Its path in the tree.
+        pieces: The tensors.
+        transposed: Whether they are stored as (in, out).
+        stack: The length of a first axis that no tensor has. The pieces form so many groups of
+            equal size; each group is joined by rows, and the results are stacked. None: there is
+            one group and no such axis.
     """
 
     path: str
@@ -50,23 +55,32 @@ class Entry:
             yield self.pieces[first : first + size]
 
     def assemble(self, ops: Backend, parts: Sequence[Array | Quantized]) -> Array | Quantized:
-        """The array of the tree, of `parts` in the order of the pieces: all floats, or all quantized alike."""
-        remaining = iter(parts)
-        matrices = [self.join(ops, [next(remaining) for _ in group]) for group in self.groups()]
+        """The array of the tree from `parts`, one per piece: all floats, or all quantized alike."""
+        matrices = []
+        first = 0
+        for group in self.groups():
+            matrices.append(self.join(ops, parts[first : first + len(group)]))
+            first += len(group)
         if self.stack is None:
             return matrices[0]
         return each(lambda *arrays: ops.stack(arrays, axis=0), *matrices)
 
     def join(self, ops: Backend, parts: Sequence[Array | Quantized]) -> Array | Quantized:
-        """One matrix, by rows."""
-        x = parts[0] if len(parts) == 1 else each(lambda *arrays: ops.concat(arrays, axis=0), *parts)
+        """One matrix from its parts, by rows, transposed if it is stored so."""
+        x = parts[0]
+        if len(parts) > 1:
+            x = each(lambda *arrays: ops.concat(arrays, axis=0), *parts)
         if self.transposed and not isinstance(x, Quantized) and x.ndim == 2:
             x = ops.contiguous(ops.permute(x, (1, 0)))
         return x
 
-    def take_apart(self, array: npt.NDArray[Any], transposed: bool) -> Iterator[tuple[Piece, npt.NDArray[Any]]]:
-        """What `assemble` did, undone: each piece and its numbers, `transposed` as they are stored."""
-        matrices = [array] if self.stack is None else list(array)
+    def take_apart(
+        self, array: npt.NDArray[Any], transposed: bool
+    ) -> Iterator[tuple[Piece, npt.NDArray[Any]]]:
+        """The inverse of `assemble`: each piece and its numbers, `transposed` as stored."""
+        matrices = [array]
+        if self.stack is not None:
+            matrices = list(array)
         for matrix, group in zip(matrices, self.groups(), strict=True):
             if transposed and matrix.ndim == 2:
                 matrix = matrix.T
@@ -76,13 +90,15 @@ class Entry:
 
 
 def plan(architecture: Architecture, family: Family, names: Iterable[str]) -> list[Entry]:
-    """Which tensor goes where, in the order of the tree.
+    """The tensors that each array of the tree is made of, in the order of the tree.
 
-    The prefix is dropped from the names where the checkpoint has them without it, and is mlx-lm's where it has that.
+    `names` are those of a checkpoint: they decide whether tensors have the family's prefix,
+    mlx-lm's prefix or none.
     """
-    given = set(names)
-    by_mlx = bool(family.mlx_prefix) and any(name.startswith(family.mlx_prefix) for name in given)
-    prefix = present_prefix(family, given, by_mlx)
+    stored_names = set(names)
+    mlx_prefix = family.mlx_prefix
+    by_mlx = bool(mlx_prefix) and any(name.startswith(mlx_prefix) for name in stored_names)
+    prefix = present_prefix(family, stored_names, by_mlx)
     patterns = {INDEX.sub("#", pattern): pattern for pattern in family.names}
     entries = []
     for path, param in flatten(architecture.shapes()).items():
@@ -92,24 +108,32 @@ def plan(architecture: Architecture, family: Family, names: Iterable[str]) -> li
         transposed = source.transposed and not by_mlx
         stack = stack_of(source, indices, param)
         pieces = []
-        for name, shape in zip(names_of(source, indices, stack), shapes_of(param, source, stack), strict=True):
+        shapes = shapes_of(param, source, stack)
+        for name, shape in zip(names_of(source, indices, stack), shapes, strict=True):
             if name.startswith(family.prefix):
                 name = prefix + name.removeprefix(family.prefix)
-            pieces.append(Piece(name, shape[::-1] if transposed else shape))
+            if transposed:
+                shape = shape[::-1]
+            pieces.append(Piece(name, shape))
         entries.append(Entry(path, tuple(pieces), transposed, stack))
     return entries
 
 
-def present_prefix(family: Family, given: set[str], by_mlx: bool) -> str:
-    """What stands in the place of the family's prefix in a checkpoint with these names."""
+def present_prefix(family: Family, stored_names: set[str], by_mlx: bool) -> str:
+    """What a checkpoint with these names has in place of the family's prefix."""
     if by_mlx:
         return family.mlx_prefix
-    if any(name.startswith(family.prefix) for name in given):
+    if any(name.startswith(family.prefix) for name in stored_names):
         return family.prefix
-    every = [name for source in family.names.values() for name in source.names]
-    shorter = [name.removeprefix(family.prefix) for name in every if name.startswith(family.prefix)]
-    pattern = re.compile("|".join(expression_of(name) for name in shorter))
-    return "" if any(pattern.fullmatch(name) for name in given) else family.prefix
+    expressions = []
+    for source in family.names.values():
+        for name in source.names:
+            if name.startswith(family.prefix):
+                expressions.append(expression_of(name.removeprefix(family.prefix)))
+    without_prefix = re.compile("|".join(expressions))
+    if any(without_prefix.fullmatch(name) for name in stored_names):
+        return ""
+    return family.prefix
 
 
 def expression_of(name: str) -> str:
@@ -118,43 +142,56 @@ def expression_of(name: str) -> str:
 
 
 def names_of(source: Source, indices: Mapping[str, str], stack: int | None) -> list[str]:
-    """The stored names that a source means, at these indices of the path."""
+    """The names of the tensors of a source, at these indices of the path."""
     if stack is None:
         return [name.format(**indices) for name in source.names]
     (index,) = stacked_indices(source, indices)
-    return [name.format(**indices, **{index: number}) for number in range(stack) for name in source.names]
+    names = []
+    for number in range(stack):
+        names += [name.format(**indices, **{index: number}) for name in source.names]
+    return names
 
 
 def stacked_indices(source: Source, indices: Mapping[str, str]) -> set[str]:
-    """The indices that the stored names have and the path has not: along these, tensors are stacked."""
-    return {index for name in source.names for index in INDEX.findall(name)} - indices.keys()
+    """The indices that stored names have and the path has not: tensors are stacked along these."""
+    stored = set()
+    for name in source.names:
+        stored.update(INDEX.findall(name))
+    return stored - indices.keys()
 
 
 def stack_of(source: Source, indices: Mapping[str, str], param: Param) -> int | None:
-    """How many matrices are stacked to this parameter; None where it is not a stack."""
-    found = stacked_indices(source, indices)
-    assert len(found) <= 1, f"{source.names} are stacked along {sorted(found)}: one index at most"
-    return param.shape[0] if found else None
+    """How many matrices are stacked in this parameter; None if it is not a stack."""
+    stacked = stacked_indices(source, indices)
+    assert len(stacked) <= 1, f"{source.names} are stacked along {sorted(stacked)}: one at most"
+    if not stacked:
+        return None
+    return param.shape[0]
 
 
 def shapes_of(param: Param, source: Source, stack: int | None) -> list[tuple[int, ...]]:
     """The shape of each tensor that this parameter is made of."""
-    shape, count = param.shape if stack is None else param.shape[1:], len(source.names)
-    if count == 1:
-        return [shape] * (stack or 1)
-    assert len(param.parts) == count
-    return [(rows, *shape[1:]) for rows in param.parts] * (stack or 1)
+    shape, repeats = param.shape, 1
+    if stack is not None:
+        shape, repeats = param.shape[1:], stack
+    if len(source.names) == 1:
+        return [shape] * repeats
+    assert len(param.parts) == len(source.names)
+    return [(rows, *shape[1:]) for rows in param.parts] * repeats
 
 
 def unused_names(architecture: Architecture, family: Family) -> tuple[str, ...]:
-    """Names of tensors that a tied model has no use for: copies of the embedding, as copies.py has seen."""
-    return () if "head.weight" in flatten(architecture.shapes()) else family.names["head.weight"].names
+    """The names of tensors that a tied model does not need: copies.py has compared their values."""
+    if "head.weight" in flatten(architecture.shapes()):
+        return ()
+    return family.names["head.weight"].names
 
 
 def matrices(entries: list[Entry], family: Family) -> dict[str, tuple[int, ...]]:
-    """The shape of every stored tensor as the model computes with it, (out, in), by its key for adapters."""
+    """The shape (out, in) of every stored tensor, by the key that adapters use for it."""
     shapes = {}
     for entry in entries:
         for piece in entry.pieces:
-            shapes[key_of(piece.name, family.prefix)] = piece.shape[::-1] if entry.transposed else piece.shape
+            shape = piece.shape[::-1] if entry.transposed else piece.shape
+            shapes[key_of(piece.name, family.prefix)] = shape
     return shapes

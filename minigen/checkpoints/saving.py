@@ -1,4 +1,4 @@
-"""From a parameter tree to the tensors of a checkpoint: what loading.py does, undone."""
+"""From a parameter tree to the tensors of a checkpoint: the inverse of loading.py."""
 
 from __future__ import annotations
 
@@ -15,43 +15,56 @@ from minigen.checkpoints.plan import Entry, plan
 from minigen.families.family import Family
 from minigen.models.architecture import Architecture
 from minigen.models.packing import Packings, module_of, stored_names
+from minigen.models.stored_dtypes import STORED, number_bytes
 from minigen.tree import flatten
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
-NAMES = {  # NumPy's names of dtypes -> those of safetensors
-    "float32": "F32", "float64": "F64", "float16": "F16", "int64": "I64", "int32": "I32", "int8": "I8",
-    "uint64": "U64", "uint32": "U32", "uint16": "U16", "uint8": "U8", "bool": "BOOL",
-}  # fmt: skip
-
 
 def stored_plan(architecture: Architecture, family: Family, quantized: bool) -> list[Entry]:
-    """What a new checkpoint has: a quantized one the names that mlx-lm knows."""
-    return plan(architecture, family, [(quantized and family.mlx_prefix) or family.prefix])
+    """The plan of a new checkpoint. A quantized one has the names that mlx-lm uses."""
+    prefix = family.prefix
+    if quantized and family.mlx_prefix:
+        prefix = family.mlx_prefix
+    return plan(architecture, family, [prefix])
 
 
-def quantization_config(architecture: Architecture, family: Family, packings: Packings) -> dict[str, Any]:
-    """ "quantization" of config.json for a model with these matrices: the commonest packing, and those that differ."""
+def quantization_config(
+    architecture: Architecture, family: Family, packings: Packings
+) -> dict[str, Any]:
+    """ "quantization" in the config.json of a model with these packings.
+
+    It has the most common packing, and the modules that differ from it.
+    """
     kinds = list(packings.values())
     default = max(dict.fromkeys(kinds), key=kinds.count)
-    found: dict[str, Any] = default.as_config()
+    config: dict[str, Any] = default.as_config()
     for entry in stored_plan(architecture, family, quantized=True):
         packing = packings.get(entry.path, default)
-        found |= {module_of(piece.name): packing.as_config() for piece in entry.pieces if packing != default}
-    return found
+        if packing == default:
+            continue
+        for piece in entry.pieces:
+            config[module_of(piece.name)] = packing.as_config()
+    return config
 
 
-def to_tensors(architecture: Architecture, family: Family, params: Tree) -> dict[str, npt.NDArray[Any]]:
-    """Weights in NumPy as the tensors of the family's checkpoints, cut apart and transposed as they are there. A
-    Quantized of arrays is three tensors, and then nothing is transposed."""
-    flat, tensors = flatten(params), dict[str, npt.NDArray[Any]]()
+def to_tensors(
+    architecture: Architecture, family: Family, params: Tree
+) -> dict[str, npt.NDArray[Any]]:
+    """The tensors of a checkpoint of the family, by name, for a tree of NumPy arrays.
+
+    Arrays are split and transposed as the family stores them. A quantized matrix becomes three
+    tensors; in such a checkpoint nothing is transposed.
+    """
+    flat = flatten(params)
+    tensors = dict[str, npt.NDArray[Any]]()
     quantized = any(isinstance(x, Quantized) for x in flat.values())
     for entry in stored_plan(architecture, family, quantized):
         leaf = flat[entry.path]
         if isinstance(leaf, Quantized):
-            for i, array in enumerate(leaf.arrays):
+            for index, array in enumerate(leaf.arrays):
                 for piece, part in entry.take_apart(array, transposed=False):
-                    tensors[stored_names(piece.name)[i]] = np.ascontiguousarray(part)
+                    tensors[stored_names(piece.name)[index]] = np.ascontiguousarray(part)
             continue
         for piece, part in entry.take_apart(np.asarray(leaf, np.float32), entry.transposed):
             assert part.shape == piece.shape, entry.path
@@ -60,38 +73,50 @@ def to_tensors(architecture: Architecture, family: Family, params: Tree) -> dict
 
 
 def bfloat16(x: npt.NDArray[np.float32]) -> npt.NDArray[np.uint16]:
-    """The bits of the nearest bfloat16, ties to even; NumPy has no such type."""
+    """The bits of the nearest bfloat16 values, ties to even; NumPy has no such type."""
     bits = np.ascontiguousarray(x, np.float32).view(np.uint32)
     rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
     return np.where(np.isnan(x), (bits >> 16) | 0x40, rounded).astype(np.uint16)
 
 
 def stored(x: npt.NDArray[Any], dtype: str) -> npt.NDArray[Any]:
-    """An array as its file has it, float32 in `dtype`."""
+    """An array as it is stored: float32 in `dtype`, others unchanged."""
     if x.dtype != np.float32 or dtype == "float32":
         return np.ascontiguousarray(x)
-    return bfloat16(x) if dtype == "bfloat16" else np.ascontiguousarray(x, np.float16)
+    if dtype == "bfloat16":
+        return bfloat16(x)
+    return np.ascontiguousarray(x, np.float16)
 
 
 def write_tensors(
     path: Path, tensors: Arrays, dtype: str = "float32", metadata: Mapping[str, str] | None = None
 ) -> None:
-    """Writes a safetensors file in place; the same tensors are the same bytes. `dtype` is for float32.
+    """Writes a safetensors file in place. Equal tensors give equal bytes.
 
-    Not by the library: what it takes for a dtype that NumPy has not differs from one version to the next. Raises
-    OSError where the disk refuses.
+    The library is not used, because how it accepts bfloat16 differs between its versions.
+
+    Args:
+        path: The file.
+        tensors: The tensors, by name.
+        dtype: The dtype that float32 tensors are stored in.
+        metadata: Free-form metadata of the file.
+
+    Raises OSError: the file cannot be written.
     """
     assert dtype in DTYPES
     header: dict[str, Any] = {"__metadata__": {"format": "pt", **(metadata or {})}}
-    order = sorted(tensors, key=lambda name: (-tensors[name].dtype.itemsize, name))  # so that each is aligned
+    # Larger numbers first, so that every tensor is aligned.
+    order = sorted(tensors, key=lambda name: (-tensors[name].dtype.itemsize, name))
     end = 0
     for name in order:
         x = tensors[name]
-        small = dtype != "float32" and x.dtype == np.float32
-        size = x.size * (2 if small else x.dtype.itemsize)
-        kind = {"bfloat16": "BF16", "float16": "F16"}[dtype] if small else NAMES[x.dtype.name]
-        header[name] = {"dtype": kind, "shape": list(x.shape), "data_offsets": [end, end + size]}
-        end += size
+        number = dtype if x.dtype == np.float32 else x.dtype.name
+        start, end = end, end + x.size * number_bytes(STORED[number])
+        header[name] = {
+            "dtype": STORED[number],
+            "shape": list(x.shape),
+            "data_offsets": [start, end],
+        }
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     with path.open("wb") as file:

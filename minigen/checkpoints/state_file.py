@@ -1,11 +1,11 @@
-"""States on disk: one safetensors file, checked against the model that is to go on from it."""
+"""States on disk: one safetensors file, checked against the model that is to continue from it."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,75 +16,151 @@ from minigen.errors import CheckpointError
 from minigen.files import replacing
 from minigen.models.architecture import Architecture
 from minigen.models.state import State
+from minigen.models.stored_dtypes import STORED
+from minigen.models.tensor_info import TensorInfo
 from minigen.reading import parse_object
 
-STORED = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}  # our dtypes, as safetensors names them
-OLDER = {"0": "h", "1": "c"}
-KEY = "minigen_state"  # of the file's metadata: what the state is, as JSON
+OLD_NAMES = {"0": "h", "1": "c"}  # slots of recurrent layers were once numbered
+KEY = "minigen_state"  # of the file's metadata: a description of the state, as JSON
 
 
-def save_state(ops: Backend, state: State, path: Path, metadata: Mapping[str, str] | None = None) -> None:
-    """Writes the state, with metadata of the caller's, so that a crash leaves an older file whole.
+@dataclass(frozen=True)
+class Description:
+    """What a file says about its state.
 
-    Raises MinigenError where the file cannot be written.
+    Fields:
+        kind: As `State.kind`.
+        length: The number of tokens read, padding counted.
+        batch: The number of rows.
+        dtype: The dtype that the model ran in.
+        starts: (batch,), the first real token of each row; None: no row is padded.
     """
-    about = {
-        "kind": state.kind,
-        "length": state.length,
-        "batch": state.batch,
-        "dtype": ops.dtype,
-        "starts": None if state.starts is None else state.starts.tolist(),
-    }
-    with replacing(path) as beside:
-        ops.save(beside, state.arrays(), {**(metadata or {}), KEY: json.dumps(about)})
+
+    kind: str
+    length: int
+    batch: int
+    dtype: str
+    starts: npt.NDArray[np.int64] | None
+
+    @classmethod
+    def read(cls, text: str) -> Description:
+        """Raises KeyError, TypeError or ValueError if the text is not a description."""
+        values = parse_object(text)
+        starts = None
+        if values["starts"] is not None:
+            starts = np.array(values["starts"])
+        description = cls(
+            kind=str(values["kind"]),
+            length=values["length"],
+            batch=values["batch"],
+            dtype=values["dtype"],
+            starts=starts,
+        )
+        description.check()
+        return description
+
+    def check(self) -> None:
+        """Raises ValueError for numbers that no state has."""
+        if type(self.length) is not int or not 0 <= self.length < 2**31:
+            raise ValueError
+        if type(self.batch) is not int or not 1 <= self.batch < 2**31:
+            raise ValueError
+        if self.starts is not None:
+            is_list = self.starts.shape == (self.batch,) and self.starts.dtype.kind == "i"
+            if not is_list or not ((self.starts >= 0) & (self.starts < self.length)).all():
+                raise ValueError
+
+    def as_json(self) -> str:
+        """The text that `read` takes."""
+        starts = None
+        if self.starts is not None:
+            starts = self.starts.tolist()
+        values = {
+            "kind": self.kind,
+            "length": self.length,
+            "batch": self.batch,
+            "dtype": self.dtype,
+            "starts": starts,
+        }
+        return json.dumps(values)
 
 
-def load_state(ops: Backend, architecture: Architecture, path: Path) -> tuple[Any, dict[str, str]]:
-    """The state in a file and the caller's metadata. It has room for the tokens it holds; `reserve` makes more.
+def save_state(
+    ops: Backend, state: State, path: Path, metadata: Mapping[str, str] | None = None
+) -> None:
+    """Writes the state, with metadata of the caller's. A crash leaves an older file intact.
 
-    Raises CheckpointError for a file that is damaged, no state, or one of another model or dtype, by name.
+    Raises MinigenError: the file cannot be written.
+    """
+    description = Description(state.kind, state.length, state.batch, ops.dtype, state.starts)
+    with replacing(path) as temporary:
+        ops.save(temporary, state.arrays(), {**(metadata or {}), KEY: description.as_json()})
+
+
+def load_state(
+    ops: Backend, architecture: Architecture, path: Path
+) -> tuple[State, dict[str, str]]:
+    """The state in a file, and the caller's metadata.
+
+    The state has room for the tokens it has; `State.reserve` makes more.
+
+    Raises CheckpointError: the file is damaged, not a state, or of another model or dtype.
     """
     headers, metadata = read_file(path), read_metadata(path)
     try:
-        about = parse_object(metadata.pop(KEY))
-        length, batch, kind, dtype = about["length"], about["batch"], about["kind"], about["dtype"]
-        starts = None if about["starts"] is None else np.array(about["starts"])
-        whole = type(length) is int and type(batch) is int and 0 <= length < 2**31 and 1 <= batch < 2**31
-        claimed = batch > 1 and any(0 in info.shape for info in headers.values())  # rows of nothing prove nothing
-        if not whole or claimed or (starts is not None and not right_starts(starts, batch, length)):
+        description = Description.read(metadata.pop(KEY))
+        has_empty_tensors = any(0 in info.shape for info in headers.values())
+        if description.batch > 1 and has_empty_tensors:  # rows of nothing could be any number
             raise ValueError
     except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path} is no saved state") from error
-    codes = {name for name in headers if f"{name}.scales" in headers}  # of what is quantized
-    kinds = {info.dtype == ("U32" if name in codes else STORED[ops.dtype]) for name, info in headers.items()}
-    if dtype != ops.dtype or False in kinds:
-        raise CheckpointError(f"{path} was saved in {dtype} and the model runs in {ops.dtype}: load it with that dtype")
-    state = architecture.new_state(ops, 1, 1)  # one row and one token show the shapes; the file may claim many
-    difference = state.unlike(str(kind))
+        raise CheckpointError(f"{path} is not a saved state") from error
+    if description.dtype != ops.dtype or not has_dtype(headers, ops.dtype):
+        raise CheckpointError(
+            f"{path} was saved in {description.dtype} and the model runs in {ops.dtype}: "
+            "load it with that dtype"
+        )
+    # Shapes are compared with a state of one row and one token: the file may claim any number.
+    template = architecture.new_state(ops, 1, 1)
+    difference = template.difference_from(description.kind)
     if difference:
         raise CheckpointError(f"{path} {difference}")
-    wanted = {name: (batch, *shape[1:]) for name, shape in state.shapes(length).items()}
-    names = {name: present_name(name) for name in headers}
-    found = {names[name]: info.shape for name, info in headers.items()}
-    for name in sorted(wanted.keys() | found.keys()):
-        if wanted.get(name) != found.get(name):
-            raise CheckpointError(
-                f"{path} is the state of another model: {name} is {found.get(name, 'missing')} there, "
-                f"this model's is {wanted.get(name, 'missing')}"
-            )
+    names = {name: current_name(name) for name in headers}
+    check_shapes(template, description, headers, path)
     arrays = ops.load(path)
-    state = architecture.new_state(ops, batch, 1, starts)  # now that the file is known to have so many rows
-    state.restore({present: arrays[name] for name, present in names.items()}, length)
+    state = architecture.new_state(ops, description.batch, 1, description.starts)
+    restored = {current: arrays[name] for name, current in names.items()}
+    state.restore(restored, description.length)
     ops.sync(state.arrays())
     return state, metadata
 
 
-def present_name(name: str) -> str:
-    """What an array of a state is called now: those of recurrent layers were numbered once."""
+def has_dtype(headers: Mapping[str, TensorInfo], dtype: str) -> bool:
+    """Whether all tensors have this dtype, but for the codes of quantized ones."""
+    for name, info in headers.items():
+        is_quantized = f"{name}.scales" in headers
+        expected = "U32" if is_quantized else STORED[dtype]
+        if info.dtype != expected:
+            return False
+    return True
+
+
+def check_shapes(
+    template: State, description: Description, headers: Mapping[str, TensorInfo], path: Path
+) -> None:
+    """Raises CheckpointError unless the tensors have the shapes of this model's state."""
+    expected = {}
+    for name, shape in template.shapes(description.length).items():
+        expected[name] = (description.batch, *shape[1:])
+    stored = {current_name(name): info.shape for name, info in headers.items()}
+    for name in sorted(expected.keys() | stored.keys()):
+        if expected.get(name) != stored.get(name):
+            raise CheckpointError(
+                f"{path} is the state of another model: {name} is {stored.get(name, 'missing')} "
+                f"there, this model's is {expected.get(name, 'missing')}"
+            )
+
+
+def current_name(name: str) -> str:
+    """The present name of an array of a state."""
     layer, _, slot = name.partition(".")
-    return f"{layer}.{OLDER.get(slot, slot)}"
-
-
-def right_starts(starts: npt.NDArray[Any], batch: int, length: int) -> bool:
-    """Whether these are the first tokens of so many rows: whole numbers below the length."""
-    return starts.shape == (batch,) and starts.dtype.kind == "i" and bool(((starts >= 0) & (starts < length)).all())
+    return f"{layer}.{OLD_NAMES.get(slot, slot)}"

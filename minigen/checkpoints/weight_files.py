@@ -1,4 +1,4 @@
-"""Which of a model's files hold its weights: told from their names and the index, before a tensor is read.
+"""Which of a model's files hold its weights, by their names and the index.
 
 A folder and a hub listing are judged by the same rules, so `checkpoint` and `hub` share this file.
 """
@@ -14,87 +14,92 @@ from minigen.reading import parse_object, read_bytes
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")
-ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"  # as PEFT calls them
-EXPECTED = f"{SINGLE}, or {INDEX} and the files that it names"
+# As PEFT names them.
+ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+EXPECTED = f"{SINGLE}, or {INDEX} and the files it names"
 
-LONG_NAME = 256  # characters: what a file system takes
+LONG_NAME = 256  # characters; file systems allow no more
 
 _SHARD = re.compile(r"-\d{5}-of-(?!00001)\d{5}\.safetensors$")
-# What a model folder may have beside config.json, its weights and *.tiktoken.
-TEXT_FILES = (
-    "generation_config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-    "vocab.bpe",
-    "encoder.json",
-    "chat_template.jinja",
-    "chat_template.json",
-)
 
 
 def pick_weights(names: Iterable[str]) -> str | None:
-    """The name to start from: the single file, else the index, else the only `*.safetensors`, else None.
+    """The file to start from, or None.
 
-    Names with a folder are no candidates, and a lone shard is not taken for a whole model.
+    It is the single file, else the index, else the only `*.safetensors`. Files in subfolders do not
+    count, and a lone shard is not a whole model.
     """
     top = [name for name in names if "/" not in name]
     for name in (SINGLE, INDEX):
         if name in top:
             return name
     others = [name for name in top if name.endswith(".safetensors")]
-    return others[0] if len(others) == 1 and not _SHARD.search(others[0]) else None
+    if len(others) == 1 and not _SHARD.search(others[0]):
+        return others[0]
+    return None
 
 
 def is_adapter_of(names: Iterable[str]) -> bool:
-    """Whether files of these names are an adapter and no whole model."""
-    there = set(names)
-    return ADAPTER_CONFIG in there and there.isdisjoint((SINGLE, INDEX))
+    """Whether files of these names are an adapter and not a whole model."""
+    present = set(names)
+    return ADAPTER_CONFIG in present and present.isdisjoint((SINGLE, INDEX))
 
 
-def no_adapter_weights(names: Iterable[str], place: str) -> str:
-    """The message for an adapter without ADAPTER_WEIGHTS: why, and the way out."""
-    pickles = [name for name in names if name.startswith("adapter_model") and name.endswith(PICKLES)]
-    what = f"only as a pickle ({pickles[0]}), which can run code: save it as safetensors" if pickles else "none"
-    return f"{place} has no {ADAPTER_WEIGHTS}; the weights of the adapter are there {what}"
+def no_adapter_weights(names: Iterable[str], source: str) -> str:
+    """The message for an adapter without ADAPTER_WEIGHTS: why, and what to do."""
+    for name in names:
+        if name.startswith("adapter_model") and name.endswith(PICKLES):
+            return (
+                f"{source} has no {ADAPTER_WEIGHTS}; it has the adapter's weights only as a pickle "
+                f"({name}), which can run code: save it as safetensors"
+            )
+    return f"{source} has no {ADAPTER_WEIGHTS}, so it has no weights of the adapter"
 
 
-def no_weights(names: Iterable[str], place: str) -> str:
-    """The message for names where `pick_weights` finds nothing: why, and the way out."""
+def no_weights(names: Iterable[str], source: str) -> str:
+    """The message if `pick_weights` finds nothing: why, and what to do."""
     top = sorted(name for name in names if "/" not in name)
-
-    def ending(*suffixes: str) -> list[str]:
-        return [name for name in top if name.endswith(suffixes)]
-
-    if shards := ending(".safetensors"):
-        return f"{place} has {some(shards)}, but which to read is unclear: expected {EXPECTED}"
-    if pickles := ending(*PICKLES):
+    shards = [name for name in top if name.endswith(".safetensors")]
+    if shards:
+        listed = abbreviate(shards)
+        return f"{source} has {listed}, but which to read is unclear: expected {EXPECTED}"
+    pickles = [name for name in top if name.endswith(PICKLES)]
+    if pickles:
         return (
-            f"{place} has its weights only as pickles ({some(pickles)}), which can run code when loaded, so "
-            "minigen reads only safetensors: look for a revision with them, such as refs/pr/N, or, where you "
-            "trust the model, load it in transformers and convert it with save_pretrained()"
+            f"{source} has its weights only as pickles ({abbreviate(pickles)}), which can run code "
+            "when loaded, so minigen reads only safetensors: look for a revision with them, such "
+            "as refs/pr/N, or, if you trust the model, load it in transformers and convert it with "
+            "save_pretrained()"
         )
-    if gguf := ending(".gguf"):
-        return f"{place} has only GGUF weights ({some(gguf)}): give the original model, in safetensors"
-    return f"{place} has no weights (expected {EXPECTED}); it {holds(top)}"
+    gguf = [name for name in top if name.endswith(".gguf")]
+    if gguf:
+        listed = abbreviate(gguf)
+        return f"{source} has only GGUF weights ({listed}): use the original model, in safetensors"
+    return f"{source} has no weights (expected {EXPECTED}); it {contents_of(top)}"
 
 
-def some(names: list[str]) -> str:
-    """The first names of a list, and how many more there are; in one line, whatever the files are called."""
-    harmless = [name if name.isprintable() and len(name) <= LONG_NAME else shown(name, LONG_NAME) for name in names]
-    return first_of(harmless, 4)
+def abbreviate(names: list[str]) -> str:
+    """The first names of a list and how many more there are, in one line, whatever the names."""
+    printable = []
+    for name in names:
+        if not name.isprintable() or len(name) > LONG_NAME:
+            name = shown(name, LONG_NAME)
+        printable.append(name)
+    return first_of(printable, 4)
 
 
-def holds(names: list[str]) -> str:
+def contents_of(names: list[str]) -> str:
     """ "has a, b" or "is empty": the second half of a message about a folder."""
-    return f"has {some(names)}" if names else "is empty"
+    if not names:
+        return "is empty"
+    return f"has {abbreviate(names)}"
 
 
-def files_in(folder: Path) -> list[str]:
-    """The sorted names of the files in a folder; a link to nowhere is none. Errors: CheckpointError."""
+def list_files(folder: Path) -> list[str]:
+    """The sorted names of the files in a folder; broken symlinks are skipped.
+
+    Raises CheckpointError: it is not a folder, or cannot be read.
+    """
     try:
         return sorted(entry.name for entry in folder.iterdir() if entry.is_file())
     except (FileNotFoundError, NotADirectoryError):
@@ -104,8 +109,11 @@ def files_in(folder: Path) -> list[str]:
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """The JSON object in a file. Errors: CheckpointError if unreadable, not UTF-8, not JSON, no object,
-    or too large."""
+    """The JSON object in a file.
+
+    Raises CheckpointError: it cannot be read, is not UTF-8, not JSON, not an object, or too
+    large.
+    """
     try:
         return parse_object(read_bytes(path))
     except OSError as error:
@@ -115,16 +123,26 @@ def read_object(path: Path) -> dict[str, Any]:
 
 
 def read_index(path: Path) -> dict[str, str]:
-    """The weight map of an index: tensor name -> shard name, all of them plain file names.
+    """The weight map of an index: the file name of the shard for each tensor name.
 
-    Errors: CheckpointError as `read_object`, or if the map is missing, empty, or names something else.
+    Raises CheckpointError: as `read_object`, or the map is missing, empty, or has other values.
     """
     weight_map = read_object(path).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
-        raise CheckpointError(f'{path}: no "weight_map" object that names the file of each tensor')
+        raise CheckpointError(
+            f'{path}: "weight_map" must be an object with the file name of each tensor'
+        )
     for tensor, shard in weight_map.items():
-        # A path could lead out of the folder; the shards always lie beside the index.
-        plain = isinstance(shard, str) and shard.isprintable() and "/" not in shard and "\\" not in shard
-        if not plain or not shard.endswith(".safetensors"):
-            raise CheckpointError(f"{path} names {shown(shard)} for {shown(tensor)}, no name of a safetensors file")
+        if not _is_shard_name(shard):
+            raise CheckpointError(
+                f"{path} names {shown(shard)} for {shown(tensor)}, which is not the name of a "
+                "safetensors file"
+            )
     return weight_map
+
+
+def _is_shard_name(name: Any) -> bool:
+    """Whether it is a file name and not a path, which could lead out of the folder."""
+    if not isinstance(name, str) or not name.isprintable() or not name.endswith(".safetensors"):
+        return False
+    return "/" not in name and "\\" not in name

@@ -27,9 +27,10 @@ import numpy.typing as npt
 
 from minigen.errors import ContextError, MinigenError, UsageError
 from minigen.evaluation.scoring import token_logprobs
-from minigen.generation.loop import BLOCK, Runner, check_ids
-from minigen.generation.options import check_whole
+from minigen.generation.reader import BLOCK, Runner
+from minigen.generation.rows import check_ids
 from minigen.model import Model
+from minigen.reading.settings import Range
 from minigen.tokenizer import Tokenizer
 
 Progress = Callable[[int, int], None]  # called after each pass: tokens read so far, tokens in all
@@ -102,15 +103,14 @@ def score_text(
             state; their sums are added up.
         progress: called after each pass with the tokens read so far and the tokens to read in all.
 
-    Raises:
-        UsageError: the text has nothing to score, or a setting is out of range.
-        ContextError: the context is too small.
-        TokenizerError: the text cannot be encoded.
-        MinigenError: the model produced NaN.
+    Raises UsageError: the text has nothing to score, or a setting is out of range.
+    Raises ContextError: the context is too small.
+    Raises TokenizerError: the text cannot be encoded.
+    Raises MinigenError: the model produced NaN.
     """
     tokenizer = model.needed_tokenizer
     start = list(tokenizer.start_ids)
-    size = window_size(window, model.config.context, len(start))
+    size = window_size(window, model.architecture.context, len(start))
     stride = check_stride(stride, size, len(start))
     documents: list[Document] = []
     total = 0  # tokens to read
@@ -161,7 +161,8 @@ def split_text(text: str, separator: str | None) -> list[str]:
 
 def window_size(window: int | None, context: int | None, start: int) -> int | None:
     """Tokens in a window with `start` start tokens, or None for the whole text."""
-    check_whole("window", window, 1, context, optional=True)
+    if window is not None:
+        Range(whole=True, least=1, most=context).check("window", window)
     size = context if window is None else window
     if size is not None and size < 2:
         raise ContextError(
@@ -184,8 +185,10 @@ def check_stride(stride: int | None, size: int | None, start: int) -> int | None
             )
         return None
     longest = size - max(start, 1)
-    check_whole("stride", stride, 1, longest, optional=True)
-    return longest if stride is None else stride
+    if stride is None:
+        return longest
+    Range(whole=True, least=1, most=longest).check("stride", stride)
+    return stride
 
 
 def windows(tokens: int, size: int | None, stride: int | None, start: int) -> list[Window]:

@@ -16,7 +16,8 @@ import numpy.typing as npt
 
 from minigen.backends.base import Array, Backend
 from minigen.errors import ContextError, UsageError
-from minigen.generation.loop import BLOCK, check_ids
+from minigen.generation.reader import BLOCK
+from minigen.generation.rows import check_ids
 from minigen.generation.shared_text import SharedText
 
 
@@ -94,9 +95,8 @@ class Scorer:
 
         `progress` is called after each pass with the number of tokens that the pass has read.
 
-        Raises:
-            UsageError: an id is outside the vocabulary, or `start` has nothing before it.
-            ContextError: a text is longer than the model's context.
+        Raises UsageError: an id is outside the vocabulary, or `start` has nothing before it.
+        Raises ContextError: a text is longer than the model's context.
         """
         for text in texts:
             self._check(text)

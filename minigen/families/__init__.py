@@ -1,4 +1,4 @@
-"""Checkpoint families: one short module each, found by config.json's model_type."""
+"""Checkpoint families: one short module each, chosen by model_type in config.json."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import Any
 
 from minigen.errors import CheckpointError, shown
 from minigen.families.family import Family, HubConfig, Source
+from minigen.models.architecture import Architecture
 
-__all__ = ["FAMILIES", "Family", "HubConfig", "Source", "find_family"]
+__all__ = ["FAMILIES", "Family", "HubConfig", "Source", "build_architecture", "find_family"]
 
-# model_type -> the module that has its FAMILY
+# model_type -> the module that defines its FAMILY
 FAMILIES = {
     "gpt2": "gpt2",
     "gru_lm": "gru_lm",
@@ -26,11 +27,21 @@ FAMILIES = {
 
 
 def find_family(config: Mapping[str, Any]) -> Family:
-    """The family of a config.json. Raises CheckpointError, naming what is known, for any other."""
+    """The family of a config.json. Raises CheckpointError if minigen does not know it."""
     kind = config.get("model_type")
     if not isinstance(kind, str) or kind not in FAMILIES:
-        what = "names no model_type" if kind is None else f"has the unknown architecture {shown(kind)}"
-        raise CheckpointError(f"config.json {what}: minigen knows {', '.join(FAMILIES)}")
+        problem = f"has the unknown model_type {shown(kind)}"
+        if kind is None:
+            problem = "has no model_type"
+        raise CheckpointError(f"config.json {problem}: minigen knows {', '.join(FAMILIES)}")
     family = import_module(f"minigen.families.{FAMILIES[kind]}").FAMILY
     assert isinstance(family, Family)
     return family
+
+
+def build_architecture(config: Mapping[str, Any], where: str = "config.json") -> Architecture:
+    """What a config.json alone says of a model, without its weights; `where` is its name in messages.
+
+    Raises CheckpointError for an unknown family or a value that cannot be.
+    """
+    return find_family(config).build(HubConfig(config, where))

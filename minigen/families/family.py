@@ -1,4 +1,4 @@
-"""What a checkpoint family is: how its config.json becomes an architecture, and its names a parameter tree."""
+"""What a family of checkpoints is: from config.json to an architecture, from names to a tree."""
 
 from __future__ import annotations
 
@@ -13,11 +13,14 @@ from minigen.models.tensor_info import TensorInfo
 
 @dataclass(frozen=True)
 class Source:
-    """Where an array of the tree lies in a checkpoint: one tensor, or several that are joined along axis 0.
+    """Where a checkpoint stores an array of the parameter tree.
 
-    Names may have indices that their path has, such as `{layer}`, and one that it has not: the tensors of all its
-    values are then stacked along a new first axis, as in `model.layers.{layer}.experts.{expert}.w1.weight`.
-    `transposed`: the checkpoint stores it (in, out), as GPT-2's Conv1D does.
+    Fields:
+        names: The tensor, or several that are joined along axis 0. Names may contain the indices
+            of the path, such as `{layer}`, and one index that the path does not have: the tensors
+            of all its values are then stacked along a new first axis, as in
+            `model.layers.{layer}.experts.{expert}.w1.weight`.
+        transposed: Whether it is stored as (in, out), as GPT-2's Conv1D is.
     """
 
     names: tuple[str, ...]
@@ -25,21 +28,29 @@ class Source:
 
 
 class Buffer(NamedTuple):
-    """A stored tensor that a model computes itself. `is_same` says whether its values are those that are computed, and
-    `computed` what these are, for a warning where they are not.
+    """A stored tensor that is not a parameter, because the model computes it.
+
+    Fields:
+        is_same: Whether the stored values are those that this architecture computes.
+        computed: What these are, for the warning if they are not.
     """
 
-    is_same: Callable[[Any, TensorInfo], bool]  # of the architecture and the tensor
+    is_same: Callable[[Any, TensorInfo], bool]
     computed: str
 
 
 @dataclass(frozen=True)
 class Family:
-    """`names` maps a path of the parameter tree to its Source. Indices of both have names, such as `{layer}`.
+    """How checkpoints of one model_type are read and written.
 
-    `prefix` is what the names begin with; a checkpoint saved without it loads all the same. `mlx_prefix` is what mlx-lm
-    writes in its place, where that is another: nothing is transposed there. Tensors that match a key of `ignored`
-    (regular expressions, without the prefix) are buffers, which the model computes itself.
+    Fields:
+        build: Makes the architecture from a config.json.
+        names: By path in the parameter tree, where the array is stored. Paths and names may contain
+            indices, such as `{layer}`.
+        prefix: What names begin with. A checkpoint saved without it is read too.
+        ignored: Buffers, by a regular expression for their names without the prefix.
+        mlx_prefix: The prefix that mlx-lm writes instead, if it is another. In such checkpoints
+            nothing is transposed.
     """
 
     build: Callable[[HubConfig], Architecture]

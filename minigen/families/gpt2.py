@@ -1,4 +1,7 @@
-"""GPT-2 (Radford et al. 2019): learned positions, layer norm, plain feed-forward, Conv1D weights stored (in, out)."""
+"""GPT-2 (Radford et al. 2019).
+
+Learned positions, layer norm, a plain feed-forward network, and Conv1D weights stored as (in, out).
+"""
 
 from __future__ import annotations
 
@@ -8,32 +11,35 @@ from math import prod
 import numpy as np
 
 from minigen.families.family import Buffer, Family, HubConfig, Source
-from minigen.families.stored import AT_ONCE, READERS, parts
+from minigen.families.stored import AT_ONCE, parts
 from minigen.layers.attention import Attention
 from minigen.layers.block import PreNormBlock
 from minigen.layers.feed_forward import PlainFeedForward
 from minigen.layers.norm import LayerNorm
 from minigen.layers.positions import LearnedPositions
+from minigen.models import stored_dtypes
 from minigen.models.causal import CausalLM
 from minigen.models.tensor_info import TensorInfo
 
-HIDDEN = -9.9e3  # GPT-2 added -10000 to the scores of tokens to come, which bfloat16 rounds to -9984
+# GPT-2 adds -10000 to the scores of later tokens to hide them; bfloat16 rounds that to -9984.
+HIDDEN = -9.9e3
 
 
 def build(c: HubConfig) -> CausalLM:
+    """The architecture of a GPT-2 config.json."""
     width = c.integer(c.one_of("n_embd", "hidden_size"))
     heads = c.integer(c.one_of("n_head", "num_attention_heads"))
     layers = c.layers(c.one_of("n_layer", "num_hidden_layers"))
     head_dim = c.head_dim(width, heads)
-    positions = c.one_of("n_positions", "max_position_embeddings")
-    context = c.integer(positions, c.integer("n_ctx", 1024))
-    if c.get("n_ctx", context) != context:
-        c.warn(f"n_ctx is {c.integer('n_ctx')}, and {positions} {context}, which counts")
+    context = context_of(c)
     norm = LayerNorm(c.number("layer_norm_epsilon", 1e-5))
-    feed_forward = PlainFeedForward(c.integer("n_inner", 4 * width), c.activation("activation_function", "gelu_new"))
+    activation = c.activation("activation_function", "gelu_new")
+    feed_forward = PlainFeedForward(c.integer("n_inner", 4 * width), activation)
 
     def block(layer: int) -> PreNormBlock:
-        scale = 1 / math.sqrt(head_dim) if c.flag("scale_attn_weights", True) else 1.0
+        scale = 1.0
+        if c.flag("scale_attn_weights", True):
+            scale = 1 / math.sqrt(head_dim)
         if c.flag("scale_attn_by_inverse_layer_idx", False):
             scale /= layer + 1
         attention = Attention(heads, heads, head_dim, qkv_bias=True, out_bias=True, scale=scale)
@@ -50,32 +56,52 @@ def build(c: HubConfig) -> CausalLM:
     )
 
 
+def context_of(c: HubConfig) -> int:
+    """The number of positions. Warns if n_ctx contradicts it."""
+    key = c.one_of("n_positions", "max_position_embeddings")
+    context = c.integer(key, c.integer("n_ctx", 1024))
+    if c.get("n_ctx", context) != context:
+        c.warn(f"n_ctx is {c.integer('n_ctx')}, but {key} is {context}: using {context}")
+    return context
+
+
 def conv1d(path: str, name: str) -> dict[str, Source]:
+    """The sources of a linear layer in each block."""
+    stored = f"transformer.h.{{layer}}.{name}"
     return {
-        f"blocks.{{layer}}.{path}.weight": Source((f"transformer.h.{{layer}}.{name}.weight",), transposed=True),
-        f"blocks.{{layer}}.{path}.bias": Source((f"transformer.h.{{layer}}.{name}.bias",)),
+        f"blocks.{{layer}}.{path}.weight": Source((f"{stored}.weight",), transposed=True),
+        f"blocks.{{layer}}.{path}.bias": Source((f"{stored}.bias",)),
     }
 
 
 def norm(path: str, name: str) -> dict[str, Source]:
-    return {f"{path}.{part}": Source((f"transformer.{name}.{part}",)) for part in ("weight", "bias")}
+    """The sources of a layer norm."""
+    return {
+        f"{path}.weight": Source((f"transformer.{name}.weight",)),
+        f"{path}.bias": Source((f"transformer.{name}.bias",)),
+    }
 
 
 def is_causal(architecture: CausalLM, tensor: TensorInfo) -> bool:
     """Whether this is a mask (1, 1, T, T) in which a token sees itself and those before it."""
-    size = tensor.shape[-1] if tensor.shape else 0
-    if tensor.shape != (1, 1, size, size) or tensor.dtype not in READERS:
+    if len(tensor.shape) != 4 or tensor.dtype not in stored_dtypes.NAMES:
         return False
-    rows = max(1, AT_ONCE // max(size, 1))
-    return all(
-        np.array_equal(part.reshape(-1, size), np.tri(part.size // size, size, i * rows))
-        for i, part in enumerate(parts(tensor, rows * size))
-    )
+    size = tensor.shape[-1]
+    if tensor.shape != (1, 1, size, size):
+        return False
+    rows_per_part = max(1, AT_ONCE // max(size, 1))
+    first = 0
+    for part in parts(tensor, rows_per_part * size):
+        rows = part.reshape(-1, size)
+        if not np.array_equal(rows, np.tri(len(rows), size, first)):
+            return False
+        first += len(rows)
+    return True
 
 
 def hides(architecture: CausalLM, tensor: TensorInfo) -> bool:
-    """Whether this is one number that leaves nothing of a token it is the score of."""
-    if prod(tensor.shape) != 1 or tensor.dtype not in READERS:
+    """Whether this is one number that hides a token when it is added to the token's score."""
+    if prod(tensor.shape) != 1 or tensor.dtype not in stored_dtypes.NAMES:
         return False
     return bool(next(parts(tensor))[0] <= HIDDEN)
 

@@ -1,4 +1,4 @@
-"""The GRU language model, named as the LSTM's is."""
+"""GRU language models, stored as those with an LSTM."""
 
 from minigen.families.lstm_lm import family
 

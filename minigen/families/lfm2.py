@@ -1,4 +1,4 @@
-"""LFM2 (Liquid AI 2025): a stack of gated short convolutions with a layer of attention here and there."""
+"""LFM2 (Liquid AI 2025): gated short convolutions, with attention in some of the layers."""
 
 from __future__ import annotations
 
@@ -12,47 +12,61 @@ from minigen.layers.norm import RMSNorm
 from minigen.layers.short_convolution import ShortConvolution
 from minigen.models.causal import CausalLM
 
-KINDS = ("conv", "full_attention")
+ATTENTION, CONVOLUTION = "full_attention", "conv"
+KINDS = (CONVOLUTION, ATTENTION)
 
 
 def layer_kinds(c: HubConfig, layers: int) -> list[str]:
-    """Of each layer: layer_types, or full_attn_idxs, the numbers of those with attention."""
+    """The kind of each layer.
+
+    It is given by layer_types, or by full_attn_idxs: the indices of the layers with attention.
+    """
     kinds = c.get("layer_types")
     if kinds is None:
-        numbers = c.get("full_attn_idxs")
-        attending = range(layers) if numbers is None else numbers
-        return ["full_attention" if layer in attending else "conv" for layer in range(layers)]
-    if not isinstance(kinds, list) or len(kinds) != layers or any(kind not in KINDS for kind in kinds):
-        raise c.fail("layer_types", f"it must have {' or '.join(KINDS)} for each of the {layers} layers")
-    return kinds
+        attending = c.get("full_attn_idxs", range(layers))
+        return [ATTENTION if layer in attending else CONVOLUTION for layer in range(layers)]
+    known = isinstance(kinds, list) and all(kind in KINDS for kind in kinds)
+    if not known or len(kinds) != layers:
+        allowed = " or ".join(KINDS)
+        raise c.fail("layer_types", f"it must have {allowed} for each of the {layers} layers")
+    return list(kinds)
 
 
 def hidden_width(c: HubConfig) -> int:
-    """That of the feed-forward; block_auto_adjust_ff_dim takes two thirds of what is written, rounded up."""
+    """The width of the feed-forward network.
+
+    With block_auto_adjust_ff_dim it is two thirds of the given one, rounded up to a multiple.
+    """
     hidden = c.integer(c.one_of("block_ff_dim", "intermediate_size"))
     if not c.flag("block_auto_adjust_ff_dim", True):
         return hidden
     hidden = int(2 * hidden / 3)
-    if c.get("block_ffn_dim_multiplier", 1.0) is None:
+    multiplier = c.with_defaults(block_ffn_dim_multiplier=1.0)
+    if multiplier.get("block_ffn_dim_multiplier") is None:
         return hidden
     multiple = c.integer("block_multiple_of", 256)
-    hidden = int(c.number("block_ffn_dim_multiplier", 1.0) * hidden)
+    hidden = int(multiplier.number("block_ffn_dim_multiplier") * hidden)
     return -(-hidden // multiple) * multiple
 
 
 def build(c: HubConfig) -> CausalLM:
+    """The architecture of an LFM2 config.json."""
     c = c.with_defaults(rope_theta=1000000.0, num_key_value_heads=8)
-    width, heads, layers = c.integer("hidden_size"), c.integer("num_attention_heads"), c.layers("num_hidden_layers")
-    head_dim, norm = c.head_dim(width, heads), RMSNorm(c.number("norm_eps", 1e-5))
+    width = c.integer("hidden_size")
+    heads = c.integer("num_attention_heads")
+    layers = c.layers("num_hidden_layers")
+    head_dim = c.head_dim(width, heads)
+    norm = RMSNorm(c.number("norm_eps", 1e-5))
     kv_heads = c.integer("num_key_value_heads")
     if heads % kv_heads:
         raise c.fail("num_key_value_heads", f"it must divide the {heads} attention heads")
     feed_forward = GatedFeedForward(hidden_width(c), "silu")
     attention = Attention(heads, kv_heads, head_dim, rotary=rotary(c, head_dim), qk_norm=norm)
-    convolution = ShortConvolution(width, c.integer("conv_L_cache", 3), c.flag("conv_bias", False))
+    filter_length = c.integer("conv_L_cache", 3)
+    convolution = ShortConvolution(width, filter_length, c.flag("conv_bias", False))
     blocks: dict[str, Block] = {
-        "full_attention": PreNormBlock(attention, feed_forward, norm),
-        "conv": ConvolutionBlock(convolution, feed_forward, norm),
+        ATTENTION: PreNormBlock(attention, feed_forward, norm),
+        CONVOLUTION: ConvolutionBlock(convolution, feed_forward, norm),
     }
     return CausalLM(
         vocab_size=c.integer("vocab_size"),

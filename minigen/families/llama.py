@@ -1,8 +1,8 @@
-"""Llama (Touvron et al. 2023; Llama 3) and the names that its many relatives share."""
+"""Llama (Touvron et al. 2023) and the layout and names that its many relatives share."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -26,23 +26,33 @@ def decoder(
     mlp_bias: bool = False,
     head_dim: int | None = None,
     qk_norm: bool = False,
-    window: Callable[[int], int | None] = lambda layer: None,
+    windows: Sequence[int | None] | None = None,
 ) -> CausalLM:
-    """A decoder in Llama's layout. `window(layer)` is a layer's sliding window, None for full attention."""
-    width, heads, layers = (
-        c.integer("hidden_size"),
-        c.integer("num_attention_heads"),
-        c.layers("num_hidden_layers"),
-    )
+    """A decoder in Llama's layout.
+
+    Args:
+        c: Its config.json.
+        qkv_bias, out_bias, mlp_bias: Which linear layers have a bias.
+        head_dim: The width of a head; None: what the config says.
+        qk_norm: Whether queries and keys are normalized.
+        windows: The sliding window of each layer, None in it for full attention; None: full
+            attention in all layers.
+
+    Raises CheckpointError: a value of the config cannot be used.
+    """
+    width = c.integer("hidden_size")
+    heads = c.integer("num_attention_heads")
+    layers = c.layers("num_hidden_layers")
     kv_heads = c.integer("num_key_value_heads", heads)
     if heads % kv_heads:
         raise c.fail("num_key_value_heads", f"it must divide the {heads} attention heads")
     head_dim = head_dim or c.head_dim(width, heads)
     norm = RMSNorm(c.number("rms_norm_eps", 1e-6))
     rotation = rotary(c, head_dim)
-    feed_forward = GatedFeedForward(c.integer("intermediate_size"), c.activation("hidden_act", "silu"), mlp_bias)
+    activation = c.activation("hidden_act", "silu")
+    feed_forward = GatedFeedForward(c.integer("intermediate_size"), activation, mlp_bias)
 
-    def block(layer: int) -> PreNormBlock:
+    def block(window: int | None) -> PreNormBlock:
         attention = Attention(
             heads,
             kv_heads,
@@ -51,33 +61,41 @@ def decoder(
             out_bias=out_bias,
             rotary=rotation,
             qk_norm=norm if qk_norm else None,
-            window=window(layer),
+            window=window,
         )
         return PreNormBlock(attention, feed_forward, norm)
 
+    if windows is None:
+        windows = [None] * layers
     return CausalLM(
         vocab_size=c.integer("vocab_size"),
         width=width,
         context=c.integer("max_position_embeddings", 2048),
-        blocks=tuple(block(i) for i in range(layers)),
+        blocks=tuple(block(window) for window in windows),
         norm=norm,
         tied=c.tied(default=False),
     )
 
 
 def build(c: HubConfig) -> CausalLM:
-    attention_bias = c.flag("attention_bias", False)
+    """The architecture of a Llama config.json."""
+    bias = c.flag("attention_bias", False)
     types = c.get("layer_types")
     if isinstance(types, list) and "sliding_attention" in types:
-        c.warn("layer_types has sliding_attention, and a llama has full attention in every layer, which counts")
-    return decoder(c, qkv_bias=attention_bias, out_bias=attention_bias, mlp_bias=c.flag("mlp_bias", False))
+        c.warn(
+            "layer_types has sliding_attention, which Llama models do not have: "
+            "using full attention in every layer"
+        )
+    return decoder(c, qkv_bias=bias, out_bias=bias, mlp_bias=c.flag("mlp_bias", False))
 
 
 def linear(path: str, *names: str) -> dict[str, Source]:
-    return {
-        f"blocks.{{layer}}.{path}.{part}": Source(tuple(f"model.layers.{{layer}}.{name}.{part}" for name in names))
-        for part in ("weight", "bias")
-    }
+    """The sources of a linear layer in each block, which may be stored in several parts."""
+    sources = {}
+    for part in ("weight", "bias"):
+        stored = tuple(f"model.layers.{{layer}}.{name}.{part}" for name in names)
+        sources[f"blocks.{{layer}}.{path}.{part}"] = Source(stored)
+    return sources
 
 
 NAMES = {
@@ -87,7 +105,9 @@ NAMES = {
     **linear("attention.q_norm", "self_attn.q_norm"),
     **linear("attention.k_norm", "self_attn.k_norm"),
     **linear("attention.out", "self_attn.o_proj"),
-    "blocks.{layer}.norm2.weight": Source(("model.layers.{layer}.post_attention_layernorm.weight",)),
+    "blocks.{layer}.norm2.weight": Source(
+        ("model.layers.{layer}.post_attention_layernorm.weight",)
+    ),
     **linear("feed_forward.gate_up", "mlp.gate_proj", "mlp.up_proj"),
     **linear("feed_forward.down", "mlp.down_proj"),
     "norm.weight": Source(("model.norm.weight",)),
@@ -96,24 +116,29 @@ NAMES = {
 
 
 def has_same_frequencies(architecture: CausalLM, tensor: TensorInfo) -> bool:
-    """Whether these are the rotary frequencies of the config, to the precision that they are stored in.
+    """Whether these are the rotary frequencies of the config, to the precision they are stored in.
 
-    Linear scaling may be left out: where it divided the positions, it was not in the frequencies.
+    They may be without linear scaling, which some programs apply to the positions instead.
     """
     own = architecture.attentions[0].rotary
     if own is None or tensor.dtype not in TOLERANCE or tensor.shape != (own.dims // 2,):
         return False
     stored = np.concatenate(list(parts(tensor)))
-    computed = (own.frequencies(), replace(own, scaling=None).frequencies())
-    return any(np.allclose(stored, x, rtol=TOLERANCE[tensor.dtype], atol=1e-7) for x in computed)
+    for variant in (own, replace(own, scaling=None)):
+        if np.allclose(stored, variant.frequencies(), rtol=TOLERANCE[tensor.dtype], atol=1e-7):
+            return True
+    return False
 
 
-TOLERANCE = {"F64": 1e-4, "F32": 1e-4, "F16": 2e-3, "BF16": 2e-2}  # of frequencies by their dtype, relative
-FREQUENCIES = Buffer(has_same_frequencies, "the rotary frequencies of its config.json (rope_theta, rope_scaling)")
+# The relative tolerance for frequencies, by the dtype they are stored in.
+TOLERANCE = {"F64": 1e-4, "F32": 1e-4, "F16": 2e-3, "BF16": 2e-2}
+FREQUENCIES = Buffer(
+    has_same_frequencies, "the rotary frequencies of its config.json (rope_theta, rope_scaling)"
+)
 
 
 def family(build: Callable[[HubConfig], CausalLM]) -> Family:
-    """A family with Llama's names."""
+    """A family whose checkpoints use Llama's names."""
     ignored = {r"(layers\.\d+\.self_attn\.)?rotary_emb\.inv_freq": FREQUENCIES}
     return Family(build, NAMES, prefix="model.", ignored=ignored)
 

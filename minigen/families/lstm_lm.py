@@ -1,4 +1,4 @@
-"""Recurrent language models in torch's layout: nn.Embedding, a stacked nn.LSTM, and nn.Linear as `decoder`."""
+"""Recurrent language models as torch stores them: nn.Embedding, nn.LSTM, nn.Linear (`decoder`)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ GATE_ORDERS = {"lstm": "i,f,g,o", "gru": "r,z,n"}
 
 
 def family(cell: str) -> Family:
-    """The family whose stack is named `cell` ("lstm", "gru", "rnn"), as torch names it."""
+    """The family of one kind of cell: "lstm", "gru" or "rnn"."""
 
     def build(c: HubConfig) -> CausalLM:
         order = GATE_ORDERS.get(cell)
@@ -20,13 +20,16 @@ def family(cell: str) -> Family:
         width = c.integer("embedding_size", hidden)
         tied = c.tied(default=False)
         if tied and width != hidden:
-            raise c.fail("tie_word_embeddings", f"the embedding is {width} wide and the hidden state {hidden}")
-        widths = [width] + [hidden] * (c.layers("num_layers") - 1)
+            raise c.fail(
+                "tie_word_embeddings",
+                f"embedding_size is {width} and hidden_size {hidden}; they must be equal",
+            )
+        inputs = [width] + [hidden] * (c.layers("num_layers") - 1)
         return CausalLM(
             vocab_size=c.integer("vocab_size"),
             width=width,
-            context=None,  # what is remembered has one size however long the text
-            blocks=tuple(RecurrentBlock(CELLS[cell], each, hidden) for each in widths),
+            context=None,  # what is remembered has the same size for a text of any length
+            blocks=tuple(RecurrentBlock(CELLS[cell], size, hidden) for size in inputs),
             norm=None,
             tied=tied,
             head_bias=True,
@@ -34,13 +37,14 @@ def family(cell: str) -> Family:
             embedding_dropout=False,
         )
 
-    names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-    stack = {f"blocks.{{layer}}.{name}": Source((f"{cell}.{name}_l{{layer}}",)) for name in names}
+    layers = {}
+    for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
+        layers[f"blocks.{{layer}}.{name}"] = Source((f"{cell}.{name}_l{{layer}}",))
     return Family(
         build,
         {
             "embedding.weight": Source(("embedding.weight",)),
-            **stack,
+            **layers,
             "head.weight": Source(("decoder.weight",)),
             "head.bias": Source(("decoder.bias",)),
         },

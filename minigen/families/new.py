@@ -1,4 +1,4 @@
-"""config.json of a new model, as its family has it on the hub: what `minigen train` can begin with."""
+"""The config.json of a new model that `minigen train` can start."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Ends = Mapping[str, int | None]
 
 
 class Shape(Protocol):
-    """What a person chooses. 0 for `kv_heads` and `hidden` means what is usual in the family."""
+    """What the user chooses. 0 for `kv_heads` and `hidden` means what is usual in the family."""
 
     @property
     def model(self) -> str: ...
@@ -35,27 +35,44 @@ class Shape(Protocol):
 
 
 def new_config(shape: Shape, vocab: int, ends: Ends, dtype: str) -> Values:
-    """config.json of a model of `NEW_MODELS`. `ends`: its bos_token_id and eos_token_id.
+    """The config.json of a new model.
 
-    Raises UsageError for a shape that the family does not have.
+    Args:
+        shape: Its sizes; `shape.model` is a key of NEW_MODELS.
+        vocab: The number of token ids.
+        ends: Its bos_token_id and eos_token_id.
+        dtype: The dtype its weights are saved in.
+
+    Raises UsageError: the family has no such shape.
     """
     return NEW_MODELS[shape.model](shape, vocab, ends, dtype)
 
 
 def check_heads(shape: Shape) -> None:
+    """Raises UsageError if the heads do not divide the width."""
     if shape.width % shape.heads:
-        raise UsageError(f"width is {shape.width}: it must be a multiple of the {shape.heads} heads")
+        raise UsageError(
+            f"width is {shape.width}: it must be a multiple of the {shape.heads} heads"
+        )
 
 
 def with_ends(values: Values, shape: Shape, ends: Ends, dtype: str) -> Values:
-    """Tokens that do not exist are written as null: transformers would otherwise take ids outside the vocabulary."""
+    """Adds the settings that decoders share.
+
+    Tokens that do not exist are written as null; without that, transformers would use default ids,
+    which may be outside the vocabulary.
+    """
     return {**values, "tie_word_embeddings": shape.tied, **ends, "torch_dtype": dtype}
 
 
 def gpt(shape: Shape, vocab: int, ends: Ends, dtype: str) -> Values:
+    """GPT-2."""
     check_heads(shape)
     if shape.kv_heads not in (0, shape.heads):
-        raise UsageError(f"kv_heads is {shape.kv_heads}: a gpt has as many as heads; leave it out, or train a llama")
+        raise UsageError(
+            f"kv_heads is {shape.kv_heads}: a gpt has one for each of its {shape.heads} heads; "
+            "leave kv_heads out, or train a llama"
+        )
     values = {
         "model_type": "gpt2",
         "architectures": ["GPT2LMHeadModel"],
@@ -75,20 +92,25 @@ def gpt(shape: Shape, vocab: int, ends: Ends, dtype: str) -> Values:
 
 
 def llama(shape: Shape, vocab: int, ends: Ends, dtype: str) -> Values:
+    """Llama."""
     check_heads(shape)
     kv_heads = shape.kv_heads or shape.heads
     head_dim = shape.width // shape.heads
     if shape.heads % kv_heads:
         raise UsageError(f"kv_heads is {kv_heads}: it must divide the {shape.heads} heads")
     if head_dim % 2:
-        raise UsageError(f"width {shape.width} over {shape.heads} heads is {head_dim}: it must be even to rotate")
-    two_thirds_of_gpt = -(-8 * shape.width // 3 // 32) * 32  # a multiple of 32; the gate is the third matrix
+        raise UsageError(
+            f"width {shape.width} over {shape.heads} heads is {head_dim}: "
+            "it must be even, for rotary positions"
+        )
+    # Three matrices instead of GPT's two: two thirds of its hidden width, rounded to 32.
+    usual_hidden = -(-8 * shape.width // 3 // 32) * 32
     values = {
         "model_type": "llama",
         "architectures": ["LlamaForCausalLM"],
         "vocab_size": vocab,
         "hidden_size": shape.width,
-        "intermediate_size": shape.hidden or two_thirds_of_gpt,
+        "intermediate_size": shape.hidden or usual_hidden,
         "num_hidden_layers": shape.layers,
         "num_attention_heads": shape.heads,
         "num_key_value_heads": kv_heads,
@@ -104,11 +126,12 @@ def llama(shape: Shape, vocab: int, ends: Ends, dtype: str) -> Values:
 
 
 def recurrent(shape: Shape, vocab: int, ends: Ends, dtype: str) -> Values:
+    """LSTM, GRU and RNN."""
     hidden = shape.hidden or shape.width
     if shape.tied and hidden != shape.width:
         raise UsageError(
-            f"hidden is {hidden} and width {shape.width}: a model whose head is its embedding has both alike; "
-            "say --no-tied, or change one"
+            f"hidden is {hidden} and width is {shape.width}: they must be equal in a model "
+            "whose head is its embedding; use --no-tied, or change one"
         )
     values: Values = {
         "model_type": f"{shape.model}_lm",
@@ -118,8 +141,10 @@ def recurrent(shape: Shape, vocab: int, ends: Ends, dtype: str) -> Values:
         "num_layers": shape.layers,
         "tie_word_embeddings": shape.tied,
     }
-    present = {name: token for name, token in ends.items() if token is not None}
-    return {**values, **present}
+    for name, token in ends.items():
+        if token is not None:
+            values[name] = token
+    return values
 
 
 NEW_MODELS: dict[str, Callable[[Shape, int, Ends, str], Values]] = {

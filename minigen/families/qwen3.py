@@ -1,14 +1,15 @@
-"""Qwen3 (Yang et al. 2025): Llama with RMS norms on queries and keys and a head width of its own."""
+"""Qwen3 (Yang et al. 2025): Llama with RMS norms on queries and keys, and its own head width."""
 
 from __future__ import annotations
 
 from minigen.families.family import HubConfig
 from minigen.families.llama import decoder, family
-from minigen.families.qwen2 import sliding_layers
+from minigen.families.sliding import qwen_windows
 from minigen.models.causal import CausalLM
 
 
 def build(c: HubConfig) -> CausalLM:
+    """The architecture of a Qwen3 config.json."""
     c = c.with_defaults(num_key_value_heads=32)
     bias = c.flag("attention_bias", False)
     return decoder(
@@ -17,7 +18,7 @@ def build(c: HubConfig) -> CausalLM:
         out_bias=bias,
         head_dim=c.integer("head_dim", 128),
         qk_norm=True,
-        window=sliding_layers(c),
+        windows=qwen_windows(c),
     )
 
 

@@ -1,12 +1,19 @@
 """From prompts to text. The walk of one prompt:
 
-1. `text.py` encodes it, and in the end makes words of the ids; `options.py` has the settings, checked.
-2. `dispatch.py` picks who runs it: sampling, beam search (`beam.py`), or speculation.
-3. `loop.py` reads the prompt (`Runner.prefill`) and goes step by step: a pass of the model, an id for each row, is the
-   row at its end?
-4. `choosing.py` makes ids of logits, on the device where that gives the same id, else by `minigen/sampling/`.
-5. `stopping.py` looks for stop strings in the text as it grows.
+1. `text.py` encodes it into a row of ids (`rows.py`, with the limits of each); `options.py` has the
+   settings, checked.
+2. `dispatch.py` picks who runs it: sampling, beam search (`beam.py`), or sampling with guesses.
+   Nothing else does.
+3. `loop.py` takes the rows step by step, as one batch, through three phases:
+   - read: a Reader (`reader.py` has the protocol, lists all of them, and has the plain one,
+     `Runner`) makes logits of the prompts, and then of each new token;
+   - choose: a `Choice` (`choosing.py`) makes ids of the logits, on the device where that gives the
+     same id (`drawing.py`), else by `minigen/sampling/`;
+   - stop: is the row at a stop id or at its limit? It yields the rows that got an id.
+4. `text.py` makes words of the ids as they come, and ends a row at a stop string (`stopping.py`).
 
-`shared_text.py` and `branches.py` read a beginning that many texts share once; `speculation.py` and `drafting.py` guess
-tokens and check several in one pass.
+`shared_text.py` and `branches.py` read a beginning that many texts share once; `speculation.py` and
+`drafting.py` guess tokens and check several in one pass. They are readers that hold another one, so
+the loop is the same for all; the ones for saved prompts and for chats are in
+`minigen/prompt_cache.py` and `minigen/chat/kept.py`.
 """

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from minigen.generation.loop import Row, Runner, Timing, set_limits
 from minigen.generation.options import Options
-from minigen.generation.shared_text import SharedRunner, SharedText
+from minigen.generation.reader import Runner, decode
+from minigen.generation.rows import Row, Timing, set_limits
+from minigen.generation.shared_text import BranchReader, SharedText
 from minigen.sampling import log_softmax
 
 
@@ -36,15 +37,21 @@ def beam_search(
     alpha: float = 0.6,
     stop_ids: Collection[int] = (),
     timing: Timing | None = None,
+    shared: SharedText | None = None,
 ) -> list[Hypothesis]:
     """The best `beams` continuations of a row whose limit is set, best first, each ended by a stop id or its length.
 
     Hypotheses are branches on the prompt, so that nothing is copied when one is dropped or doubled.
+    `shared` is a text of the runner that may have read the beginning of the prompt; without it the
+    prompt is a text of its own.
     """
     capacity = len(row.prompt) + row.limit
-    shared = runner if isinstance(runner, SharedRunner) else SharedRunner(SharedText(runner, capacity))
-    ops, done, began = runner.ops, list[Hypothesis](), time.perf_counter()
-    logits, state = SharedRunner.prefill(shared, [row.prompt], capacity)
+    if shared is None:
+        shared = SharedText(runner, capacity)
+    branches, ops = BranchReader(shared), runner.ops
+    done: list[Hypothesis] = []
+    began = time.perf_counter()
+    logits, state = branches.prefill([row.prompt], capacity)
     ops.sync(logits)
     if timing is not None:
         timing.prefill_s += time.perf_counter() - began
@@ -71,7 +78,7 @@ def beam_search(
         if not live or length == row.limit or _settled(done, live, beams, row.limit, alpha):
             break
         state = state.fork(ops, parents)
-        logits = shared.decode([ids[-1] for ids, _ in live], state)
+        logits = decode(branches, [ids[-1] for ids, _ in live], state)
     ended = [Hypothesis(ids, total, total / length_penalty(len(ids), alpha), "length") for ids, total in live]
     if len(done) == beams and live and len(live[0][0]) < row.limit:
         ended = []  # nothing that was still growing could have come in front
@@ -82,17 +89,20 @@ def generate_beams(
     runner: Runner,
     rows: Sequence[Row],
     options: Options,
-    stop_ids: Collection[int] = (),
-    timing: Timing | None = None,
+    stop_ids: Collection[int],
+    timing: Timing,
+    shared: SharedText | None = None,
 ) -> Iterator[list[Row]]:
-    """`generate` by beam search: each row gets the best hypothesis, and is yielded once for each of its tokens."""
+    """`generate` by beam search: each row gets the best hypothesis.
+
+    It is yielded once for each of its tokens. `shared` as in `beam_search`.
+    """
     set_limits(rows, options, runner.architecture)
-    timing = timing if timing is not None else Timing()
     for row in rows:
         began, prefill = time.perf_counter(), timing.prefill_s
-        best = beam_search(runner, row, options.beams, options.length_penalty, stop_ids, timing)[0]
+        best, *_ = beam_search(runner, row, options.beams, options.length_penalty, stop_ids, timing, shared)
         taken = time.perf_counter() - began
-        timing.prompt_tokens += len(row.prompt)
+        timing.add_prompt(len(row.prompt))
         timing.first_token_s = timing.first_token_s or taken  # all tokens come at once
         timing.decode_tokens += len(best.ids)
         timing.decode_s += taken - (timing.prefill_s - prefill)

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from minigen.backends.base import Array
-from minigen.generation.loop import Runner
-from minigen.layers.step import BranchStep
+from minigen.generation.reader import Runner
+from minigen.layers.branch_step import BranchStep
 from minigen.models.branching import BranchState
 from minigen.models.state import State
 

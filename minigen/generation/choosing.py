@@ -6,28 +6,16 @@ Where steps are asked for ahead, the device draws as well (`drawing.py`), and th
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy.typing as npt
 
 from minigen.backends.base import Array, Backend
 from minigen.generation.drawing import drawn_from_all, drawn_from_best
 from minigen.generation.options import Options
+from minigen.generation.rows import Row, TokenLogprob
 from minigen.sampling import candidates_needed, check_row, sample, sample_best, top_logprobs
-
-if TYPE_CHECKING:
-    from minigen.generation.loop import Row
-
-
-@dataclass(frozen=True)
-class TokenLogprob:
-    """The model's own log-probability of a generated token, and the best alternatives, before any sampling stage."""
-
-    id: int
-    logprob: float
-    top: list[tuple[int, float]]
 
 
 class Choice:
@@ -51,26 +39,27 @@ class Choice:
             self.ask(uniform)
 
     def ask(self, uniform: Array | None) -> None:
-        """For what the host draws from, and for the device's own draw."""
+        """Asks the device for what the host draws from, and for the device's own draw."""
         ops, sampling, size = self.ops, self.options.sampling, self.logits.shape[-1]
         count = candidates_needed(sampling)
         self.some = count is not None and count < size
         if uniform is None and not self.some:
             return
         logits = ops.astype(self.logits, "float32")
-        total = self.log_total(logits)
+        highest, _ = ops.best(logits)
+        scaled = (logits - highest[:, None]) * (1 / sampling.temperature)
+        total = ops.logsumexp(scaled)  # as `sample_best` takes it
         best = None if count is None else ops.top_k(logits, min(count, size))
         if uniform is not None and best is not None:
             self.ids = drawn_from_best(ops, *best, total, sampling, uniform)
         elif uniform is not None:
-            self.ids = drawn_from_all(ops, logits, total, sampling, uniform)
-        wanted = [*best, total] if self.some and best is not None else [self.logits]
-        self.wait = ops.fetch(*wanted, *([] if self.ids is None else [self.ids]))
-
-    def log_total(self, logits: Array) -> Array:
-        """The logarithm (B,) of the sum of exp((logit - best) / temperature), as `sample_best` takes it."""
-        highest, _ = self.ops.best(logits)
-        return self.ops.logsumexp((logits - highest[:, None]) * (1 / self.options.sampling.temperature))
+            self.ids = drawn_from_all(ops, scaled, total, sampling, uniform)
+        wanted = [self.logits]
+        if self.some and best is not None:
+            wanted = [*best, total]
+        if self.ids is not None:
+            wanted.append(self.ids)
+        self.wait = ops.fetch(*wanted)
 
     @cached_property
     def brought(self) -> list[npt.NDArray[Any]]:

@@ -1,4 +1,7 @@
-"""Who runs what is asked for: sampling, beam search, or either with guesses."""
+"""Who runs what is asked for: sampling, beam search, or sampling with guesses.
+
+Nothing else decides it.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,16 @@ from collections.abc import Collection, Generator, Iterator, Sequence
 
 from minigen.backends.base import Backend
 from minigen.generation.beam import generate_beams
-from minigen.generation.loop import Row, Runner, Timing, generate
+from minigen.generation.loop import generate
 from minigen.generation.options import Options
-from minigen.generation.shared_text import SharedText
+from minigen.generation.reader import Reader
+from minigen.generation.rows import Row, Timing
+from minigen.generation.shared_text import BranchReader, SharedText
 from minigen.generation.speculation import speculative
 
 
 def steps(
-    runner: Runner,
+    reader: Reader,
     rows: Sequence[Row],
     options: Options,
     stop_ids: Collection[int] = (),
@@ -22,13 +27,19 @@ def steps(
 ) -> Generator[list[Row], None, None]:
     """`generate` as the options ask for it: by sampling or by beam search, with guesses or without.
 
-    `draft` is the text of a draft model. Raises UsageError at once where speculation is not for this run.
+    `draft` is the text of a draft model. Raises UsageError at once where speculation is not for
+    this run.
     """
-    timing = timing if timing is not None else Timing()
+    if timing is None:
+        timing = Timing()
     if options.speculate is not None or draft is not None:
-        runner = speculative(runner, rows, options, stop_ids, timing, draft)
-    run = generate_beams if options.beams > 1 else generate
-    return as_one_text(runner.ops, run(runner, rows, options, stop_ids, timing))
+        reader = speculative(reader, rows, options, stop_ids, timing, draft)
+    if options.beams > 1:
+        shared = reader.shared if isinstance(reader, BranchReader) else None
+        run = generate_beams(reader.runner, rows, options, stop_ids, timing, shared)
+    else:
+        run = generate(reader, rows, options, stop_ids, timing)
+    return as_one_text(reader.runner.ops, run)
 
 
 def as_one_text(ops: Backend, run: Iterator[list[Row]]) -> Generator[list[Row], None, None]:

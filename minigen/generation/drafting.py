@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import Protocol
 
 from minigen.generation.choosing import pick
-from minigen.generation.loop import Row
 from minigen.generation.options import Options
+from minigen.generation.rows import Row
 from minigen.generation.shared_text import SharedText
 
 LONGEST = 3  # tokens that prompt lookup compares, as in Saxena 2023

@@ -9,20 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import log
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from minigen.backends.base import Array, Backend
 from minigen.backends.switches import read_switch
 from minigen.generation.options import Options
+from minigen.generation.rows import Row
 from minigen.sampling import Sampling
 from minigen.sampling.narrow import CUTS, first_cut
 from minigen.sampling.stages import LOGIT_STAGES
 from minigen.sampling.uniforms import uniforms
-
-if TYPE_CHECKING:
-    from minigen.generation.loop import Row
 
 VARIABLE = "MINIGEN_DRAW"
 ON_DEVICE = ("top_k", "top_p", "min_p")
@@ -74,19 +71,18 @@ class Uniforms:
         return self.block[:, step - self.begin]
 
 
-def drawn_from_all(ops: Backend, logits: Array, total: Array, sampling: Sampling, uniform: Array) -> Array:
-    """The ids (B,) that `sampling.sample` returns for logits (B, V), if no cut is on and rounding does not matter.
+def drawn_from_all(ops: Backend, scaled: Array, total: Array, sampling: Sampling, uniform: Array) -> Array:
+    """The ids (B,) that `sampling.sample` returns, if no cut is on and rounding does not matter.
 
-    `total` (B,) is the logarithm of the sum of exp((logit - best) / temperature), `uniform` (B,) what is drawn with.
+    `scaled` (B, V) are the logits as (logit - best) / temperature, `total` (B,) the logarithm of
+    the sum of their exponentials, `uniform` (B,) what is drawn with.
     """
     assert first_cut(sampling) is None
-    best, _ = ops.best(logits)
-    scaled = (logits - best[:, None]) * (1 / sampling.temperature)
     return place_of(ops, as_whole(ops, ops.exp(scaled - total[:, None])), uniform)
 
 
 def drawn_from_best(ops: Backend, values: Array, ids: Array, total: Array, sampling: Sampling, uniform: Array) -> Array:
-    """As `drawn_from_all`, with cuts, from the best logits (B, K) and their ids, if these are enough to tell."""
+    """As `drawn_from_all`, with cuts, if the best logits (B, K), unscaled, and their ids are enough."""
     cuts, active = sampling.cuts, sampling.active
     order = ops.argsort(-values)
     values, ids = ops.gather(values, order), ops.gather(ids, order)

@@ -4,16 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from minigen.errors import UsageError
 from minigen.generation.stopping import StopStrings
+from minigen.reading.settings import Range
 from minigen.reading.spellings import advice
 from minigen.sampling import SETTINGS, Sampling
-from minigen.sampling.settings import plain_number
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from minigen.generation.settings import CompletionSettings
 
 # What a user gets who names no setting; every other sampling setting is off.
 DEFAULTS: Mapping[str, Any] = {"temperature": 0.8, "top_p": 0.95}
+
+RANGES: Mapping[str, Range] = {
+    "max_tokens": Range(whole=True, least=1),
+    "num_samples": Range(whole=True, least=1, most=4096),
+    "logprobs": Range(whole=True, least=0),
+    "beams": Range(whole=True, least=1, most=256),
+    "draft_tokens": Range(whole=True, least=1, most=64),
+    "length_penalty": Range(least=0, most=10),
+}
+OPTIONAL = ("max_tokens", "logprobs")  # of these, those that may be None
 
 
 @dataclass(frozen=True)
@@ -33,15 +48,16 @@ class Options:
     sampling: Sampling = field(default_factory=lambda: Sampling.of(**DEFAULTS).seeded())
 
     @classmethod
-    def of(cls, **settings: Any) -> Options:
+    def of(cls, **settings: Unpack[CompletionSettings]) -> Options:
         """Options from flat names, sampling settings among them. Raises UsageError for an unknown or bad one."""
+        given: dict[str, Any] = {**settings}
         names = [f.name for f in fields(cls) if f.name != "sampling"]
-        for name in settings:
+        for name in given:
             if name not in names and name not in SETTINGS:
                 raise UsageError(f"{name} is no setting: {advice(name, (*names, *SETTINGS))}")
-        drawn = {name: value for name, value in settings.items() if name in SETTINGS}
+        drawn = {name: value for name, value in given.items() if name in SETTINGS}
         choosing = {name: value for name, value in drawn.items() if name != "seed"}
-        own = {name: value for name, value in settings.items() if name in names}
+        own = {name: value for name, value in given.items() if name in names}
         options = cls(sampling=Sampling.of(**{**DEFAULTS, **drawn}).seeded(), **own)
         if options.beams > 1 and choosing not in ({}, {"temperature": 0}):
             raise UsageError(f"beam search draws nothing: drop {', '.join(choosing)}, or beams")
@@ -49,30 +65,16 @@ class Options:
 
     def __post_init__(self) -> None:
         StopStrings(self.stop)  # raises for what is no list of strings
-        check_whole("max_tokens", self.max_tokens, 1, None, optional=True)
-        check_whole("num_samples", self.num_samples, 1, 4096)
-        check_whole("logprobs", self.logprobs, 0, None, optional=True)
-        check_whole("beams", self.beams, 1, 256)
-        check_whole("draft_tokens", self.draft_tokens, 1, 64)
+        for name, numbers in RANGES.items():
+            value = getattr(self, name)
+            if value is not None or name not in OPTIONAL:
+                numbers.check(name, value)
         if self.speculate not in (None, "lookup"):
             raise UsageError(f"speculate is {self.speculate!r}: it must be 'lookup' or None")
         for name in ("ignore_eos", "special"):
             if not isinstance(getattr(self, name), bool):
                 raise UsageError(f"{name} is {getattr(self, name)!r}: it must be True or False")
-        penalty = plain_number(self.length_penalty, whole=False)
-        if penalty is None or not 0 <= penalty <= 10:
-            raise UsageError(f"length_penalty is {self.length_penalty!r}: it must be a number from 0 to 10")
         if self.beams > 1 and (self.logprobs is not None or self.num_samples > 1):
             raise UsageError(
                 "beam search gives one continuation without logprobs: drop num_samples, logprobs, or beams"
             )
-
-
-def check_whole(name: str, value: Any, least: int, most: int | None, optional: bool = False) -> None:
-    """Raises UsageError unless `value` is a whole number in the range, or None where that is allowed."""
-    if value is None and optional:
-        return
-    number = plain_number(value, whole=True)
-    if number is None or number < least or (most is not None and number > most):
-        wanted = f">= {least}" if most is None else f"from {least} to {most}"
-        raise UsageError(f"{name} is {value!r}: it must be a whole number {wanted}")

@@ -1,19 +1,51 @@
-"""A text that is read once, and what goes on from it: one state that is taken from text to text by what differs."""
+"""A text that is read once, and what goes on from it.
+
+One state is taken from text to text by what differs.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 from minigen.backends.base import Array, Backend
 from minigen.generation.branches import Branches
-from minigen.generation.loop import BLOCK, Runner
+from minigen.generation.reader import BLOCK, Runner
+
+OnRead = Callable[[int, int], None] | None  # gets (tokens read, tokens to read) before each pass
+
+
+class Block(NamedTuple):
+    """Tokens `begin` to `end`, which one pass reads.
+
+    `wanted` are those whose logits are asked for, counted from `begin`.
+    """
+
+    begin: int
+    end: int
+    wanted: list[int]
+
+    @property
+    def at(self) -> list[int]:
+        """As a reader takes it: a pass gives the logits after one token at least."""
+        return self.wanted or [self.end - self.begin - 1]
+
+
+def blocks(begin: int, end: int, at: Sequence[int]) -> Iterator[Block]:
+    """Tokens `begin` to `end` by BLOCK, so that no pass takes more memory than one.
+
+    `at` are the tokens whose logits are wanted, increasing and counted as `begin` is.
+    """
+    for first in range(begin, end, BLOCK):
+        last = min(first + BLOCK, end)
+        yield Block(first, last, [i - first for i in at if first <= i < last])
 
 
 class SharedText:
-    """A text that is read once and many continuations of it: one state, taken from text to text by what differs.
+    """A text that is read once, and many continuations of it, in one state.
 
-    `tokens_read` counts what went through the model; `tokens_asked` what its users would have read one by one.
+    `tokens_read` counts what went through the model; `tokens_asked` what its users would have read
+    one by one.
     """
 
     def __init__(self, runner: Runner, capacity: int = BLOCK) -> None:
@@ -22,16 +54,15 @@ class SharedText:
         self.ids: list[int] = []  # what the state has read, branches aside
         self.grown: Branches | None = None
         self.tokens_read = self.tokens_asked = 0
-        self.on_read: Callable[[int, int], None] | None = None  # told of (tokens read, tokens to read) of each seek
 
     @property
     def tokens_saved(self) -> int:
         return self.tokens_asked - self.tokens_read
 
-    def seek(self, ids: Sequence[int], at: Sequence[int] = ()) -> Array | None:
+    def seek(self, ids: Sequence[int], at: Sequence[int] = (), on_read: OnRead = None) -> Array | None:
         """Makes the state that of `ids`, without branches.
 
-        Returns the logits (len(at), V) after the tokens `at`, which are increasing and counted from 0.
+        Returns the logits (len(at), V) after the tokens `at`, increasing and counted from 0.
         """
         if self.grown is not None:
             self.grown.close()
@@ -40,15 +71,14 @@ class SharedText:
         self.state.rewind(start)
         self.reserve(len(ids))
         self.ids = list(ids[:start])  # true also if a pass fails half-way
-
-        def read(begin: int, end: int, wanted: Sequence[int]) -> Array:
-            if self.on_read is not None:
-                self.on_read(begin - start, len(ids) - start)
-            return self.runner.read([list(ids[begin:end])], self.state, wanted)[0]
-
-        logits = self._in_blocks(start, len(ids), at, read)
+        logits: list[Array] = []
+        for block in blocks(start, len(ids), at):
+            if on_read is not None:
+                on_read(block.begin - start, len(ids) - start)
+            tokens = list(ids[block.begin : block.end])
+            self._end_pass(block, self.runner.read([tokens], self.state, block.at)[0], logits)
         self.ids = list(ids)
-        return logits
+        return self._joined(logits)
 
     def push(self, tokens: Sequence[int], at: Sequence[int] = (-1,)) -> Array:
         """More tokens of the text itself; the logits (len(at), V) after those `at`."""
@@ -73,42 +103,39 @@ class SharedText:
         self.state.mark()
 
     def reserve(self, length: int) -> None:
-        """Room for a text of `length` tokens; more than that where it grows, as each time everything is copied."""
+        """Makes room for `length` tokens, and for more where it grows: each time all is copied."""
         capacity = self.state.capacity
         if capacity is not None and length > capacity:
             self.state.reserve(self.runner.ops, max(length, capacity * 5 // 4))
 
     def branch(self, tokens: Sequence[int], parents: Sequence[int], at: Sequence[int]) -> Array:
-        """Adds nodes to the branches on the text, as `Branches.append` does; `seek` takes them away."""
-        grown = self.grown = self.grown or Branches(self.runner, self.state)
-
-        def read(begin: int, end: int, wanted: Sequence[int]) -> Array:
-            return grown.append(tokens[begin:end], parents[begin:end], wanted)
-
+        """Adds nodes to the branches on the text, as `Branches.append`; `seek` takes them away."""
+        if self.grown is None:
+            self.grown = Branches(self.runner, self.state)
         increasing = sorted(set(at))
-        logits = self._in_blocks(0, len(tokens), increasing, read)
+        logits: list[Array] = []
+        for block in blocks(0, len(tokens), increasing):
+            new = slice(block.begin, block.end)
+            self._end_pass(block, self.grown.append(tokens[new], parents[new], block.at), logits)
+        joined = self._joined(logits)
         if increasing == list(at):
-            return logits
+            return joined
         rows = {node: row for row, node in enumerate(increasing)}
-        return self.runner.ops.take(logits, [rows[node] for node in at], axis=0)
+        return self.runner.ops.take(joined, [rows[node] for node in at], axis=0)
 
-    def _in_blocks(
-        self, begin: int, end: int, at: Sequence[int], read: Callable[[int, int, Sequence[int]], Array]
-    ) -> Array | None:
-        """Reads tokens `begin` to `end` by BLOCK, so that no pass takes more memory than one; the logits after `at`.
+    def _end_pass(self, block: Block, logits: Array, wanted: list[Array]) -> None:
+        """Waits for the pass over a block, and adds its logits to `wanted` if the block asks."""
+        self.runner.ops.sync(logits)
+        self.runner.ops.release()
+        self.tokens_read += block.end - block.begin
+        if block.wanted:
+            wanted.append(logits)
 
-        `at` is increasing. `read` takes a block and what is wanted of it, counted from its first token.
-        """
-        ops, found = self.runner.ops, []
-        for first in range(begin, end, BLOCK):
-            last = min(first + BLOCK, end)
-            wanted = [i - first for i in at if first <= i < last]
-            logits = read(first, last, wanted or (last - first - 1,))
-            ops.sync(logits)
-            ops.release()
-            found += [logits] if wanted else []
-            self.tokens_read += last - first
-        return None if not found else found[0] if len(found) == 1 else ops.concat(found, axis=0)
+    def _joined(self, logits: list[Array]) -> Array | None:
+        """The logits of several passes, one after the other; None for none."""
+        if not logits:
+            return None
+        return logits[0] if len(logits) == 1 else self.runner.ops.concat(logits, axis=0)
 
 
 def common_length(a: Sequence[int], b: Sequence[int]) -> int:
@@ -117,48 +144,64 @@ def common_length(a: Sequence[int], b: Sequence[int]) -> int:
     return next((i for i in range(most) if a[i] != b[i]), most)
 
 
-class OnSharedText(Runner):
-    """A Runner whose state is that of a shared text."""
+class BranchReader:
+    """A Reader that reads what all prompts begin with once: each goes on as a branch of it."""
+
+    ahead = False  # a branch's tokens are known before it grows
 
     def __init__(self, shared: SharedText) -> None:
-        super().__init__(shared.runner.ops, shared.runner.architecture, shared.runner.params)
-        object.__setattr__(self, "shared", shared)  # Runner is frozen
-
-    ahead = False  # the text is kept as ids
-    shared: SharedText
-
-
-class SharedRunner(OnSharedText):
-    """A Runner whose batches share the text that all their prompts begin with: `generate` runs on it unchanged."""
+        self.shared, self.runner = shared, shared.runner
 
     def prefill(self, prompts: Sequence[Sequence[int]], capacity: int) -> tuple[Array, BranchedState]:
-        first = prompts[0]
-        length = min([len(first) - 1, *(min(common_length(first, other), len(other) - 1) for other in prompts)])
+        shared_tokens = self.common(prompts)
         self.shared.tokens_asked += sum(map(len, prompts))
-        self.shared.seek(first[:length])
+        self.shared.seek(prompts[0][:shared_tokens])
         nodes: dict[tuple[int, int], int] = {}  # (parent, token) -> node, in the order of the nodes
         leaves: list[int] = []
         for prompt in prompts:
             node = -1
-            for token in prompt[length:]:
+            for token in prompt[shared_tokens:]:
                 node = nodes.setdefault((node, token), len(nodes))
             leaves.append(node)
-        logits = self.shared.branch([token for _, token in nodes], [parent for parent, _ in nodes], leaves)
+        parents, tokens = zip(*nodes, strict=True)
+        logits = self.shared.branch(tokens, parents, leaves)
         return logits[:, None], BranchedState(leaves, [len(nodes)])
 
-    def decode(self, ids: Sequence[int], state: Any) -> Array:
-        self.shared.tokens_asked += len(ids)
-        logits = self.shared.branch(ids, state.leaves, range(len(ids)))
-        state.leaves = [state.count[0] + i for i in range(len(ids))]
-        state.count[0] += len(ids)
+    def common(self, prompts: Sequence[Sequence[int]]) -> int:
+        """How many tokens all prompts share at their beginning, the last of each left out.
+
+        It is read as a branch, since the logits after it are asked for.
+        """
+        first = prompts[0]
+        length = len(first) - 1
+        for prompt in prompts:
+            length = min(length, common_length(first, prompt), len(prompt) - 1)
+        return length
+
+    def read(self, ids: Any, state: BranchedState, at: Sequence[int] = (-1,)) -> Array:
+        """One more node (B, 1) on each branch; the logits (B, 1, V)."""
+        assert tuple(at) == (-1,)
+        tokens = [int(token) for (token,) in ids]
+        self.shared.tokens_asked += len(tokens)
+        logits = self.shared.branch(tokens, state.leaves, range(len(tokens)))
+        state.grow(len(tokens))
         return logits[:, None]
 
 
 class BranchedState:
-    """The newest node of each row; rows that leave are simply not continued. `count`: all nodes, in a shared cell."""
+    """The newest node of each row; rows that leave are not continued.
+
+    `count` has the number of all nodes, in a list of one that all forks share.
+    """
 
     def __init__(self, leaves: list[int], count: list[int]) -> None:
         self.leaves, self.count = leaves, count
+
+    def grow(self, rows: int) -> None:
+        """Each of the rows has got a node."""
+        first = self.count[0]
+        self.leaves = list(range(first, first + rows))
+        self.count[0] += rows
 
     def fork(self, ops: Backend, rows: Sequence[int]) -> BranchedState:
         return BranchedState([self.leaves[row] for row in rows], self.count)

@@ -16,41 +16,73 @@ from typing import Any
 from minigen.backends.base import Array
 from minigen.errors import UsageError
 from minigen.generation.drafting import Drafter, DraftModel, PromptLookup
-from minigen.generation.loop import Row, Runner, Timing
 from minigen.generation.options import Options
+from minigen.generation.reader import Reader, Runner
+from minigen.generation.rows import Row, Timing
 from minigen.generation.shared_text import SharedText
 
 
-class Speculation:
-    """The guesses of one row: what was read ahead of it, and how much of that has turned out right."""
+class SpeculativeReader:
+    """A Reader of one row that reads guesses along with its tokens.
 
-    def __init__(self, runner: Runner, row: Row, drafter: Drafter, stop_ids: Collection[int], timing: Timing) -> None:
-        self.runner, self.row, self.drafter = runner, row, drafter
+    It is asked for the logits after each token, and has them without a pass while the tokens are
+    the guessed ones. The state of `reader`, which does the passes, must be one that goes back
+    exactly.
+    """
+
+    ahead = False  # a guess is checked against the token itself
+
+    def __init__(
+        self,
+        reader: Reader,
+        row: Row,
+        drafter: Drafter,
+        stop_ids: Collection[int],
+        timing: Timing,
+    ) -> None:
+        self.reader, self.runner = reader, reader.runner
+        self.row, self.drafter = row, drafter
         self.stop_ids, self.timing = stop_ids, timing
         self.guesses: Sequence[int] = ()  # read after the last token that was not among them
-        self.kept = 0  # of them, from the first
+        self.accepted = 0  # of them, from the first
         self.logits: Array = None  # (1, 1 + guesses, V), after that token and each guess
 
-    def decode(self, token: int, state: Any) -> Array:
-        """The logits (1, 1, V) after the row's newest token: from a pass, where it is not the one that was guessed."""
-        if self.kept < len(self.guesses) and token == self.guesses[self.kept]:
-            self.kept += 1
+    def prefill(self, prompts: Sequence[Sequence[int]], capacity: int) -> tuple[Array, Any]:
+        self.drafter.begin(self.row)
+        return self.reader.prefill(prompts, capacity)
+
+    def read(self, ids: Any, state: Any, at: Sequence[int] = (-1,)) -> Array:
+        """The logits (1, 1, V) after the row's newest token, by a pass if it was not guessed."""
+        assert tuple(at) == (-1,)
+        ((token,),) = ids
+        if self.accepted < len(self.guesses) and token == self.guesses[self.accepted]:
+            self.accepted += 1
             self.timing.accepted += 1
         else:
-            again = self.go_back(state) if self.kept < len(self.guesses) else []
-            if self.guesses:
-                self.drafter.learn(len(self.guesses), self.kept)
-            self.guesses, self.kept = self.draft(), 0
-            self.timing.drafted += len(self.guesses)
-            if self.guesses:
-                state.mark()
-            at = range(len(again), len(again) + len(self.guesses) + 1) if self.guesses else (-1,)
-            self.logits = self.runner.read([[*again, token, *self.guesses]], state, at)
-        return self.logits[:, self.kept : self.kept + 1]
+            self.read_with_guesses(int(token), state)
+        return self.logits[:, self.accepted : self.accepted + 1]
+
+    def read_with_guesses(self, token: int, state: Any) -> None:
+        """One pass over a token that was not guessed and over new guesses of what follows it."""
+        again: list[int] = []
+        if self.accepted < len(self.guesses):
+            again = self.go_back(state)
+        if self.guesses:
+            self.drafter.learn(len(self.guesses), self.accepted)
+        self.guesses, self.accepted = self.draft(), 0
+        self.timing.drafted += len(self.guesses)
+        wanted: Sequence[int] = (-1,)
+        if self.guesses:
+            state.mark()
+            wanted = range(len(again), len(again) + len(self.guesses) + 1)
+        self.logits = self.reader.read([[*again, token, *self.guesses]], state, wanted)
 
     def go_back(self, state: Any) -> list[int]:
-        """Takes back the guesses that were wrong. Returns the tokens before the newest that went with them, which are
-        read once more: what a recurrence overwrites goes back to the mark before the pass."""
+        """Takes back the guesses that were wrong.
+
+        Returns the tokens before the newest that went with them, which are read once more: what a
+        recurrence overwrites goes back to the mark before the pass.
+        """
         read = len(self.row.tokens) - 1
         reached = state.reachable(read)
         state.rewind(reached)
@@ -60,36 +92,17 @@ class Speculation:
         """Guesses that can be of use: none that the row has no room for, or that would end it."""
         room = self.row.limit - len(self.row.ids) - 1  # the row's last token is never read
         guesses = self.drafter.draft(room) if room > 0 else ()
-        end = next((i for i, token in enumerate(guesses) if token in self.stop_ids), len(guesses))
-        return guesses[:end]
-
-
-class SpeculativeRunner(Runner):
-    """A Runner for one row that reads guesses along with its tokens.
-
-    `generate` runs on it unchanged: it asks for the logits after each token, and gets them without a pass while its
-    tokens are the guessed ones.
-    """
-
-    def __init__(self, speculation: Speculation) -> None:
-        inner = speculation.runner
-        super().__init__(inner.ops, inner.architecture, inner.params)
-        object.__setattr__(self, "speculation", speculation)  # Runner is frozen
-
-    ahead = False  # a guess is checked against the token itself
-    speculation: Speculation
-
-    def prefill(self, prompts: Sequence[Sequence[int]], capacity: int) -> tuple[Array, Any]:
-        self.speculation.drafter.begin(self.speculation.row)
-        return self.speculation.runner.prefill(prompts, capacity)
-
-    def decode(self, ids: Sequence[int], state: Any) -> Array:
-        (token,) = ids
-        return self.speculation.decode(token, state)
+        for i, token in enumerate(guesses):
+            if token in self.stop_ids:
+                return guesses[:i]
+        return guesses
 
 
 def draft_text(runner: Runner, draft: Runner) -> SharedText:
-    """The text of a draft model, as `speculative` takes it. Raises UsageError for a model with other ids."""
+    """The text of a draft model, as `speculative` takes it.
+
+    Raises UsageError for a model with other ids.
+    """
     own, other = runner.architecture.vocab_size, draft.architecture.vocab_size
     if own != other:
         raise UsageError(
@@ -111,21 +124,24 @@ def check_speculation(runner: Runner, options: Options, draft: bool) -> None:
 
 
 def speculative(
-    runner: Runner,
+    reader: Reader,
     rows: Sequence[Row],
     options: Options,
     stop_ids: Collection[int],
     timing: Timing,
     draft: SharedText | None = None,
-) -> Runner:
-    """A runner for `generate` on one row that guesses, by the model of `draft` where it is given.
+) -> Reader:
+    """A reader for `generate` on one row that guesses, by the model of `draft` where it is given.
 
-    The state of `runner` must be one that goes back exactly. Raises UsageError for what is not for guesses.
+    The state of `reader` must be one that goes back exactly. Raises UsageError for what is not for
+    guesses.
     """
-    check_speculation(runner, options, draft is not None)
+    check_speculation(reader.runner, options, draft is not None)
     if len(rows) > 1:
         raise UsageError(f"speculation follows one text, not {len(rows)}: ask for one sample of one prompt, or drop it")
     if not rows:
-        return runner
-    drafter = PromptLookup(options.draft_tokens) if draft is None else DraftModel(draft, options)
-    return SpeculativeRunner(Speculation(runner, rows[0], drafter, stop_ids, timing))
+        return reader
+    drafter: Drafter = PromptLookup(options.draft_tokens)
+    if draft is not None:
+        drafter = DraftModel(draft, options)
+    return SpeculativeReader(reader, rows[0], drafter, stop_ids, timing)

@@ -6,10 +6,10 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from minigen.errors import UsageError
-from minigen.generation.choosing import TokenLogprob
 from minigen.generation.dispatch import steps
-from minigen.generation.loop import Row, Runner, Timing, set_limits
 from minigen.generation.options import Options
+from minigen.generation.reader import Reader
+from minigen.generation.rows import Row, Timing, TokenLogprob, set_limits
 from minigen.generation.shared_text import SharedText
 from minigen.generation.stopping import StopStrings
 from minigen.tokenizer import Tokenizer
@@ -61,7 +61,7 @@ class TextRun:
 
     def __init__(
         self,
-        runner: Runner,
+        reader: Reader,
         tokenizer: Tokenizer,
         texts: Sequence[str],
         options: Options,
@@ -76,11 +76,11 @@ class TextRun:
         self.options = options
         self.stop_ids = frozenset[int]() if options.ignore_eos else frozenset(stop_ids)
         self.rows = [Row(list(prompt), i) for prompt in prompts for i in range(options.num_samples)]
-        set_limits(self.rows, options, runner.architecture)
+        set_limits(self.rows, options, reader.runner.architecture)
         self.prompts = [text for text in texts for _ in range(options.num_samples)]
         self.texts = [RowText(tokenizer, row, options.stop) for row in self.rows]
         self.timing = Timing()
-        self.steps = steps(runner, self.rows, options, self.stop_ids, self.timing, draft)
+        self.steps = steps(reader, self.rows, options, self.stop_ids, self.timing, draft)
 
     def __iter__(self) -> Iterator[tuple[int, str]]:
         numbers = {id(row): i for i, row in enumerate(self.rows)}

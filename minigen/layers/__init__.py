@@ -1,5 +1,7 @@
-"""The pieces that a family composes: norms, positions, attention, feed-forward, residual layout, recurrent cells.
+"""The pieces that a model family composes.
 
-A piece is a frozen dataclass that is both its own configuration and a pure function: `shapes(width)` says what
-parameters it has, and calling its method on such parameters computes it. A family that needs a new kind adds a class.
+There are norms, positions, attention, feed-forward networks, blocks and recurrent cells. A piece
+is a frozen dataclass that is both its own configuration and a pure function: `shapes(width)` says
+which parameters it has, and `apply` computes it with such parameters. A family that needs a new
+kind of piece adds a class.
 """

@@ -1,4 +1,4 @@
-"""A layer of the decoder. How its parts meet the residual stream is the class: a new layout is a new class."""
+"""The layers of a model. A class says how the parts of a layer meet the residual stream."""
 
 from __future__ import annotations
 
@@ -15,24 +15,58 @@ from minigen.layers.step import Step
 
 
 class Block(Protocol):
-    """A layer. What it has not is empty: a block without parameters, or one that remembers nothing, says so."""
+    """One layer of a model: its parameters, what it remembers between passes, and what it computes.
+
+    A block is a frozen dataclass without arrays of its own. Parameters and remembered arrays are
+    passed to `apply`, so one block serves every backend, and training as well as generation. A
+    new layout of a layer is a new class with these three methods; nothing else in minigen changes
+    for it.
+
+    A block without parameters returns an empty dict from `shapes`; one that remembers nothing
+    returns an empty dict from `slots`.
+    """
 
     def shapes(self, width: int, layers: int) -> dict[str, Any]:
-        """Its parameters, a Param at each leaf. `layers` is how many the model has: some are drawn smaller for it."""
+        """The parameters of the block.
+
+        Args:
+            width: The width C of the residual stream.
+            layers: The number of layers in the model. Some weights start smaller in a deeper model.
+
+        Returns:
+            A tree of nested dicts with a `Param` at each leaf. `apply` receives the same tree, with
+            an array at each leaf.
+        """
         ...
 
     def slots(self) -> Slots:
-        """What it remembers, by name."""
+        """What the block remembers between passes: slots by name.
+
+        The model allocates them, and a block that borrows from an earlier layer declares a
+        `LentSlot`.
+        """
         ...
 
     def apply(self, ops: Backend, p: Any, x: Array, step: Step, slots: LayerSlots | None) -> Array:
-        """x (B, T, C) of the new tokens -> (B, T, C'). `slots` is None where the tokens stand alone."""
+        """Computes the block for the new tokens of a pass.
+
+        Args:
+            ops: The operations of a backend.
+            p: The parameters: a tree like that of `shapes`, with arrays.
+            x: (B, T, C), the new tokens in the residual stream.
+            step: Where the new tokens stand, and which tokens they may see.
+            slots: What this layer remembers, to read and to update. None: there are no earlier
+                tokens and nothing is to be remembered, as in training.
+
+        Returns:
+            (B, T, C'), where C' is C for every block that adds to a residual stream.
+        """
         ...
 
 
 @dataclass(frozen=True)
 class PreNormBlock:
-    """x + attention(norm(x)), then x + feed_forward(norm(x)): GPT-2 and Llama."""
+    """x + attention(norm(x)), then x + feed_forward(norm(x)), as in GPT-2 and Llama."""
 
     attention: Attention
     feed_forward: FeedForward
@@ -51,14 +85,16 @@ class PreNormBlock:
 
     def apply(self, ops: Backend, p: Any, x: Array, step: Step, slots: LayerSlots | None) -> Array:
         """x (B, T, C) -> (B, T, C)."""
-        y = self.attention.apply(ops, p["attention"], self.norm.apply(ops, p["norm1"], x), step, slots)
+        normed = self.norm.apply(ops, p["norm1"], x)
+        y = self.attention.apply(ops, p["attention"], normed, step, slots)
         x = x + ops.dropout(y)
-        return x + ops.dropout(self.feed_forward.apply(ops, p["feed_forward"], self.norm.apply(ops, p["norm2"], x)))
+        normed = self.norm.apply(ops, p["norm2"], x)
+        return x + ops.dropout(self.feed_forward.apply(ops, p["feed_forward"], normed))
 
 
 @dataclass(frozen=True)
 class ConvolutionBlock:
-    """x + convolution(norm(x)), then x + feed_forward(norm(x)): LFM2."""
+    """x + convolution(norm(x)), then x + feed_forward(norm(x)), as in LFM2."""
 
     convolution: ShortConvolution
     feed_forward: FeedForward
@@ -77,6 +113,8 @@ class ConvolutionBlock:
 
     def apply(self, ops: Backend, p: Any, x: Array, step: Step, slots: LayerSlots | None) -> Array:
         """x (B, T, C) -> (B, T, C)."""
-        y = self.convolution.apply(ops, p["convolution"], self.norm.apply(ops, p["norm1"], x), step, slots)
+        normed = self.norm.apply(ops, p["norm1"], x)
+        y = self.convolution.apply(ops, p["convolution"], normed, step, slots)
         x = x + ops.dropout(y)
-        return x + ops.dropout(self.feed_forward.apply(ops, p["feed_forward"], self.norm.apply(ops, p["norm2"], x)))
+        normed = self.norm.apply(ops, p["norm2"], x)
+        return x + ops.dropout(self.feed_forward.apply(ops, p["feed_forward"], normed))

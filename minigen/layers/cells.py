@@ -1,6 +1,7 @@
-"""Recurrent cells in torch.nn's layout: weight_ih (g H, I), weight_hh (g H, H), and a bias for each, g gates high.
+"""Recurrent cells in the layout of torch.nn: weight_ih (g H, I), weight_hh (g H, H) and two biases.
 
-A cell is given the input's share of the gates, which is one matrix product over all time steps, and does one step.
+g is the number of gates. The input's share of all gates is one matrix product over all tokens; a
+cell receives that share for one token and advances by one step.
 """
 
 from __future__ import annotations
@@ -16,25 +17,44 @@ from minigen.layers.step import Memory, Step
 
 
 class Cell(Protocol):
-    @property
-    def name(self) -> str: ...
+    """One step of a recurrence."""
 
     @property
-    def gates(self) -> int: ...
+    def name(self) -> str:
+        """What `Backend.recurrence` calls it."""
+        ...
+
+    @property
+    def gates(self) -> int:
+        """How many gates it has, the candidate value included."""
+        ...
 
     @property
     def memory(self) -> tuple[str, ...]:
-        """The names of what it remembers, its output first."""
+        """The names of what it remembers; the first of them is its output."""
         ...
 
     def step(self, ops: Backend, p: Any, gx: Array, state: Memory) -> Memory:
-        """gx (B, g H): weight_ih x + bias_ih. Returns the state after the step; its first array is the output."""
+        """Reads one token.
+
+        Args:
+            ops: The operations of a backend.
+            p: The parameters of `cell_shapes`, with arrays.
+            gx: (B, g H), weight_ih x + bias_ih.
+            state: One (B, H) for each name in `memory`.
+
+        Returns:
+            The state after the token.
+        """
         ...
 
 
 @dataclass(frozen=True)
 class LSTMCell:
-    """Hochreiter and Schmidhuber 1997, with the forget gate of Gers et al. 2000; gates in the order i, f, g, o."""
+    """LSTM (Hochreiter and Schmidhuber 1997) with the forget gate of Gers et al. 2000.
+
+    The gates are in the order i, f, g, o.
+    """
 
     name: str = "lstm"
     gates: int = 4
@@ -42,14 +62,18 @@ class LSTMCell:
 
     def step(self, ops: Backend, p: Any, gx: Array, state: Memory) -> Memory:
         h, c = state
-        i, f, g, o = ops.split(gx + ops.linear(h, p["weight_hh"], p["bias_hh"]), [h.shape[-1]] * 4, axis=-1)
+        gates = gx + ops.linear(h, p["weight_hh"], p["bias_hh"])
+        i, f, g, o = ops.split(gates, [h.shape[-1]] * 4, axis=-1)
         c = ops.sigmoid(f) * c + ops.sigmoid(i) * ops.tanh(g)
         return ops.sigmoid(o) * ops.tanh(c), c
 
 
 @dataclass(frozen=True)
 class GRUCell:
-    """Cho et al. 2014; gates in the order r, z, n, the reset applied after the product, as torch and cuDNN do."""
+    """GRU (Cho et al. 2014), with the reset gate applied after the product, as in torch and cuDNN.
+
+    The gates are in the order r, z, n.
+    """
 
     name: str = "gru"
     gates: int = 3
@@ -67,7 +91,7 @@ class GRUCell:
 
 @dataclass(frozen=True)
 class RNNCell:
-    """Elman 1990, with tanh."""
+    """The simple recurrent network of Elman 1990, with tanh."""
 
     name: str = "rnn"
     gates: int = 1
@@ -82,8 +106,12 @@ CELLS: dict[str, Cell] = {"lstm": LSTMCell(), "gru": GRUCell(), "rnn": RNNCell()
 
 
 def cell_shapes(cell: Cell, inputs: int, hidden: int) -> dict[str, Param]:
-    """torch.nn's names, shapes and start: uniform within 1/sqrt(hidden)."""
-    rows, bound = cell.gates * hidden, 1 / math.sqrt(hidden)
+    """The parameters of a cell, named, shaped and initialized as torch.nn does.
+
+    Initial values are uniform within 1 / sqrt(hidden).
+    """
+    rows = cell.gates * hidden
+    bound = 1 / math.sqrt(hidden)
     return {
         "weight_ih": Param((rows, inputs), "uniform", bound, stacked=cell.gates),
         "weight_hh": Param((rows, hidden), "uniform", bound, stacked=cell.gates),
@@ -94,7 +122,11 @@ def cell_shapes(cell: Cell, inputs: int, hidden: int) -> dict[str, Param]:
 
 @dataclass(frozen=True)
 class RecurrentBlock:
-    """A layer of a recurrent model: dropout, then the cell over all tokens. `width` is that of what comes in."""
+    """A layer of a recurrent model: dropout, then the cell over all tokens.
+
+    `width` is the width of its input, `hidden` the width of its output. There is no residual
+    stream.
+    """
 
     cell: Cell
     width: int
@@ -120,8 +152,11 @@ class RecurrentBlock:
         return y
 
     def run(self, ops: Backend, p: Any, x: Array, step: Step, before: Memory) -> tuple[Array, Memory]:
-        """x (B, T, C) and what is remembered -> (B, T, H) and what is remembered then."""
-        if step.in_line and step.real() is None:
+        """x (B, T, C) and the memory before it -> (B, T, H) and the memory after it.
+
+        The backend's own kernel runs where there is one; it knows neither branches nor padding.
+        """
+        if step.sequential and step.real() is None:
             fused = ops.recurrence(self.cell.name, p, x, before)
             if fused is not None:
                 y, after = fused

@@ -1,4 +1,4 @@
-"""The position-wise network of a block, and the activations that checkpoints name."""
+"""The position-wise network of a block, and the activations that a config.json can name."""
 
 from __future__ import annotations
 
@@ -9,20 +9,43 @@ from typing import Any, Protocol
 from minigen.backends.base import Array, Backend
 from minigen.layers.param import linear_shapes, scale_down
 
+
+def gelu(ops: Backend, x: Array) -> Array:
+    return ops.gelu(x, approximate=False)
+
+
+def gelu_tanh(ops: Backend, x: Array) -> Array:
+    return ops.gelu(x, approximate=True)
+
+
+def relu(ops: Backend, x: Array) -> Array:
+    return ops.relu(x)
+
+
+def silu(ops: Backend, x: Array) -> Array:
+    return ops.silu(x)
+
+
 ACTIVATIONS: dict[str, Callable[[Backend, Array], Array]] = {
-    "gelu": lambda ops, x: ops.gelu(x, approximate=False),
-    "gelu_new": lambda ops, x: ops.gelu(x, approximate=True),
-    "gelu_pytorch_tanh": lambda ops, x: ops.gelu(x, approximate=True),
-    "relu": lambda ops, x: ops.relu(x),
-    "silu": lambda ops, x: ops.silu(x),
-    "swish": lambda ops, x: ops.silu(x),
+    "gelu": gelu,
+    "gelu_new": gelu_tanh,
+    "gelu_pytorch_tanh": gelu_tanh,
+    "relu": relu,
+    "silu": silu,
+    "swish": silu,
 }
 
 
 class FeedForward(Protocol):
-    def shapes(self, width: int, layers: int) -> dict[str, Any]: ...
+    """A network that is applied to each token by itself."""
 
-    def apply(self, ops: Backend, p: Any, x: Array) -> Array: ...
+    def shapes(self, width: int, layers: int) -> dict[str, Any]:
+        """The parameters, as `Block.shapes` describes them."""
+        ...
+
+    def apply(self, ops: Backend, p: Any, x: Array) -> Array:
+        """x (B, T, C) -> (B, T, C)."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -40,12 +63,13 @@ class PlainFeedForward:
         }
 
     def apply(self, ops: Backend, p: Any, x: Array) -> Array:
-        return ops.linear(ACTIVATIONS[self.activation](ops, ops.linear(x, **p["up"])), **p["down"])
+        activation = ACTIVATIONS[self.activation]
+        return ops.linear(activation(ops, ops.linear(x, **p["up"])), **p["down"])
 
 
 @dataclass(frozen=True)
 class GatedFeedForward:
-    """down(activation(gate(x)) * up(x)) (Shazeer 2020); gate and up are one matrix."""
+    """down(activation(gate(x)) * up(x)) (Shazeer 2020). Gate and up are one matrix."""
 
     hidden: int
     activation: str
@@ -59,5 +83,7 @@ class GatedFeedForward:
         }
 
     def apply(self, ops: Backend, p: Any, x: Array) -> Array:
-        gate, up = ops.split(ops.linear(x, **p["gate_up"]), (self.hidden, self.hidden), axis=-1)
-        return ops.linear(ACTIVATIONS[self.activation](ops, gate) * up, **p["down"])
+        activation = ACTIVATIONS[self.activation]
+        gate_up = ops.linear(x, **p["gate_up"])
+        gate, up = ops.split(gate_up, (self.hidden, self.hidden), axis=-1)
+        return ops.linear(activation(ops, gate) * up, **p["down"])

@@ -1,4 +1,4 @@
-"""Normalisation over the last axis."""
+"""Normalization over the last axis."""
 
 from __future__ import annotations
 
@@ -10,21 +10,29 @@ from minigen.layers.param import Param
 
 
 class Norm(Protocol):
-    def shapes(self, width: int) -> dict[str, Param]: ...
+    """A normalization with learned parameters."""
 
-    def apply(self, ops: Backend, p: Any, x: Array) -> Array: ...
+    def shapes(self, width: int) -> dict[str, Param]:
+        """The parameters for a last axis of this width."""
+        ...
+
+    def apply(self, ops: Backend, p: Any, x: Array) -> Array:
+        """x (..., width) -> (..., width)."""
+        ...
 
 
 @dataclass(frozen=True)
 class LayerNorm:
-    """Ba et al. 2016."""
+    """Layer normalization (Ba et al. 2016)."""
 
     eps: float = 1e-5
     bias: bool = True
 
     def shapes(self, width: int) -> dict[str, Param]:
         shapes = {"weight": Param((width,), "ones")}
-        return shapes | {"bias": Param((width,), "zeros")} if self.bias else shapes
+        if self.bias:
+            shapes["bias"] = Param((width,), "zeros")
+        return shapes
 
     def apply(self, ops: Backend, p: Any, x: Array) -> Array:
         return ops.layer_norm(x, p["weight"], p.get("bias"), self.eps)
@@ -32,7 +40,7 @@ class LayerNorm:
 
 @dataclass(frozen=True)
 class RMSNorm:
-    """Zhang and Sennrich 2019."""
+    """Root mean square normalization (Zhang and Sennrich 2019)."""
 
     eps: float = 1e-6
 

@@ -1,4 +1,4 @@
-"""What a parameter is before it has values: its shape, how it starts, and how a checkpoint may store it in parts."""
+"""Parameters before they have values: shapes, initial values, and how checkpoints store them."""
 
 from __future__ import annotations
 
@@ -16,9 +16,15 @@ from minigen.tree import Tree, flatten, unflatten
 class Param:
     """One array of a parameter tree.
 
-    `init` is "normal" (mean 0, `scale` its standard deviation), "uniform" (in [-scale, scale)), "ones" or "zeros".
-    `parts`: the rows of each projection fused here along axis 0, where there are several (query, key, value).
-    `stacked`: so many matrices of one height lie on top of each other (the gates of a cell), in checkpoints too.
+    Fields:
+        shape: Its shape.
+        init: How it starts: "normal" (mean 0, standard deviation `scale`), "uniform" (in
+            [-scale, scale)), "ones" or "zeros".
+        scale: See `init`.
+        parts: The number of rows of each projection that is fused here along axis 0, where there
+            are several, such as query, key and value.
+        stacked: How many matrices of equal height are stacked along axis 0, in checkpoints too: the
+            gates of a recurrent cell.
     """
 
     shape: tuple[int, ...]
@@ -28,6 +34,7 @@ class Param:
     stacked: int = 1
 
     def draw(self, rng: np.random.Generator) -> npt.NDArray[np.float32]:
+        """Initial values from a random number generator."""
         if self.init == "normal":
             return rng.standard_normal(self.shape, dtype=np.float32) * np.float32(self.scale)
         if self.init == "uniform":
@@ -38,7 +45,15 @@ class Param:
 def linear_shapes(
     inputs: int, outputs: int, bias: bool, parts: tuple[int, ...] = (), scale: float = 0.02
 ) -> dict[str, Param]:
-    """The parameters of x (..., inputs) -> (..., outputs): weight (outputs, inputs) and, if asked, bias (outputs,)."""
+    """The parameters of a linear layer x (..., inputs) -> (..., outputs).
+
+    Args:
+        inputs: The width of the input.
+        outputs: The width of the output.
+        bias: Whether there is a bias (outputs,) beside the weight (outputs, inputs).
+        parts: See `Param`.
+        scale: The standard deviation of the initial weight.
+    """
     shapes = {"weight": Param((outputs, inputs), scale=scale, parts=parts)}
     if bias:
         shapes["bias"] = Param((outputs,), "zeros", parts=parts)
@@ -46,13 +61,20 @@ def linear_shapes(
 
 
 def initialise(shapes: Tree, seed: int = 0) -> Tree:
-    """A tree of float32 NumPy arrays for a tree of Param, drawn in the tree's order: the same on every backend."""
+    """Initial float32 NumPy arrays for a tree of Param, the same for every backend.
+
+    They are drawn in the order of the tree, so a seed stands for the same values everywhere.
+    """
     rng = np.random.default_rng(seed)
-    return unflatten({path: param.draw(rng) for path, param in flatten(shapes).items()})
+    arrays = {path: param.draw(rng) for path, param in flatten(shapes).items()}
+    return unflatten(arrays)
 
 
 def scale_down(shapes: dict[str, Param], layers: int) -> dict[str, Param]:
-    """GPT-2's start for projections into the residual stream: divided by sqrt(2 layers) (Radford et al. 2019)."""
+    """A projection into the residual stream, with its initial weight divided by sqrt(2 layers).
+
+    That is GPT-2's initialization (Radford et al. 2019).
+    """
     weight = shapes["weight"]
     return shapes | {"weight": replace(weight, scale=weight.scale / math.sqrt(2 * layers))}
 

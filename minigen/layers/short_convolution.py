@@ -1,4 +1,4 @@
-"""A gated short convolution over the tokens (LFM2, Liquid AI 2025)."""
+"""A gated short convolution over the tokens, as in LFM2 (Liquid AI 2025)."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from minigen.layers.param import Param, linear_shapes, scale_down
 from minigen.layers.slot import LayerSlots, Slot
 from minigen.layers.step import Memory, Step
 
-FEW = 16  # tokens that are read one after the other, which every backend can record
+FEW = 16  # up to so many tokens are read one by one, which every backend can record
 
 
 @dataclass(frozen=True)
 class ShortConvolution:
-    """out(c * convolution(b * x)), with b, c and x from one matrix; each channel has a filter of `length` of its own.
+    """out(c * convolution(b * x)), where b, c and x come from one matrix.
 
-    What it remembers are the last length - 1 inputs of the convolution, the newest first.
+    Each channel has its own filter over `length` tokens. What the block remembers are the last
+    `length - 1` inputs of the convolution, the newest first.
     """
 
     width: int
@@ -26,7 +27,7 @@ class ShortConvolution:
 
     @property
     def memory(self) -> tuple[str, ...]:
-        """The names of the inputs that are remembered, by how many tokens ago they came."""
+        """The names of the remembered inputs, by how many tokens ago they came."""
         return tuple(f"ago{back}" for back in range(1, self.length))
 
     def shapes(self, width: int, layers: int) -> dict[str, Any]:
@@ -51,16 +52,20 @@ class ShortConvolution:
             before: Memory = (zeros,) * len(self.memory)
         else:
             before = tuple(slots.get(ops, name) for name in self.memory)
-        convolve = self.one_by_one if step.T <= FEW or not step.in_line else self.at_once
-        y, after = convolve(ops, p["kernel"], b * x, step, before)
+        if step.T <= FEW or not step.sequential:
+            y, after = self.token_by_token(ops, p["kernel"], b * x, step, before)
+        else:
+            y, after = self.all_tokens(ops, p["kernel"], b * x, step, before)
         if slots is not None:
-            for name, value in reversed(list(zip(self.memory, after, strict=True))):  # the oldest is needed no more
+            updates = list(zip(self.memory, after, strict=True))
+            for name, value in reversed(updates):  # from the oldest, whose old value nobody needs
                 slots.put(name, value)
         return ops.linear(c * y, **p["out"])
 
-    def one_by_one(self, ops: Backend, p: Any, z: Array, step: Step, before: Memory) -> tuple[Array, Memory]:
-        """z (B, T, C), a token after the other."""
-        filters = [p["weight"][:, 0, self.length - 1 - back] for back in range(self.length)]
+    def token_by_token(self, ops: Backend, p: Any, z: Array, step: Step, before: Memory) -> tuple[Array, Memory]:
+        """The convolution of z (B, T, C), one token after the other, and the memory after it."""
+        last = self.length - 1
+        filters = [p["weight"][:, 0, last - back] for back in range(self.length)]
 
         def advance(newest: Array, memory: Memory) -> tuple[Array, Memory]:
             y = ops.scale_columns(newest, filters[0], p.get("bias"))
@@ -70,16 +75,17 @@ class ShortConvolution:
 
         return step.recur(ops, z, before, advance)
 
-    def at_once(self, ops: Backend, p: Any, z: Array, step: Step, before: Memory) -> tuple[Array, Memory]:
-        """z (B, T, C), all tokens of a row together."""
-        real = step.share("real", lambda: step.real_on(ops))
+    def all_tokens(self, ops: Backend, p: Any, z: Array, step: Step, before: Memory) -> tuple[Array, Memory]:
+        """The convolution of z (B, T, C), all tokens of a row together, and the memory after it."""
+        real = step.real_on(ops)
         if real is not None:
             z = ops.where(real, z, ops.zeros(tuple(z.shape)))
         T = z.shape[1]
-        line = ops.concat([ops.stack(before[::-1], axis=1), z], axis=1)  # (B, length - 1 + T, C)
-        y = ops.scale_columns(line[:, self.length - 1 :], p["weight"][:, 0, self.length - 1], p.get("bias"))
+        last = self.length - 1
+        inputs = ops.concat([ops.stack(before[::-1], axis=1), z], axis=1)  # (B, length - 1 + T, C)
+        y = ops.scale_columns(inputs[:, last:], p["weight"][:, 0, last], p.get("bias"))
         for back in range(1, self.length):
-            first = self.length - 1 - back
-            y = y + ops.scale_columns(line[:, first : first + T], p["weight"][:, 0, first])
-        end = line.shape[1]
-        return y, tuple(line[:, end - back] for back in range(1, self.length))
+            first = last - back
+            y = y + ops.scale_columns(inputs[:, first : first + T], p["weight"][:, 0, first])
+        end = inputs.shape[1]
+        return y, tuple(inputs[:, end - back] for back in range(1, self.length))

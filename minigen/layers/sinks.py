@@ -1,4 +1,7 @@
-"""Attention sinks (Xiao et al. 2023): past its context a decoder looks at the first tokens and the newest ones."""
+"""Attention sinks (Xiao et al. 2023): text beyond the context of a decoder.
+
+Past its context, a decoder sees the first few tokens and the newest ones.
+"""
 
 from __future__ import annotations
 
@@ -9,24 +12,27 @@ import numpy.typing as npt
 
 from minigen.backends.base import Array, Backend, plain
 from minigen.backends.quantized import Held, tokens
-from minigen.layers.step import Step, Turn
+from minigen.layers.step import Rotate, Step
 
 
 @dataclass(frozen=True)
 class Sinks:
-    """Token t sees the first `count` tokens and the `window - count` newest, itself included: all, while t < window.
+    """Token t sees the first `count` tokens and the newest `window - count`, itself included.
 
-    Positions are those in the rolling window, as in the paper: the newest tokens stand where they are, as only their
-    distance tells, and towards the sinks a token stands at the window's end at most. What is seen follows from the
-    tokens alone, not from how they were cut into passes, so the cache keeps every key, and can be rewound.
+    While t < window, that is every token before it.
+
+    As in the paper, positions are those within the rolling window. Between the newest tokens only
+    the distance matters, so they keep their positions in the text; relative to the sinks, no token
+    stands beyond the end of the window. What a token sees depends on the text alone, not on how it
+    was divided into passes, so the cache keeps every key and can be rewound.
     """
 
     count: int
     window: int
 
 
-class Placed(Step):
-    """One row of tokens that are turned as if they stood at `positions` (1, T)."""
+class FixedPositions(Step):
+    """One row of tokens that are rotated as if they stood at `positions` (1, T)."""
 
     def __init__(self, positions: npt.NDArray[np.int64]) -> None:
         super().__init__(0, positions.shape[1])
@@ -40,47 +46,75 @@ class Placed(Step):
 class SinkStep(Step):
     """T new tokens after `length` old ones, the last of them past the window; no row is padded.
 
-    A layer with a sliding window of its own, shorter than that of the sinks, stays as it is: it was trained without
-    them, and has an end of what it sees already.
+    A layer with a sliding window of its own that is shorter than that of the sinks is unaffected:
+    it was trained without sinks, and what it sees is bounded already.
     """
 
     def __init__(self, length: int, T: int, sinks: Sinks) -> None:
         super().__init__(length, T)
         self.sinks = sinks
-        self.to_sinks = Placed(np.minimum(self.positions, sinks.window - 1))
-        self.back = Placed(np.array([[1 - sinks.window]]))
-
-        self.first = max(sinks.count, length + 1 - (sinks.window - sinks.count))  # the oldest key seen as a new one
+        # Where the queries stand relative to the sinks, and how far the sinks are moved to meet a
+        # query that keeps its own position.
+        self.to_sinks = FixedPositions(np.minimum(self.positions, sinks.window - 1))
+        self.back = FixedPositions(np.array([[1 - sinks.window]]))
+        # The oldest key that counts as one of the newest.
+        self.first = max(sinks.count, length + 1 - (sinks.window - sinks.count))
 
     def rolls(self, window: int | None) -> bool:
-        """Whether a layer with this window of its own looks at sinks."""
+        """Whether a layer with this window of its own looks at the sinks."""
         return window is None or window >= self.sinks.window
 
-    def attend(self, ops: Backend, q: Array, k: Held, v: Held, turn: Turn, window: int | None, scale: float) -> Array:
-        """As Step's, with two places for each query: its own for the newest keys, and that towards the sinks."""
+    def attend(
+        self,
+        ops: Backend,
+        q: Array,
+        k: Held,
+        v: Held,
+        rotate: Rotate,
+        window: int | None,
+        scale: float,
+    ) -> Array:
+        """As `Step.attend`, with two positions for each query.
+
+        One is its own, for the newest keys; the other is the one relative to the sinks.
+        """
         if not self.rolls(window):
-            return super().attend(ops, q, k, v, turn, window, scale)
-        count, first = self.sinks.count, self.first
-        sinks, newest = (plain(ops, tokens(k, *part)) for part in ((0, count), (first,)))
-        v = ops.concat([plain(ops, tokens(v, *part)) for part in ((0, count), (first,))], axis=2)
+            return super().attend(ops, q, k, v, rotate, window, scale)
+        sinks, newest = self.visible(ops, k)
+        v = ops.concat(self.visible(ops, v), axis=2)
         if self.T == 1:
-            # The one query stays where it is and the sinks come along with it, each at its distance. Two turns, as the
-            # first is then the query's own to the bit, and no error grows with the text.
-            k = ops.concat([turn(turn(sinks, self), self.back), newest], axis=2)
-            return ops.attention(turn(q, self), k, v, scale, None)
-        # Side by side the query as it is turned for either place; a key has zeros where the half is not for it. Values
-        # are widened with them, as kernels are made for one width.
-        q = ops.concat([turn(q, self), turn(q, self.to_sinks)], axis=-1)
+            # The query keeps its position, and the sinks are moved so that each has its distance to
+            # it. They are rotated twice: the first rotation is exactly the query's own, so no error
+            # grows with the length of the text.
+            moved_sinks = rotate(rotate(sinks, self), self.back)
+            k = ops.concat([moved_sinks, newest], axis=2)
+            return ops.attention(rotate(q, self), k, v, scale, None)
+        # Several queries: each is rotated for both of its positions, and the two results form one
+        # head of double width. A key is zero in the half that is not meant for it. Values are
+        # padded to the same width, because kernels expect one width.
+        q = ops.concat([rotate(q, self), rotate(q, self.to_sinks)], axis=-1)
         near = ops.concat([ops.zeros(sinks.shape), newest], axis=2)
         far = ops.concat([sinks, ops.zeros(newest.shape)], axis=2)
-        k, wide = ops.concat([near, far], axis=-1), ops.concat([v, ops.zeros(v.shape)], axis=-1)
-        return ops.attention(q, k, wide, scale, self.mask(ops, window))[..., : v.shape[-1]]
+        k = ops.concat([near, far], axis=-1)
+        padded_v = ops.concat([v, ops.zeros(v.shape)], axis=-1)
+        y = ops.attention(q, k, padded_v, scale, self.mask(ops, window))
+        return y[..., : v.shape[-1]]
+
+    def visible(self, ops: Backend, x: Held) -> tuple[Array, Array]:
+        """Keys or values (B, G, S, D) -> those of the sinks, and those of the newest tokens."""
+        sinks = tokens(x, 0, self.sinks.count)
+        newest = tokens(x, self.first)
+        return plain(ops, sinks), plain(ops, newest)
 
     def _mask(self, ops: Backend, window: int | None) -> Array | str | None:
-        """Over the sinks and the newest keys."""
+        """The mask over the sinks and the newest keys."""
         if not self.rolls(window):
             return super()._mask(ops, window)
-        count, size = self.sinks.count, self.sinks.window
-        key = np.concatenate([np.arange(count), np.arange(self.first, self.length + self.T)])[None]  # (1, S)
+        count = self.sinks.count
+        newest = np.arange(self.first, self.length + self.T)
+        key = np.concatenate([np.arange(count), newest])[None]  # (1, S)
         query = self.positions.T  # (T, 1)
-        return ops.asarray((((key < count) | (key > query - (size - count))) & (key <= query))[None, None])
+        is_sink = key < count
+        is_recent = key > query - (self.sinks.window - count)
+        seen = (is_sink | is_recent) & (key <= query)
+        return ops.asarray(seen[None, None])

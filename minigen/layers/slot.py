@@ -1,4 +1,7 @@
-"""What a block remembers of a text, declared as data: one State allocates, forks, saves and takes back all of it."""
+"""What a block remembers of a text, declared as data.
+
+`models.state.State` allocates, forks, rewinds, saves and restores all of it.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +17,21 @@ ALL: Literal["all"] = "all"
 
 @dataclass(frozen=True)
 class Slot:
-    """One array that a block remembers.
+    """One array that a block remembers between passes.
 
-    `time` says of which tokens. ALL, or a number W for the newest W: `shape` is (G, D) of each token, and the block
-    appends. None: there is one array of `shape` for all that was read, and the block puts a new one in its place.
-    `bits` of each number, for keys and values that are held quantized; None: the model's dtype.
+    There are three kinds, by `time`:
+
+    - `ALL`: an entry for every token, such as keys and values. `shape` is (G, D), that of one
+      token, and the block adds entries with `LayerSlots.append`.
+    - a number W: the same, for the newest W tokens only.
+    - None: one array of `shape` for the whole text, such as the state of a recurrence. The block
+      replaces it in each pass, with `LayerSlots.put`.
+
+    Fields:
+        shape: See above; the batch is not part of it.
+        time: See above.
+        bits: The bits of each number where entries are quantized; None: they have the model's
+            dtype.
     """
 
     shape: tuple[int, ...]
@@ -28,27 +41,45 @@ class Slot:
 
 @dataclass(frozen=True)
 class LentSlot:
-    """A slot of an earlier layer, which the block looks into and does not change."""
+    """A slot of an earlier layer that the block reads and does not change.
+
+    During a pass the block gets it by `Step.borrow`; the lending block must call `Step.lend`.
+    """
 
     layer: int
     name: str
 
 
-Slots = Mapping[str, Slot | LentSlot]
+Slots = Mapping[str, Slot | LentSlot]  # those of a block, by name
 
 
 class LayerSlots(Protocol):
-    """The slots of one layer, as its block sees them during a pass. B rows, T new tokens."""
+    """The slots of one layer, as its block sees them during a pass of B rows and T new tokens."""
 
     def append(self, ops: Backend, new: Mapping[str, Array]) -> list[Held]:
-        """`new` by name, each (B, G, T, D) of the new tokens -> those of all tokens that each slot has, these last: (B,
-        G, S, D). Slots that are alike go together, so that their numbers are quantized in one operation."""
+        """Adds the entries of the new tokens to slots with time.
+
+        Slots of equal shape are best given together: their entries are then quantized in one
+        operation.
+
+        Args:
+            ops: The operations of a backend.
+            new: By slot name, (B, G, T, D).
+
+        Returns:
+            For each name, in the same order, the entries that the new tokens may look at, the new
+            ones last: (B, G, S, D), quantized where the slot is.
+        """
         ...
 
     def get(self, ops: Backend, name: str) -> Array:
-        """(B, *shape), as it was before the pass."""
+        """The array of a slot without time, (B, *shape), as it was before the pass."""
         ...
 
     def put(self, name: str, value: Array) -> None:
-        """(B, *shape): what it is after the pass; also what `get` gave of another slot, but no part of that."""
+        """Sets what a slot without time holds after the pass, (B, *shape).
+
+        `value` may be an array that `get` returned for another slot, but not a view of a part of
+        one.
+        """
         ...

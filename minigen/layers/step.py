@@ -1,8 +1,8 @@
-"""What every layer of one forward pass shares: where the new tokens stand, and who may look at whom."""
+"""What all layers share during one forward pass: where the new tokens stand, and what they see."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,107 +12,161 @@ from minigen.backends.base import Array, Backend
 from minigen.backends.quantized import Held, tokens
 from minigen.layers.slot import LentSlot
 
-Turn = Callable[[Array, "Step"], Array]  # rotates queries or keys (B, heads, T, D) to where a step says they stand
-Memory = tuple[Array, ...]  # what a recurrence carries from token to token, each (B, ...)
-Advance = Callable[[Array, Memory], tuple[Array, Memory]]  # (x of one token (B, C), before) -> (output (B, C'), after)
+# Rotates queries or keys (B, heads, T, D) to the positions of a step.
+Rotate = Callable[[Array, "Step"], Array]
+# What a recurrence carries from token to token, each (B, ...).
+Memory = tuple[Array, ...]
+# One token of a recurrence: x (B, C) and the memory before -> output (B, C') and the memory after.
+Advance = Callable[[Array, Memory], tuple[Array, Memory]]
 
 
-def pick_steps(ops: Backend, x: Array, at: Sequence[int]) -> Array:
-    """x (B, T, C) -> (B, len(at), C): the tokens whose logits are wanted; (-1,) is the last, and costs no copy."""
-    return x[:, -1:] if tuple(at) == (-1,) else ops.take(x, at, axis=1)
+def select_tokens(ops: Backend, x: Array, at: Sequence[int]) -> Array:
+    """x (B, T, C) -> (B, len(at), C): the tokens `at` these indices. (-1,) costs no copy."""
+    if tuple(at) == (-1,):
+        return x[:, -1:]
+    return ops.take(x, at, axis=1)
 
 
-def kept(ops: Backend, real: Array, new: Array, old: Array) -> Array:
-    """`new` (B, ...) in the rows where `real` (B, 1) is true, else `old`."""
+def where_real(ops: Backend, real: Array, new: Array, old: Array) -> Array:
+    """`new` (B, ...) in the rows where `real` (B, 1) is true, `old` in the others."""
     return ops.where(real.reshape(-1, *[1] * (len(new.shape) - 1)), new, old)
 
 
 class Step:
-    """T new tokens after `length` old ones, in rows that may be padded on the left.
+    """One pass over T new tokens after `length` old ones.
 
-    `starts` (B,) is the index of each row's first real token, or None where no row is padded. Positions count from
-    there, so a padded row computes what it would compute alone.
+    Rows may be padded on the left. `starts` (B,) is the index of the first real token of each
+    row, or None where no row is padded. Positions count from there, so a padded row computes the
+    same numbers as it would alone.
+
+    Attributes:
+        layer: The index of the layer that computes now.
+        lenders: The layers whose keys and values later layers borrow.
     """
 
     def __init__(self, length: int, T: int, starts: npt.NDArray[np.int64] | None = None) -> None:
         self.length = length
         self.T = T
         self.starts = starts
+        self.layer = 0
+        self.lenders: frozenset[int] = frozenset()
+        self._lent: dict[tuple[int, str], Held] = {}
         self._shared: dict[Hashable, Any] = {}
-        self.layer = 0  # that computes now
-        self.lenders: frozenset[int] = frozenset()  # layers whose keys and values later ones look at
-        self.lent: dict[tuple[int, str], Held] = {}
 
-    def share(self, key: Hashable, make: Callable[[], Any]) -> Any:
-        """`make()`, once a pass for each key: layers with the same mask or the same rotation share it."""
+    def share(self, key: Hashable, compute: Callable[[], Any]) -> Any:
+        """The result of `compute()`, called once per pass and key.
+
+        Layers with the same mask or the same rotation share it this way.
+        """
         if key not in self._shared:
-            self._shared[key] = make()
+            self._shared[key] = compute()
         return self._shared[key]
 
-    def lend(self, name: str, held: Held) -> None:
-        """Keeps what this layer has of all tokens for the layers that borrow it."""
+    def lend(self, name: str, entries: Held) -> None:
+        """Keeps the entries (B, G, S, D) of a slot for the layers that borrow it."""
         if self.layer in self.lenders:
-            self.lent[self.layer, name] = held
+            self._lent[self.layer, name] = entries
 
     def borrow(self, slot: LentSlot) -> Held:
-        """What an earlier layer has lent."""
-        return self.lent[slot.layer, slot.name]
+        """The entries (B, G, S, D) that an earlier layer has lent."""
+        return self._lent[slot.layer, slot.name]
 
     @property
-    def in_line(self) -> bool:
+    def sequential(self) -> bool:
         """Whether each new token of a row follows the one before it."""
         return True
 
     @property
     def positions(self) -> npt.NDArray[np.int64]:
-        """(B or 1, T): the position of each new token in its own row; padding stands at 0."""
+        """(B or 1, T): the position of each new token in its own row. Padding has position 0."""
         index = np.arange(self.length, self.length + self.T)[None]
-        return index if self.starts is None else np.maximum(index - self.starts[:, None], 0)
+        if self.starts is not None:
+            index = np.maximum(index - self.starts[:, None], 0)
+        return index
 
     def real(self) -> npt.NDArray[np.bool_] | None:
-        """(B, T): false where a new token is padding; None where none is."""
+        """(B, T), false where a new token is padding; None where none is."""
         if self.starts is None or self.length >= self.starts.max():
             return None
         return np.arange(self.length, self.length + self.T)[None] >= self.starts[:, None]
 
     def real_on(self, ops: Backend) -> Array | None:
-        """`real` on the device, (B, T, 1)."""
-        mask = self.real()
-        return None if mask is None else ops.asarray(mask[:, :, None])
+        """`real` on the device, (B, T, 1), computed once per pass."""
+
+        def compute() -> Array | None:
+            mask = self.real()
+            if mask is None:
+                return None
+            return ops.asarray(mask[:, :, None])
+
+        return self.share("real", compute)
 
     def keys_needed(self, window: int | None) -> int:
-        """How many of the newest keys any new token can see."""
+        """How many of the newest keys the new tokens together can see."""
         total = self.length + self.T
-        return total if window is None else min(total, window + self.T - 1)
+        if window is None:
+            return total
+        return min(total, window + self.T - 1)
 
-    def attend(self, ops: Backend, q: Array, k: Held, v: Held, turn: Turn, window: int | None, scale: float) -> Array:
-        """What the new tokens find: q (B, H, T, D), k and v (B, G, S, D) of all tokens so far -> (B, H, T, D).
+    def attend(
+        self,
+        ops: Backend,
+        q: Array,
+        k: Held,
+        v: Held,
+        rotate: Rotate,
+        window: int | None,
+        scale: float,
+    ) -> Array:
+        """Attention of the new tokens over all tokens so far.
 
-        The keys have been turned to where they stand, the queries not yet.
+        Args:
+            ops: The operations of a backend.
+            q: (B, H, T, D), the queries of the new tokens, not rotated yet.
+            k: (B, G, S, D), the keys of all tokens so far, rotated.
+            v: (B, G, S, D), their values.
+            rotate: Rotates queries to the positions of a step.
+            window: A token sees itself and the `window - 1` tokens before it; None: all before it.
+            scale: What dot products are multiplied by.
+
+        Returns:
+            (B, H, T, D).
         """
         first = k.shape[2] - self.keys_needed(window)
         if first > 0:
             k, v = tokens(k, first), tokens(v, first)
-        return ops.attention(turn(q, self), k, v, scale, self.mask(ops, window))
+        return ops.attention(rotate(q, self), k, v, scale, self.mask(ops, window))
 
     def recur(self, ops: Backend, x: Array, before: Memory, advance: Advance) -> tuple[Array, Memory]:
-        """A recurrence over the new tokens: x (B, T, C) and what is remembered -> outputs (B, T, C') and what is then.
+        """A recurrence over the new tokens. Padding leaves the memory as it was.
 
-        Padding leaves what is remembered as it was.
+        Args:
+            ops: The operations of a backend.
+            x: (B, T, C), the inputs.
+            before: The memory before the first new token.
+            advance: One step of the recurrence.
+
+        Returns:
+            The outputs (B, T, C'), and the memory after the last new token.
         """
-        real = self.share("real", lambda: self.real_on(ops))
+        real = self.real_on(ops)
         outputs = []
-        # Split, not indexed: the gradient of an index is an array of all steps, and T of those are quadratic in time.
-        for t, piece in enumerate(ops.split(x, [1] * self.T, axis=1)):
-            output, after = advance(piece.reshape(x.shape[0], -1), before)
+        # Split, not indexed: the gradient of an index is an array over all T tokens, and T of those
+        # take time quadratic in T.
+        for t, token in enumerate(ops.split(x, [1] * self.T, axis=1)):
+            output, after = advance(token.reshape(x.shape[0], -1), before)
             if real is not None:
-                after = tuple(kept(ops, real[:, t], new, old) for new, old in zip(after, before, strict=True))
+                pairs = zip(after, before, strict=True)
+                after = tuple(where_real(ops, real[:, t], new, old) for new, old in pairs)
             outputs.append(output)
             before = after
         return ops.stack(outputs, axis=1), before
 
     def mask(self, ops: Backend, window: int | None) -> Array | str | None:
-        """The attention mask over the newest `keys_needed(window)` keys, as `Backend.attention` takes it."""
+        """The mask over the newest `keys_needed(window)` keys, as `Backend.attention` takes it.
+
+        It is computed once per pass and window.
+        """
         return self.share(("mask", window), lambda: self._mask(ops, window))
 
     def _mask(self, ops: Backend, window: int | None) -> Array | str | None:
@@ -120,8 +174,11 @@ class Step:
         total = self.length + self.T
         key = np.arange(total - S, total)[None]  # (1, S)
         padded = self.starts is not None and int(self.starts.max()) > total - S
-        if not padded and (window is None or total <= window or self.T == 1):
-            return None if self.T == 1 else "causal"
+        sees_all_before = window is None or total <= window
+        if self.T == 1 and not padded:
+            return None
+        if sees_all_before and not padded:
+            return "causal"
         query = np.arange(self.length, total)[:, None]  # (T, 1)
         seen = key <= query
         if window is not None:
@@ -130,15 +187,15 @@ class Step:
             return ops.asarray(seen[None, None])
         assert self.starts is not None
         rows = seen & (key >= self.starts[:, None, None])  # (B, T, S)
-        # Padding looks at itself alone: a row that sees nothing would be NaN, and NaN spreads through the values.
+        # Padding sees itself: a row that sees nothing would be NaN, and NaN spreads through values.
         return ops.asarray((rows | (key == query))[:, None])
 
 
 class AnyStep(Step):
-    """T new tokens at whatever position before `capacity`, for a backend that records the pass to run it many times.
+    """T new tokens at any position below `capacity`: a pass that a backend records and replays.
 
-    `positions` are all there are, so what depends on them comes as tables; the mask that `Backend.attention` gets is
-    the window, or None.
+    `positions` are all there are, so what depends on them becomes tables. The mask that
+    `Backend.attention` gets is the window, or None.
     """
 
     def __init__(self, T: int, capacity: int) -> None:
@@ -149,70 +206,14 @@ class AnyStep(Step):
     def positions(self) -> npt.NDArray[np.int64]:
         return np.arange(self.capacity)[None]
 
-    def attend(self, ops: Backend, q: Array, k: Held, v: Held, turn: Turn, window: int | None, scale: float) -> Array:
-        return ops.attention(turn(q, self), k, v, scale, window)
-
-
-class BranchStep(Step):
-    """T new tokens of one row that continue several texts at once: each sees its own text and no other.
-
-    `at` (S,) is the position of every token in its text, the new ones last; `seen` (T, S) says who sees whom.
-    `parents` (T,) are what the new ones follow: 0 the text that all share, 1 + i the i-th of the tokens after it.
-    """
-
-    def __init__(
-        self, at: npt.NDArray[np.int64], seen: npt.NDArray[np.bool_] | None, parents: Sequence[int], older: int
-    ) -> None:
-        """`older` of the tokens after the shared text were there before; `seen` is None where nothing attends."""
-        T, S = len(parents), len(at)
-        super().__init__(S - T, T)
-        self.at, self.seen, self.parents, self.older = at, seen, parents, older
-
-    @property
-    def in_line(self) -> bool:
-        return False
-
-    @property
-    def positions(self) -> npt.NDArray[np.int64]:
-        return self.at[None, self.length :]
-
-    def attend(self, ops: Backend, q: Array, k: Held, v: Held, turn: Turn, window: int | None, scale: float) -> Array:
-        # The newest keys in the row are not the newest of each text, so all of them are looked at.
-        mask = self.share(("mask", window, k.shape[2]), lambda: self.mask_over(ops, window, k.shape[2]))
-        return ops.attention(turn(q, self), k, v, scale, mask)
-
-    def mask_over(self, ops: Backend, window: int | None, keys: int) -> Array:
-        """The mask over the newest `keys` keys of the row."""
-        assert self.seen is not None
-        seen, at = self.seen[:, -keys:], self.at[None, -keys:]
-        if window is not None:
-            seen = seen & (at > self.positions.T - window)
-        return ops.asarray(seen[None, None])
-
-    def levels(self) -> Iterator[list[int]]:
-        """The new tokens by generations, from 0: first those that follow what was there, then their children."""
-        first = 1 + self.older
-        depth: list[int] = []
-        for parent in self.parents:
-            depth.append(0 if parent < first else 1 + depth[parent - first])
-        for level in range(max(depth, default=-1) + 1):
-            yield [token for token, own in enumerate(depth) if own == level]
-
-    def recur(self, ops: Backend, x: Array, before: Memory, advance: Advance) -> tuple[Array, Memory]:
-        """As Step's, where `before` (1 + older, ...) is what is remembered after the shared text and each token after
-        it, and what is returned (T, ...) that after each new token."""
-        inputs = x[0]
-        known = list(before)
-        rows = {row: row for row in range(1 + self.older)}  # of a parent in `known`
-        outputs, order = [], []
-        for level in self.levels():
-            memory = tuple(ops.take(part, [rows[self.parents[i]] for i in level], axis=0) for part in known)
-            output, after = advance(ops.take(inputs, level, axis=0), memory)
-            for token in level:
-                rows[1 + self.older + token] = len(rows)  # numbered as they come
-            outputs.append(output)
-            order += level
-            known = [ops.concat([part, new], axis=0) for part, new in zip(known, after, strict=True)]
-        back = [order.index(token) for token in range(self.T)]
-        found = ops.take(ops.concat(outputs, axis=0), back, axis=0)[None]
-        return found, tuple(ops.take(part, [1 + self.older + place for place in back], axis=0) for part in known)
+    def attend(
+        self,
+        ops: Backend,
+        q: Array,
+        k: Held,
+        v: Held,
+        rotate: Rotate,
+        window: int | None,
+        scale: float,
+    ) -> Array:
+        return ops.attention(rotate(q, self), k, v, scale, window)

@@ -1,5 +1,5 @@
-"""Models: pieces of `layers/` put together, what a model remembers of a text, and what a token costs.
+"""Models composed of `layers/`, what a model remembers of a text, and what a token costs.
 
-In: ids (B, T), a tree of parameters, a state, the operations of a backend. Out: logits (B, T, V). `architecture.py`
-says what the rest of minigen asks of a model, whichever it is.
+In: ids (B, T), a tree of parameters, a state, the operations of a backend. Out: logits (B, T, V).
+`architecture.py` says what the rest of minigen asks of any model.
 """

@@ -1,4 +1,4 @@
-"""What the rest of minigen asks of a model, whichever it is."""
+"""What the rest of minigen asks of any model."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from minigen.models.state import Starts, State
 
 
 class Trainable(Protocol):
-    """What training needs: parameters, and logits without a state."""
+    """What training needs of a model: its parameters, and logits without a state."""
 
     def shapes(self) -> Tree:
-        """The parameter tree, with a Param at each leaf."""
+        """The parameter tree, with a `Param` at each leaf."""
         ...
 
     def forward(self, ops: Backend, params: Tree, ids: Array) -> Array:
@@ -24,37 +24,64 @@ class Trainable(Protocol):
 
 
 class Architecture(Protocol):
-    """What `generate`, training and benchmarks need of a model: they never ask which one runs."""
+    """A language model without its weights: its sizes, parameters, state and computation.
+
+    This is all that generation, training, evaluation and the benchmark know of a model; none of
+    them asks which architecture runs. `CausalLM` is the implementation for every family: a family
+    builds one from its config.json. A model that does not fit it can implement this protocol
+    itself.
+
+    An architecture is immutable and has no arrays. Parameters are passed to `forward`, so one
+    architecture serves every backend.
+    """
 
     @property
-    def vocab_size(self) -> int: ...
+    def vocab_size(self) -> int:
+        """The number V of token ids; every id is below it."""
+        ...
 
     @property
     def context(self) -> int | None:
-        """The tokens that a text may have; None: any number."""
+        """The number of tokens that a text may have; None: any number."""
         ...
 
     @property
     def kv_bits(self) -> int | None:
-        """The bits of a number in keys and values; None: those of the dtype."""
+        """The bits of each number in keys and values; None: they have the model's dtype."""
         ...
 
     @property
     def reads_at_once(self) -> bool:
-        """Whether a pass over several tokens costs less than as many passes."""
+        """Whether one pass over several tokens costs less than a pass for each of them."""
         ...
 
     @property
     def attentions(self) -> tuple[Attention, ...]:
-        """That of each layer that has one, for what it costs."""
+        """The attention of each layer that has one, to compute costs from."""
         ...
 
     def shapes(self) -> Tree:
-        """The parameter tree, with a Param at each leaf."""
+        """The parameter tree: nested dicts and lists with a `Param` at each leaf.
+
+        Checkpoints are checked against it, new models are initialized from it, and `forward`
+        receives the same tree with arrays.
+        """
         ...
 
-    def new_state(self, ops: Backend, batch: int, length: int, starts: Starts | None = None) -> State:
-        """An empty state for `batch` rows with room for `length` tokens; `starts` as in Step."""
+    def new_state(
+        self, ops: Backend, batch: int, length: int, starts: Starts | None = None
+    ) -> State:
+        """Creates an empty state.
+
+        Args:
+            ops: The operations of a backend, on whose device the state lives.
+            batch: The number of rows.
+            length: The number of tokens to make room for; `State.reserve` makes more.
+            starts: (batch,), the index of the first real token of each row, where rows are padded
+                on the left; None: no row is padded.
+
+        Raises BackendError: the device has too little memory.
+        """
         ...
 
     def forward(
@@ -66,27 +93,57 @@ class Architecture(Protocol):
         at: Sequence[int] | None = None,
         step: Step | None = None,
     ) -> Array:
-        """ids (B, T) -> logits (B, T, V), or (B, len(at), V) after the tokens `at` alone.
+        """Computes logits.
 
-        They follow those of the state, or stand alone without one; `step` says otherwise where they do.
+        Args:
+            ops: The operations of a backend.
+            params: The parameters: a tree like that of `shapes`, with arrays.
+            ids: (B, T), the new tokens.
+            state: What was read before. The new tokens follow it, and it is updated. None: there is
+                nothing before, and nothing is kept, as in training.
+            at: The indices of the new tokens to compute logits for; None: all of them.
+            step: Where the new tokens stand and what they see, where that is not one text per row
+                that goes on from the state.
+
+        Returns:
+            (B, T, V), or (B, len(at), V).
+
+        Raises ContextError: the state has no room for the new tokens.
         """
         ...
 
     def record(
         self, ops: Backend, params: Tree, ids: Array, state: Any, at: Sequence[int] | None = None
     ) -> Array | None:
-        """The operations of `forward` at whatever position, for `Backend.replay`; None where they depend on it."""
+        """`forward` with the position as an input, for a backend to record once and replay.
+
+        `Backend.replay` calls it and then updates the state itself. The arguments are those of
+        `forward`.
+
+        Returns:
+            The logits, or None where the operations depend on the position, so that nothing can be
+            recorded.
+        """
         ...
 
     def with_kv_bits(self, bits: int | None) -> Architecture:
-        """With keys and values of so many bits a number; None: itself. Raises UsageError where that cannot be."""
+        """The same model with keys and values quantized to so many bits; None: unchanged.
+
+        Raises UsageError: the model cannot do that.
+        """
         ...
 
     def with_sinks(self, count: int = 4) -> Architecture:
-        """For texts without end, by attention sinks. Raises ContextError or UsageError where that cannot be."""
+        """The same model for texts of any length, with `count` attention sinks.
+
+        Raises ContextError: the model's positions have an end.
+        Raises UsageError: there cannot be so many sinks.
+        """
         ...
 
 
 def kv_name(architecture: Architecture) -> str:
-    """ "kv8" or "kv4" for keys and values of so many bits a number, else ""."""
-    return f"kv{architecture.kv_bits}" if architecture.kv_bits else ""
+    """ "kv8" or "kv4" for quantized keys and values, "" for those in the model's dtype."""
+    if architecture.kv_bits is None:
+        return ""
+    return f"kv{architecture.kv_bits}"

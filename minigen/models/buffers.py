@@ -1,5 +1,4 @@
-"""The arrays behind slots: how large they are, how they begin, rings of the newest tokens, and copies of what is
-overwritten."""
+"""The arrays behind slots: sizes, rings of the newest tokens, snapshots of what is overwritten."""
 
 from __future__ import annotations
 
@@ -12,13 +11,13 @@ from minigen.backends.base import NUMBER_BYTES, Array, Backend, Quantized
 from minigen.backends.quantized import Held, each, group_for, tokens
 from minigen.layers.slot import ALL, Slot
 
-Key = tuple[int, str]  # a layer and the name of a slot
+Key = tuple[int, str]  # the index of a layer and the name of a slot
 
-SLACK = 64  # tokens that a ring keeps beyond those that are looked at, so as to go back by so many
+SLACK = 64  # how many more tokens a ring keeps than are looked at, so that it can go back
 
 
-class Owner(Protocol):
-    """Who has the slots of all layers: a state, or one under branches."""
+class SlotOwner(Protocol):
+    """What has the slots of all layers: a state, or a state under branches."""
 
     def append(self, ops: Backend, new: Mapping[Key, Array]) -> list[Held]: ...
 
@@ -28,9 +27,9 @@ class Owner(Protocol):
 
 
 class LayerView:
-    """The slots of one layer during a pass, as `layers.slot.LayerSlots` says."""
+    """The slots of one layer during a pass; implements `layers.slot.LayerSlots`."""
 
-    def __init__(self, owner: Owner, layer: int) -> None:
+    def __init__(self, owner: SlotOwner, layer: int) -> None:
         self.owner, self.layer = owner, layer
 
     def append(self, ops: Backend, new: Mapping[str, Array]) -> list[Held]:
@@ -44,92 +43,113 @@ class LayerView:
 
 
 @dataclass(frozen=True)
-class Copy:
-    """What was overwritten since, as it was after so many tokens."""
+class Snapshot:
+    """The values of overwritten slots after `length` tokens."""
 
     length: int
     values: Mapping[Key, Array]
 
 
-def thinned(copies: Sequence[Copy]) -> list[Copy]:
-    """Copies whose distances grow with how far back they are: one goes where its neighbors are no further apart than
-    the newer of them is from the end. The first stays, and the newest."""
-    kept = list(copies)
-    newest = kept[-1].length
-    for place in range(len(kept) - 2, 0, -1):
-        older, newer = kept[place - 1].length, kept[place + 1].length
+def thin_out(snapshots: Sequence[Snapshot]) -> list[Snapshot]:
+    """Drops snapshots so that their distances grow with their distance from the end.
+
+    A snapshot goes where its two neighbors are no further apart than the newer of them is from the
+    newest. The first and the newest stay, and of n tokens O(log n) snapshots remain.
+    """
+    remaining = list(snapshots)
+    newest = remaining[-1].length
+    for index in range(len(remaining) - 2, 0, -1):
+        older, newer = remaining[index - 1].length, remaining[index + 1].length
         if newer - older <= newest - newer:
-            del kept[place]
-    return kept
+            del remaining[index]
+    return remaining
 
 
-def names_of(key: Key, x: Held) -> tuple[str, ...]:
-    """What the arrays of a slot are called: a quantized one has codes, scales and biases."""
-    name = f"{key[0]}.{key[1]}"
-    return (name, f"{name}.scales", f"{name}.biases") if isinstance(x, Quantized) else (name,)
+def array_names(key: Key, x: Held) -> tuple[str, ...]:
+    """The names of a slot's arrays in files: codes, scales and biases where it is quantized."""
+    layer, slot = key
+    name = f"{layer}.{slot}"
+    if isinstance(x, Quantized):
+        return name, f"{name}.scales", f"{name}.biases"
+    return (name,)
 
 
-def room(slot: Slot, capacity: int) -> int:
-    """The tokens that a slot with time has room for in a state of `capacity`."""
-    return capacity if slot.time == ALL else int(slot.time or 1) - 1 + SLACK
+def token_room(slot: Slot, capacity: int) -> int:
+    """The number of tokens that a slot with time has room for in a state of `capacity` tokens."""
+    if slot.time == ALL:
+        return capacity
+    assert isinstance(slot.time, int)
+    return slot.time - 1 + SLACK
 
 
 def slot_bytes(ops: Backend, slot: Slot, batch: int, capacity: int) -> float:
-    """What a slot takes."""
-    count = batch * math.prod(slot.shape) * (1 if slot.time is None else room(slot, capacity))
-    return count * number_bytes(ops, slot.shape[-1], slot.bits)
+    """The memory that a slot takes."""
+    numbers = batch * math.prod(slot.shape)
+    if slot.time is not None:
+        numbers *= token_room(slot, capacity)
+    return numbers * number_bytes(ops, slot.shape[-1], slot.bits)
 
 
 def number_bytes(ops: Backend, width: int, bits: int | None) -> float:
-    """Bytes that a number of a head of this width takes, with its share of scales and biases."""
+    """The bytes of a number in a head of this width, with its share of scales and biases."""
     size = NUMBER_BYTES[ops.dtype]
-    return size if bits is None else bits / 8 + 2 * size / group_for(width)
+    if bits is None:
+        return size
+    return bits / 8 + 2 * size / group_for(width)
 
 
 def empty_slot(ops: Backend, slot: Slot, batch: int, capacity: int) -> Held:
-    """Zeros: (B, G, tokens, D), or (B, *shape) of a slot without time."""
+    """Zeros: (B, G, tokens, D) for a slot with time, (B, *shape) for one without."""
     if slot.time is None:
         return ops.zeros((batch, *slot.shape))
     G, D = slot.shape
-    return empty_buffer(ops, (batch, G, room(slot, capacity), D), slot.bits)
+    return empty_buffer(ops, (batch, G, token_room(slot, capacity), D), slot.bits)
 
 
 def empty_buffer(ops: Backend, shape: tuple[int, int, int, int], bits: int | None) -> Held:
-    """Zeros (B, G, tokens, D)."""
+    """Zeros of this shape (B, G, tokens, D), quantized where `bits` are given."""
     if bits is None:
         return ops.zeros(shape)
     *outer, D = shape
     group = group_for(D)
-    scales, biases = (ops.zeros((*outer, D // group)) for _ in range(2))
-    return Quantized(ops.zeros((*outer, D * bits // 32), "uint32"), scales, biases, group, bits)
+    codes = ops.zeros((*outer, D * bits // 32), "uint32")
+    scales = ops.zeros((*outer, D // group))
+    biases = ops.zeros((*outer, D // group))
+    return Quantized(codes, scales, biases, group, bits)
+
+
+def concat_tokens(ops: Backend, *parts: Held) -> Held:
+    """Entries of slots (B, G, tokens, D), one after the other."""
+    return each(lambda *arrays: ops.concat(arrays, axis=2), *parts)
 
 
 def read_ring(ops: Backend, ring: Held, window: int, length: int) -> Held | None:
-    """After `length` tokens the newest window - 1, in their order; None where there are none."""
-    size, count = int(ring.shape[2]), min(length, window - 1)
+    """The newest `window - 1` entries of a ring after `length` tokens; None if there are none."""
+    size = int(ring.shape[2])
+    count = min(length, window - 1)
     if count == 0:
         return None
     first = (length - count) % size
     parts = [tokens(ring, first, min(first + count, size))]
     if first + count > size:
         parts.append(tokens(ring, 0, first + count - size))
-    return each(lambda *arrays: ops.concat(arrays, axis=2), *parts)
+    return concat_tokens(ops, *parts)
 
 
 def write_ring(ops: Backend, ring: Held, new: Array, length: int) -> Held:
-    """The newest of `new` (B, G, T, D) written into a ring after `length` tokens."""
+    """Writes entries (B, G, T, D), the newest that fit, into a ring after `length` tokens."""
     size, T = int(ring.shape[2]), int(new.shape[2])
     first = max(0, T - size)
     while first < T:
-        place = (length + first) % size
-        last = min(T, first + size - place)
-        (ring,) = ops.write([ring], [new[:, :, first:last]], place)
+        position = (length + first) % size
+        last = min(T, first + size - position)
+        (ring,) = ops.write([ring], [new[:, :, first:last]], position)
         first = last
     return ring
 
 
-def like_ring(ops: Backend, ring: Held, new: Array) -> Held:
-    """`new` as it would be read from the ring: rounded where that is quantized."""
+def as_stored(ops: Backend, ring: Held, new: Array) -> Held:
+    """The entries `new` as they would be read from the ring: rounded where it is quantized."""
     if not isinstance(ring, Quantized):
         return new
     B, G, T, D = new.shape
@@ -137,6 +157,11 @@ def like_ring(ops: Backend, ring: Held, new: Array) -> Held:
     return rounded
 
 
-def rows_of(rows: int | Sequence[int], batch: int) -> list[int]:
-    """The row numbers that `fork` means: a number n means each row n times, side by side."""
-    return [row for row in range(batch) for _ in range(rows)] if isinstance(rows, int) else list(rows)
+def forked_rows(rows: int | Sequence[int], batch: int) -> list[int]:
+    """The row numbers that `State.fork` takes: a number n means each row n times, side by side."""
+    if not isinstance(rows, int):
+        return list(rows)
+    numbers = []
+    for row in range(batch):
+        numbers += [row] * rows
+    return numbers

@@ -1,4 +1,4 @@
-"""What a model must do for a token: the floating-point operations, and the bytes that it reads."""
+"""What a model must do for a token: floating-point operations, and the bytes it reads."""
 
 from __future__ import annotations
 
@@ -14,38 +14,47 @@ from minigen.models.architecture import Architecture, Trainable
 from minigen.models.packing import Packing, Packings
 from minigen.tree import flatten
 
-# Bytes of a number. Quantised ones with the scales that llama.cpp's Q8_0 and Q4_0 have; no peer's take less.
+# Bytes per number. Quantized numbers include the scales of llama.cpp's Q8_0 and Q4_0, which are the
+# smallest of any program that minigen is compared with.
 ITEMSIZE: dict[str, float] = {**NUMBER_BYTES, "8-bit": 8.5 / 8, "4-bit": 4.5 / 8}
 
 
 def parameters(architecture: Trainable) -> int:
+    """The number of parameters."""
     return sum(int(np.prod(param.shape)) for param in flatten(architecture.shapes()).values())
 
 
-def held(shapes: Mapping[str, tuple[int, ...]], packings: Packings) -> tuple[int, int]:
-    """What parameters of these shapes are held as: numbers in the dtype that is computed in, and bytes of codes."""
-    found = [numbers_and_codes(shape, packings.get(path)) for path, shape in shapes.items()]
-    return sum(numbers for numbers, _ in found), sum(codes for _, codes in found)
+def memory_of(shapes: Mapping[str, tuple[int, ...]], packings: Packings) -> tuple[int, int]:
+    """What arrays of these shapes take: numbers in the model's dtype, and bytes of codes."""
+    numbers, codes = 0, 0
+    for path, shape in shapes.items():
+        array_numbers, array_codes = memory_of_array(shape, packings.get(path))
+        numbers += array_numbers
+        codes += array_codes
+    return numbers, codes
 
 
-def numbers_and_codes(shape: tuple[int, ...], packing: Packing | None) -> tuple[int, int]:
-    """The same of one array, quantized or not."""
+def memory_of_array(shape: tuple[int, ...], packing: Packing | None) -> tuple[int, int]:
+    """The same for one array, which is quantized unless `packing` is None."""
     size = int(np.prod(shape))
-    return (size, 0) if packing is None else packing.memory(size)
+    if packing is None:
+        return size, 0
+    return packing.memory(size)
 
 
 def weights_bytes(architecture: Architecture, packings: Packings, dtype: str) -> int:
-    """Of all parameters together."""
+    """The bytes of all parameters together."""
     shapes = {path: param.shape for path, param in flatten(architecture.shapes()).items()}
-    numbers, codes = held(shapes, packings)
+    numbers, codes = memory_of(shapes, packings)
     return round(numbers * ITEMSIZE[dtype]) + codes
 
 
 def training_flops(architecture: Architecture, context: int) -> float:
-    """Operations a token of a training step, forward and backward: 6 N + 12 L C T (Chowdhery et al. 2022, appendix B).
+    """Operations per token of a training step, forward and backward.
 
-    N: weights that a token is multiplied with. L layers, C the width of all heads together, T the context: attention,
-    counted as if every token saw all T, as is the custom. Recurrent models: 6 N.
+    It is 6 N + 12 L C T (Chowdhery et al. 2022, appendix B). N is the number of weights that a
+    token is multiplied with, L the number of layers, C the width of all heads together and T the
+    context; by convention every token counts as seeing all T. For recurrent models it is 6 N.
     """
     costs = Costs.of(architecture)
     width = sum(attention.heads * attention.head_dim for attention in costs.attentions)
@@ -54,67 +63,96 @@ def training_flops(architecture: Architecture, context: int) -> float:
 
 @dataclass(frozen=True)
 class Costs:
-    """What one token meets: `used` numbers of weights are read, and `codes` bytes of quantized ones; it is multiplied
-    with `body` and `head` weights.
+    """What one token needs of the weights.
 
-    Not read are parameters of which a token looks up one row: positions, and the embedding unless it is the head too.
+    Parameters of which a token looks up a single row are not counted as read: positions, and the
+    embedding unless it is also the head.
+
+    Fields:
+        used: How many weights in the model's dtype are read, with scales and biases of quantized
+            ones.
+        body: How many weights of matrices a token is multiplied with, without the head.
+        head: How many weights the head has.
+        attentions: One for each layer that has one.
+        codes: How many bytes of quantized weights are read.
+        kv_bits: The bits of each number in keys and values; None: they have the model's dtype.
     """
 
     used: int
     body: int
     head: int
-    attentions: tuple[Attention, ...]  # one a layer
+    attentions: tuple[Attention, ...]
     codes: int = 0
     kv_bits: int | None = None
 
     @classmethod
     def of(cls, architecture: Architecture, packings: Packings | None = None) -> Costs:
+        """The costs of a model whose weights are quantized as `packings` says."""
         shapes = {path: param.shape for path, param in flatten(architecture.shapes()).items()}
-        head = "head.weight" if "head.weight" in shapes else "embedding.weight"
-        outside = {"embedding.weight", "positions.weight"} - {head}
-        read = {path: shape for path, shape in shapes.items() if path not in outside}
+        head_path = "embedding.weight"
+        if "head.weight" in shapes:
+            head_path = "head.weight"
+        looked_up = {"embedding.weight", "positions.weight"} - {head_path}
+        read = {path: shape for path, shape in shapes.items() if path not in looked_up}
         matrices = sum(int(np.prod(shape)) for shape in read.values() if len(shape) == 2)
-        numbers, codes = held(read, packings or {})
-        last = int(np.prod(read[head]))
-        return cls(numbers, matrices - last, last, architecture.attentions, codes, architecture.kv_bits)
+        numbers, codes = memory_of(read, packings or {})
+        head = int(np.prod(read[head_path]))
+        return cls(
+            used=numbers,
+            body=matrices - head,
+            head=head,
+            attentions=architecture.attentions,
+            codes=codes,
+            kv_bits=architecture.kv_bits,
+        )
 
     def flops(self, length: int, new: int, batch: int) -> int:
-        """Operations of one pass over `new` tokens a row after `length` others, with logits after the last alone.
+        """Operations of one pass over `new` tokens per row after `length` others.
 
-        2 a weight and token, the head for one token of a row, and 4 C a key that a token sees, those before it and
-        itself.
+        Logits are computed for the last token of each row. It is 2 operations per weight and token,
+        and 4 C per key that a token sees, itself included.
         """
         total = 2 * (self.body * new + self.head)
         for attention in self.attentions:
-            keys = sum(seen(attention, at + 1) for at in range(length, length + new))
+            keys = sum(visible_keys(attention, at + 1) for at in range(length, length + new))
             total += 4 * attention.heads * attention.head_dim * keys
         return batch * total
 
     def bytes_read(self, length: int, new: int, batch: int, dtype: str) -> float:
-        """Bytes that such a pass reads at least: every weight used, once for the batch, and each row's keys and values.
+        """The bytes that such a pass must read at least.
 
-        The rows that are looked up, a recurrent state and what is written are too little to count.
+        These are every weight once for the whole batch, and the keys and values of each row. Rows
+        that are looked up, a recurrent state and what is written are too small to count.
         """
         numbers, codes = self.used, self.codes
         for attention in self.attentions:
-            keys = seen(attention, length + 1) + new - 1
+            keys = visible_keys(attention, length + 1) + new - 1
+            packing = None
+            if self.kv_bits is not None:
+                packing = Packing(self.kv_bits, group_for(attention.head_dim))
             shape = (batch, 2, attention.kv_heads, keys, attention.head_dim)
-            packing = None if self.kv_bits is None else Packing(self.kv_bits, group_for(attention.head_dim))
-            more = numbers_and_codes(shape, packing)
-            numbers, codes = numbers + more[0], codes + more[1]
+            cache_numbers, cache_codes = memory_of_array(shape, packing)
+            numbers += cache_numbers
+            codes += cache_codes
         return numbers * ITEMSIZE[dtype] + codes
 
 
-def seen(attention: Attention, tokens: int) -> int:
-    """How many of so many tokens, itself among them, the last one sees."""
-    return tokens if attention.window is None else min(tokens, attention.window)
+def visible_keys(attention: Attention, tokens: int) -> int:
+    """How many of the first `tokens` tokens the last of them sees, itself included."""
+    if attention.window is None:
+        return tokens
+    return min(tokens, attention.window)
 
 
 @dataclass(frozen=True)
 class Limit:
-    """The least time that a measurement can take: `seconds`, and whether "memory" or "compute" takes most of it.
+    """The least time that a measurement can take.
 
-    `bytes_read` and `flops` are those of all its passes; None: not counted.
+    Fields:
+        seconds: That time.
+        by: "memory" or "compute", whichever takes most of it.
+        bytes_read: The bytes that its passes read; None: not counted.
+        flops: The operations of its passes.
     """
 
     seconds: float
@@ -124,22 +162,44 @@ class Limit:
 
 
 def limit(
-    costs: Costs, passes: Iterable[tuple[int, int]], batch: int, dtype: str, bandwidth: float, peak: float
+    costs: Costs,
+    passes: Iterable[tuple[int, int]],
+    batch: int,
+    dtype: str,
+    bandwidth: float,
+    peak: float,
 ) -> Limit:
-    """The limit of passes (length, new), each of which takes what the slower of memory and arithmetic needs.
+    """The least time for some passes, by the roofline model (Williams et al. 2009).
 
-    That is the roofline model (Williams et al. 2009): `bandwidth` in bytes and `peak` in operations a second.
+    Each pass takes as long as the slower of memory and arithmetic.
+
+    Args:
+        costs: What a token needs.
+        passes: (length, new) of each pass.
+        batch: The number of rows.
+        dtype: The dtype of weights and state.
+        bandwidth: Bytes per second.
+        peak: Operations per second.
     """
-    by, read, flops = {"memory": 0.0, "compute": 0.0}, 0.0, 0
+    seconds = {"memory": 0.0, "compute": 0.0}
+    total_bytes, total_flops = 0.0, 0
     for length, new in passes:
-        these = costs.bytes_read(length, new, batch, dtype), costs.flops(length, new, batch)
-        memory, compute = these[0] / bandwidth, these[1] / peak
-        by["memory" if memory >= compute else "compute"] += max(memory, compute)
-        read, flops = read + these[0], flops + these[1]
-    return Limit(sum(by.values()), max(by, key=lambda name: by[name]), read, flops)
+        bytes_read = costs.bytes_read(length, new, batch, dtype)
+        flops = costs.flops(length, new, batch)
+        memory_seconds, compute_seconds = bytes_read / bandwidth, flops / peak
+        if memory_seconds >= compute_seconds:
+            seconds["memory"] += memory_seconds
+        else:
+            seconds["compute"] += compute_seconds
+        total_bytes += bytes_read
+        total_flops += flops
+    slower = "memory"
+    if seconds["compute"] > seconds["memory"]:
+        slower = "compute"
+    return Limit(sum(seconds.values()), slower, total_bytes, total_flops)
 
 
 def training_limit(architecture: Architecture, context: int, batch: int, peak: float) -> Limit:
-    """The limit of a training step on (batch, context) tokens, by its operations alone."""
+    """The least time for a training step on (batch, context) tokens, by its operations alone."""
     flops = training_flops(architecture, context) * batch * context
     return Limit(flops / peak, "compute", None, flops)

@@ -1,4 +1,4 @@
-"""How a matrix is stored and held in few bits a weight: the tensors that it becomes, and what they take."""
+"""How a quantized matrix is stored: the tensors it becomes, and the memory they take."""
 
 from __future__ import annotations
 
@@ -10,60 +10,87 @@ from minigen.backends.quantized import computed_in
 
 @dataclass(frozen=True)
 class Packing:
-    """How a matrix is quantized: bits a weight, weights of a row that share a scale, and which of MODES."""
+    """How a matrix is quantized.
+
+    Fields:
+        bits: The bits of each weight.
+        group: The number of weights in a row that share a scale.
+        mode: A key of `backends.quantized.MODES`.
+    """
 
     bits: int
     group: int
     mode: str = "affine"
 
+    @property
+    def is_affine(self) -> bool:
+        """Whether weights are scale * code + bias, with scales and biases in the model's dtype."""
+        return self.mode == "affine"
+
     def names(self, name: str) -> tuple[str, ...]:
-        """Of the tensors that a matrix called `name` is stored as."""
-        return stored_names(name)[: 3 if self.mode == "affine" else 2]
+        """The names of the tensors that a matrix called `name` is stored as."""
+        weight, scales, biases = stored_names(name)
+        if self.is_affine:
+            return weight, scales, biases
+        return weight, scales
 
     def tensors(self, name: str, shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
-        """The shapes of those tensors for a matrix (out, in)."""
+        """The shapes of those tensors for a matrix of shape (out, in)."""
         out, columns = shape
-        shapes = (out, columns * self.bits // 32), *[(out, columns // self.group)] * 2
-        return dict(zip(self.names(name), shapes, strict=False))
+        codes, scales = (out, columns * self.bits // 32), (out, columns // self.group)
+        return dict(zip(self.names(name), (codes, scales, scales), strict=False))
 
     def integers(self, name: str) -> dict[str, str]:
-        """The dtypes of those that are not floats."""
+        """The dtypes of those tensors that are integers, by name."""
         weight, scales, _ = stored_names(name)
-        return {weight: "U32"} if self.mode == "affine" else {weight: "U32", scales: "U8"}
+        if self.is_affine:
+            return {weight: "U32"}
+        return {weight: "U32", scales: "U8"}
 
-    def memory(self, size: int) -> tuple[int, int]:
-        """What so many weights take: floats, of the dtype that is computed in, and bytes of codes."""
-        codes, groups = size * self.bits // 8, size // self.group
-        return (2 * groups, codes) if self.mode == "affine" else (0, codes + groups)
+    def memory(self, weights: int) -> tuple[int, int]:
+        """What so many weights take: floats in the model's dtype, and bytes of codes."""
+        codes, groups = weights * self.bits // 8, weights // self.group
+        if self.is_affine:
+            return 2 * groups, codes
+        return 0, codes + groups
 
-    def bytes(self, size: int, wide: int) -> int:
-        """The same in bytes, where a float has `wide`."""
-        floats, codes = self.memory(size)
-        return floats * wide + codes
+    def bytes(self, weights: int, float_bytes: int) -> int:
+        """The bytes that so many weights take, where a float takes `float_bytes`."""
+        floats, codes = self.memory(weights)
+        return floats * float_bytes + codes
 
-    def held_on(self, backend: str) -> Packing | None:
-        """What a backend holds it as, by its name; None: floats."""
-        kind = computed_in(backend, self.mode, self.bits)
-        return None if kind is None else Packing(kind[1], self.group, kind[0])
+    def on_backend(self, backend: str) -> Packing | None:
+        """The packing that this backend computes with instead; None: it computes with floats."""
+        packed = computed_in(backend, self.mode, self.bits)
+        if packed is None:
+            return None
+        mode, bits = packed
+        return Packing(bits, self.group, mode)
 
     @property
     def label(self) -> str:
-        """ "q4" or "mxfp4", say."""
-        return f"q{self.bits}" if self.mode == "affine" else self.mode
+        """Such as "q4" or "mxfp4"."""
+        if self.is_affine:
+            return f"q{self.bits}"
+        return self.mode
 
     def as_config(self) -> dict[str, int]:
-        """Of an affine one, as all of those that minigen writes are."""
+        """Its values in config.json; only affine ones are ever written."""
         return {"group_size": self.group, "bits": self.bits}
 
 
-Packings = Mapping[str, Packing]  # by a matrix's path in the parameter tree; those that are not in it are plain
+# By a matrix's path in the parameter tree; matrices that are not in it are not quantized.
+Packings = Mapping[str, Packing]
 
 
 def stored_names(name: str) -> tuple[str, str, str]:
-    """Of the packed weight, the scales and the biases."""
+    """The names of the packed weight, the scales and the biases of a matrix called `name`."""
     return name, f"{module_of(name)}.scales", f"{module_of(name)}.biases"
 
 
 def module_of(name: str) -> str:
-    """The module whose weight a tensor is; torch's recurrent layers have several, each then a module of its own."""
+    """The module that a weight belongs to.
+
+    torch's recurrent layers have several weights; each counts as a module of its own.
+    """
     return name.removesuffix(".weight")

@@ -1,4 +1,4 @@
-"""What a file of weights says of a tensor."""
+"""What the header of a weight file says about a tensor."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """One tensor of a checkpoint: where it is and what it is."""
+    """One tensor of a checkpoint.
+
+    `dtype` is safetensors' name for it, `start` the offset of the tensor's first byte in the file.
+    """
 
     name: str
     dtype: str
     shape: tuple[int, ...]
     file: Path
-    start: int = field(default=0, compare=False)  # the place in the file of its first byte
+    start: int = field(default=0, compare=False)

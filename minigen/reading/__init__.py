@@ -1,7 +1,8 @@
-"""Files from anywhere, read within bounds. Every reader of JSON in minigen goes through here, so that one rule holds.
+"""Files from untrusted sources, read within bounds. All JSON and TOML is read here.
 
-What is refused is a ValueError whose text says why in a few words; the caller adds the file and what to do. The bounds
-lie several times above the largest files of published models: tokenizers of 40 MB and 2 million values.
+What exceeds them is a ValueError that says why in a few words; the caller adds the file and what
+to do. The bounds are several times as large as the largest files of published models: tokenizers
+of 40 MB and 2 million values.
 """
 
 from __future__ import annotations
@@ -22,36 +23,52 @@ else:
     import tomli as tomllib
 
 MOST_BYTES = 64 * 2**20  # of a file that is read as a whole
-MOST_VALUES = 5_000_000  # of a JSON text: each takes up to 200 bytes of memory
-MOST_TOML_VALUES = 1_000_000  # the same, of a TOML text: people write it, and the line of each value is kept
-MOST_KEY_PARTS = 16  # of a TOML key, a.b.c: its parser takes the square of them
-MOST_DEPTH = 100  # of objects and lists in each other: whatever walks them may recurse
+MOST_VALUES = 5_000_000  # in JSON; each takes up to 200 bytes of memory
+MOST_TOML_VALUES = 1_000_000  # in TOML, which people write; the line of each value is kept
+MOST_KEY_PARTS = 16  # of a TOML key, a.b.c; the time to parse it grows with their square
+MOST_DEPTH = 100  # of nested objects and lists, which may be walked recursively
 
 _KEY_PART = r"""(?:[A-Za-z0-9_-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*"""
-_LONG_KEY = re.compile(rf"(?:^[ \t]*\[{{0,2}}|[{{,])[ \t]*(?:{_KEY_PART}){{{MOST_KEY_PARTS}}}", re.MULTILINE)
-_HALF_CHARACTER = re.compile(r"\\u[dD][89a-fA-F]")  # what may be one; both halves together are a character
+_LONG_KEY = re.compile(
+    rf"(?:^[ \t]*\[{{0,2}}|[{{,])[ \t]*(?:{_KEY_PART}){{{MOST_KEY_PARTS}}}", re.MULTILINE
+)
+# An escape that may be half a character; two halves together are a character.
+_HALF_CHARACTER = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def read_bytes(path: Path, most: int = MOST_BYTES, *, pipes: bool = False) -> bytes:
-    """The content of a file. `pipes`: it may be a pipe or a device, as only a path that the user typed should be.
+    """The content of a file.
 
-    Raises OSError where it cannot be read, ValueError where it is too large, no regular file, or no path at all.
+    Args:
+        path: The file.
+        most: How many bytes it may have.
+        pipes: Whether it may be a pipe or a device, which only a path that the user typed should
+            be.
+
+    Raises OSError: it cannot be read.
+    Raises ValueError: it is too large, is not a regular file, or the path is invalid.
     """
-    about = os.stat(path)
-    if not pipes and not stat.S_ISREG(about.st_mode) and not stat.S_ISDIR(about.st_mode):  # a folder `open` refuses
-        raise ValueError("is no regular file")
-    pieces, left, size = list[bytes](), most + 1, about.st_size + 1
+    status = os.stat(path)
+    is_ordinary = stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)
+    if not pipes and not is_ordinary:  # a folder is refused by `open`
+        raise ValueError("is not a regular file")
+    chunks = list[bytes]()
+    left = most + 1
+    size = status.st_size + 1  # `read` allocates as much as it is asked for
     with open(path, "rb") as file:
-        while left and (piece := file.read(min(left, size))):  # `read` makes room for all that it is asked for
-            pieces.append(piece)
-            left, size = left - len(piece), 2**20
+        while left:
+            chunk = file.read(min(left, size))
+            if not chunk:
+                break
+            chunks.append(chunk)
+            left, size = left - len(chunk), 2**20
     if not left:
         raise ValueError(f"is larger than {most // 2**20} MiB")
-    return b"".join(pieces)
+    return b"".join(chunks)
 
 
 class RepeatedKeyError(ValueError):
-    """Two values under one key of an object: readers disagree on which counts, so neither does."""
+    """Two values under one key of an object. Readers disagree on which to use, so it is refused."""
 
     def __init__(self, key: str) -> None:
         super().__init__(f"the key {shown(key)} is there twice")
@@ -59,13 +76,17 @@ class RepeatedKeyError(ValueError):
 
 
 def load_json(text: str, *, halves: bool = False) -> Any:
-    """The value of a JSON text. NaN and Infinity, which Python writes, are taken. `halves`: halves of characters too,
-    by a caller that says in which field one is.
+    """The value of a JSON text. NaN and Infinity, which Python writes, are accepted.
 
-    Raises ValueError: json.JSONDecodeError, with the place, for what is no JSON, RepeatedKeyError, and others for half
-    a character and for what is beyond the bounds.
+    Args:
+        text: The text.
+        halves: Whether to accept halves of surrogate pairs, for callers that report the field.
+
+    Raises json.JSONDecodeError: it is not JSON.
+    Raises RepeatedKeyError: an object has a key twice.
+    Raises ValueError: it has half a character, or exceeds the bounds.
     """
-    if sum(map(text.count, ",[{")) > MOST_VALUES:
+    if _most_values(text) > MOST_VALUES:
         raise ValueError(f"JSON of more than {MOST_VALUES:,} values")
     try:
         value = json.loads(text, object_pairs_hook=_each_key_once)
@@ -78,17 +99,20 @@ def load_json(text: str, *, halves: bool = False) -> Any:
 
 
 def parse_json(raw: bytes | str) -> Any:
-    """As `load_json`, of bytes in UTF-8 or of a text; the place of a fault is in the message."""
+    """As `load_json`, of text or of bytes in UTF-8; messages include the position."""
     try:
-        return load_json(raw.decode("utf-8") if isinstance(raw, bytes) else raw)
+        if isinstance(raw, bytes):
+            raw = raw.decode("utf-8")
+        return load_json(raw)
     except UnicodeDecodeError as error:
         raise ValueError(f"not UTF-8 (at byte {error.start})") from None
     except json.JSONDecodeError as error:
-        raise ValueError(f"not JSON ({error.msg} at line {error.lineno}, column {error.colno})") from None
+        position = f"line {error.lineno}, column {error.colno}"
+        raise ValueError(f"not JSON ({error.msg} at {position})") from None
 
 
 def parse_object(raw: bytes | str) -> dict[str, Any]:
-    """As `parse_json`; ValueError for any value but an object too."""
+    """As `parse_json`, but any value that is not an object is a ValueError too."""
     value = parse_json(raw)
     if not isinstance(value, dict):
         raise ValueError("not a JSON object")
@@ -96,8 +120,11 @@ def parse_object(raw: bytes | str) -> dict[str, Any]:
 
 
 def parse_toml(text: str) -> dict[str, Any]:
-    """The tables of a TOML text. Raises ValueError, tomllib.TOMLDecodeError among them, with the place in its text."""
-    if sum(map(text.count, ",[{")) > MOST_TOML_VALUES:
+    """The tables of a TOML text.
+
+    Raises ValueError, such as tomllib.TOMLDecodeError, with the position in its message.
+    """
+    if _most_values(text) > MOST_TOML_VALUES:
         raise ValueError(f"TOML of more than {MOST_TOML_VALUES:,} values")
     long_key = _LONG_KEY.search(text)
     if long_key:
@@ -112,47 +139,56 @@ def parse_toml(text: str) -> dict[str, Any]:
 
 
 def has_half_character(text: str) -> bool:
-    """Whether a text has half of a surrogate pair, which is no character and cannot be written as UTF-8."""
-    return any("\ud800" <= c <= "\udfff" for c in text)
+    """Whether a text has half a surrogate pair, which cannot be written as UTF-8."""
+    return any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def is_id(text: str) -> bool:
-    """Whether a text is a token's id: ASCII digits, and not thousands of them, at which `int` raises."""
+    """Whether a text is a token id: ASCII digits, at most 20; `int` raises for thousands."""
     return text.isdecimal() and text.isascii() and len(text) <= 20
 
 
 def at_home(path: str | os.PathLike[str]) -> Path:
-    """A path with ~ as the home folder. A user that there is not stays as it is written, and is then no folder."""
+    """A path with ~ replaced by the home folder; that of an unknown user is left as it is."""
     return Path(os.path.expanduser(path))
 
 
+def _most_values(text: str) -> int:
+    """An upper bound of the values in a text of JSON or TOML: the signs that come before one."""
+    return text.count(",") + text.count("[") + text.count("{")
+
+
 def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        seen = set[str]()
-        for key, _ in pairs:
-            if key in seen:
-                raise RepeatedKeyError(key)
-            seen.add(key)
-    return found
+    """The object with these pairs. Raises RepeatedKeyError."""
+    values = dict(pairs)
+    if len(values) == len(pairs):
+        return values
+    seen = set[str]()
+    for key, _ in pairs:
+        if key in seen:
+            raise RepeatedKeyError(key)
+        seen.add(key)
+    return values
 
 
 def _check_depth(value: Any, kind: str) -> None:
-    level = [value] if isinstance(value, dict | list) else []
+    """Raises ValueError for more than MOST_DEPTH levels of objects and lists."""
+    level = [value]
     for _ in range(MOST_DEPTH):
-        inner: list[Any] = []
+        children: list[Any] = []
         for container in level:
             if isinstance(container, dict):
-                inner += container.values()
-            else:
-                inner += container
-        level = [child for child in inner if isinstance(child, dict | list)]
+                children += container.values()
+            elif isinstance(container, list):
+                children += container
+        level = [child for child in children if isinstance(child, dict | list)]
         if not level:
             return
     raise ValueError(f"{kind} nested too deeply")
 
 
 def _check_characters(value: Any) -> None:
+    """Raises ValueError for half a character."""
     try:
         json.dumps(value, ensure_ascii=False).encode("utf-8")
     except UnicodeEncodeError as error:

@@ -1,6 +1,7 @@
-"""Regular expressions from files, run within a time: one of twenty characters can take longer than the universe is old.
+"""Regular expressions from files, with a time limit: some of twenty characters run for ever.
 
-By the `regex` library, which can be stopped and which tiktoken brings; for these patterns it means what `re` does.
+They are run by the `regex` library, which can be stopped and which tiktoken depends on; for these
+patterns it is equivalent to `re`.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ LONGEST = 10_000  # characters of a pattern
 
 
 class Matcher:
-    """Matches patterns until `seconds` are over, all of them together."""
+    """Matches patterns for `seconds` in all."""
 
     def __init__(self, seconds: float = SECONDS) -> None:
         self.seconds, self.end = seconds, time.monotonic() + seconds
@@ -22,23 +23,24 @@ class Matcher:
         return self._find(pattern, text, anchored=True)
 
     def stands_in(self, pattern: str, text: str) -> bool:
-        """Whether it stands somewhere in a text. Raises as `_find` does."""
+        """Whether a text contains a match. Raises as `_find` does."""
         return self._find(pattern, text, anchored=False)
 
     def _find(self, pattern: str, text: str, *, anchored: bool) -> bool:
-        """Raises ValueError, saying why, for what is no pattern, and TimeoutError where the time is over."""
+        """Raises ValueError for an invalid pattern, and TimeoutError when the time is over."""
         if len(pattern) > LONGEST:
             raise ValueError(f"a pattern of more than {LONGEST} characters")
-        import regex  # when it is needed: it takes a fiftieth of a second
+        import regex  # late, as importing it takes 20 ms
 
         left = self.end - time.monotonic()
         try:
             compiled = regex.compile(pattern)
             if left <= 0:
                 raise TimeoutError
-            found = compiled.match(text, timeout=left) if anchored else compiled.search(text, timeout=left)
+            find = compiled.match if anchored else compiled.search
+            match = find(text, timeout=left)
         except TimeoutError:
             raise TimeoutError(f"it takes more than {self.seconds:g} seconds to match") from None
         except (regex.error, RecursionError, OverflowError) as error:
             raise ValueError(str(error)) from None
-        return found is not None
+        return match is not None

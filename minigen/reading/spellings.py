@@ -1,7 +1,8 @@
-"""What other programs call our settings: one table, for flags, `/set`, the library and the files of settings.
+"""Other programs' names for our settings: one table for flags, `/set`, the library and files.
 
-A name that means exactly one of the names that are known in a place is taken where a person types (flags, `/set`), and
-named where a file or a program has it. A name with several meanings is never taken, only named.
+A name that means exactly one of the known ones is accepted where a person types it (flags,
+`/set`), and suggested if it is in a file or a program. A name with several meanings is only ever
+suggested.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from difflib import get_close_matches
 
-# Each line: names that mean the same, of which a place knows one at most.
+# Each line: names that mean the same; of these, a command or a file knows at most one.
 SYNONYMS: tuple[tuple[str, ...], ...] = (
     # generation, as in transformers, llama.cpp, ollama, mlx-lm, nanoGPT
     ("temp", "temperature"),
@@ -31,7 +32,17 @@ SYNONYMS: tuple[tuple[str, ...], ...] = (
     # models
     ("model", "models", "model_path", "model_name_or_path", "model_id", "hf_path", "hf_repo"),
     ("from", "from_pretrained", "base_model", "model_name_or_path"),
-    ("context", "window", "ctx_size", "num_ctx", "n_ctx", "c", "context_length", "max_seq_length", "block_size"),
+    (
+        "context",
+        "window",
+        "ctx_size",
+        "num_ctx",
+        "n_ctx",
+        "c",
+        "context_length",
+        "max_seq_length",
+        "block_size",
+    ),
     ("quant", "quantize", "quantization", "q_bits"),
     ("quant_group", "q_group_size", "group_size"),
     ("dtype", "torch_dtype"),
@@ -74,7 +85,7 @@ SYNONYMS: tuple[tuple[str, ...], ...] = (
     ("wandb", "wandb_project"),
 )
 
-# Names that mean something else elsewhere than any of ours, or several of them: what a person may be after.
+# Names with another meaning elsewhere, or with several: what the user may mean.
 HINTS: dict[str, tuple[str, ...]] = {
     "t": ("temp", "threads"),  # llama.cpp's threads, others' temperature
     "max_length": ("max_tokens", "context"),  # transformers counts the prompt too
@@ -93,30 +104,43 @@ HINTS: dict[str, tuple[str, ...]] = {
 
 
 def spellings(known: Iterable[str]) -> dict[str, str]:
-    """Every name that can only mean one of the `known` ones, and that one; names have underscores."""
-    own = list(known)
+    """The known name for every name that can only mean that one; names have underscores."""
+    known_names = list(known)
     meanings: dict[str, list[str]] = {}
     for group in SYNONYMS:
-        for target in (name for name in own if name in group):
+        for target in known_names:
+            if target not in group:
+                continue
             for name in group:
                 meanings.setdefault(name, []).append(target)
-    found = {name: targets[0] for name, targets in meanings.items() if len(targets) == 1}
-    return found | {name: name for name in own}
+    table = {name: targets[0] for name, targets in meanings.items() if len(targets) == 1}
+    for name in known_names:
+        table[name] = name
+    return table
 
 
 def nearest(name: str, known: Collection[str]) -> list[str]:
-    """What somebody may mean by a name that is not taken: names of `spellings(known)`, or none."""
+    """What an unknown name may mean: names of `spellings(known)`, or none."""
     table = spellings(known)
     if name in table:
         return [name]
     hinted = [target for target in HINTS.get(name, ()) if target in table]
-    shared = [target for group in SYNONYMS if name in group for target in group if target in known]
-    return hinted or shared or get_close_matches(name, table, 1)
+    if hinted:
+        return hinted
+    synonyms = []
+    for group in SYNONYMS:
+        if name in group:
+            synonyms += [target for target in group if target in known]
+    if synonyms:
+        return synonyms
+    return get_close_matches(name, table, 1)
 
 
 def advice(name: str, known: Iterable[str]) -> str:
-    """What to write instead of an unknown name where only the known ones count: the nearest one, else all of them."""
+    """What to write instead of an unknown name: the nearest known one, else a list of all."""
     names = list(known)
     table = spellings(names)
-    near = list(dict.fromkeys(table[found] for found in nearest(name, names)))
-    return f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(names)}"
+    near = list(dict.fromkeys(table[match] for match in nearest(name, names)))
+    if near:
+        return f"did you mean {' or '.join(near)}?"
+    return f"there are {', '.join(names)}"

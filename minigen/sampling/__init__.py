@@ -1,7 +1,8 @@
-"""From the logits of one position to one token id: for the same logits and seed the same on every backend.
+"""From the logits of one position to a token id, equal on every backend for equal logits and seed.
 
-The caller brings one row of logits to the host; this is NumPy float64, and knows no framework. A draw takes
-one uniform number, that of (seed, sequence, position), and inverts the distribution with it.
+The caller brings one row of logits to the host; this is NumPy in float64, without a framework. A
+draw takes one uniform number, that of (seed, sequence, position), and inverts the distribution
+with it.
 """
 
 from collections.abc import Iterator, Sequence
@@ -36,10 +37,12 @@ __all__ = [
 Tokens = Sequence[int] | NDArray[np.integer[Any]]
 
 
-def _rows(logits: Any, tokens: Tokens, prompt_length: int, sampling: Sampling) -> Iterator[tuple[str, Candidates]]:
-    """Yield ("model", all candidates), then (name, what is left after it) for each stage in use.
+def _rows(
+    logits: Any, tokens: Tokens, prompt_length: int, sampling: Sampling
+) -> Iterator[tuple[str, Candidates]]:
+    """Yields ("model", all candidates), then (name, the remaining ones) for each stage in use.
 
-    A stage may write into the logits of the one before it: read them before asking for the next.
+    A stage may write into the logits of the previous one, so they must be read before the next.
     """
     assert 0 <= prompt_length <= len(tokens)
     raw = check_row(np.array(logits, dtype=np.float64))  # a copy: the stages write into it
@@ -52,24 +55,28 @@ def _rows(logits: Any, tokens: Tokens, prompt_length: int, sampling: Sampling) -
     for name, stage in STAGES:
         if name not in sampling.active:
             continue
-        with np.errstate(over="ignore", invalid="ignore"):  # a penalty of 1e308 ends in the error below
+        # A penalty of 1e308 overflows, and ends in the error below.
+        with np.errstate(over="ignore", invalid="ignore"):
             row = stage(row, history, sampling)
         if name in LOGIT_STAGES and not np.isfinite(row.logits.max()):
-            raise MinigenError(f"{name} leaves no token to choose: it is {sampling.flat()[name]!r}")
+            value = sampling.flat()[name]
+            raise MinigenError(f"{name} leaves no token to choose: it is {value!r}")
         yield name, row
 
 
 def _candidates(logits: Any, tokens: Tokens, prompt_length: int, sampling: Sampling) -> Candidates:
-    """Return the candidates after the last stage."""
+    """The candidates after the last stage."""
     *_, (_, row) = _rows(logits, tokens, prompt_length, sampling)
     return row
 
 
-def stages(logits: Any, tokens: Tokens, prompt_length: int, sampling: Sampling) -> Iterator[tuple[str, FloatArray]]:
-    """Yield ("model", logits) and then (setting, logits after its stage), in order, for each setting in use.
+def stages(
+    logits: Any, tokens: Tokens, prompt_length: int, sampling: Sampling
+) -> Iterator[tuple[str, FloatArray]]:
+    """Yields ("model", logits), then (setting, logits after its stage) for each setting in use.
 
-    The arrays are (V,) float64, -inf for a token that was removed, and the caller's to keep. `process` is the
-    softmax of the last one; the arguments and the errors are the same.
+    The arrays are (V,) float64, with -inf for a token that was removed; the caller may keep them.
+    `process` is the softmax of the last one; the arguments and errors are the same.
     """
     size = np.size(logits)
     for name, row in _rows(logits, tokens, prompt_length, sampling):
@@ -79,12 +86,19 @@ def stages(logits: Any, tokens: Tokens, prompt_length: int, sampling: Sampling) 
 
 
 def process(logits: Any, tokens: Tokens, prompt_length: int, sampling: Sampling) -> FloatArray:
-    """Return the probabilities (V,) float64 from which the token after `tokens` is drawn.
+    """The probabilities (V,) float64 that the token after `tokens` is drawn from.
 
-    `logits` is one row (V,) of any float dtype, `tokens` all ids so far, of which the first `prompt_length`
-    are the prompt. Temperature 0 gives 1 to the best token (after the penalties, the n-gram ban and the bias)
-    and 0 to the others. MinigenError for logits that are NaN or all -inf, or where the penalties leave no
-    token; UsageError for a `logit_bias` beyond the vocabulary.
+    With temperature 0 it is 1 for the best token (after the penalties, the n-gram ban and the bias)
+    and 0 for the others.
+
+    Args:
+        logits: One row (V,) of any float dtype.
+        tokens: All ids so far.
+        prompt_length: How many of them are the prompt.
+        sampling: The settings.
+
+    Raises MinigenError: the logits are NaN or all -inf, or the penalties leave no token.
+    Raises UsageError: `logit_bias` names an id beyond the vocabulary.
     """
     row = _candidates(logits, tokens, prompt_length, sampling)
     probs = np.zeros(np.size(logits))
@@ -93,42 +107,57 @@ def process(logits: Any, tokens: Tokens, prompt_length: int, sampling: Sampling)
 
 
 def choose(probs: FloatArray, u: float) -> int:
-    """Return the id at which the sum of `probs` (V,), in the order of ids, passes the share `u` in [0, 1).
+    """The id at which the sum of `probs` (V,), in the order of ids, passes `u`, in [0, 1).
 
-    The order of ids, not that of probabilities, so that a tiny difference in a logit moves each boundary by
-    as little and exchanges no two tokens. An id of probability 0 is never returned, and the sum of `probs`
-    need not be quite 1.
+    In the order of ids, not of probabilities, a tiny difference in a logit moves each boundary by
+    as little and does not exchange tokens. An id of probability 0 is never returned, and `probs`
+    need not sum to exactly 1.
     """
     assert 0 <= u <= 1
     cumulative = probs.cumsum()
     total = cumulative[-1]
     assert total > 0
-    # Both find the first of equal sums, whose token added something. u * total may round up to the total.
-    return int(min(cumulative.searchsorted(u * total, side="right"), cumulative.searchsorted(total)))
+    # Both find the first of equal sums, whose token has a probability > 0. u * total may round up
+    # to the total.
+    chosen = cumulative.searchsorted(u * total, side="right")
+    last = cumulative.searchsorted(total)
+    return int(min(chosen, last))
 
 
-def sample(logits: Any, tokens: Tokens, prompt_length: int, sampling: Sampling, sequence: int = 0) -> int:
-    """Return the id of the token after `tokens`, at position len(tokens): `choose` from `process`.
+def sample(
+    logits: Any, tokens: Tokens, prompt_length: int, sampling: Sampling, sequence: int = 0
+) -> int:
+    """The id of the token after `tokens`: `choose` from `process`.
 
-    The uniform number is that of (seed, sequence, position), so the same arguments give the same id. The same
-    errors as `process`; UsageError where a seed is needed and is None.
+    The uniform number is that of (seed, sequence, position), with the position len(tokens), so
+    equal arguments give equal ids. The errors are those of `process`, and UsageError if a seed is
+    needed and is None.
     """
     row = _candidates(logits, tokens, prompt_length, sampling)
-    return int(row.ids[0]) if sampling.temperature == 0 else _draw(row, len(tokens), sampling, sequence)
+    if sampling.temperature == 0:
+        return int(row.ids[0])
+    return _draw(row, len(tokens), sampling, sequence)
 
 
 def _draw(row: Candidates, position: int, sampling: Sampling, sequence: int) -> int:
     if sampling.seed is None:
-        raise UsageError("seed is None: give a number, or let Sampling.seeded() draw one")
-    return int(row.ids[choose(softmax(row.logits), uniform(sampling.seed, sequence, position))])
+        raise UsageError("seed is None: give a number, or use Sampling.seeded()")
+    u = uniform(sampling.seed, sequence, position)
+    return int(row.ids[choose(softmax(row.logits), u)])
 
 
 def sample_best(
-    values: Any, ids: NDArray[Any], log_total: float, position: int, sampling: Sampling, sequence: int = 0
+    values: Any,
+    ids: NDArray[Any],
+    log_total: float,
+    position: int,
+    sampling: Sampling,
+    sequence: int = 0,
 ) -> int | None:
-    """Return what `sample` returns for the whole row of which these are the best; None where they do not tell.
+    """What `sample` returns for a whole row, from its best logits; None if they do not suffice.
 
-    The first three are as in `after_first_cut`; `sampling` is one for which `candidates_needed` gives a number.
+    `values`, `ids` and `log_total` are those of `after_first_cut`; `sampling` is one for which
+    `candidates_needed` returns a number.
     """
     row = after_first_cut(values, ids, log_total, sampling)
     if row is None:
@@ -141,11 +170,12 @@ def sample_best(
 
 
 def top_logprobs(logits: Any, chosen: int, n: int) -> tuple[float, list[tuple[int, float]]]:
-    """Return the log-probability of the id `chosen`, and the `n` best (id, log-probability).
+    """The log-probability of the id `chosen`, and the `n` best (id, log-probability).
 
-    `logits` (V,) are the model's own, before any stage. The best come first, equals in the order of their
-    ids; n > V gives V of them. MinigenError as for `log_softmax`.
+    `logits` (V,) are the model's own, before any stage. The best come first, equal ones in the
+    order of their ids; n > V gives V of them. The errors are those of `log_softmax`.
     """
     logprobs = log_softmax(logits)
     assert 0 <= chosen < logprobs.size
-    return float(logprobs[chosen]), [(int(i), float(logprobs[i])) for i in best(logprobs, n)]
+    top = [(int(token), float(logprobs[token])) for token in best(logprobs, n)]
+    return float(logprobs[chosen]), top

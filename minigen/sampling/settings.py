@@ -1,90 +1,77 @@
-"""The settings of sampling: what they are called, which values they take, and which of them are switched on.
+"""The settings of sampling: their names, their values, and which of them are in use.
 
-Every default means "off": with `Sampling()` a token is drawn from the model's own distribution.
+Every default means "off": `Sampling()` draws a token from the model's own distribution.
 """
 
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields
 from functools import cached_property
-from math import isfinite
-from numbers import Integral, Real
 from types import MappingProxyType
 from typing import Any
 
 from minigen.errors import UsageError
+from minigen.reading.settings import Range
 from minigen.reading.spellings import advice
 from minigen.sampling.uniforms import check_word
 
-_RULES: Mapping[str, tuple[str, Callable[[Any], bool]]] = MappingProxyType(
+_RANGES: Mapping[str, Range] = MappingProxyType(
     {
-        "temperature": ("a number >= 0", lambda x: x >= 0),
-        "top_k": ("a whole number >= 0", lambda x: x >= 0),
-        "top_p": ("a number > 0 and <= 1", lambda x: 0 < x <= 1),
-        "min_p": ("a number >= 0 and <= 1", lambda x: 0 <= x <= 1),
-        "typical_p": ("a number > 0 and <= 1", lambda x: 0 < x <= 1),
-        "epsilon_cutoff": ("a number >= 0 and < 1", lambda x: 0 <= x < 1),
-        "eta_cutoff": ("a number >= 0 and < 1", lambda x: 0 <= x < 1),
-        "repetition_penalty": ("a number > 0", lambda x: x > 0),
-        "presence_penalty": ("a finite number", lambda x: True),
-        "frequency_penalty": ("a finite number", lambda x: True),
-        "no_repeat_ngram_size": ("a whole number >= 0", lambda x: x >= 0),
+        "temperature": Range(least=0),
+        "top_k": Range(whole=True, least=0),
+        "top_p": Range(above=0, most=1),
+        "min_p": Range(least=0, most=1),
+        "typical_p": Range(above=0, most=1),
+        "epsilon_cutoff": Range(least=0, below=1),
+        "eta_cutoff": Range(least=0, below=1),
+        "repetition_penalty": Range(above=0),
+        "presence_penalty": Range(),
+        "frequency_penalty": Range(),
+        "no_repeat_ngram_size": Range(whole=True, least=0),
     }
 )
-
-
-def plain_number(value: Any, whole: bool) -> float | None:
-    """Return `value` as a plain finite number, or None where it is none (a bool, a string, NaN, ...)."""
-    if isinstance(value, bool):
-        return None
-    if whole:
-        return int(value) if isinstance(value, Integral) else None
-    if not isinstance(value, Real):
-        return None
-    try:
-        number = float(value)
-    except OverflowError:  # an int beyond float64
-        return None
-    return number if isfinite(number) else None
+_ID, _BIAS = Range(whole=True, least=0), Range()
 
 
 def _check_numbers(group: "Sampling | Cuts | Penalties") -> None:
-    """Turn the numbers of `group` into plain int and float; UsageError for the first out of its range."""
+    """Turns the numbers of `group` into plain int and float. Raises UsageError if one is out of range."""
     for f in fields(group):
-        if f.name in _RULES:
-            wanted, fits = _RULES[f.name]
-            value = getattr(group, f.name)
-            number = plain_number(value, whole=wanted.startswith("a whole"))
-            if number is None or not fits(number):
-                raise UsageError(f"{f.name} is {value!r}: it must be {wanted}")
+        if f.name in _RANGES:
+            number = _RANGES[f.name].check(f.name, getattr(group, f.name))
             object.__setattr__(group, f.name, number)
 
 
 def _check_bias(logit_bias: Any) -> dict[int, float]:
-    """Return a plain copy of `logit_bias`; UsageError for a key that is no id or a value that is none."""
+    """A plain copy of `logit_bias`. Raises UsageError for keys that are not ids or invalid values."""
     if not isinstance(logit_bias, Mapping):
         raise UsageError(f"logit_bias is {logit_bias!r}: it must map token ids to numbers")
     plain: dict[int, float] = {}
     for key, value in logit_bias.items():
-        token, bias = plain_number(key, whole=True), plain_number(value, whole=False)
-        if token is None or token < 0:
-            raise UsageError(f"logit_bias has the key {key!r}: it must be a token id, a whole number >= 0")
+        token, bias = _ID.take(key), _BIAS.take(value)
+        if token is None:
+            raise UsageError(f"logit_bias has the key {key!r}: it must be a token id, {_ID}")
         if bias is None:
-            raise UsageError(f"logit_bias of token {key} is {value!r}: it must be a finite number")
+            raise UsageError(f"logit_bias of token {key} is {value!r}: it must be {_BIAS}")
         plain[int(token)] = bias
     return plain
 
 
 @dataclass(frozen=True)
 class Cuts:
-    """Which tokens may be drawn: each cut works on what the one before it left, and leaves at least one."""
+    """Which tokens may be drawn. Each cut applies to what the previous left, at least a token."""
 
-    top_k: int = 0  # the k best, and what ties with the k-th; 0: off
-    top_p: float = 1.0  # Holtzman et al. 2020: the smallest set of best tokens with this much mass
-    min_p: float = 0.0  # Nguyen et al. 2024: at least this share of the best token's probability
-    typical_p: float = 1.0  # Meister et al. 2022: this much mass, nearest to the expected information first
-    epsilon_cutoff: float = 0.0  # Hewitt et al. 2022: at least this probability
-    eta_cutoff: float = 0.0  # Hewitt et al. 2022: the same, lowered where the entropy is high
+    # The k best, and what ties with the k-th; 0: off.
+    top_k: int = 0
+    # The smallest set of best tokens with this much mass (Holtzman et al. 2020).
+    top_p: float = 1.0
+    # At least this fraction of the best token's probability (Nguyen et al. 2024).
+    min_p: float = 0.0
+    # This much mass, what is closest to the expected information first (Meister et al. 2022).
+    typical_p: float = 1.0
+    # At least this probability (Hewitt et al. 2022).
+    epsilon_cutoff: float = 0.0
+    # The same, but less if the entropy is high (Hewitt et al. 2022).
+    eta_cutoff: float = 0.0
 
     def __post_init__(self) -> None:
         _check_numbers(self)
@@ -94,14 +81,20 @@ class Cuts:
 class Penalties:
     """What changes single logits before the temperature, in this order.
 
-    The presence and the frequency penalty are those of OpenAI and vLLM: the prompt's tokens do not count.
+    The presence and frequency penalties are those of OpenAI and vLLM: tokens of the prompt do not
+        count.
     """
 
-    repetition_penalty: float = 1.0  # Keskar et al. 2019: over the prompt and what was generated
-    presence_penalty: float = 0.0  # subtracted once from every token generated so far
-    frequency_penalty: float = 0.0  # subtracted as many times as the token was generated
-    no_repeat_ngram_size: int = 0  # Paulus et al. 2018: no n-gram of the whole sequence twice; 0: off
-    logit_bias: Mapping[int, float] = field(default_factory=dict, hash=False)  # token id -> what is added
+    # For tokens of the prompt and generated ones (Keskar et al. 2019).
+    repetition_penalty: float = 1.0
+    # Subtracted once from every token generated so far.
+    presence_penalty: float = 0.0
+    # Subtracted as many times as the token was generated.
+    frequency_penalty: float = 0.0
+    # No n-gram of the whole sequence twice (Paulus et al. 2018); 0: off.
+    no_repeat_ngram_size: int = 0
+    # What is added, by token id.
+    logit_bias: Mapping[int, float] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         _check_numbers(self)
@@ -110,7 +103,10 @@ class Penalties:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the next token is chosen; `Sampling.of` takes flat names. UsageError for a value out of range."""
+    """How the next token is chosen. `Sampling.of` takes flat names.
+
+    Raises UsageError for a value out of range.
+    """
 
     temperature: float = 1.0  # 0: greedy, the best token, the lowest id among equals
     cuts: Cuts = field(default_factory=Cuts)
@@ -126,13 +122,13 @@ class Sampling:
 
     @classmethod
     def of(cls, **settings: Any) -> "Sampling":
-        """Make it from the flat names in `SETTINGS`: `Sampling.of(temperature=0.8, top_p=0.9, seed=1)`.
+        """From flat names of `SETTINGS`: `Sampling.of(temperature=0.8, top_p=0.9, seed=1)`.
 
-        UsageError for a name that is no setting, or a value out of its range.
+        UsageError for a name that is not a setting, or a value out of range.
         """
         for name in settings:
             if name not in SETTINGS:
-                raise UsageError(f"{name} is no sampling setting: {advice(name, SETTINGS)}")
+                raise UsageError(f"{name} is not a sampling setting: {advice(name, SETTINGS)}")
 
         def part(names: tuple[Field[Any], ...]) -> dict[str, Any]:
             return {f.name: settings[f.name] for f in names if f.name in settings}
@@ -144,7 +140,7 @@ class Sampling:
         return cls(**part(fields(cls)), **groups)
 
     def flat(self) -> dict[str, Any]:
-        """Return every setting by its flat name, in the order in which they apply, the seed last."""
+        """Every setting by its flat name, in the order in which they apply, the seed last."""
         values = {
             **vars(self.cuts),
             **vars(self.penalties),
@@ -154,21 +150,23 @@ class Sampling:
         return {name: values[name] for name in SETTINGS}
 
     def replace(self, **changes: Any) -> "Sampling":
-        """Return a copy with some of the flat settings changed; the same errors as `of`."""
+        """A copy with some of the flat settings changed; the errors are those of `of`."""
         return Sampling.of(**{**self.flat(), **changes})
 
     def seeded(self) -> "Sampling":
-        """Return itself, or where no seed is set a copy with a random one, short enough to be typed again."""
-        return self if self.seed is not None else self.replace(seed=secrets.randbits(32))
+        """Itself, or a copy with a random seed if it has none, short enough to be typed again."""
+        if self.seed is not None:
+            return self
+        return self.replace(seed=secrets.randbits(32))
 
     @cached_property
     def active(self) -> frozenset[str]:
-        """The names of the settings that differ from their default, and so do something."""
+        """The names of the settings that differ from their default."""
         return frozenset(name for name, value in self.flat().items() if value != _DEFAULTS[name])
 
     @property
     def is_greedy(self) -> bool:
-        """True where the choice is the plain argmax of the model's logits, so that a backend can take it."""
+        """Whether the choice is the argmax of the model's logits, which a backend can compute."""
         return self.temperature == 0 and self.active.isdisjoint(_PENALTIES)
 
 

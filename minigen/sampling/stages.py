@@ -1,7 +1,7 @@
-"""The stages between the model's logits and the distribution that is drawn from: NumPy float64 on the host.
+"""The stages from the model's logits to the distribution that is drawn from, in NumPy float64.
 
-One definition for every backend. A stage takes the candidates that are left and returns fewer of them, or the
-same with other logits; `STAGES` at the end is the list.
+There is one definition for every backend. A stage takes the remaining candidates and returns
+fewer of them, or the same with other logits; `STAGES` at the end lists them.
 """
 
 from collections.abc import Callable
@@ -12,45 +12,59 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minigen.errors import UsageError
-from minigen.sampling.numeric import FloatArray, IntArray, at_least_kth, information, nucleus, softmax
+from minigen.sampling.numeric import (
+    FloatArray,
+    IntArray,
+    at_least_kth,
+    information,
+    nucleus,
+    softmax,
+)
 from minigen.sampling.settings import Sampling
 
 
 class Candidates(NamedTuple):
-    """The candidates for one position: `ids` (N,) increasing, `logits` (N,). A stage may write into them."""
+    """The candidates for one position: `ids` (N,), increasing, and `logits` (N,).
+
+    A stage may write into them.
+    """
 
     ids: IntArray
     logits: FloatArray
 
     def take(self, kept: NDArray[Any]) -> "Candidates":
-        """Return the candidates at the increasing indices, or under the mask, `kept`."""
+        """The candidates `kept`, increasing indices or a mask."""
         return Candidates(self.ids[kept], self.logits[kept])
 
 
 class History(NamedTuple):
-    """The tokens so far: `tokens` (T,), of which the first `prompt_length` are the prompt."""
+    """The tokens so far: `tokens` (T,), the first `prompt_length` of which are the prompt."""
 
     tokens: IntArray
     prompt_length: int
 
     def seen(self, size: int, start: int = 0) -> IntArray:
-        """Return tokens[start:] without the ids that `size` logits do not reach: a model may embed more."""
+        """tokens[start:] without ids >= `size`, the number of logits: a model may embed more."""
         tokens = self.tokens[start:]
         return tokens[tokens < size]
 
 
 def _repetition(row: Candidates, history: History, sampling: Sampling) -> Candidates:
-    # Keskar et al. 2019; a negative logit is multiplied (as everyone does since), else its token would gain.
+    # Keskar et al. 2019. As is usual since, a negative logit is multiplied, or its token would
+    # gain.
     penalty, logits = sampling.penalties.repetition_penalty, row.logits
     seen = history.seen(logits.size)
     old = logits[seen]
-    logits[seen] = np.where(old < 0, old * penalty, old / penalty)  # an id twice: the same value twice
+    logits[seen] = np.where(
+        old < 0, old * penalty, old / penalty
+    )  # twice for an id: the same value
     return row
 
 
 def _presence(row: Candidates, history: History, sampling: Sampling) -> Candidates:
     logits = row.logits
-    logits[np.unique(history.seen(logits.size, history.prompt_length))] -= sampling.penalties.presence_penalty
+    generated = np.unique(history.seen(logits.size, history.prompt_length))
+    logits[generated] -= sampling.penalties.presence_penalty
     return row
 
 
@@ -62,7 +76,7 @@ def _frequency(row: Candidates, history: History, sampling: Sampling) -> Candida
 
 
 def _no_repeat_ngram(row: Candidates, history: History, sampling: Sampling) -> Candidates:
-    # Paulus et al. 2018: ban what followed wherever the last n - 1 tokens stood before.
+    # Paulus et al. 2018: ban what followed earlier occurrences of the last n - 1 tokens.
     n, tokens = sampling.penalties.no_repeat_ngram_size, history.tokens
     starts = len(tokens) - n + 1
     if starts <= 0:
@@ -79,7 +93,9 @@ def _logit_bias(row: Candidates, history: History, sampling: Sampling) -> Candid
     logits = row.logits
     for token, bias in sampling.penalties.logit_bias.items():
         if token >= logits.size:
-            raise UsageError(f"logit_bias names token {token}: this model's ids end at {logits.size - 1}")
+            raise UsageError(
+                f"logit_bias names token {token}: this model's ids end at {logits.size - 1}"
+            )
         logits[token] += bias
     return row
 
@@ -87,7 +103,7 @@ def _logit_bias(row: Candidates, history: History, sampling: Sampling) -> Candid
 def _temperature(row: Candidates, history: History, sampling: Sampling) -> Candidates:
     if sampling.temperature == 0:
         return row.take(np.array([row.logits.argmax()]))
-    # Moved so that the best logit is 0: no probability changes, and no tiny temperature makes an infinity.
+    # Shifted so that the best logit is 0: probabilities stay, and no tiny temperature overflows.
     logits = row.logits
     logits -= logits.max()
     logits /= sampling.temperature
@@ -96,7 +112,9 @@ def _temperature(row: Candidates, history: History, sampling: Sampling) -> Candi
 
 def _top_k(row: Candidates, history: History, sampling: Sampling) -> Candidates:
     k = sampling.cuts.top_k
-    return row if k >= row.ids.size else row.take(at_least_kth(row.logits, k))
+    if k >= row.ids.size:
+        return row
+    return row.take(at_least_kth(row.logits, k))
 
 
 def _top_p(row: Candidates, history: History, sampling: Sampling) -> Candidates:
@@ -110,15 +128,18 @@ def _min_p(row: Candidates, history: History, sampling: Sampling) -> Candidates:
 
 
 def _typical(row: Candidates, history: History, sampling: Sampling) -> Candidates:
-    # Meister et al. 2022, "Locally typical sampling"; what ties with the last one stays, as in transformers.
+    # Meister et al. 2022, "Locally typical sampling"; as in transformers, what ties with the last
+    # stays.
     probs, logprobs, entropy = information(row.logits)
     nearness = -np.abs(logprobs + entropy)
-    return row.take(nearness >= nearness[nucleus(nearness, probs, sampling.cuts.typical_p)[-1]])
+    farthest = nucleus(nearness, probs, sampling.cuts.typical_p)[-1]
+    return row.take(nearness >= nearness[farthest])
 
 
 def _epsilon(row: Candidates, history: History, sampling: Sampling) -> Candidates:
     # Hewitt et al. 2022, "Truncation sampling as language model desmoothing".
-    return row.take((softmax(row.logits) >= sampling.cuts.epsilon_cutoff) | (row.logits == row.logits.max()))
+    probable = softmax(row.logits) >= sampling.cuts.epsilon_cutoff
+    return row.take(probable | (row.logits == row.logits.max()))
 
 
 def _eta(row: Candidates, history: History, sampling: Sampling) -> Candidates:
@@ -129,7 +150,8 @@ def _eta(row: Candidates, history: History, sampling: Sampling) -> Candidates:
     return row.take((probs >= eta) | (row.logits == row.logits.max()))
 
 
-# In the order of transformers. A stage has the name of its setting and runs where that is not the default.
+# In the order of transformers. A stage has the name of its setting, and runs unless that is the
+# default.
 STAGES: tuple[tuple[str, Callable[[Candidates, History, Sampling], Candidates]], ...] = (
     ("repetition_penalty", _repetition),
     ("presence_penalty", _presence),
@@ -145,5 +167,5 @@ STAGES: tuple[tuple[str, Callable[[Candidates, History, Sampling], Candidates]],
     ("eta_cutoff", _eta),
 )
 
-# Those that change the logits of a whole row; only they see the history.
+# Those that change the logits of a whole row; only these use the history.
 LOGIT_STAGES = tuple(name for name, _ in STAGES[:5])

@@ -7,8 +7,8 @@ import re
 from minigen.errors import TokenizerError
 from minigen.tokenizer.base import Controls, Tokenizer, library_errors
 
-# How a text is cut before the merges. These are facts about the models, so each must match to the letter; and
-# each covers every character, or tiktoken would drop what lies between two matches.
+# How a text is split before merging. These are properties of the models, so they must be exactly
+# theirs. Each covers every character; tiktoken would drop what lies between two matches.
 _CONTRACTIONS = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 _SPACES = r"\s+(?!\S)|\s+"
 _WORDS = rf"{_CONTRACTIONS}|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+"
@@ -26,31 +26,46 @@ O200K_PATTERN = (
 )
 PATTERNS = frozenset({GPT2_PATTERN, CL100K_PATTERN, QWEN_PATTERN, O200K_PATTERN})
 
-# tiktoken's regex engine gives up, with a panic, in a run of a million whitespace characters.
+# tiktoken's regex engine panics in a run of a million whitespace characters.
 LONGEST_RUN = 500_000
-_WHITE = r"[^\S\x1c-\x1f]"  # white space as that engine has it; Python's \s has four characters more
-_LONG_RUN = re.compile(rf"(?<!{_WHITE}){_WHITE}{{{LONGEST_RUN}}}")  # no run is looked at again from its middle
+_WHITE = r"[^\S\x1c-\x1f]"  # whitespace of that engine; Python's \s has four more characters
+# The lookbehind makes every run be tried once, from its beginning.
+_LONG_RUN = re.compile(rf"(?<!{_WHITE}){_WHITE}{{{LONGEST_RUN}}}")
 
 
 class TiktokenTokenizer(Tokenizer):
-    """`ranks` gives the bytes and the id of each token; the lower the id, the earlier it is merged.
+    """A tokenizer run by tiktoken.
 
-    tiktoken never hears of the control tokens: they are cut out of the text here, the longest first, because
-    tiktoken takes them in no particular order.
+    tiktoken is not told about the control tokens: they are split off the text here, the longest
+    first, because tiktoken tries them in no particular order.
     """
 
     kind = "tiktoken"
 
-    def __init__(self, ranks: dict[bytes, int], pattern: str, controls: Controls, *, source: str) -> None:
+    def __init__(
+        self, ranks: dict[bytes, int], pattern: str, controls: Controls, *, source: str
+    ) -> None:
+        """Creates it.
+
+        Args:
+            ranks: The id of each token, by its bytes. The lower the id, the earlier it is merged.
+            pattern: The regular expression that splits a text before merging.
+            controls: The control tokens.
+            source: The file, for messages.
+        """
         import tiktoken
 
         ids = [*ranks.values(), *controls.special_tokens.values()]
         super().__init__(max(ids, default=-1) + 1, controls)
         with library_errors(f"{source}: tiktoken cannot use these tokens"):
-            self._encoding = tiktoken.Encoding(source, pat_str=pattern, mergeable_ranks=ranks, special_tokens={})
+            self._encoding = tiktoken.Encoding(
+                source, pat_str=pattern, mergeable_ranks=ranks, special_tokens={}
+            )
         self._special_bytes = {i: name.encode("utf-8") for name, i in self.special_tokens.items()}
         names = sorted(self.special_tokens, key=len, reverse=True)
-        self._special_names = re.compile("(" + "|".join(map(re.escape, names)) + ")") if names else None
+        self._special_names: re.Pattern[str] | None = None
+        if names:
+            self._special_names = re.compile("(" + "|".join(map(re.escape, names)) + ")")
 
     def token_bytes(self, token_id: int) -> bytes:
         if token_id in self._special_bytes:
@@ -61,10 +76,13 @@ class TiktokenTokenizer(Tokenizer):
             return b""
 
     def _encode_plain(self, text: str) -> list[int]:
-        if len(text) >= LONGEST_RUN and (run := _LONG_RUN.search(text)):
-            raise TokenizerError(
-                f"the text has {LONGEST_RUN} whitespace characters in a row from position {run.start()} on"
-            )
+        if len(text) >= LONGEST_RUN:
+            run = _LONG_RUN.search(text)
+            if run is not None:
+                raise TokenizerError(
+                    f"the text has {LONGEST_RUN} whitespace characters in a row from position "
+                    f"{run.start()} on: remove some"
+                )
         with library_errors("tiktoken cannot encode this text"):
             return self._encoding.encode_ordinary(text)
 
@@ -72,8 +90,8 @@ class TiktokenTokenizer(Tokenizer):
         if self._special_names is None:
             return self._encode_plain(text)
         ids: list[int] = []
-        for place, part in enumerate(self._special_names.split(text)):
-            if place % 2:  # the pattern is one group, so every second part is a match
+        for index, part in enumerate(self._special_names.split(text)):
+            if index % 2:  # the pattern is one group, so every second part is a match
                 ids.append(self.special_tokens[part])
             elif part:
                 ids += self._encode_plain(part)

@@ -1,4 +1,4 @@
-"""Tokenizers without a vocabulary to learn: one token a character, or one a byte."""
+"""Tokenizers without a learned vocabulary: one token per character, or per byte."""
 
 from __future__ import annotations
 
@@ -11,18 +11,20 @@ from minigen.tokenizer.base import Controls, Tokenizer
 
 
 class CharacterTokenizer(Tokenizer):
-    """The id of a character is its place in the list."""
+    """The id of a character is its index in a list."""
 
     kind = "characters"
 
     def __init__(self, characters: Sequence[str]) -> None:
         super().__init__(len(characters), Controls())
         self.characters = tuple(characters)
-        self._ids = {character: i for i, character in enumerate(characters)}
+        self._ids = {character: index for index, character in enumerate(characters)}
         self._bytes = [character.encode("utf-8") for character in characters]
 
     def token_bytes(self, token_id: int) -> bytes:
-        return self._bytes[token_id] if 0 <= token_id < self.vocab_size else b""
+        if not 0 <= token_id < self.vocab_size:
+            return b""
+        return self._bytes[token_id]
 
     def _encode_plain(self, text: str) -> list[int]:
         try:
@@ -44,25 +46,27 @@ class ByteTokenizer(Tokenizer):
         super().__init__(256, Controls())
 
     def token_bytes(self, token_id: int) -> bytes:
-        return bytes((token_id,)) if 0 <= token_id < 256 else b""
+        if not 0 <= token_id < 256:
+            return b""
+        return bytes((token_id,))
 
     def _encode_plain(self, text: str) -> list[int]:
         return list(text.encode("utf-8"))
 
 
 def characters_from(path: Path, content: Any) -> CharacterTokenizer:
-    """From the content of a vocab.json: a list of different single characters.
+    """The tokenizer of a vocab.json with a list of different characters.
 
-    Raises:
-        TokenizerError: it is anything else.
+    Raises TokenizerError: it has something else.
     """
     if not isinstance(content, list) or not content:
-        raise TokenizerError(f"{path}: a character vocabulary is a list of characters")
+        raise TokenizerError(f"{path}: a character vocabulary must be a list of characters")
     seen: set[str] = set()
-    for place, character in enumerate(content):
-        if not isinstance(character, str) or len(character) != 1 or "\ud800" <= character <= "\udfff":
-            raise TokenizerError(f"{path}: entry {place} is {character!r:.60}, not one character")
+    for index, character in enumerate(content):
+        is_character = isinstance(character, str) and len(character) == 1
+        if not is_character or "\ud800" <= character <= "\udfff":
+            raise TokenizerError(f"{path}: entry {index} is {character!r:.60}, not one character")
         if character in seen:
-            raise TokenizerError(f"{path}: {character!r} is listed twice, again as entry {place}")
+            raise TokenizerError(f"{path}: {character!r} is listed twice, again as entry {index}")
         seen.add(character)
     return CharacterTokenizer(content)

@@ -3,35 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from minigen.errors import UsageError, shown
+from minigen.backends.training import Optimizer
 from minigen.families.new import NEW_MODELS
-
-
-def setting(
-    default: Any,
-    text: str,
-    *,
-    choices: Sequence[str] = (),
-    least: float | None = None,
-    above: float | None = None,
-    below: float | None = None,
-    most: float | None = None,
-    key: str = "",
-    free: bool = False,
-    shape: bool = False,
-) -> Any:
-    """A field: its default, its help, and what values it takes.
-
-    `key`: its name for users where Python has no such name. `free`: it may change on resume. `shape`: it is a part of
-    the model, which `--from` brings.
-    """
-    rules = {"least": least, "above": above, "below": below, "most": most}
-    about = {"help": text, "choices": tuple(choices), "rules": rules, "key": key, "free": free, "shape": shape}
-    return field(default=default, metadata=about)
+from minigen.reading import settings
+from minigen.reading.settings import setting
 
 
 @dataclass(frozen=True)
@@ -97,20 +75,6 @@ class TeacherConfig:
 
 
 @dataclass(frozen=True)
-class OptimizerConfig:
-    optimizer: str = setting(
-        "adamw", "muon: the layers' matrices by Muon, the rest by AdamW", choices=("adamw", "muon")
-    )
-    betas: tuple[float, float] = setting((0.9, 0.99), "AdamW's decay of its two averages", least=0, below=1)
-    eps: float = setting(1e-8, "AdamW's epsilon", above=0)
-    weight_decay: float = setting(0.1, "on matrices alone", least=0)
-    clip: float = setting(1.0, "largest norm of the gradient; 0: off", least=0)
-    ema: float = setting(
-        0.0, "average the weights with this decay a step, and keep the average; 0: off", least=0, below=1
-    )
-
-
-@dataclass(frozen=True)
 class ScheduleConfig:
     steps: int = setting(1000, "updates of the weights", least=1)
     batch: int = setting(16, "rows in a batch, of each process", least=1)
@@ -152,7 +116,7 @@ class Config:
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    optimizer: Optimizer = field(default_factory=Optimizer)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     run: RunConfig = field(default_factory=RunConfig)
 
@@ -187,54 +151,7 @@ LORA = tuple(name for name in SETTINGS if name.startswith("lora_"))
 FREE = tuple(name for name, (_, f) in SETTINGS.items() if f.metadata["free"])
 
 
-def is_number(value: Any) -> bool:
-    """Whether it is a number that a float can have; NaN is none."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
-
-
 def checked(name: str, value: Any) -> Any:
-    """The value in its field's type. Raises UsageError, naming the setting, for one that it cannot have."""
-    about = SETTINGS[name][1]
-    default = about.default
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if isinstance(default, tuple):
-        rows = list(value) if isinstance(value, list | tuple) else [value]
-        kind = float if default else str
-        if not all(is_number(x) if kind is float else isinstance(x, str) for x in rows):
-            raise UsageError(
-                f"{name} is {shown(value)}: it must be a list of {'numbers' if kind is float else 'names'}"
-            )
-        if default and len(rows) != len(default):
-            raise UsageError(f"{name} is {shown(value)}: it must be {len(default)} numbers")
-        for x in rows if default else []:
-            in_range(name, x, about.metadata["rules"])
-        return tuple(kind(x) for x in rows)
-    wanted = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}[type(default)]
-    fits = {
-        bool: isinstance(value, bool),
-        int: number and value == value and abs(value) < 2**62 and int(value) == value,
-        float: is_number(value),
-        str: isinstance(value, str),
-    }[type(default)]
-    if not fits:
-        raise UsageError(f"{name} is {shown(value)}: it must be {wanted}")
-    if about.metadata["choices"] and value not in about.metadata["choices"]:
-        raise UsageError(f"{name} is {shown(value)}: choose {', '.join(filter(None, about.metadata['choices']))}")
-    if number:
-        in_range(name, value, about.metadata["rules"])
-    kind_of: Any = type(default)
-    return kind_of(value)
-
-
-def in_range(name: str, value: float, rules: Mapping[str, float | None]) -> None:
-    checks = {
-        "least": lambda limit: value >= limit,
-        "above": lambda limit: value > limit,
-        "below": lambda limit: value < limit,
-        "most": lambda limit: value <= limit,
-    }
-    said = {"least": "at least", "above": "above", "below": "below", "most": "at most"}
-    given = {rule: limit for rule, limit in rules.items() if limit is not None}
-    if not all(checks[rule](limit) for rule, limit in given.items()):
-        wanted = " and ".join(f"{said[rule]} {limit:g}" for rule, limit in given.items())
-        raise UsageError(f"{name} is {value:g}: it must be {wanted}")
+    """The value of a setting in its type. Raises UsageError, naming the setting, for one that it cannot have."""
+    _, about = SETTINGS[name]
+    return settings.checked(name, about, value)

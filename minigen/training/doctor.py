@@ -19,8 +19,9 @@ from minigen.training import checkpoint
 from minigen.training.batch import Batch
 from minigen.training.config import Config
 from minigen.training.position import Position
+from minigen.training.run_data import Progress
 from minigen.training.saving import checkpoint_of
-from minigen.training.setup import Progress, Setup, build
+from minigen.training.setup import Setup, build
 from minigen.training.trainer import Optimizer, Trainer
 
 ROWS, TOKENS = 4, 64  # of the batches of the checks, at most

@@ -12,8 +12,10 @@ import numpy as np
 
 from minigen.backends.base import Backend, Tree
 from minigen.errors import SharedError
-from minigen.generation.loop import Row, Runner, generate
+from minigen.generation.loop import generate
 from minigen.generation.options import Options
+from minigen.generation.reader import Runner
+from minigen.generation.rows import Row
 from minigen.models.architecture import Architecture
 from minigen.tokenizer import Tokenizer
 from minigen.training.batch import Batch

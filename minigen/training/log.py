@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 from collections.abc import Mapping
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from minigen.errors import MinigenError, UsageError
-from minigen.files import replacing, take_lock
+from minigen.files import replacing
+from minigen.locks import only_process
 from minigen.reading import parse_json, read_bytes
 
 NAME = "log.jsonl"
+LOCK = ".lock"  # in the folder of the run, while a process trains it
 MOST_BYTES = 2**30
 
 
@@ -24,18 +26,23 @@ class RunLog:
     def __init__(self, run: Path, after: int) -> None:
         """Raises MinigenError where it cannot be written, or another process trains this run."""
         self.path = run / NAME
-        try:
-            self.lock = (run / ".lock").open("a")
-            if take_lock(self.lock.fileno(), wait=False) is False:
-                self.lock.close()
-                raise MinigenError(f"{run} is being trained by another process: wait for it, or end it")
-            if self.path.exists():
-                kept = [row for row in read_log(run) if row.get("step", 0) <= after]
-                with replacing(self.path) as beside:
-                    beside.write_text("".join(line(row) for row in kept), encoding="utf-8")
-            self.file = self.path.open("a", encoding="utf-8")
-        except OSError as error:
-            raise MinigenError(f"cannot write {self.path}: {error.strerror or error}") from error
+        busy = f"{run} is being trained by another process: wait for it, or end it"
+        with ExitStack() as opened:
+            opened.enter_context(only_process(run / LOCK, busy))
+            try:
+                self.drop_later(after)
+                self.file = opened.enter_context(self.path.open("a", encoding="utf-8"))
+            except OSError as error:
+                raise MinigenError(f"cannot write {self.path}: {error.strerror or error}") from error
+            self.opened = opened.pop_all()
+
+    def drop_later(self, after: int) -> None:
+        """Removes the lines of later steps."""
+        if not self.path.exists():
+            return
+        kept = [row for row in read_log(self.path.parent) if row.get("step", 0) <= after]
+        with replacing(self.path) as beside:
+            beside.write_text("".join(line(row) for row in kept), encoding="utf-8")
 
     def add(self, row: Mapping[str, Any]) -> None:
         try:
@@ -48,9 +55,8 @@ class RunLog:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        for file in (self.file, self.lock):
-            with contextlib.suppress(OSError):  # a full disk, which has been said
-                file.close()
+        with suppress(OSError):  # a full disk, which has been said
+            self.opened.close()
 
 
 def line(row: Mapping[str, Any]) -> str:

@@ -19,9 +19,9 @@ from minigen.errors import UsageError
 from minigen.families import find_family
 from minigen.families.new import new_config
 from minigen.tokenizer import Tokenizer
+from minigen.tokenizer.names import GENERATION, TEMPLATE
 from minigen.training.chat_formats import chat_format
 from minigen.training.config import Config
-from minigen.training.tokenizer_files import TEMPLATE
 
 KINDS = {"characters": "char", "bytes": "bytes"}  # our own kinds of tokenizers, as in config.json
 CONTEXT = 128  # the default
@@ -88,7 +88,7 @@ def text_files(
     named = chat_format(config.data.chat)
     if named is not None:
         files[TEMPLATE] = named.template.source.encode()
-    path = folder / "generation_config.json"
+    path = folder / GENERATION
     original = read_object(path) if path.is_file() else {}
     generation = dict(original)
     if tokenizer.bos_id is not None and not original:
@@ -96,7 +96,7 @@ def text_files(
     if ends and (named is not None or "eos_token_id" not in original):
         generation["eos_token_id"] = list(ends) if len(ends) > 1 else ends[0]
     if generation != original or not original:
-        files["generation_config.json"] = as_json(generation)
+        files[GENERATION] = as_json(generation)
     return files
 
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from minigen.errors import UsageError
-from minigen.evaluation.fewshot.plot import COLORS, GREY, STYLE, require_matplotlib
-from minigen.files import replacing
-from minigen.training.config import is_number
+from minigen.evaluation.picture import COLORS, GREY, picture, require_matplotlib
+from minigen.reading.settings import Range
 
 NAME = "loss.png"
+NUMBER = Range()
 
 
 def plot(rows: Sequence[Mapping[str, Any]], path: Path, title: str) -> None:
@@ -22,19 +21,13 @@ def plot(rows: Sequence[Mapping[str, Any]], path: Path, title: str) -> None:
     be written.
     """
     require_matplotlib()
-    import matplotlib
-    from matplotlib.figure import Figure
 
     report_steps, report_losses = series(rows, "step", "loss")
     smoothed_steps, smoothed = series(rows, "step", "smoothed")
     valid_steps, valid_losses = series(rows, "evaluation", "loss")
     if not report_steps:
         raise UsageError(f"there is nothing to plot in {path.parent}: its log has no loss yet")
-    with matplotlib.rc_context(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about a name in a script that the font lacks
-        matplotlib.rcdefaults()  # a user's own settings must not change the plot
-        matplotlib.rcParams.update(STYLE)
-        figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+    with picture(path, 6.4, 4.2) as figure:
         axes = figure.add_subplot()
         axes.plot(
             report_steps,
@@ -80,8 +73,6 @@ def plot(rows: Sequence[Mapping[str, Any]], path: Path, title: str) -> None:
         axes.set_ylabel("loss (nats per token)")
         axes.set_title(title if len(title) <= 60 else f"…{title[-59:]}")
         axes.legend()
-        with replacing(path) as temporary:
-            figure.savefig(temporary, format="png", metadata={"Software": None})
 
 
 def series(
@@ -91,9 +82,13 @@ def series(
     steps: list[float] = []
     values: list[float] = []
     for row in rows:
-        if row.get("kind") == kind and is_number(row.get("step")) and is_number(row.get(name)):
-            steps.append(float(row["step"]))
-            values.append(float(row[name]))
+        if row.get("kind") != kind:
+            continue
+        step = NUMBER.take(row.get("step"))
+        value = NUMBER.take(row.get(name))
+        if step is not None and value is not None:
+            steps.append(step)
+            values.append(value)
     return steps, values
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from minigen.backends.group import ALONE, Group, barrier
 from minigen.checkpoints.adapters import BASE_KEY, WEIGHTS
@@ -16,14 +16,14 @@ from minigen.training import checkpoint
 from minigen.training.config import FREE, LORA, SETTINGS, SHAPE, Config, checked
 from minigen.training.position import Position
 from minigen.training.presets import preset
+from minigen.training.run_data import Progress
 from minigen.training.run_folder import MARK, SAVED, making
-from minigen.training.setup import Progress, Setup, absolute, build
+from minigen.training.setup import Setup, absolute, build
 from minigen.training.toml_file import read_toml, to_toml
 
 FROM_MODEL = (*SHAPE, "tokenizer")  # settings that come with the model of `--from`
 
 Start = tuple[Path, Position]  # a checkpoint and its position
-T = TypeVar("T")
 
 
 def make_config(
@@ -73,23 +73,24 @@ def flag(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-def first_process_then_others(group: Group, first: Callable[[], T], others: Callable[[], T]) -> T:
-    """Calls `first` in the first process while the others wait, and then `others` in those.
+@contextlib.contextmanager
+def first_process_first(group: Group) -> Iterator[None]:
+    """A block that runs in the first process, which may make files, and then in the others.
 
-    If `first` fails, the others raise SharedError.
+    If it fails in the first process, it does not run in the others, which raise SharedError.
     """
     if group.rank:
         if group.sum_numbers([0.0])[0]:
             raise SharedError("the first process failed before a step was made")
-        return others()
+        yield
+        return
     try:
-        result = first()
+        yield
     except Exception:
         with contextlib.suppress(MinigenError):  # if another has ended too, this error says more
             group.sum_numbers([1.0])
         raise
     barrier(group)
-    return result
 
 
 def begin(
@@ -103,11 +104,11 @@ def begin(
     Raises UsageError if the folder is not empty, MinigenError for data or a model that cannot be
     used, or if writing fails.
     """
-    return first_process_then_others(
-        group,
-        lambda: make(config, out, progress, group),
-        lambda: open_run(out, {}, progress, group)[0],
-    )
+    with first_process_first(group):
+        if group.rank == 0:
+            return make(config, out, progress, group)
+        setup, _ = open_run(out, {}, progress, group)
+        return setup
 
 
 def make(config: Config, out: Path, progress: Progress, group: Group) -> Setup:
@@ -140,12 +141,9 @@ def resume(
     Raises UsageError for a setting that has changed, MinigenError for data, a tokenizer or a model
     that has changed.
     """
-    # By the time that the other processes read the run's settings, they include those given.
-    return first_process_then_others(
-        group,
-        lambda: open_run(run, given, progress, group),
-        lambda: open_run(run, {}, progress, group),
-    )
+    with first_process_first(group):
+        # By the time that the other processes read the run's settings, they include those given.
+        return open_run(run, given if group.rank == 0 else {}, progress, group)
 
 
 def open_run(

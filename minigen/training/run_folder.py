@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from minigen.errors import MinigenError, UsageError
-from minigen.files import sweep, take_lock
+from minigen.files import sweep
+from minigen.locks import only_process
 from minigen.training.setup import TOKENIZER
 from minigen.training.teacher import TEXT
 
@@ -31,12 +31,11 @@ def making(out: Path) -> Iterator[None]:
         if made:
             out.mkdir(parents=True, exist_ok=True)
         check_empty(out)
-        mark = os.open(out / MARK, os.O_RDWR | os.O_CREAT, 0o600)
+        (out / MARK).touch(mode=0o600)
     except OSError as error:
         raise MinigenError(f"cannot make {out}: {error.strerror or error}") from error
-    try:
-        if take_lock(mark, wait=False) is False:
-            raise MinigenError(f"{out} is being made by another process: wait for it, or name another --out")
+    busy = f"{out} is being made by another process: wait for it, or name another --out"
+    with only_process(out / MARK, busy):
         check_empty(out)  # the other may just have finished
         empty(out)
         try:
@@ -49,8 +48,6 @@ def making(out: Path) -> Iterator[None]:
                     out.rmdir()
             raise
         (out / MARK).unlink(missing_ok=True)
-    finally:
-        os.close(mark)
 
 
 def check_empty(out: Path) -> None:

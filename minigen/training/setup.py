@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,26 +25,24 @@ from minigen.reading import at_home
 from minigen.tokenizer import Tokenizer
 from minigen.training.chat_formats import run_template
 from minigen.training.config import Config
-from minigen.training.data import Batches, Dataset, Validation, open_tokenizer, prepare, validation
+from minigen.training.data import Batches, Dataset, Validation, open_tokenizer
 from minigen.training.data.identity import tokenizer_identity
 from minigen.training.lora import Lora, make_lora
 from minigen.training.model_files import (
     as_json,
     check_chat_tokens,
     end_ids,
-    first_ids,
     from_folder,
     model_config,
     text_files,
 )
+from minigen.training.run_data import Progress, make_batches, make_validation, read_dataset, sample_prompt
 from minigen.training.teacher import WRITING, check_sources, open_teacher, resolve_teacher
 from minigen.training.tokenizer_files import copy_tokenizer, make_tokenizer
 from minigen.training.trainer import Optimizer, Trainer
 from minigen.tree import flatten, unflatten
 
 TOKENIZER = "tokenizer"  # the folder in RUN
-
-Progress = Callable[[str, int, int], None]  # what is being read, bytes done, of all (0: nobody knows)
 
 
 @dataclass(frozen=True)
@@ -90,12 +88,11 @@ class Setup:
 
     def trainer(self, params: Tree | None = None, *, optimizer: Optimizer | None = None, **changes: Any) -> Trainer:
         """At the beginning of the run, or with other weights, another optimizer or settings."""
-        o, c = self.config.optimizer, self.config
-        asked = Optimizer(o.optimizer, o.betas, o.eps, o.weight_decay, o.clip, o.ema)
+        c = self.config
         settings: dict[str, Any] = {"dropout": c.model.dropout, "seed": c.run.seed, "compile": c.run.compile}
         settings |= {"group": self.group, "teacher": self.soft, "deterministic": c.run.deterministic}
         params = self.initial() if params is None else params
-        return Trainer(self.ops, self.lora or self.architecture, params, optimizer or asked, **settings | changes)
+        return Trainer(self.ops, self.lora or self.architecture, params, optimizer or c.optimizer, **settings | changes)
 
     def model_files(self) -> dict[str, bytes]:
         """The small files of a model folder by name."""
@@ -113,11 +110,7 @@ def build(
     Raises MinigenError for whatever cannot be: a source, a size, a name, a backend.
     """
     config = absolute(config)
-    check_sources(config)  # what is wrong with a name is said before anything is made
-    if config.run.save_every % config.run.eval_every:
-        raise UsageError(
-            f"save_every is {config.run.save_every}: it must be a multiple of eval_every, {config.run.eval_every}"
-        )
+    check_names(config)
     ops, config = place_in(group, config)
     source = from_folder(config)
     if source is None:
@@ -130,17 +123,62 @@ def build(
             return []
         return [str(teacher.text(folder, config, lambda done, total: progress(WRITING, done, total)))]
 
-    place = folder / TOKENIZER
-    if not place.is_dir():
-        if source is not None:
-            copy_tokenizer(source, place)
-        else:
-            make_tokenizer(config, place, progress, written)
-    tokenizer = open_tokenizer(place)
+    tokenizer_folder = folder / TOKENIZER
+    if tokenizer_folder.is_dir():
+        pass  # made before
+    elif source is not None:
+        copy_tokenizer(source, tokenizer_folder)
+    else:
+        make_tokenizer(config, tokenizer_folder, progress, written)
+    tokenizer = open_tokenizer(tokenizer_folder)
     check_chat_tokens(tokenizer, config.data.chat)
     config, hub = model_config(config, tokenizer, source)
     family = find_family(hub)
     architecture = family.build(HubConfig(hub))
+    check_sizes(config, architecture, tokenizer, source)
+    lora = None
+    if source is not None and config.model.lora_rank:
+        lora = make_lora(config.model, ops, architecture, family, source)
+    soft = None
+    if teacher is not None:
+        soft = teacher.soft_targets(tokenizer, tokenizer_folder, config.model.context)
+    config, chat = run_template(config, tokenizer_folder)
+    dataset = read_dataset(config, tokenizer, tokenizer_folder, chat, written, progress)
+    batches = make_batches(config, dataset, group)
+    config = config.replace(mode=batches.mode)
+    rows = make_validation(config, dataset, batches.mode, architecture)
+    prompt = sample_prompt(config, tokenizer, dataset, architecture)
+    dataset.warn_of_cuts(config.model.context)
+    return Setup(
+        config=config,
+        ops=ops,
+        hub=hub,
+        family=family,
+        architecture=architecture,
+        tokenizer=tokenizer,
+        tokenizer_folder=tokenizer_folder,
+        dataset=dataset,
+        batches=batches,
+        validation=rows,
+        prompt=prompt,
+        stop_ids=tuple(end_ids(tokenizer, None if chat is None else chat.template)),
+        lora=lora,
+        teacher="" if teacher is None else teacher.identity,
+        soft=soft,
+        group=group,
+    )
+
+
+def check_names(config: Config) -> None:
+    """What is wrong with a setting alone is said before anything is made. Raises MinigenError."""
+    check_sources(config)
+    run = config.run
+    if run.save_every % run.eval_every:
+        raise UsageError(f"save_every is {run.save_every}: it must be a multiple of eval_every, {run.eval_every}")
+
+
+def check_sizes(config: Config, architecture: Architecture, tokenizer: Tokenizer, source: Path | None) -> None:
+    """Raises UsageError for a context or a vocabulary that the model has not."""
     context = config.model.context
     if architecture.context is not None and context > architecture.context:
         raise UsageError(f"context is {context}: {source} reads at most {architecture.context} tokens")
@@ -149,51 +187,6 @@ def build(
             f"the tokenizer has {tokenizer.vocab_size} tokens and the model's vocabulary {architecture.vocab_size}: "
             "raise --vocab (0 takes the tokenizer's), or use a smaller tokenizer"
         )
-    m = config.model
-    lora = make_lora(m, ops, architecture, family, source) if source is not None and m.lora_rank else None
-    soft = None if teacher is None else teacher.soft_targets(tokenizer, place, context)
-    config, chat = run_template(config, place)
-    data, micros = config.data, config.schedule.accumulate * group.size
-    dataset = prepare(
-        data.data,
-        tokenizer,
-        place,
-        chat=chat,
-        separator=data.separator or None,
-        valid=data.valid,
-        valid_sources=data.valid_data,
-        train_sources=written(),
-        progress=lambda done, total: progress("reading the data", done, total),
-    )
-    mode: Any = None if data.mode == "auto" else data.mode
-    batches = Batches(dataset.train, config.schedule.batch, context, config.run.seed, mode=mode, micros=micros)
-    config = config.replace(mode=batches.mode)
-    held = validation(dataset.valid, 1, context, batches.mode)
-    # Rows of a validation cost no gradient: more of them at once, where the logits are not too large.
-    most = max(config.schedule.batch, min(8192 // context, 2**24 // (context * architecture.vocab_size)))
-    held = replace(held, batch=-(-len(held) // -(-len(held) // most)))
-    prompt = sample_prompt(config, tokenizer, dataset, architecture)
-    dataset.warn_of_cuts(context)
-    stop = tuple(end_ids(tokenizer, None if chat is None else chat.template))
-    known = "" if teacher is None else teacher.identity
-    return Setup(
-        config,
-        ops,
-        hub,
-        family,
-        architecture,
-        tokenizer,
-        place,
-        dataset,
-        batches,
-        held,
-        prompt,
-        stop,
-        lora,
-        known,
-        soft,
-        group,
-    )
 
 
 def place_in(group: Group, config: Config) -> tuple[Backend, Config]:
@@ -230,16 +223,3 @@ def absolute(config: Config) -> Config:
         if config.data.tokenizer == config.teacher.model:  # it may be a hub id
             changes["tokenizer"] = changes["teacher"]
     return config.replace(**changes)
-
-
-def sample_prompt(
-    config: Config, tokenizer: Tokenizer, dataset: Dataset, architecture: Architecture
-) -> tuple[int, ...]:
-    """The ids that a sample begins with. Raises UsageError where no token fits after them."""
-    if config.run.prompt:
-        ids = tokenizer.encode(config.run.prompt)
-    elif not (ids := first_ids(tokenizer)):
-        ids = dataset.valid.read(int(dataset.valid.index["start"][0]), 1)[0].tolist()
-    if architecture.context is not None and len(ids) >= architecture.context:
-        raise UsageError(f"the prompt of the sample has {len(ids)} tokens and the context is {architecture.context}")
-    return tuple(ids)

@@ -14,8 +14,9 @@ from minigen.checkpoints.fingerprint import fingerprint
 from minigen.checkpoints.hub import resolve
 from minigen.errors import MinigenError, SourceError, UsageError
 from minigen.files import replacing
-from minigen.generation.loop import Row, generate
+from minigen.generation.loop import generate
 from minigen.generation.options import Options
+from minigen.generation.rows import Row
 from minigen.model import Model, load
 from minigen.tokenizer import Tokenizer
 from minigen.training.config import Config, TeacherConfig
@@ -72,7 +73,7 @@ class Teacher:
             return None
         if not self.settings.weight:
             return None
-        architecture = self.model.config
+        architecture = self.model.architecture
         if architecture.vocab_size < tokenizer.vocab_size:
             raise UsageError(
                 f"the teacher {self.folder} has a vocabulary of {architecture.vocab_size}, but its "
@@ -140,8 +141,8 @@ class Teacher:
         start = first_ids(self.tokenizer) or self.tokenizer.encode("\n")
         ends = model.stop_ids if self.tokenizer.eos_id is None else {self.tokenizer.eos_id}
         longest = LONGEST
-        if model.config.context is not None:
-            longest = max(model.config.context - len(start), 1)
+        if model.architecture.context is not None:
+            longest = max(model.architecture.context - len(start), 1)
         longest = min(longest, total)
         options = Options.of(max_tokens=longest, temperature=1.0, top_p=1.0, seed=seed)
         done = number = 0

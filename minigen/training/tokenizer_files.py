@@ -10,16 +10,15 @@ from pathlib import Path
 from minigen.errors import SourceError, UsageError, first_line
 from minigen.files import new_folder
 from minigen.reading import at_home
+from minigen.tokenizer.names import CONFIG, SETTINGS, TEMPLATES, TOKENIZER, VOCABULARIES, files_there, rank_files
 from minigen.training.chat_formats import chat_format
 from minigen.training.config import Config
 from minigen.training.data import open_tokenizer
 from minigen.training.data.cutting import END
-from minigen.training.data.identity import FILES
 from minigen.training.data.learning import MERGING
 from minigen.training.data.vocabulary import train_tokenizer
 
 GPT2 = "openai-community/gpt2"
-TEMPLATE, OLD_TEMPLATE = "chat_template.jinja", "chat_template.json"
 
 
 def make_tokenizer(
@@ -84,7 +83,7 @@ def fetch_gpt2(folder: Path) -> None:
     from minigen.checkpoints.hub.verify import Stated, check_download
 
     try:
-        path = Path(hf_hub_download(GPT2, "tokenizer.json", library_name="minigen"))
+        path = Path(hf_hub_download(GPT2, TOKENIZER, library_name="minigen"))
         check_download(path, Stated(), GPT2)
     except Exception as error:  # those of huggingface_hub's transport, which differ by version
         raise SourceError(
@@ -95,18 +94,16 @@ def fetch_gpt2(folder: Path) -> None:
     ends = dict.fromkeys(("bos_token", "eos_token", "unk_token"), END)
     settings = {"tokenizer_class": "GPT2Tokenizer", **ends, "add_prefix_space": False}
     with new_folder(folder) as temporary:
-        shutil.copyfile(path, temporary / "tokenizer.json")
-        (temporary / "tokenizer_config.json").write_text(json.dumps(settings, indent=1) + "\n")
+        shutil.copyfile(path, temporary / TOKENIZER)
+        (temporary / CONFIG).write_text(json.dumps(settings, indent=1) + "\n")
 
 
 def copy_tokenizer(source: Path, folder: Path) -> None:
     """Copies the files of a tokenizer and of its chat template. Raises MinigenError."""
     tokenizer = open_tokenizer(source)
-    paths = [source / name for name in (*FILES, TEMPLATE, OLD_TEMPLATE)]
-    paths += sorted(source.glob("*.tiktoken"))
+    paths = files_there(source, (*VOCABULARIES, *SETTINGS, *TEMPLATES)) + rank_files(source)
     with new_folder(folder) as temporary:
         for path in paths:
-            if path.is_file():
-                shutil.copyfile(path, temporary / path.name)
+            shutil.copyfile(path, temporary / path.name)
         if tokenizer.kind == "bytes":
             (temporary / "config.json").write_text('{"tokenizer": "bytes"}\n')

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,16 +16,16 @@ from minigen.backends import get_training
 from minigen.backends.base import Backend, Tree
 from minigen.backends.faults import out_of_memory
 from minigen.backends.group import ALONE, Group
-from minigen.backends.training import Leaf, Optimizer, SoftTargets
+from minigen.backends.training import Leaf, Optimizer, SoftTargets, TrainingSettings
 from minigen.errors import MinigenError, SharedError, UsageError
 from minigen.layers.param import Param
 from minigen.models.architecture import Trainable
 from minigen.training.batch import Batch
+from minigen.training.config import checked
 from minigen.tree import flatten, unflatten
 
-__all__ = ["OPTIMIZERS", "Batch", "Optimizer", "Step", "Trainer"]
+__all__ = ["Batch", "Optimizer", "Step", "Trainer"]
 
-OPTIMIZERS = ("adamw", "muon")
 TABLES = ("embedding", "positions", "head")  # their matrices are tables of vectors, not maps
 
 
@@ -68,18 +69,9 @@ class Trainer:
             assert weights[path].shape == tuple(param.shape)
             leaves.append(describe(path, param, optimizer.name == "muon"))
         assert len(leaves) == len(weights)
+        settings = TrainingSettings(optimizer, dropout, compile, teacher, deterministic)
         with advice_on_memory():
-            self.gradients = get_training(
-                ops,
-                architecture.forward,
-                leaves,
-                weights,
-                optimizer,
-                dropout,
-                compile,
-                teacher,
-                deterministic,
-            )
+            self.gradients = get_training(ops, architecture.forward, leaves, weights, settings)
 
     def step(self, batches: Sequence[Batch], lr: float, number: int) -> Step:
         """One update by the mean gradient of all batches, in which all weighted tokens count alike.
@@ -188,22 +180,11 @@ def describe(path: str, param: Param, muon: bool) -> Leaf:
 
 
 def check(ops: Backend, optimizer: Optimizer, dropout: float) -> None:
-    """Raises UsageError for an unknown optimizer or a setting out of range."""
-    if optimizer.name not in OPTIMIZERS:
-        raise UsageError(f"unknown optimizer {optimizer.name!r}: choose {' or '.join(OPTIMIZERS)}")
+    """Raises UsageError for a dtype that cannot be used for training, or a setting out of range."""
     if ops.dtype == "float16":
         raise UsageError(
             "the range of float16 is too small for training: choose float32 or bfloat16"
         )
-    betas_fit = all(0 <= beta < 1 for beta in optimizer.betas)
-    ranges = {
-        "dropout": (dropout, 0 <= dropout < 1, "at least 0 and below 1"),
-        "ema": (optimizer.ema, 0 <= optimizer.ema < 1, "at least 0 and below 1"),
-        "betas": (optimizer.betas, betas_fit, "at least 0 and below 1"),
-        "eps": (optimizer.eps, optimizer.eps > 0, "above 0"),
-        "weight_decay": (optimizer.weight_decay, optimizer.weight_decay >= 0, "0 or more"),
-        "clip": (optimizer.clip, optimizer.clip >= 0, "0 or more"),
-    }
-    for name, (value, fits, expected) in ranges.items():
-        if not fits:
-            raise UsageError(f"{name} is {value}: it must be {expected}")
+    checked("dropout", dropout)
+    for field in dataclasses.fields(optimizer):
+        checked(field.metadata["key"] or field.name, getattr(optimizer, field.name))

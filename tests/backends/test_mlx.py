@@ -35,8 +35,9 @@ def test_fused_functions_compute_the_same(dtype: str) -> None:
 
 def test_steps_ahead_do_not_copy_the_cache(make_model: Callable[..., Path]) -> None:
     """The buffers are written where they lie: nothing holds the arrays of the step before."""
-    from minigen.generation.loop import Row, generate
+    from minigen.generation.loop import generate
     from minigen.generation.options import Options
+    from minigen.generation.rows import Row
 
     runner: Any = minigen.load(make_model("llama", max_position_embeddings=20000), backend="mlx", device="cpu").runner
     runner.ops.asynchronous = True
@@ -60,8 +61,9 @@ def test_nan_among_the_logits_is_an_error_on_metal(
 ) -> None:
     """Where argmax passes over NaN, a row that has one beside good numbers must not go on as if it had none."""
     from minigen.errors import MinigenError
-    from minigen.generation.loop import Row, generate
+    from minigen.generation.loop import generate
     from minigen.generation.options import Options
+    from minigen.generation.rows import Row
 
     argmax = mx.argmax
 

@@ -544,7 +544,8 @@ def test_sync(ops: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_total_memory(ops: Backend) -> None:
     assert 2**28 < ops.total_memory() < 2**45
-    with pytest.raises(BackendError, match=r"^this needs \d+\.\d GiB at once, and the device has \d+\.\d GiB: ask for"):
+    message = r"^this needs [\d,]+\.\d GiB at once, and the device has \d+\.\d GiB: ask for"
+    with pytest.raises(BackendError, match=message):
         ops.zeros((2**40, 2**10))
 
 

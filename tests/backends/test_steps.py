@@ -83,15 +83,21 @@ def programs(model: Any, state: Any) -> list[Any]:
 
 DTYPES = ("float32", "bfloat16")
 WEIGHTS = [*product(FAMILIES, DTYPES, (None,)), *product(["wide"], DTYPES, ("8", "mixed"))]
-# Traced, which takes most of the time, each operation once: what tracing could lose does not depend on the dtype, and
-# the same operations run as "static" in all of them.
-TRACED = [*product(FAMILIES, ("float32",), (None,)), ("wide", "float32", "8"), ("wide", "bfloat16", "mixed")]
+# Traced, which takes most of the time, each operation once: what tracing could lose depends neither on the dtype nor on
+# how wide a head is, and the same operations run as "static" in all of them.
+TRACED = [
+    *product(("gpt2", "llama", "mistral", "qwen3"), ("float32",), (None,)),
+    ("wide", "bfloat16", "mixed"),
+]
+WAYS = ("programs", "static")
+CACHES = list(product(("heads of 32", "heads of 64"), (8, 4), DTYPES))
+TRACED_CACHES = [("heads of 32", 8, "bfloat16"), ("heads of 64", 4, "float32")]
 
 
 @pytest.mark.parametrize(
     ("models", "name", "dtype", "quant"),
     [
-        *((way, *weights) for way in ("programs", "static") for weights in WEIGHTS),
+        *((way, *weights) for way in WAYS for weights in WEIGHTS),
         *(("traced", *weights) for weights in TRACED),
     ],
     indirect=["models"],
@@ -102,9 +108,14 @@ def test_logits(models: Any, name: str, dtype: str, quant: str | None) -> None:
     assert all(np.abs(fast - plain).max() <= BOUND[dtype] * np.abs(plain).max() for fast, plain in found)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("bits", [8, 4])
-@pytest.mark.parametrize("name", ["heads of 32", "heads of 64"])
+@pytest.mark.parametrize(
+    ("models", "name", "bits", "dtype"),
+    [
+        *((way, *cache) for way in WAYS for cache in CACHES),
+        *(("traced", *cache) for cache in TRACED_CACHES),
+    ],
+    indirect=["models"],
+)
 def test_logits_of_a_quantized_cache(models: Any, name: str, bits: int, dtype: str) -> None:
     """The last bit of a key may decide its code: what differs by that is a share of what the bits lose."""
     bound = {"float32": 2e-3, "bfloat16": 0.05 if bits == 8 else 0.3}[dtype]
@@ -133,7 +144,18 @@ def logits_of(pair: tuple[Any, Any]) -> list[tuple[Any, Any]]:
     return both
 
 
-@pytest.mark.parametrize(("name", "bits"), [("gpt2", None), ("llama", None), ("heads of 64", 8), ("heads of 32", 4)])
+TEXTS = [("gpt2", None), ("llama", None), ("heads of 64", 8), ("heads of 32", 4)]
+
+
+@pytest.mark.parametrize(
+    ("models", "name", "bits"),
+    [
+        *((way, *text) for way in WAYS for text in TEXTS),
+        ("traced", "gpt2", None),
+        ("traced", "heads of 64", 8),
+    ],
+    indirect=["models"],
+)
 def test_the_same_text(models: Any, name: str, bits: int | None) -> None:
     prompts = [[5, 77, 3, 9], [200, 1], list(range(30, 50))]
     for settings in ({"temperature": 0.0}, {"seed": 7}, {"beams": 3}):
@@ -142,7 +164,11 @@ def test_the_same_text(models: Any, name: str, bits: int | None) -> None:
             assert told[0] == told[1]
 
 
-@pytest.mark.parametrize("bits", [None, 8])
+@pytest.mark.parametrize(
+    ("models", "bits"),
+    [*product(WAYS, (None, 8)), ("traced", None)],
+    indirect=["models"],
+)
 def test_a_state_that_moves(models: Any, bits: int | None) -> None:
     """Rewound, forked, given more room, restored: what was recorded is used where it lies still, and nowhere else."""
     pair, found = models("heads of 64", kv_bits=bits), []
@@ -188,7 +214,7 @@ def test_what_is_not_recorded(models: Any) -> None:
     from dataclasses import replace
 
     model = models("llama")[0]
-    runner = replace(model.runner, architecture=model.config.with_sinks(2))
+    runner = replace(model.runner, architecture=model.architecture.with_sinks(2))
     _, state = runner.prefill([[5, 77]], 20)
     for token in (1, 2, 3):
         runner.decode([token], state)

@@ -78,7 +78,7 @@ def test_a_step_is_made_anew_where_the_buffers_moved(make_model: Make) -> None:
     other = state.fork(runner.ops, 1)
     runner.decode([9], other)
     assert steps_of(runner, other) == []  # the first pass of a state goes op after op
-    state.held = {key: x.clone() for key, x in state.held.items()}
+    state.contents = {key: x.clone() for key, x in state.contents.items()}
     (before,) = [step for step in steps_of(runner, state) if step.ops.keys == 40]
     runner.decode([9], state)
     assert before not in steps_of(runner, state)

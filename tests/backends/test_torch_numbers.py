@@ -102,7 +102,7 @@ def test_settings_hold_while_training_computes(
     monkeypatch.setitem(torch_recurrence.KERNELS, "lstm", watched("forward", torch.lstm))
     monkeypatch.setattr(torch.autograd, "grad", watched("backward", torch.autograd.grad))
     monkeypatch.setattr(torch.linalg, "vector_norm", watched("norm", torch.linalg.vector_norm))
-    optimizer = made.training.optimizers[0]
+    optimizer = made.gradients.optimizers[0]
     monkeypatch.setattr(optimizer, "step", watched("update", optimizer.step))
     assert settings() == PLAIN
     made.step([one_batch()], 1e-3, 0)

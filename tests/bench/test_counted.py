@@ -35,12 +35,12 @@ def bytes_a_number(kv_bits: int | None, static: bool = True) -> float:
 
 
 def test_a_step_reads_the_weights_once() -> None:
-    from bench.counted import MetaBackend, params_without_numbers, size_of
+    from bench.counted import MetaBackend, params_without_values, size_of
     from minigen.families import HubConfig, find_family
     from minigen.tree import leaves
 
     architecture = find_family(CONFIG).build(HubConfig(CONFIG))
-    weights = sum(map(size_of, leaves(params_without_numbers(MetaBackend("bfloat16"), architecture))))
+    weights = sum(map(size_of, leaves(params_without_values(MetaBackend("bfloat16"), architecture))))
     moved = count(keys=16).bytes.total()
     assert weights < moved < 1.1 * weights
 
@@ -71,4 +71,4 @@ def test_the_table(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Monke
     monkeypatch.setattr("sys.argv", ["counted.py", "--shapes", "tiny", "--keys", "64"])
     counted.main()
     rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
-    assert len(rows) == 1 + len(counted.HELD)
+    assert len(rows) == 1 + len(counted.PRECISIONS)

@@ -41,15 +41,15 @@ def test_each_step_has_its_own_process_and_time(tmp_path: Path) -> None:
     command = [sys.executable, str(program), "cuda", "--simulated"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1, done.stderr
-    assert done.stdout.startswith("# The first hour on a GPU of NVIDIA: SIMULATED\n\n**Simulated** on ")
+    assert done.stdout.startswith("# The first hour on an NVIDIA GPU: SIMULATED\n\n**Simulated** on ")
     rows = [line.split(" | ") for line in done.stdout.split("\n") if line.startswith("| ")][1:]
     assert [(row[1], row[3].removesuffix(" |")) for row in rows] == [
         ("held, simulated", "cpu / 24"),
-        ("DID NOT HOLD", "not done after 3 s"),
+        ("DID NOT HOLD", "not finished after 3 s"),
         ("not here", "no such thing"),
         ("DID NOT HOLD", "it is another text"),
     ]
-    assert done.stdout.endswith("\n1 held, 2 did not hold, 1 could not be looked at here.\n")
+    assert done.stdout.endswith("\n1 held, 2 did not hold, 1 could not be checked here.\n")
 
 
 @pytest.mark.parametrize("kind", ["cuda", "mac"])

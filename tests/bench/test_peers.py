@@ -135,7 +135,7 @@ def test_reasons() -> None:
     assert missing(Counting) is None
     assert refused(Counting, "gpt2", "8-bit") is None
     assert refused(PlainGPT, "llama", "float32") == "it has no llama model"
-    assert refused(PlainGPT, "gpt2", "4-bit") == "it has no quantised weights on a CPU of its own"
+    assert refused(PlainGPT, "gpt2", "4-bit") == "it has no quantized weights on a CPU of its own"
     skips = [subjects.Skipped("x", "why", "a", "4-bit"), subjects.Skipped("x", "why", "b"), subjects.Skipped("y", "no")]
     assert report.reasons(skips) == ["- x (a 4-bit, b): why", "- y: no"]
 

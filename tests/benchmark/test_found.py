@@ -1,4 +1,4 @@
-"""What is told of a machine, on machines that are not there; README has the same table."""
+"""What is told of a machine, on machines that are not there; `minigen help internals` has the same table."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from minigen.backends import BACKENDS
 from minigen.backends.promises import HEAD, PROMISES, promise_for
 from minigen.benchmark.found import look
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "minigen" / "pages" / "internals.md").read_text(encoding="utf-8")
 
 
-def test_readme_has_the_table() -> None:
+def test_the_page_has_the_table() -> None:
     rows = [HEAD, ["---"] * len(HEAD), *(promise.cells() for promise in PROMISES)]
     table = "\n".join("| " + " | ".join(row) + " |" for row in rows).replace(
         "| --- | --- | --- | --- | --- |", "|---" * 5 + "|"
     )
-    assert f"\n\n{table}\n\n" in README
+    assert f"\n\n{table}\n\n" in PAGE
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from minigen.backends import machine
 from minigen.backends.base import Quantized
 from minigen.benchmark.plan import Case, model_of, shape_of
 from minigen.benchmark.session import SEED, Session, Subject
-from minigen.generation.loop import Runner
+from minigen.generation.reader import Runner
 from minigen.tree import flatten
 
 

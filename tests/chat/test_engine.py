@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from minigen.chat.conversation import Conversation, Message
@@ -17,8 +17,9 @@ from minigen.chat.kept import kept_ids, says
 from minigen.chat.replay import replay
 from minigen.chat.why import explain
 from minigen.errors import ChatError, ContextError, MinigenError, UsageError
-from minigen.generation.loop import Row, Runner, generate
+from minigen.generation.loop import generate
 from minigen.generation.options import Options
+from minigen.generation.rows import Row
 from minigen.generation.shared_text import common_length
 from minigen.model import Model, load
 
@@ -54,10 +55,9 @@ def finished(answer: Answer, stop_after: int | None = None) -> Message:
 
 def from_scratch(chat: Chat, answer: Answer) -> list[int]:
     """The tokens that the plain loop gives after the same prompt, read from its beginning by a state of its own."""
-    runner = Runner(chat.runner.ops, chat.runner.architecture, chat.runner.params)
     row = Row(list(answer.row.prompt))
     options = Options.of(**(dict(answer.run.settings) | {"max_tokens": max(1, len(answer.row.ids))}))
-    for _ in generate(runner, [row], options, answer.stop_ids):
+    for _ in generate(chat.shared.runner, [row], options, answer.stop_ids):
         pass
     return row.ids
 
@@ -104,11 +104,16 @@ def do(chat: Chat, name: str, value: Any) -> Answer | None:
 
 
 @pytest.mark.parametrize(("name", "policy"), CASES)
-def test_any_conversation_is_what_it_is_from_scratch(loaded: Load, name: str, policy: str) -> None:
+def test_any_conversation_is_what_it_is_from_scratch(
+    loaded: Load, backend: str, any_backend: str, name: str, policy: str
+) -> None:
     model = loaded(name, 120 if name in ("llama", "gpt2", "lstm") else 40)
     seen = {"answers": 0, "reused": 0, "left out": 0}
+    # No backend decides what is done: on one of them all of it is, and on the others the first conversations.
+    examples = 12 if backend == any_backend else 3
 
-    @settings(deadline=None, derandomize=True, max_examples=12, database=None)
+    @settings(deadline=None, derandomize=True, max_examples=examples, database=None)
+    @example([("say", "What is rain?")] * 6)  # longer than the window
     @given(st.lists(OPERATIONS, min_size=4, max_size=12))
     def check(operations: list[tuple[str, Any]]) -> None:
         chat = Chat(model, settings={"seed": 7, "max_tokens": 9}, overflow=policy)
@@ -121,7 +126,7 @@ def test_any_conversation_is_what_it_is_from_scratch(loaded: Load, name: str, po
                 continue
             if answer is None:
                 continue
-            known = list(chat.runner.shared.ids)
+            known = list(chat.shared.ids)
             message = finished(answer, value if operation == "interrupted" else None)
             assert chat.conversation.spoken[-1] is message
             assert from_scratch(chat, answer) == answer.row.ids
@@ -139,9 +144,12 @@ def test_any_conversation_is_what_it_is_from_scratch(loaded: Load, name: str, po
             seen["left out"] += answer.left_out
 
     check()
-    assert seen["answers"] > 20
-    assert seen["reused"] > 100
-    assert bool(seen["left out"]) == (policy == "roll")
+    assert seen["answers"] > 1.5 * examples
+    assert seen["reused"] > 8 * examples
+    if policy == "roll":
+        assert seen["left out"] or examples < 12
+    else:
+        assert not seen["left out"]
 
 
 def test_a_turn_reads_what_is_new(loaded: Load) -> None:
@@ -274,7 +282,7 @@ def test_an_answer_that_was_edited(loaded: Load, caplog: pytest.LogCaptureFixtur
     resumed.conversation.take_turn()
     assert chat.tokenizer.decode(resumed.go_on().row.prompt).endswith("HiThe roof is old.")
     wrong = [edited[0], replace(edited[1], ids=(5, 10**6))]
-    message = f"message 2 has the token 1000000, and the model's go from 0 to {chat.model.config.vocab_size - 1}"
+    message = f"message 2 has the token 1000000, and the model's go from 0 to {chat.model.architecture.vocab_size - 1}"
     with pytest.raises(ChatError, match=message):
         Chat(chat.model, Conversation(wrong))
     with pytest.raises(ChatError, match=message):

@@ -127,16 +127,19 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "a list of alphas": ({"alpha_pattern": {"q_proj": [1]}}, r"alpha of .* is \[1\]: it must be a number$"),
     "no patterns": ({"alpha_pattern": [1]}, r"alpha_pattern is \[1\]: it must map names to numbers$"),
     "no ranks": ({"rank_pattern": "x"}, r"rank_pattern is 'x': it must map names to numbers$"),
-    "rank": ({"r": 4}, r"r of .*q_proj is 4, and its matrices have the rank 3: one of the two files is of another ad"),
-    "rank by name": ({"rank_pattern": {"q_proj": 2}}, r"r of .*q_proj is 2, and its matrices have the rank 3"),
+    "rank": ({"r": 4}, r"r of .*q_proj is 4, but its matrices have rank 3: one of the two files is from another ad"),
+    "rank by name": ({"rank_pattern": {"q_proj": 2}}, r"r of .*q_proj is 2, but its matrices have rank 3"),
     "root": ({"use_rslora": "x"}, r"use_rslora is 'x': it must be true or false$"),
-    "nobody": ({"base_model_name_or_path": "~no-such-user/x", "revision": "main"}, r"cannot be had \(no such folder: "),
-    "long base": ({"base_model_name_or_path": "x" * 10**6}, r"cannot be had .* correct base_model_name_or_path"),
-    "base": ({"base_model_name_or_path": None}, r"does not say which model it belongs to: correct base_model_name"),
-    "gone": ({"base_model_name_or_path": "/no/where"}, r"cannot be had \(no such folder: /no/where\): correct base_"),
+    "nobody": (
+        {"base_model_name_or_path": "~no-such-user/x", "revision": "main"},
+        r"the base model of adapter .* \(no such",
+    ),
+    "long base": ({"base_model_name_or_path": "x" * 10**6}, r"cannot load the base .* correct base_model_name_or_path"),
+    "base": ({"base_model_name_or_path": None}, r"does not name its base model: correct base_model_name"),
+    "gone": ({"base_model_name_or_path": "/no/where"}, r"the base model .* \(no such folder: /no/where\): correct"),
     "embedding": (
         {"more": {"base_model.model.model.embed_tokens.lora_embedding_A": np.zeros((3, 256), np.float32)}},
-        r"has 'base_model\.model\.model\.embed_tokens\.lora_embedding_A', F32 \(3, 256\): expected float matrices",
+        r"has 'base_model\.model\.model\.embed_tokens\.lora_embedding_A', F32 \(3, 256\): expected only float matrices",
     ),
     "head": (
         {"more": half("lm_head", "A", 3, 32) | half("lm_head", "B", 256, 3)},
@@ -180,7 +183,7 @@ def test_files_that_are_missing(adapter: Make, tiny: Callable[[str], Path], tmp_
         minigen.load(folder)
     (folder / "adapter_model.bin").unlink()
     with pytest.raises(
-        MinigenError, match=r"has no adapter_model\.safetensors; the weights of the adapter are there n"
+        MinigenError, match=r"has no adapter_model\.safetensors, so it has no w"
     ):
         minigen.load(folder)
 

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from minigen.checkpoints.checkpoint import FLOAT_DTYPES, read_config, read_headers
+from minigen.checkpoints.checkpoint import read_config, read_headers
 from minigen.checkpoints.weight_files import INDEX, SINGLE, pick_weights
 from minigen.errors import CheckpointError
+from minigen.models import stored_dtypes
 from minigen.models.tensor_info import TensorInfo
 
 SHARDED = Path(__file__).parents[3] / "shared" / "oracles" / "llama_bf16_sharded"
-EXPECTED = "model.safetensors, or model.safetensors.index.json and the files that it names"
+EXPECTED = "model.safetensors, or model.safetensors.index.json and the files it names"
 
 
 def raw(header, data=b"", length=None):
@@ -136,7 +137,7 @@ def test_headers_of_every_dtype(tmp_path):
         "none": TensorInfo("none", "F16", (0, 3), path),
         "ids": TensorInfo("ids", "I64", (1, 2), path),
     }
-    assert FLOAT_DTYPES == ("F32", "F16", "BF16")
+    assert stored_dtypes.FLOATS == ("F32", "F16", "BF16")
 
 
 def test_headers_of_an_odd_name(tmp_path):
@@ -153,8 +154,8 @@ LENGTH = len(json.dumps(OK))
 LIBRARY = ".+"  # the library's words, which change with its version
 
 DAMAGED = {
-    "empty": (b"", "cut short, 0 bytes"),
-    "a few bytes": (b"abc", "cut short, 3 bytes"),
+    "empty": (b"", "truncated, 0 bytes"),
+    "a few bytes": (b"abc", "truncated, 3 bytes"),
     "no header": (bytes(8), r"header: not JSON \(Expecting value at line 1, column 1\)"),
     "header cut": (raw(OK)[:20], f"a header of {LENGTH} bytes in a file of 20"),
     "header beyond the file": (
@@ -165,8 +166,8 @@ DAMAGED = {
         raw(OK, bytes(8), 2**64 - 1),
         f"a header of {2**64 - 1} bytes in a file of {LENGTH + 16}",
     ),
-    "data cut": (raw(OK, bytes(5)), f"cut short, {LENGTH + 13} of {LENGTH + 16} bytes"),
-    "data absent": (raw(OK), f"cut short, {LENGTH + 8} of {LENGTH + 16} bytes"),
+    "data cut": (raw(OK, bytes(5)), f"truncated, {LENGTH + 13} of {LENGTH + 16} bytes"),
+    "data absent": (raw(OK), f"truncated, {LENGTH + 8} of {LENGTH + 16} bytes"),
     "bytes left over": (raw(OK, bytes(9)), LIBRARY),
     "overlap": (raw({"a": tensor(0, 4), "b": tensor(2, 6)}, bytes(6)), LIBRARY),
     "the same place": (raw({"a": tensor(0, 4), "b": tensor(0, 4)}, bytes(4)), LIBRARY),
@@ -199,7 +200,7 @@ DAMAGED = {
 def test_damaged(tmp_path, content, fault):
     (tmp_path / SINGLE).write_bytes(content)
     message = fails(read_headers, tmp_path)
-    pattern = rf"model\.safetensors is no safetensors file, or damaged \({fault}\): download it again"
+    pattern = rf"model\.safetensors is not a safetensors file, or is damaged \({fault}\): download it again"
     assert re.fullmatch(pattern, message), message
 
 
@@ -243,17 +244,17 @@ def test_shards(tmp_path):
         ({"a": B, "b": B}, f"{INDEX} places the tensor 'a' in {B}, which does not hold it"),
         ({"a": B, "b": A}, f"{INDEX} places the tensor 'a' in {B}, which does not hold it"),
         ({"a": A, "b": "../x.safetensors"}, f"{INDEX} names '../x.safetensors' for 'b', "
-         "no name of a safetensors file"),
+         "which is not the name of a safetensors file"),
         ({"a": A, "b": "/x.safetensors"}, f"{INDEX} names '/x.safetensors' for 'b', "
-         "no name of a safetensors file"),
+         "which is not the name of a safetensors file"),
         ({"a": A, "b": "x\\y.safetensors"}, f"{INDEX} names 'x\\\\y.safetensors' for 'b', "
-         "no name of a safetensors file"),
+         "which is not the name of a safetensors file"),
         ({"a": A, "b": "x\ny.safetensors"}, f"{INDEX} names 'x\\ny.safetensors' for 'b', "
-         "no name of a safetensors file"),
-        ({"a": A, "b": "b.bin"}, f"{INDEX} names 'b.bin' for 'b', no name of a safetensors file"),
-        ({"a": A, "b": 2}, f"{INDEX} names 2 for 'b', no name of a safetensors file"),
-        ({}, f'{INDEX}: no "weight_map" object that names the file of each tensor'),
-        ([A, B], f'{INDEX}: no "weight_map" object that names the file of each tensor'),
+         "which is not the name of a safetensors file"),
+        ({"a": A, "b": "b.bin"}, f"{INDEX} names 'b.bin' for 'b', which is not the name of a safetensors file"),
+        ({"a": A, "b": 2}, f"{INDEX} names 2 for 'b', which is not the name of a safetensors file"),
+        ({}, f'{INDEX}: "weight_map" must be an object with the file name of each tensor'),
+        ([A, B], f'{INDEX}: "weight_map" must be an object with the file name of each tensor'),
     ],
 )  # fmt: skip
 def test_index_and_shards_disagree(tmp_path, weight_map, message):
@@ -284,7 +285,8 @@ def test_damaged_shard_is_named(tmp_path):
     content = (tmp_path / B).read_bytes()
     (tmp_path / B).write_bytes(content[:-1])
     size = len(content)
-    expected = f"{B} is no safetensors file, or damaged (cut short, {size - 1} of {size} bytes): download it again"
+    fault = f"truncated, {size - 1} of {size} bytes"
+    expected = f"{B} is not a safetensors file, or is damaged ({fault}): download it again"
     assert fails(read_headers, tmp_path) == expected
 
 
@@ -309,10 +311,10 @@ def test_shards_of_a_peer():
          "it has config.json, tf_model.h5"),
         (["config.json", "pytorch_model.bin"], "FOLDER has its weights only as pickles (pytorch_model.bin), "
          "which can run code when loaded, so minigen reads only safetensors: look for a revision with them, "
-         "such as refs/pr/N, or, where you trust the model, load it in transformers and convert it with "
+         "such as refs/pr/N, or, if you trust the model, load it in transformers and convert it with "
          "save_pretrained()"),
         (["model-q4.gguf"], "FOLDER has only GGUF weights (model-q4.gguf): "
-         "give the original model, in safetensors"),
+         "use the original model, in safetensors"),
         (["a.safetensors", "b.safetensors"], "FOLDER has a.safetensors, b.safetensors, but which to read is "
          f"unclear: expected {EXPECTED}"),
         ([A, "pytorch_model.bin"], f"FOLDER has {A}, but which to read is unclear: expected {EXPECTED}"),

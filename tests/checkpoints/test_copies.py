@@ -99,14 +99,14 @@ def test_a_head_of_its_own_counts(make: Make, backend: str, family: str, caplog:
     found = minigen.load(folder, backend, "cpu")
     head, embedding = names(family)
     assert said(caplog) == [
-        f"{folder}/config.json ties the head to the embedding, but the stored {head} is not {embedding}: it is used as "
-        'it is; say "tie_word_embeddings": false there'
+        f"{folder}/config.json ties the head to the embedding, but the stored {head} is not {embedding}: using "
+        'the stored one; write "tie_word_embeddings": false there'
     ]
     caplog.clear()
     right = minigen.load(make(family, "right", tied=False), backend, "cpu")
     assert said(caplog) == []
     assert np.array_equal(found.logits(IDS), right.logits(IDS))
-    assert found.hub_config["tie_word_embeddings"] is False
+    assert found.config["tie_word_embeddings"] is False
 
 
 def test_another_name_of_the_tie(make: Make, backend: str, caplog: pytest.LogCaptureFixture) -> None:
@@ -114,7 +114,7 @@ def test_another_name_of_the_tie(make: Make, backend: str, caplog: pytest.LogCap
     edit(folder, tie_embedding=True)
     model = minigen.load(folder, backend, "cpu")
     assert has_head(model)
-    assert [message.rsplit(": ", 2)[1] for message in said(caplog)] == ['it is used as it is; say "tie_embedding"']
+    assert [message.rsplit("; ", 1)[1] for message in said(caplog)] == ['write "tie_embedding": false there']
     edit(folder, tie_embedding=False)
     assert np.array_equal(model.logits(IDS), minigen.load(folder, backend, "cpu").logits(IDS))
 
@@ -199,14 +199,14 @@ def test_special_numbers(tmp_path: Path) -> None:
 def test_large_heads_are_compared_in_parts(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """And no further than to the first difference."""
     read: list[int] = []
-    pieces = stored.pieces
+    chunks = stored.chunks
 
     def counted(*args: Any) -> Any:
-        for data in pieces(*args):
+        for data in chunks(*args):
             read.append(len(data))
             yield data
 
-    monkeypatch.setattr(stored, "pieces", counted)
+    monkeypatch.setattr(stored, "chunks", counted)
     monkeypatch.setattr(stored.parts, "__defaults__", (128,))
     minigen.load(make(change=copy_head()), device="cpu")
     assert max(read) == 512
@@ -360,7 +360,7 @@ def test_masks(
                 tensors[name.removeprefix("transformer.")] = tensors.pop(name)
 
     minigen.load(make("gpt2", change=change), device="cpu")
-    assert [("h.1.attn." in line, line.endswith(", which is what counts")) for line in said(caplog)] == (
+    assert [("h.1.attn." in line, line.endswith(": using the latter")) for line in said(caplog)] == (
         [(True, True)] if warned else []
     )
 
@@ -401,8 +401,8 @@ def test_frequencies(
     minigen.load(folder, device="cpu")
     assert said(caplog) == (
         [
-            f"{folder} holds {name}: not the rotary frequencies of its config.json (rope_theta, rope_scaling), which "
-            "is what counts"
+            f"{folder} has {name} with other values than the rotary frequencies of its config.json "
+            "(rope_theta, rope_scaling): using the latter"
         ]
         if warned
         else []

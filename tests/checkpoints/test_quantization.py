@@ -257,7 +257,7 @@ def test_rows_that_cannot_be(
 ) -> None:
     folder = make_model("llama", hidden_size=64, intermediate_size=100)
     minigen.load(folder, backend, "cpu", quant="4")
-    said = "not quantized, for rows that are no multiple of 64: blocks.*.feed_forward.down.weight (100 wide)"
+    said = "not quantized, as rows are not a multiple of 64: blocks.*.feed_forward.down.weight (100 wide)"
     assert [record.message for record in caplog.records] == [said]
     convert(folder, tmp_path / "out", quant="4", backend=backend)
     caplog.clear()
@@ -291,13 +291,13 @@ BAD: dict[str, tuple[dict[str, Any] | None, dict[str, Any], str]] = {
     "scales of another shape": (
         None,
         {f"{Q}__scales": np.zeros((64, 2), np.float32)},
-        FIT + rf"1 misshapen: {K}\.scales is \(64, 2\), the config asks for \(64, 1\)",
+        FIT + rf"1 of the wrong shape: {K}\.scales is \(64, 2\), the config asks for \(64, 1\)",
     ),
     "biases of another shape": (
-        None, {f"{Q}__biases": np.zeros((63, 1), np.float32)}, FIT + rf"1 misshapen: {K}\.biases is \(63, 1\), .*",
+        None, {f"{Q}__biases": np.zeros((63, 1), np.float32)}, FIT + rf"1 of .* shape: {K}\.biases is \(63, 1\), .*",
     ),
     "codes of another shape": (
-        None, {f"{Q}__weight": np.zeros((64, 16), np.uint32)}, FIT + rf"1 misshapen: {K}\.weight is \(64, 16\), .*",
+        None, {f"{Q}__weight": np.zeros((64, 16), np.uint32)}, FIT + rf"1 of .* shape: {K}\.weight is \(64, 16\), .*",
     ),
     "codes of another dtype": (
         None, {f"{Q}__weight": np.zeros((64, 8), np.int32)}, FIT + rf"1 of the wrong dtype: {K}\.weight is I32, .*",
@@ -317,21 +317,21 @@ BAD: dict[str, tuple[dict[str, Any] | None, dict[str, Any], str]] = {
     "no group": ({"bits": 4}, {}, r"MODEL/config\.json: quantization: group_size is missing"),
     "a group that does not divide": (
         {"group_size": 128, "bits": 4}, {},
-        FIT + r"model\.embed_tokens\.weight has 64 columns, which its group_size 128 does not divide",
+        FIT + r"model\.embed_tokens\.weight has 64 columns, not a multiple of its group_size 128",
     ),
     "mode": (
         {"group_size": 32, "bits": 4, "mode": "nf4"}, {},
-        r"MODEL/config\.json: quantization is of the method 'nf4': minigen reads mlx-lm's affine .*",
+        r"MODEL/config\.json: quantization has the method 'nf4': minigen reads mlx-lm's affine .*",
     ),
     "a word": (PLAIN | {"outliers": 3}, {}, r"MODEL/config\.json: quantization has 'outliers', which is 3: .*"),
     "no object": ([4], {}, r"MODEL/config\.json: quantization is \[4\]: it must be an object"),
     "not declared": (
-        PLAIN | {K: False}, {}, FIT + rf"2 unexpected: {K}\.biases .*; 1 misshapen: {K}\.weight .*; 1 of the wrong .*",
+        PLAIN | {K: False}, {}, FIT + rf"2 unexpected: {K}\.biases .*; 1 of .* shape: {K}\.weight .*",
     ),
     "declared and float": (
         PLAIN | {K: PLAIN},
         {f"{Q}__weight": np.zeros((64, 64), np.float32), f"{Q}__scales": None, f"{Q}__biases": None},
-        FIT + rf"2 missing: {K}\.scales \(64, 1\), {K}\.biases \(64, 1\); 1 misshapen: .*; 1 of the wrong dtype: .*",
+        FIT + rf"2 missing: {K}\.scales \(64, 1\), {K}\.biases \(64, 1\); 1 of .* shape: .*; 1 of .* dtype: .*",
     ),
 }  # fmt: skip
 
@@ -350,7 +350,7 @@ def test_broken_checkpoints(wide: Callable[[str], Path], tmp_path: Path, backend
 def test_the_methods_of_others(wide: Callable[[str], Path], backend: str, method: str) -> None:
     folder = wide("llama")
     change(folder, {"quantization_config": {"quant_method": method, "bits": 4, "group_size": 128}})
-    message = rf"config\.json: quantization_config is of the method '{method}': minigen reads mlx-lm's .* --quant"
+    message = rf"config\.json: quantization_config has the method '{method}': minigen reads mlx-lm's .* --quant"
     with pytest.raises(CheckpointError, match=message):
         minigen.load(folder, backend, "cpu")
 
@@ -363,7 +363,7 @@ def test_gpt2_quantized_under_its_own_names(wide: Callable[[str], Path], tmp_pat
         {f"transformer.{k.removeprefix('model.')}": x for k, x in tensors.items()}, tmp_path / "out/model.safetensors"
     )
     with pytest.raises(
-        CheckpointError, match=r"transformer\.h\.0\.attn\.c_attn\.weight is quantized \(in, out\), which"
+        CheckpointError, match=r"transformer\.h\.0\.attn\.c_attn\.weight is quantized as \(in, out\); min"
     ):
         minigen.load(tmp_path / "out", any_backend, "cpu")
 
@@ -376,11 +376,11 @@ def test_requests_that_cannot_be(wide: Callable[[str], Path], tiny: Make, tmp_pa
         with pytest.raises(UsageError, match=message):
             call(*args, **settings)
 
-    again = r"out is quantized already \(mixed\): leave --quant out, or take the float model$"
+    again = r"out is quantized already \(mixed\): leave --quant out, or use the unquantized model$"
     refused(again, minigen.load, out, backend, "cpu", quant="8")
     refused(again, convert, out, tmp_path / "new", quant="8")
     refused(r"^unknown quant '5': choose 8, 4, mixed$", minigen.load, folder, backend, "cpu", quant="5")
-    refused(r"^a group of 48: choose 32, 64, 128$", convert, folder, tmp_path / "new", quant="8", group=48)
+    refused(r"^the group is 48: choose 32, 64, 128$", convert, folder, tmp_path / "new", quant="8", group=48)
     nothing = r"llama has no matrix whose rows are a multiple of 64: --quant has nothing to quantize$"
     refused(nothing, minigen.load, tiny("llama"), backend, "cpu", quant="8")
     assert not (tmp_path / "new").exists()
@@ -402,7 +402,7 @@ def test_adapters_and_training_want_floats(
     assert merged.quant == "q8"
     assert np.abs(merged.logits(IDS) - logits(folder, backend, quant="8")).max() > 1
     (adapter / "adapter_config.json").write_text(json.dumps(config | {"base_model_name_or_path": str(out)}))
-    message = "cannot be merged into .*out, whose weights are quantized: merge it into the float model, which minigen"
+    message = "cannot be merged into .*out, whose weights are quantized: merge it into the unquantized model"
     with pytest.raises(CheckpointError, match=message):
         minigen.load(adapter, backend, "cpu")
     (tmp_path / "text.txt").write_text("some text to learn from\n" * 40)

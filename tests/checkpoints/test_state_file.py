@@ -29,7 +29,7 @@ def test_goes_on_as_if_never_saved(model: Model, tmp_path: Path) -> None:
     ops, path = model.runner.ops, tmp_path / "prompt.state"
     _, state = model.runner.prefill(PROMPTS, 10)
     save_state(ops, state, path, {"made by": "a test"})
-    loaded, metadata = load_state(ops, model.config, path)
+    loaded, metadata = load_state(ops, model.architecture, path)
     assert metadata == {"made by": "a test"}
     assert (loaded.length, loaded.batch) == (state.length, state.batch)
     loaded.reserve(ops, 10)
@@ -44,7 +44,7 @@ def test_a_state_of_the_other_backend_is_the_same(tiny: Callable[[str], Path], t
     first, second = (minigen.load(tiny("llama"), backend=name, device="cpu") for name in ("torch", "mlx"))
     _, state = first.runner.prefill(PROMPTS, 8)
     save_state(first.runner.ops, state, tmp_path / "s")
-    loaded, _ = load_state(second.runner.ops, second.config, tmp_path / "s")
+    loaded, _ = load_state(second.runner.ops, second.architecture, tmp_path / "s")
     loaded.reserve(second.runner.ops, 8)
     a = first.runner.ops.numpy(first.runner.decode([3, 4], state))
     b = second.runner.ops.numpy(second.runner.decode([3, 4], loaded))
@@ -62,14 +62,14 @@ def test_what_does_not_fit_is_named(
         load_state(half.runner.ops, half.config, path)
     other = minigen.load(tiny("gpt2"), backend=backend, device=device, dtype="float32")
     with pytest.raises(
-        CheckpointError, match=r"recurrent model, this one's is kv|another model: 0\.k is \(2, 2, 6, 8\)"
+        CheckpointError, match=r"recurrent model; this model's state is kv|another model: 0\.k is \(2, 2, 6, 8\)"
     ):
-        load_state(ops, other.config, path)
-    with pytest.raises(CheckpointError, match=r"model\.safetensors is no saved state"):
-        load_state(ops, model.config, model.folder / "model.safetensors")
+        load_state(ops, other.architecture, path)
+    with pytest.raises(CheckpointError, match=r"model\.safetensors is not a saved state"):
+        load_state(ops, model.architecture, model.folder / "model.safetensors")
     path.write_bytes(path.read_bytes()[:-9])
-    with pytest.raises(CheckpointError, match=r"cut short"):
-        load_state(ops, model.config, path)
+    with pytest.raises(CheckpointError, match=r"truncated"):
+        load_state(ops, model.architecture, path)
 
 
 @pytest.mark.parametrize("length", [0, 6])
@@ -88,8 +88,8 @@ def test_a_file_that_claims_many_rows(model: Model, tmp_path: Path, length: int)
             end += size
         text = json.dumps({**header, "__metadata__": {"minigen_state": json.dumps(about)}}).encode()
         path.write_bytes(len(text).to_bytes(8, "little") + text + bytes(end))
-        with pytest.raises(CheckpointError, match=r"is no saved state|is the state of another model"):
-            load_state(ops, model.config, path)
+        with pytest.raises(CheckpointError, match=r"is not a saved state|is the state of another model"):
+            load_state(ops, model.architecture, path)
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:

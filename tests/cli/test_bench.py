@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from minigen.backends import choose_backend, machine
+from minigen.backends import machine
 from minigen.benchmark import run, training
 from minigen.benchmark.run import Result
 from minigen.benchmark.session import Session, Subject
@@ -119,7 +119,8 @@ def test_quantized(
     code, out, err = run_cli("bench", tmp_path / "q", *SMALL, *where, "--quant", "8")
     assert (code, out) == (2, "")
     assert (
-        err == f"minigen: {tmp_path / 'q'} is quantized already (mixed): leave --quant out, or take the float model\n"
+        err == f"minigen: {tmp_path / 'q'} is quantized already (mixed): leave --quant out, or "
+        "use the unquantized model\n"
     )
 
 
@@ -131,7 +132,7 @@ def test_a_quantized_cache(run_cli: Run, tiny: Tiny, backend: str) -> None:
     assert [row["quant"] for row in rows] == ["", "kv8"]
     assert rows[1]["bytes_per_token"] < rows[0]["bytes_per_token"]
     code, _, err = run_cli(*where, "--train")
-    assert (code, "--kv-bits is given with --train" in err) == (2, True)
+    assert (code, "--kv-bits does not go with --train" in err) == (2, True)
 
 
 def test_a_narrow_terminal(
@@ -175,14 +176,14 @@ def test_the_marks_are_explained(
     monkeypatch.setattr(machine, "cache_size", lambda: 1)
     out = run_cli("bench", tiny("gpt2"), *SMALL, "--backend", backend, "--device", device)[1]
     assert re.search(r"^tg4 .* %!$", out, re.MULTILINE)
-    assert "! Above the limit that was measured" in out
+    assert "! Above the measured limit" in out
     assert "* " not in out
     if device == "cpu":
         monkeypatch.setattr(Here, "limits", lambda self: (1e3, 1e30))
         monkeypatch.setattr(machine, "cache_size", lambda: 2**30)
         out = run_cli("bench", tiny("gpt2"), *SMALL, "--backend", backend, "--device", device)[1]
         assert re.search(r"^tg4 .* %\*$", out, re.MULTILINE)
-        assert "* The weights fit the largest cache (1.0 GiB)" in out
+        assert "* The weights fit into the largest cache (1.0 GiB)" in out
 
 
 def test_shapes_and_the_shipped_model(run_cli: Run, backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -229,25 +230,25 @@ def test_train(run_cli: Run, tiny: Tiny, backend: str, device: str, monkeypatch:
 
 
 BAD: dict[str, tuple[list[str], int, str]] = {
-    "word": (["-p", "5x"], 2, r"argument -p/--n-prompt: '5x' is no list of whole numbers such as 128,512 .*"),
+    "word": (["-p", "5x"], 2, r"argument -p/--n-prompt: '5x' is not a list of whole numbers such as 128,512 .*"),
     "negative": (["-d", "-1"], 2, r"argument -d/--n-depth: .*"),
-    "no rows": (["-b", "1,0"], 2, r"argument -b/--batch-size: '1,0': it must be 1 or more .*"),
-    "no runs": (["-r", "0"], 2, r"argument -r/--repetitions: '0': it must be 1 or more .*"),
+    "no rows": (["-b", "1,0"], 2, r"argument -b/--batch-size: '1,0': must be 1 or more .*"),
+    "no runs": (["-r", "0"], 2, r"argument -r/--repetitions: '0': must be 1 or more .*"),
     "two runs": (["-r", "1,2"], 2, r"-r takes one number, for all tests"),
     "nothing": (["-p", "0", "-n", "0"], 2, r"there is nothing to measure: give a length > 0 to -p or -n"),
-    "shape": (["--shape", "gpt5"], 2, r"argument --shape: unknown 'gpt5': choose gpt2, gpt2-xl, .*"),
-    "backend": (["--backend", "torch,jax"], 2, r"argument --backend: unknown 'jax': choose auto, torch, mlx .*"),
-    "dtype": (["--dtype", "int8"], 2, r"argument --dtype: unknown 'int8': choose float32, bfloat16, float16 .*"),
+    "shape": (["--shape", "gpt5"], 2, r"argument --shape: unknown 'gpt5': choose from gpt2, gpt2-xl, .*"),
+    "backend": (["--backend", "torch,jax"], 2, r"argument --backend: unknown 'jax': choose from auto, torch, mlx .*"),
+    "dtype": (["--dtype", "int8"], 2, r"argument --dtype: unknown 'int8': choose from float32, bfloat16, float16 .*"),
     "output": (["-o", "xml"], 2, r"argument -o/--output: invalid choice: 'xml' .*"),
     "long": (["-p", "65"], 1, r"pp65 needs 65 tokens, but the context of MODEL is 64: lower -p, -n or -d"),
     "deep": (["-p", "8", "-n", "8", "-d", "0,57"], 1, r"pp8 @ d57 needs 65 tokens, but the context of MODEL is 64: .*"),
     "cold shape": (["--cold", "--shape", "gpt2"], 2, r"gpt2 shape has no files: --cold needs a model"),
-    "cold plot": (["--cold", "--plot", "f.png"], 2, r"--plot draws tokens a second: drop it, or --cold"),
-    "train -n": (["--train", "-n", "8"], 2, r"-n is given with --train, which has rows .*: drop one of them"),
-    "train -p": (["--train", "-p", "0"], 2, r"-p is 0: a row of training has 1 token or more"),
+    "cold plot": (["--cold", "--plot", "f.png"], 2, r"--plot does not go with --cold: drop one of them"),
+    "train -n": (["--train", "-n", "8"], 2, r"-n does not go with --train, which takes only rows .*: drop one of them"),
+    "train -p": (["--train", "-p", "0"], 2, r"-p is 0: a row of training has at least 1 token"),
     "train -p long": (["--train", "-p", "65"], 1, r"train b8x65 needs 65 tokens, but the context of MODEL is 64: .*"),
-    "recipe": (["--recipe", "baby"], 2, r"--recipe says what to train: add --train"),
-    "recipe model": (["--train", "--recipe", "baby"], 2, r"--recipe brings its own model: drop .*"),
+    "recipe": (["--recipe", "baby"], 2, r"--recipe names what to train: add --train"),
+    "recipe model": (["--train", "--recipe", "baby"], 2, r"--recipe has a model of its own: drop .*"),
     "compare": (["--compare", "nowhere.json", "b"], 1, r"cannot read nowhere\.json: No such file or directory"),
 }
 
@@ -314,14 +315,13 @@ if __name__ == "__main__":
 """
 
 
-def test_in_processes_of_their_own(make_model: Callable[..., Path], tmp_path: Path) -> None:
+def test_in_processes_of_their_own(make_model: Callable[..., Path], tmp_path: Path, any_backend: str) -> None:
     """The whole command with its workers, and its cold starts; on one backend, for the time that it takes."""
-    backend = choose_backend()
     model = make_model("llama", hidden_size=64, intermediate_size=128)
     (tmp_path / "quick.py").write_text(QUICK)
 
     def rows(*words: str) -> list[dict[str, Any]]:
-        command = [*words, str(model), "--backend", backend, "-o", "json"]
+        command = [*words, str(model), "--backend", any_backend, "-o", "json"]
         done = subprocess.run([sys.executable, *command], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         found: list[dict[str, Any]] = json.loads(done.stdout)["results"]

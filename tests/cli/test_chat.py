@@ -103,18 +103,18 @@ Rain is old, the
 {"role": "assistant", "content": "Hello!\\nRain is old, the"}]}
 """
 NOTES = """\
-minigen: cut at 14 tokens: /continue goes on, /set max_tokens N allows more
-minigen: cut at 14 tokens: /continue goes on, /set max_tokens N allows more
-minigen: taken back: Hello.
-minigen: cut at 14 tokens: /continue goes on, /set max_tokens N allows more
-minigen: cut at 14 tokens: /continue goes on, /set max_tokens N allows more
+minigen: cut at 14 tokens: /continue resumes, /set max_tokens N allows more
+minigen: cut at 14 tokens: /continue resumes, /set max_tokens N allows more
+minigen: undone: Hello.
+minigen: cut at 14 tokens: /continue resumes, /set max_tokens N allows more
+minigen: cut at 14 tokens: /continue resumes, /set max_tokens N allows more
 minigen: system prompt: Be kind.
 minigen: temperature is 0.0
 minigen: temperature is 0.8
 minigen: max_tokens is 8
-minigen: cut at 8 tokens: /continue goes on, /set max_tokens N allows more
+minigen: cut at 8 tokens: /continue resumes, /set max_tokens N allows more
 minigen: a new conversation, with the same system prompt
-minigen: cut at 8 tokens: /continue goes on, /set max_tokens N allows more
+minigen: cut at 8 tokens: /continue resumes, /set max_tokens N allows more
 """
 
 
@@ -152,12 +152,12 @@ def test_base_models_and_recurrent_ones(
 ) -> None:
     code, out, err = chat(make_bigram(None), "Hi", "--seed", "5", "-n", "20")
     assert (code, err.splitlines()[0]) == (
-        0, 'minigen: this model has no chat template: it goes on with a plain transcript, "User: ... Assistant: ..."',
+        0, 'minigen: this model has no chat template: it continues a plain transcript, "User: ... Assistant: ..."',
     )  # fmt: skip
     assert "User:" not in out
     code, out, err = chat(make_model("lstm"), "Hi\n/stats\n/context\n", "--lines", "-n", "5", "--seed", "1")
     assert code == 0
-    assert "tokens, and no bound" in out
+    assert "tokens, no limit" in out
     code, out, err = chat(make_bigram(), "Hi", "--plain", "--seed", "5", "-n", "20")
     assert (code, "no chat template" in err) == (0, False)
 
@@ -176,7 +176,7 @@ def test_resume_and_replay(
     assert [json.loads(line)["role"] for line in path.read_text().splitlines()[1:]] == ["user", "assistant"] * 3
     code, out, err = run_cli("chat", "--replay", path, "--backend", backend)
     assert (code, err) == (0, "")
-    assert out == f"3 answers, 30 tokens, on {backend}: 3 the same, 0 not\n"
+    assert out == f"3 answers, 30 tokens, on {backend}: 3 identical, 0 different\n"
     lines = path.read_text().splitlines()
     row = json.loads(lines[4])
     row["ids"][3] = 7
@@ -185,13 +185,13 @@ def test_resume_and_replay(
     code, out, err = run_cli("chat", "--replay", path, "--backend", backend)
     assert code == 1
     assert out.splitlines()[:2] == [
-        f"3 answers, 30 tokens, on {backend}: 2 the same, 1 not", "first difference: message 4, token 4",
+        f"3 answers, 30 tokens, on {backend}: 2 identical, 1 different", "first difference: message 4, token 4",
     ]  # fmt: skip
     other = tmp_path / "other.jsonl"
     assert chat(model, "x", "--session", str(other))[0] == 0
     assert len(sessions(home)) == 1
     assert chat(model, "x", "--session", str(other)) == (
-        2, "", f"minigen: {other} exists: go on with it by --resume {other}, or choose another name\n",
+        2, "", f"minigen: {other} exists: continue it with --resume {other}, or choose another name\n",
     )  # fmt: skip
 
 
@@ -229,7 +229,7 @@ def test_a_session_that_two_use(chat: Run, make_bigram: Callable[..., Path], tmp
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(app_module.ChatApp, "save", meddle)
         code, _, err = chat("", "Two.", "--resume", str(path), "-n", "3")
-    assert (code, "was changed by another program: this chat goes on in" in err) == (0, True)
+    assert (code, "was changed by another program: this chat is now saved to" in err) == (0, True)
     assert path.read_bytes() == before + b"\n"
 
 
@@ -361,10 +361,10 @@ def test_the_format_of_a_session(
     assert chat("", "Two.", "--resume")[0] == 0
     (path,) = sessions(home)
     code, out, _ = run_cli("chat", "--replay", path, "--backend", backend)
-    assert (code, out.endswith("2 the same, 0 not\n")) == (0, True)
+    assert (code, out.endswith("2 identical, 0 different\n")) == (0, True)
     assert chat("", f"/model {make_bigram(None)}\nThree.\n", "--lines", "--resume")[0] == 0
     code, out, _ = run_cli("chat", "--replay", path, "--backend", backend)
-    assert (code, out.count("skipped"), out.endswith("1 the same, 0 not\n")) == (0, 2, True)
+    assert (code, out.count("skipped"), out.endswith("1 identical, 0 different\n")) == (0, 2, True)
 
 
 def test_a_model_that_does_not_take_the_conversation(chat: Run, make_bigram: Callable[..., Path], home: Path) -> None:
@@ -383,7 +383,8 @@ def test_another_model_in_the_middle(
     text = f"Hello.\n/model {make_model('llama', max_position_embeddings=300)}\nGo on.\n/why\n/undo\n/undo\nNew.\n"
     code, _, err = chat(make_bigram(), text, "--lines", "--seed", "2", "-n", "10")
     assert code == 0
-    assert "minigen: this model reads other tokens than the one before: its answers are given to it as text" in err
+    note = "this model has a different tokenizer than the one before: the answers so far are read again as text"
+    assert f"minigen: {note}" in err
 
 
 FILES = """\
@@ -413,24 +414,24 @@ def test_files(chat: Run, make_bigram: Callable[..., Path], tmp_path: Path, home
 
 
 MISTAKES = {
-    "unknown command": ("/foo", 2, "there is no command /foo: /help lists them, and a space before it makes it a "),
+    "unknown command": ("/foo", 2, "there is no command /foo: /help lists the commands; to send this"),
     "nothing to undo": ("/undo", 2, "the conversation is empty"),
     "nothing to regen": ("/regen", 2, "there is no answer yet: write a message first"),
     "nothing to continue": ("/continue", 2, "there is no answer yet: write a message first"),
-    "nothing to edit": ("/edit x", 2, "nothing has been said yet"),
-    "edit without a terminal": ("Hi\n/edit", 2, "/edit takes the new text where there is no terminal"),
+    "nothing to edit": ("/edit x", 2, "there is no message to edit yet"),
+    "edit without a terminal": ("Hi\n/edit", 2, "/edit takes the new text if there is no terminal"),
     "nothing to explain": ("/why", 2, "there is no answer yet: write a message first"),
-    "why words": ("Hi\n/why x", 2, "/why takes the number of the token to begin with, not 'x'"),
+    "why words": ("Hi\n/why x", 2, "/why takes the number of the first token to show, not 'x'"),
     "why beyond": ("Hi\n/why 99", 2, "the last answer has fewer than 99 tokens"),
     "seed": ("Hi\n/regen x", 2, "seed is 'x': it must be a whole number"),
-    "unknown setting": ("/set foo 1", 2, "foo is no setting of a chat: there are max_tokens, stop, repe"),
+    "unknown setting": ("/set foo 1", 2, "foo is not a setting of a chat: there are max_tokens, stop, repe"),
     "bad value": ("/set temp hot", 2, "temperature is 'hot': it must be a number >= 0"),
     "no value": ("/set temp", 2, "/set temperature takes a value, or the word default"),
     "overflow": ("/set overflow x", 2, "overflow is 'x': it must be one of stop, roll, sinks"),
     "context": ("/set context 9999", 2, "context is 9999: it must be from 8 to the model's 512"),
     "markdown": ("/markdown x", 2, "markdown is 'x': it must be on or off"),
-    "export": ("/export pdf", 2, "/export takes md or jsonl, and a file (without one, it is shown)"),
-    "no file": ("/read", 2, "/read takes a file, and words to say before its text"),
+    "export": ("/export pdf", 2, "/export takes md or jsonl, and optionally a file to write to"),
+    "no file": ("/read", 2, "/read takes a file, and optionally words to put before its text"),
     "missing file": ("/read /nowhere/x", 1, "cannot read /nowhere/x: No such file or directory"),
     "save nowhere": ("/save /nowhere/x", 1, "cannot write /nowhere/x: No such file or directory"),
     "quotes": ("/save 'x", 2, "\"'x\": no closing quotation"),
@@ -444,10 +445,10 @@ MISTAKES = {
     "a token of many digits": ('/set logit_bias {{"' + "1" * 5000 + '": 1}}', 2, "a key of logit_bias is '1111111"),
     "a token that is none": ('/set logit_bias {{"x": 1}}', 2, "a key of logit_bias is 'x': it must be a whole number"),
     "why of many digits": ("Hi\n/why " + "1" * 5000, 2, "the last answer has fewer than 111"),
-    "lists without end": ("/set stop " + "[" * 100_000, 2, "stop is no setting's value: JSON nested too deeply"),
-    "half a surrogate pair": ('/set stop ["\\ud800"]', 2, "stop is no setting's value: half a character in a text"),
-    "NUL in a name": ("/load a\0b", 2, "'a\\x00b' has a NUL character: no file is named so"),
-    "NUL in a name to save": ("/save a\0b", 2, "'a\\x00b' has a NUL character: no file is named so"),
+    "lists without end": ("/set stop " + "[" * 100_000, 2, "stop cannot be read: JSON nested too deeply"),
+    "half a surrogate pair": ('/set stop ["\\ud800"]', 2, "stop cannot be read: half a character in a text"),
+    "NUL in a name": ("/load a\0b", 2, "'a\\x00b' has a NUL character, which no file name can have"),
+    "NUL in a name to save": ("/save a\0b", 2, "'a\\x00b' has a NUL character, which no file name can have"),
     "why far beyond": ("Hi\n/why 9223372036854775807", 2, "the last answer has fewer than 9223372036854775807 tokens"),
     "open quote": ('"""\nabc', 2, 'a triple quote is open at the end of standard input: close it with """'),
     "too long": ("x" * 3000, 1, "this turn alone has 3003 tokens, and the window is 512: shorten it"),

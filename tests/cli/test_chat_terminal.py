@@ -180,7 +180,7 @@ def test_a_conversation(
     terminal = start(f"{make_bigram(context=150)} --seed 3 -n 30 --overflow roll")
     assert shown(converse(terminal)) == (Path(__file__).parent / "chat_terminal.txt").read_text()
     terminal.keys("C-d")
-    assert since(terminal.wait("^status"), "[saved") == "[saved: minigen chat --resume goes on with it]\nstatus 0"
+    assert since(terminal.wait("^status"), "[saved") == "[saved: continue with minigen chat --resume]\nstatus 0"
     lines = session(tmp_path)
     assert [line["content"] for line in lines if line.get("role") == "user"] == [
         "What is rain, in one word?", "Tell me about 日本語.", "One more, please, and make it about the garden.",
@@ -189,20 +189,20 @@ def test_a_conversation(
     path = next((tmp_path / "home" / "minigen" / "sessions").glob("*"))
     for other in installed:
         code, out, _ = run_cli("chat", "--replay", path, "--backend", other)
-        assert (code, out) == (0, f"7 answers, 94 tokens, on {other}: 7 the same, 0 not\n")
+        assert (code, out) == (0, f"7 answers, 94 tokens, on {other}: 7 identical, 0 different\n")
     terminal = start("--resume")
     lines = terminal.say("/undo")
-    assert "\n".join(lines[lines.index("[12 messages so far, of which these are the last]") :]) == RESUMED
+    assert "\n".join(lines[lines.index("[12 messages so far; the last ones:]") :]) == RESUMED
 
 
 RESUMED = """\
-[12 messages so far, of which these are the last]
+[12 messages so far; the last ones:]
 > The seventh.
 Hello! I am a small model, and I like the `rain` falls on the `rain` falls on th
 e garden
-[/help lists the commands, Ctrl-D leaves]
+[/help lists the commands, Ctrl-D exits]
 > /undo
-[taken back: The seventh.]
+[undone: The seventh.]
 
 >"""
 
@@ -218,7 +218,7 @@ def test_ctrl_c(start: Start, make_bigram: Callable[..., Path], tmp_path: Path, 
     terminal.wait(r"^> Hello\n.*\n.*\n")  # in the middle of the answer
     terminal.keys("C-c")
     lines = terminal.wait_for_prompt()
-    assert since(lines, "[stopped") == "[stopped: /continue goes on, /regen tries again]\n\n>"
+    assert since(lines, "[stopped") == "[stopped: /continue resumes the answer, /regen tries again]\n\n>"
     first = session(tmp_path)[2]
     assert first["runs"][0]["finish"] == "interrupted"
     whole = Chat(load(model, backend, "cpu"), settings=first["runs"][0]["settings"] | {"logit_bias": {0: -100}})
@@ -310,7 +310,7 @@ def test_what_is_pasted_is_text(start_any: Start, make_bigram: Callable[..., Pat
         paste(terminal, text)
         terminal.wait(re.escape(text.rstrip("\n").split("\n")[-1].strip()[-9:]))
         sent(text.removesuffix("\n"))  # a line ending at the end is how it was copied
-    assert "[what is pasted is a message: commands are typed]" in terminal.screen()
+    assert "[pasted text is sent as a message; type a command to run it]" in terminal.screen()
     terminal.tmux("send-keys", "-l", "/edit ")
     paste(terminal, opens)
     terminal.wait(r"> /edit (.*\n)*.*x = 1\n")
@@ -326,9 +326,9 @@ def test_what_is_pasted_is_text(start_any: Start, make_bigram: Callable[..., Pat
     terminal.keys("C-a", "C-k")
     terminal.tmux("send-keys", "-l", "/undo")
     terminal.keys("Enter")
-    terminal.wait(r"^\[taken back: ")
+    terminal.wait(r"^\[undone: ")
     terminal.keys(*"/edit", "Enter")  # the message is text there too, though it begins with quotes
-    terminal.wait(rf"(?s)taken back.*> {QUOTES}Adds one\..*x = 1\n")
+    terminal.wait(rf"(?s)undone.*> {QUOTES}Adds one\..*x = 1\n")
     terminal.keys("z")
     sent("/usr/bin/python: none", f"{opens}z")
 
@@ -340,7 +340,7 @@ def test_answers_into_a_pipe(make_bigram: Callable[..., Path], tmp_path: Path, a
     terminal = Terminal(socket, tmp_path / "home", f"{chat} | tee -i {tmp_path}/log")
     waits = r"^>$\n*\Z"
     try:
-        assert "minigen: type a message; /help lists the commands, Ctrl-D leaves" in terminal.wait(waits)
+        assert "minigen: type a message; /help lists the commands, Ctrl-D exits" in terminal.wait(waits)
         for line in ("Hello", "/nothing", "And  the rain?"):
             terminal.tmux("send-keys", "-l", line)
             terminal.keys("Enter")
@@ -365,7 +365,7 @@ def test_answers_into_a_pipe(make_bigram: Callable[..., Path], tmp_path: Path, a
 def test_completion(start_any: Start, make_bigram: Callable[..., Path]) -> None:
     terminal = start_any(f"{make_bigram()} --seed 1 -n 5")
     terminal.keys("/", "s", "e")
-    terminal.wait(r"^> /se\n +/set \[name value\] +settings of the next answers")
+    terminal.wait(r"^> /se\n +/set \[name value\] +change a setting")
     terminal.keys("Tab", " ", "t", "e")
     terminal.wait(r"^> /set te\n +temperature")
     terminal.keys("Tab", " ", "0", "Enter")
@@ -412,7 +412,7 @@ Rain is old, and the garden.
 Hello again! I am a small model, and the roof is fine 🙂 too.
 
  • a small model, and the roof. Hello again!
-[cut at 30 tokens: /continue goes on, /set max_tokens N allows more]
+[cut at 30 tokens: /continue resumes, /set max_tokens N allows more]
 
 > /context
 message    tokens  share  text
@@ -440,7 +440,7 @@ roof is fine 🙂 too.
    and the roof.
    Hello again!
 [cut at 30 tokens:
-/continue goes on,
+/continue resumes,
 /set max_tokens N
 allows more]
 
@@ -489,9 +489,10 @@ den.
 """
 
 
-def test_a_real_model(start: Start, shared: Path, tmp_path: Path, run_cli: Any, installed: list[str]) -> None:
-    """Turns with every kind of change: the screen says what the session has, and it is the same from the beginning."""
-    terminal = start(f"{shared}/models/stories260K --seed 4 -n 50 --overflow sinks --no-markdown")
+def test_a_real_model(start_any: Start, shared: Path, tmp_path: Path, run_cli: Any, installed: list[str]) -> None:
+    """Turns with every kind of change: the screen says what the session has, and it is the same from the beginning, on
+    the backend that wrote it and on the other one."""
+    terminal = start_any(f"{shared}/models/stories260K --seed 4 -n 50 --overflow sinks --no-markdown")
     for line in ("Once upon a time", "/regen", "What then?", "/undo", "Where was it?", "/continue", *["And then?"] * 7):
         lines = terminal.say(line)
     used = int(re.findall(r"(\d+) tokens, window 512", "\n".join(terminal.screen()))[-1])
@@ -507,5 +508,5 @@ def test_a_real_model(start: Start, shared: Path, tmp_path: Path, run_cli: Any, 
         code, out, _ = run_cli("chat", "--replay", path, "--backend", other)
         assert (code, re.sub(r"\d+ tokens", "N tokens", out)) == (
             0,
-            f"10 answers, N tokens, on {other}: 10 the same, 0 not\n",
+            f"10 answers, N tokens, on {other}: 10 identical, 0 different\n",
         )

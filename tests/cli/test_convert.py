@@ -121,9 +121,10 @@ def test_quantized(run_cli: Run, make_model: Callable[..., Path], tmp_path: Path
     assert f"on {backend} (cpu, float32 q4), " in err
     assert (json.loads(stored)["dtype"], json.loads(stored)["quant"]) == ("float32", "q4")
     code, _, err = run_cli("generate", out, *where, "--quant", "4")
-    assert (code, err) == (2, f"minigen: {out} is quantized already (q4): leave --quant out, or take the float model\n")
+    fault = f"{out} is quantized already (q4): leave --quant out, or use the unquantized model"
+    assert (code, err) == (2, f"minigen: {fault}\n")
     code, _, err = run_cli("convert", base, tmp_path / "other", "--quant-group", "32")
-    assert (code, err) == (2, "minigen: --quant-group says how --quant does it: name both\n")
+    assert (code, err) == (2, "minigen: --quant-group only has an effect with --quant: add --quant\n")
 
 
 def test_a_base_that_is_another(run_cli: Run, base: Path, adapter: Path, tmp_path: Path) -> None:
@@ -147,7 +148,8 @@ def test_bad_input(run_cli: Run, base: Path, adapter: Path, tmp_path: Path, make
     out = tmp_path / "out"
     assert refused(base, base) == f"{base} is there already: name another folder, or remove it"
     assert refused("nowhere/at/all", out) == "no such folder: nowhere/at/all"
-    assert refused(base, out, "--lora", base).startswith(f"{base} is no adapter: it has no adapter_config.json; it has")
+    start = f"{base} is not an adapter: it has no adapter_config.json; it has"
+    assert refused(base, out, "--lora", base).startswith(start)
     assert refused(base, out, "--lora", tmp_path / "none") == f"no such folder: {tmp_path / 'none'}"
     assert refused(adapter, out, "--lora", adapter).startswith(f"{adapter} is an adapter itself: merge one at a time")
     assert "invalid choice: 'int3'" in refused(base, out, "--dtype", "int3")
@@ -166,7 +168,7 @@ def test_weights_too_large_for_float16(make_model: Callable[..., Path], tmp_path
     tensors["model.norm.weight"] = tensors["model.norm.weight"] * 0 + np.float32(1e5)
     save_file(tensors, folder / "model.safetensors")
     with pytest.raises(
-        minigen.MinigenError, match=r"^model\.norm\.weight has the value 100000, and float16 ends at 65"
+        minigen.MinigenError, match=r"^model\.norm\.weight has the value 100000, but float16 ends at 65"
     ):
         convert(folder, tmp_path / "out", dtype="float16")
     assert not (tmp_path / "out").exists()

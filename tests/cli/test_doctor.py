@@ -48,7 +48,7 @@ def test_for_people(run_cli: Run, machine: dict[str, Any]) -> None:
         "environment    OMP_NUM_THREADS=4",
         "torch          2.12.0, built for CUDA 12.8; float32 products in float32",
         "               cuda:0: NVIDIA H, 80.0 GiB, bfloat16",
-        "               kernels of the CPU: compiled",
+        "               CPU kernels: compiled",
         'mlx            not installed: pip install "minigen[mlx]"',
         "without flags  torch on cuda, the checkpoint's own, 8 threads",
         "*  torch, NVIDIA GPU  the same         the same bytes, by default  float32           sources",
@@ -80,7 +80,7 @@ def test_nothing_that_runs(run_cli: Run, machine: dict[str, Any]) -> None:
     machine["without_flags"] = {"error": "torch is installed but does not import"}
     code, out, err = run_cli("doctor")
     assert (code, err) == (1, "")
-    assert "torch          2.12.0, which does not import: libcudart.so.12: cannot open\n" in out
+    assert "torch          2.12.0, which cannot be imported: libcudart.so.12: cannot open\n" in out
     assert "without flags  torch is installed but does not import\n" in out
 
 

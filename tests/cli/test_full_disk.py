@@ -56,7 +56,7 @@ def test_a_jsonl_ends_with_its_last_whole_item(run_cli: Run, folder: Path) -> No
     with files_end_at(room):
         code, out, err = run_cli(*WORDS)
     assert (code, out) == (1, "")
-    advice = "make room, and the same command goes on from the items that are in it"
+    advice = "make room, and the same command continues after the items in it"
     assert err == f"minigen: cannot write run.jsonl: File too large; {advice}\n"
     assert (folder / "run.jsonl").read_bytes() == lines[0] + lines[1]
     code, _, err = run_cli(*WORDS)
@@ -82,7 +82,7 @@ def test_a_jsonl_is_a_file(run_cli: Run, folder: Path) -> None:
     pytest.importorskip("torch")
     os.mkfifo(folder / "pipe")
     for name in ("pipe", *(str(path) for path in (FULL, Path("/dev/zero"), Path("/dev/null")) if path.exists())):
-        wanted = f"minigen: cannot use {name}: it is no ordinary file; give a file for --jsonl\n"
+        wanted = f"minigen: cannot use {name}: it is not an ordinary file; give a file for --jsonl\n"
         assert run_cli(*WORDS[:-1], name) == (1, "", wanted)
 
 

@@ -201,11 +201,11 @@ BAD = {
     "two outs": ("convert a b -o c", "OUT is given as c and as b: name one"),
     "no files": ("score -m x", "the following arguments are required: FILE"),
     "no out": ("convert -m x", "the following arguments are required: OUT"),
-    "a flag for a text": ("generate -p -n 3", "-p/--prompt: expected a value, and -n looks like a flag: if it is "),
-    "the way out": ("generate --stop --verbose", "if it is meant, write --stop=--verbose"),
-    "nearly a flag": ("generate -p --verbos", "if it is meant, write --prompt=--verbos"),
-    "a flag and its value": ("generate -p -n3", "if it is meant, write --prompt=-n3"),
-    "a list of texts": ("tokenizer train f --out o --special -a", "if it is meant, write --special=-a"),
+    "a flag for a text": ("generate -p -n 3", "-p/--prompt: expected a value, but -n looks like a flag; if it is "),
+    "the way out": ("generate --stop --verbose", "if it is the value, write --stop=--verbose"),
+    "nearly a flag": ("generate -p --verbos", "if it is the value, write --prompt=--verbos"),
+    "a flag and its value": ("generate -p -n3", "if it is the value, write --prompt=-n3"),
+    "a list of texts": ("tokenizer train f --out o --special -a", "if it is the value, write --special=-a"),
     "nothing": ("generate -p", "argument -p/--prompt: expected one argument"),
     "no number": ("generate -n --temp 0", "argument -n/--max-tokens: expected one argument"),
 }
@@ -257,7 +257,7 @@ def test_settings_of_a_chat(
     with lines.open() as stream:
         monkeypatch.setattr("sys.stdin", stream)
         code, _, err = run_cli("chat", make_bigram(), "--lines", "--no-save")
-    assert (code, err) == (2, "minigen: tempreature is no setting of a chat: did you mean temperature?\n")
+    assert (code, err) == (2, "minigen: tempreature is not a setting of a chat: did you mean temperature?\n")
 
 
 def test_the_library_and_files_name_the_nearest() -> None:

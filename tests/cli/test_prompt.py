@@ -177,7 +177,7 @@ def test_headings_say_what_differs(run_cli: Run, folder: Path) -> None:
         "animals, 2 shots, seed 1, item 1",
         "open, 0 shots, item 1",
     ]
-    message = "minigen: --item is 3, and open.prompt.toml has 2 items: give one of them\n"
+    message = "minigen: --item is 3, but open.prompt.toml has only 2 items\n"
     assert run_cli("prompt", "open.prompt.toml", "--print", "--item", "3") == (2, "", message)
 
 
@@ -269,7 +269,8 @@ def test_a_suite_is_one_table(run_cli: Run, folder: Path, model: str, oracle: Or
 
 @pytest.mark.parametrize("width", [60, 120])
 def test_a_table_fits_its_terminal(folder: Path, oracle: Oracle, width: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    from minigen.cli.prompt.report import Report, table
+    from minigen.cli.prompt.report import Report
+    from minigen.cli.prompt.table import table
     from minigen.evaluation.fewshot import load_prompt_file
 
     monkeypatch.delenv("NO_COLOR", raising=False)
@@ -297,7 +298,8 @@ def test_a_table_fits_its_terminal(folder: Path, oracle: Oracle, width: int, mon
 
 
 def test_a_narrow_terminal_gets_fewer_columns(folder: Path, oracle: Oracle) -> None:
-    from minigen.cli.prompt.report import Report, table
+    from minigen.cli.prompt.report import Report
+    from minigen.cli.prompt.table import table
     from minigen.evaluation.fewshot import load_prompt_file
 
     reports = []
@@ -455,7 +457,7 @@ def test_a_torn_last_line_is_dropped(run_cli: Run, folder: Path, model: str, ora
         code, out, err = run_cli(*words)
         line = 3 if cut < len(data) - 1 else 9
         assert err == (
-            f"minigen: warning: run.jsonl:{line}: was cut short and is dropped; its item runs again\n"
+            f"minigen: warning: run.jsonl:{line}: is incomplete and dropped; its item runs again\n"
             f"minigen: run.jsonl has {line - 1} finished items\n"
         )
         assert (code, out, len(oracle.ran)) == (0, whole, 10 - line)
@@ -465,10 +467,10 @@ def test_a_torn_last_line_is_dropped(run_cli: Run, folder: Path, model: str, ora
 def test_ctrl_c_says_how_to_go_on(run_cli: Run, folder: Path, model: str, oracle: Oracle) -> None:
     words = ("prompt", "french.prompt.toml", "-m", model)
     oracle.stop_after = 4
-    advice = "with --jsonl FILE a run can go on where it was interrupted"
+    advice = "with --jsonl FILE a run can be continued after it is interrupted"
     assert run_cli(*words) == (130, "", f"minigen: interrupted; {advice}\n")
     oracle.ran.clear()
-    advice = "4 finished items are in run.jsonl: the same command goes on from there"
+    advice = "4 finished items are in run.jsonl: the same command continues from there"
     assert run_cli(*words, "--jsonl", "run.jsonl") == (130, "", f"minigen: interrupted; {advice}\n")
     oracle.stop_after = None
     assert run_cli(*words, "--jsonl", "run.jsonl")[0] == 0
@@ -478,7 +480,7 @@ def test_ctrl_c_says_how_to_go_on(run_cli: Run, folder: Path, model: str, oracle
 REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "changed": (
         lambda f: (f / "animals.prompt.toml").write_text(ANIMALS.replace("howl", "howls")),
-        "run.jsonl:1: is of animals.prompt.toml as it, its data or the scoring of choices was before; ",
+        "run.jsonl:1: is of animals.prompt.toml before it, its data or the scoring of choices changed; ",
     ),
     "another file": (
         lambda f: (f / "animals.prompt.toml").unlink(),
@@ -486,7 +488,7 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "weights changed": (
         lambda f: (f / "tiny" / "config.json").write_text((f / "tiny" / "config.json").read_text() + " "),
-        "run.jsonl:1: was made by tiny as it was; ",
+        "run.jsonl:1: was made by an earlier version of tiny; ",
     ),
     "another dtype": (
         lambda f: (f / "run.jsonl").write_text((f / "run.jsonl").read_text().replace("float32", "float16")),
@@ -494,15 +496,15 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "no JSON": (
         lambda f: (f / "run.jsonl").write_text((f / "run.jsonl").read_text() + "{\n"),
-        "run.jsonl:10: is no finished item; ",
+        "run.jsonl:10: is not a finished item; ",
     ),
     "other JSON": (
         lambda f: (f / "run.jsonl").write_text('{"file": "a"}\n'),
-        "run.jsonl:1: is no finished item; ",
+        "run.jsonl:1: is not a finished item; ",
     ),
     "another's last line": (
         lambda f: (f / "run.jsonl").write_text("precious"),
-        "run.jsonl:1: is no finished item; ",
+        "run.jsonl:1: is not a finished item; ",
     ),
 }
 
@@ -535,7 +537,7 @@ def test_choices_scored_by_another_rule_are_not_mixed_in(
     code, out, err = run_cli("prompt", "animals.prompt.toml", *words, "run.jsonl")
     assert (code, out) == (1, "")
     assert err.startswith(
-        "minigen: run.jsonl:1: is of animals.prompt.toml as it, its data or the scoring of choices was"
+        "minigen: run.jsonl:1: is of animals.prompt.toml before it, its data or the scoring of choices"
     )
     assert run_cli("prompt", "french.prompt.toml", *words, "other.jsonl")[0] == 0  # what is generated is the same
 
@@ -560,11 +562,15 @@ def test_a_jsonl_that_cannot_be_used(run_cli: Run, folder: Path, model: str, ora
     assert says(".") == (1, "", "minigen: cannot use .: Is a directory; give a file for --jsonl\n")
     missing = "minigen: cannot use no/x: No such file or directory; give a file for --jsonl\n"
     assert says("no/x") == (1, "", missing)
-    with (folder / "run.jsonl").open("wb") as other:
+    (folder / "link.jsonl").symlink_to("run.jsonl")
+    with (folder / "run.jsonl.lock").open("wb") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
         advice = "wait for it, or give another --jsonl file, or remove this one"
-        assert says("run.jsonl") == (1, "", f"minigen: run.jsonl is being written by another run; {advice}\n")
+        for name in ("run.jsonl", "link.jsonl"):
+            assert says(name) == (1, "", f"minigen: {name} is being written by another run; {advice}\n")
     assert oracle.ran == []
+    assert says("run.jsonl")[0] == 0
+    assert not (folder / "run.jsonl.lock").exists()
 
 
 # -- the real thing --
@@ -643,9 +649,12 @@ def test_errors_of_the_check_end_a_run_before_it_begins(
 
 BAD_USAGE = {
     "no file": ([], "the following arguments are required: FILE (see minigen prompt --help)"),
-    "shots": (["x", "--shots", "1,1"], "argument --shots: '1,1' is no list of different whole numbers, as in 0,1,4 "),
-    "seeds": (["x", "--seeds", "-1"], "argument --seeds: '-1' is no list of different whole numbers, as in 0,1,4 "),
-    "limit": (["x", "--limit", "0"], "argument --limit: '0' is no whole number from 1 on "),
+    "shots": (
+        ["x", "--shots", "1,1"],
+        "argument --shots: '1,1' is not a list of different whole numbers such as 0,1,4 ",
+    ),
+    "seeds": (["x", "--seeds", "-1"], "argument --seeds: '-1' is not a list of different whole numbers such as 0,1,4 "),
+    "limit": (["x", "--limit", "0"], "argument --limit: '0' is not a whole number >= 1 "),
     "two outputs": (["x", "--json", "--csv"], "argument --csv: not allowed with argument --json "),
 }
 

@@ -82,8 +82,8 @@ def test_tokens(run_cli: Run, tiny: Tiny, file: Path, backend: str) -> None:
     assert lines[-2].startswith("file")
 
 
-def test_documents_and_stdin(tiny: Tiny, run_cli: Run, file: Path, backend: str) -> None:
-    words = ["-m", tiny("llama"), "--backend", backend, "--json"]
+def test_documents_and_stdin(tiny: Tiny, run_cli: Run, file: Path, any_backend: str) -> None:
+    words = ["-m", tiny("llama"), "--backend", any_backend, "--json"]
     alone = json.loads(run_cli("score", file, *words)[1])
     command = [sys.executable, "-m", "minigen", "score", "-", *map(str, words), "--split", "<|>"]
     both = (TEXT.strip() + "<|>\n" + TEXT + "<|>").encode()

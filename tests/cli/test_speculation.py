@@ -30,7 +30,8 @@ def test_generate(run_cli: Run, tiny: Tiny, backend: str) -> None:
     assert run_cli("generate", *where, "--draft", tiny("llama"), "--draft-tokens", "3") == wanted
     code, out, err = run_cli("generate", *where, "--draft", tiny("llama"), "--verbose")
     assert (code, out) == wanted[:2]
-    found = re.search(r"^minigen: speculation  (\d+) of (\d+) guesses kept, 100%, ([\d.]+) tokens a pass$", err, re.M)
+    accepted = r"(\d+) of (\d+) drafted tokens accepted, 100%, ([\d.]+) tokens per pass"
+    found = re.search(rf"^minigen: speculation  {accepted}$", err, re.M)
     assert found is not None
     assert int(found[1]) == int(found[2]) > 15
     assert float(found[3]) == round(29 / (29 - int(found[1])), 2)
@@ -75,7 +76,7 @@ def test_chat(run_cli: Run, make_bigram: Make, backend: str, tmp_path: Path, fee
     feed("/stats\n" + lines + "/stats\n")
     code, out, _ = run_cli(*where, "--no-save", "--draft", folder)
     assert code == 0
-    found = re.search(r"guesses kept +(\d+) of (\d+) +(\d+) of (\d+)\n", out)
+    found = re.search(r"drafted tokens accepted +(\d+) of (\d+) +(\d+) of (\d+)\n", out)
     assert found is not None
     assert found[1] == found[2]
     assert int(found[3]) == int(found[4]) > 0

@@ -15,9 +15,11 @@ import minigen
 from minigen.errors import ContextError, UsageError
 from minigen.evaluation.scoring import Scorer, Text
 from minigen.generation.branches import Branches
-from minigen.generation.loop import Row, Runner, generate
+from minigen.generation.loop import generate
 from minigen.generation.options import Options
-from minigen.generation.shared_text import SharedRunner, SharedText, common_length
+from minigen.generation.reader import Runner
+from minigen.generation.rows import Row
+from minigen.generation.shared_text import BranchReader, SharedText, common_length
 from minigen.model import Model
 
 WITH_KERNELS = True  # see conftest.py
@@ -125,11 +127,11 @@ def test_generating_on_a_shared_text_changes_nothing(
     # A batch may need several passes, its leaves in any order.
     monkeypatch.setattr("minigen.generation.shared_text.BLOCK", block)
     prompts = [PREFIX + [i] * k for i, k in ((1, 1), (2, 4), (3, 2), (1, 3), (1, 1))] + [PREFIX]
-    wanted = model.generate_ids(prompts, max_tokens=20, ignore_eos=True, **drawing)
+    wanted = model.generate_ids(prompts, max_tokens=12, ignore_eos=True, **drawing)
     shared = SharedText(model.runner)
     for group in (prompts[:3], prompts[3:]):
         rows = [Row(list(prompt)) for prompt in group]
-        for live in generate(SharedRunner(shared), rows, Options.of(max_tokens=20, ignore_eos=True, **drawing)):
+        for live in generate(BranchReader(shared), rows, Options.of(max_tokens=12, ignore_eos=True, **drawing)):
             if len(rows[0].ids) == 5:
                 rows[0].finish = rows[0].finish or "stop"  # a row may leave at any step
             assert live
@@ -147,7 +149,7 @@ def test_what_does_not_fit(model: Model) -> None:
             UsageError, match=f"a text of {len(text.ids)} tokens cannot be scored from token {text.start}"
         ):
             scorer.score([text])
-    if model.config.context is not None:
+    if model.architecture.context is not None:
         with pytest.raises(ContextError, match="a text of 66 tokens exceeds the model's context of 64"):
             scorer.score([Text([1] * 66)])
         scorer.score([Text([1] * 65)])  # the last token is not read

@@ -24,7 +24,7 @@ LINEAR, YARN = {"type": "linear", "factor": 2.0}, {"rope_type": "yarn", "factor"
 NEW_LINEAR = {"rope_type": "linear", "factor": 2.0}
 LLAMA3 = {"rope_type": "llama3", "factor": 4.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
           "original_max_position_embeddings": 16}  # fmt: skip
-BOTH = "rope_scaling and rope_parameters scale differently: rope_scaling counts"
+BOTH = "rope_scaling and rope_parameters scale differently: using rope_scaling"
 RARE = {"rope_type": "default", "rope_theta": 5e4}
 
 
@@ -83,21 +83,21 @@ ROPE: dict[str, tuple[dict[str, Any], Rotary, list[str]]] = {
     "other types": ({"rope_scaling": LLAMA3, "rope_parameters": LINEAR}, rotation(1e4, SCALED), [BOTH]),
     "theta of the new and beside it": (
         {"rope_parameters": RARE, "rope_theta": 500}, rotation(5e4),
-        ["rope_theta is 50000, and in config.json itself 500: 50000 counts"],
+        ["rope_theta is 50000, but 500 in config.json itself: using 50000"],
     ),
     "theta of the old and beside it": (
         {"rope_scaling": {**LINEAR, "rope_theta": 7e4}, "rope_theta": 500}, rotation(7e4, HALF),
-        ["rope_theta is 70000, and in config.json itself 500: 70000 counts"],
+        ["rope_theta is 70000, but 500 in config.json itself: using 70000"],
     ),
     "three thetas": (
         {"rope_scaling": {**LINEAR, "rope_theta": 7e4}, "rope_parameters": {**LINEAR, "rope_theta": 6e4},
          "rope_theta": 5}, rotation(7e4, HALF),
-        ["rope_theta is 70000, and in rope_parameters 60000: 70000 counts",
-         "rope_theta is 70000, and in config.json itself 5: 70000 counts"],
+        ["rope_theta is 70000, but 60000 in rope_parameters: using 70000",
+         "rope_theta is 70000, but 5 in config.json itself: using 70000"],
     ),
     "theta beside both": (
         {"rope_scaling": LINEAR, "rope_parameters": {**LINEAR, "rope_theta": 6e4}, "rope_theta": 500},
-        rotation(500.0, HALF), ["rope_theta is 500, and in rope_parameters 60000: 500 counts"],
+        rotation(500.0, HALF), ["rope_theta is 500, but 60000 in rope_parameters: using 500"],
     ),
     "no type": (
         {"rope_scaling": {"factor": 8.0}}, rotation(),
@@ -109,7 +109,7 @@ ROPE: dict[str, tuple[dict[str, Any], Rotary, list[str]]] = {
     ),
     "two originals": (
         {"rope_scaling": {**LLAMA3, "original_max_position_embeddings": 32}, "original_max_position_embeddings": 16},
-        rotation(1e4, SCALED), ["original_max_position_embeddings is 16, and 32 inside: 16 counts"],
+        rotation(1e4, SCALED), ["original_max_position_embeddings is 16, but 32 inside: using 16"],
     ),
     "the original beside": (
         {"rope_scaling": {key: value for key, value in LLAMA3.items() if key != "original_max_position_embeddings"},
@@ -165,17 +165,17 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "no rotation": ({"rope_parameters": {"full_attention": None}}, "minigen has one rotation"),
     "spellings": (
         {"rope_scaling": {"type": "linear", "rope_type": "default", "factor": 2.0}},
-        "rope_scaling: rope_type is 'default': and its other spelling, type, is 'linear': keep the one that is meant",
+        "rope_scaling: rope_type is 'default': its other spelling, type, is 'linear': keep the right one",
     ),
-    "spellings with yarn": ({"rope_scaling": {**YARN, "type": "linear"}}, "rope_type is 'yarn': and its other"),
+    "spellings with yarn": ({"rope_scaling": {**YARN, "type": "linear"}}, "rope_type is 'yarn': its other"),
     "a theta that would be lost": (
         {"rope_scaling": LINEAR, "rope_parameters": RARE},
-        "config.json: rope_scaling has no rope_theta, and rope_parameters has 50000: write the one that is meant into",
+        "config.json: rope_scaling has no rope_theta, but rope_parameters has 50000: write the right one into",
     ),
     "no object": ({"rope_scaling": "linear"}, "rope_scaling is 'linear': it must be an object"),
     "no object behind": ({"rope_scaling": LINEAR, "rope_parameters": [1]}, "rope_parameters is [1]: it must be"),
     "no factor": ({"rope_scaling": {"type": "linear"}}, "rope_scaling: factor is missing"),
-    "NaN": ({"rope_scaling": {**LINEAR, "factor": float("nan")}}, "factor is nan: it must be a positive number"),
+    "NaN": ({"rope_scaling": {**LINEAR, "factor": float("nan")}}, "factor is nan: it must be a number > 0"),
     "a part of the head": ({"partial_rotary_factor": 0.5}, "partial_rotary_factor is 0.5: minigen rotates whole heads"),
     "a part, inside": ({"rope_parameters": {**RARE, "partial_rotary_factor": 0.5}}, "partial_rotary_factor is 0.5"),
     "odd heads": ({"head_dim": 7}, "rotary positions need an even head width, not 7"),
@@ -199,12 +199,12 @@ WINDOWS: dict[str, tuple[str, dict[str, Any], list[int | None], list[str]]] = {
     "mistral by layers, none": ("mistral", {"sliding_window": 4, "layer_types": [FULL, FULL]}, [None, None], []),
     "mistral with qwen's switch": (
         "mistral", {"sliding_window": 4, "use_sliding_window": False}, [4, 4],
-        ["use_sliding_window is false, which a mistral does not read: sliding_window, 4, counts"],
+        ["use_sliding_window is false, but Mistral models do not have that setting: using sliding_window 4"],
     ),
     "llama": ("llama", {"sliding_window": 4}, [None, None], []),
     "llama by layers": (
         "llama", {"sliding_window": 4, "layer_types": [SLIDING, FULL]}, [None, None],
-        ["layer_types has sliding_attention, and a llama has full attention in every layer, which counts"],
+        ["layer_types has sliding_attention, which Llama models do not have: using full attention in every layer"],
     ),
     "qwen2 off": ("qwen2", {"sliding_window": 4}, [None, None], []),
     "qwen2 off by layers": ("qwen2", {"sliding_window": 4, "layer_types": [FULL, FULL]}, [None, None], []),
@@ -213,7 +213,7 @@ WINDOWS: dict[str, tuple[str, dict[str, Any], list[int | None], list[str]]] = {
     "qwen2 both alike": ("qwen2", {**ON, "layer_types": [FULL, SLIDING], "max_window_layers": 1}, [None, 4], []),
     "qwen3 both": (
         "qwen3", {**ON, "layer_types": [SLIDING, FULL], "max_window_layers": 1}, [4, None],
-        ["layer_types and max_window_layers, 1, differ: layer_types counts"],
+        ["layer_types and max_window_layers (1) differ: using layer_types"],
     ),
 }  # fmt: skip
 
@@ -245,9 +245,9 @@ def test_names_of_gpt2() -> None:
     assert read({**renamed, **GPT2}) == (wanted, [])
     for name, other in general.items():
         message = refused(GPT2, **{other: 3})
-        assert f"{name} is {GPT2[name]}: and {other}, which means the same, is 3: correct one" in message
+        assert f"{name} is {GPT2[name]}: {other}, another name for it, is 3: correct one" in message
     assert read(GPT2, n_ctx=64) == (wanted, [])
-    assert read(GPT2, n_ctx=32) == (wanted, ["n_ctx is 32, and n_positions 64, which counts"])
+    assert read(GPT2, n_ctx=32) == (wanted, ["n_ctx is 32, but n_positions is 64: using 64"])
     alone = {key: value for key, value in GPT2.items() if key != "n_positions"}
     assert read(alone, n_ctx=64) == (wanted, [])
 

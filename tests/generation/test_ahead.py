@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 import minigen
-from minigen.generation.loop import Row, Runner, Timing, generate
+from minigen.generation.loop import generate
 from minigen.generation.options import Options
+from minigen.generation.reader import Reader, Runner
+from minigen.generation.rows import Row, Timing
 
 GREEDY = {"temperature": 0}
 PROMPTS = [[1, 2, 3], [9] * 11, [4], [1, 2, 3]]
@@ -31,35 +33,34 @@ def both(runner: Any, run: Callable[[], Any]) -> Iterator[Any]:
     runner.ops.asynchronous = before
 
 
-class Watched(Runner):
-    """Writes down what is asked for, and when it is waited for."""
+class Watched:
+    """A Reader that writes down what is asked for, and when it is waited for."""
 
-    def __init__(self, inner: Runner) -> None:
-        super().__init__(inner.ops, inner.architecture, inner.params)
-        object.__setattr__(self, "events", [])
-        object.__setattr__(self, "states", [])
+    ahead = True
 
-    events: list[str]
-    states: list[Any]
+    def __init__(self, runner: Runner) -> None:
+        self.runner = runner
+        self.events: list[str] = []
+        self.states: list[Any] = []
 
     def prefill(self, prompts: Sequence[Sequence[int]], capacity: int) -> Any:
-        logits, state = super().prefill(prompts, capacity)
+        logits, state = self.runner.prefill(prompts, capacity)
         self.states.append(state)
         return logits, state
 
-    def decode(self, ids: Any, state: Any) -> Any:
+    def read(self, ids: Any, state: Any, at: Sequence[int] = (-1,)) -> Any:
         self.events.append("step")
         self.states.append(state)
         assert state.capacity is None or state.length < state.capacity
-        return super().decode(ids, state)
+        return self.runner.read(ids, state, at)
 
 
 def rows_of(
-    runner: Runner, prompts: Sequence[list[int]], stop_ids: Sequence[int] = (), end: Any = None, **settings: Any
+    reader: Reader, prompts: Sequence[list[int]], stop_ids: Sequence[int] = (), end: Any = None, **settings: Any
 ) -> tuple[list[Any], list[list[int]], Timing]:
     """The rows, who got a token at each step, and the counts; `end(row)` may set its finish."""
     rows, steps, timing = [Row(list(prompt), i) for i, prompt in enumerate(prompts)], [], Timing()
-    for live in generate(runner, rows, Options.of(**{**GREEDY, **settings}), stop_ids, timing):
+    for live in generate(reader, rows, Options.of(**{**GREEDY, **settings}), stop_ids, timing):
         steps.append([row.sequence for row in live])
         for row in live:
             if end is not None:

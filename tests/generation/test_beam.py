@@ -12,7 +12,7 @@ import pytest
 
 import minigen
 from minigen.generation.beam import beam_search, length_penalty
-from minigen.generation.loop import Row
+from minigen.generation.rows import Row
 from minigen.model import Model
 
 WITH_KERNELS = True  # see conftest.py
@@ -26,32 +26,29 @@ def model(make_model: Callable[..., Path], backend: str, device: str) -> Model:
     return minigen.load(make_model("llama", vocab_size=V, seed=3), backend=backend, device=device, dtype="float32")
 
 
-def logprob(model: Model, ids: tuple[int, ...]) -> float:
-    logits = model.logits([[*PROMPT, *ids]])[0, len(PROMPT) - 1 : -1].astype(np.float64)
-    lse = np.log(np.exp(logits).sum(axis=-1))
-    return float(sum(logits[t, token] - lse[t] for t, token in enumerate(ids)))
-
-
-def every_ending() -> list[tuple[int, ...]]:
-    """All continuations that end at the first stop id or at the length."""
-    found = set()
-    for ids in itertools.product(range(V), repeat=LENGTH):
+def logprobs(model: Model) -> dict[tuple[int, ...], float]:
+    """Of all continuations that end at the first stop id or at the length, read in one batch."""
+    whole = list(itertools.product(range(V), repeat=LENGTH))
+    logits = model.logits([[*PROMPT, *ids] for ids in whole])[:, len(PROMPT) - 1 : -1].astype(np.float64)
+    logits -= np.log(np.exp(logits).sum(axis=-1, keepdims=True))
+    found = {}
+    for ids, row in zip(whole, logits, strict=True):
         end = ids.index(STOP) + 1 if STOP in ids else LENGTH
-        found.add(ids[:end])
-    return sorted(found)
+        found[ids[:end]] = float(sum(row[t, token] for t, token in enumerate(ids[:end])))
+    return found
 
 
-@pytest.mark.parametrize("alpha", [0.0, 0.6, 2.0])
-def test_a_wide_beam_finds_the_best_of_all(model: Model, alpha: float) -> None:
-    scores = {ids: logprob(model, ids) / length_penalty(len(ids), alpha) for ids in every_ending()}
-    best = sorted(scores, key=lambda ids: -scores[ids])
-    row = Row(list(PROMPT), limit=LENGTH)
-    found = beam_search(model.runner, row, beams=V**LENGTH, alpha=alpha, stop_ids={STOP})
-    assert len(found) == len(best)
-    assert tuple(found[0].ids) == best[0]
-    for hypothesis in found:
-        assert hypothesis.score == pytest.approx(scores[tuple(hypothesis.ids)], abs=1e-4)
-        assert hypothesis.finish == ("stop" if hypothesis.ids[-1] == STOP else "length")
+def test_a_wide_beam_finds_the_best_of_all(model: Model) -> None:
+    each = logprobs(model)
+    for alpha in (0.0, 0.6, 2.0):
+        scores = {ids: x / length_penalty(len(ids), alpha) for ids, x in each.items()}
+        row = Row(list(PROMPT), limit=LENGTH)
+        found = beam_search(model.runner, row, beams=V**LENGTH, alpha=alpha, stop_ids={STOP})
+        assert len(found) == len(scores)
+        assert tuple(found[0].ids) == max(scores, key=lambda ids: scores[ids])
+        for hypothesis in found:
+            assert hypothesis.score == pytest.approx(scores[tuple(hypothesis.ids)], abs=1e-4)
+            assert hypothesis.finish == ("stop" if hypothesis.ids[-1] == STOP else "length")
 
 
 def test_one_beam_is_greedy(model: Model) -> None:

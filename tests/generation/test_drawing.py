@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,10 @@ from minigen.errors import MinigenError, UsageError
 from minigen.generation import drawing
 from minigen.generation.choosing import Choice
 from minigen.generation.drawing import Uniforms
-from minigen.generation.loop import Row, Runner, Timing, generate
+from minigen.generation.loop import generate
 from minigen.generation.options import Options
+from minigen.generation.reader import Runner
+from minigen.generation.rows import Row, Timing
 from minigen.sampling import candidates_needed, sample
 from minigen.sampling.uniforms import uniform
 
@@ -44,18 +46,21 @@ HOST_ONLY: list[dict[str, Any]] = [
 PROMPTS = [[1, 2, 3], [9] * 11, [4], [1, 2, 3]]
 
 
-class Counting(Runner):
-    """Counts the passes of one token."""
+class Counting:
+    """A Reader that counts the passes of one token."""
 
-    def __init__(self, inner: Runner) -> None:
-        super().__init__(inner.ops, inner.architecture, inner.params)
-        object.__setattr__(self, "passes", [])
+    ahead = True
 
-    passes: list[Any]
+    def __init__(self, runner: Runner) -> None:
+        self.runner, self.ops = runner, runner.ops
+        self.passes: list[Any] = []
 
-    def decode(self, ids: Any, state: Any) -> Any:
+    def prefill(self, prompts: Sequence[Sequence[int]], capacity: int) -> Any:
+        return self.runner.prefill(prompts, capacity)
+
+    def read(self, ids: Any, state: Any, at: Sequence[int] = (-1,)) -> Any:
         self.passes.append(ids)
-        return super().decode(ids, state)
+        return self.runner.read(ids, state, at)
 
 
 @pytest.fixture(params=["gpt2", "llama", "lstm", "lfm2"])
@@ -82,7 +87,7 @@ def said(runner: Any, asynchronous: bool, prompts: list[list[int]], end: Any = N
 def guesses(backend: str, device: str, dtype: str, size: int, scale: float, **settings: Any) -> tuple[Any, Any]:
     """What the device draws for rows of logits, and what the host does."""
     ops = get_backend(backend, device, dtype)
-    count = 200
+    count = 60
     rng = np.random.default_rng(size)
     logits = ops.asarray(scale * rng.standard_normal((count, 1, size)).astype(np.float32))
     options = Options.of(seed=5, **settings)
@@ -107,7 +112,7 @@ def test_the_device_draws_what_the_host_does(backend: str, device: str, dtype: s
     for size, scale in ((300, 2.0), (300, 9.0), (3000, 4.0)):
         drawn, host = guesses(backend, device, dtype, size, scale, **settings)
         assert (drawn < size).all()
-        assert (drawn != host).sum() <= (0 if dtype == "float32" else 6)
+        assert (drawn != host).sum() <= (0 if dtype == "float32" else 2)
 
 
 def test_uniforms_are_those_of_the_host(backend: str, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,19 +128,18 @@ def test_uniforms_are_those_of_the_host(backend: str, device: str, monkeypatch: 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
 def test_the_same_rows_ahead(runner: Counting, settings: dict[str, Any]) -> None:
-    """Rows that end early and leave, the last token, several seeds: and no pass more than the end needs."""
+    """Rows that end early and leave, the last token, two seeds: and no pass more than the end needs."""
 
     def end(row: Row) -> str | None:
         return "stop" if len(row.ids) == 3 + 2 * row.sequence else None
 
-    for seed in range(3):
-        plain = said(runner, False, PROMPTS, end, max_tokens=12, seed=seed, **settings)
-        ahead = said(runner, True, PROMPTS, end, max_tokens=12, seed=seed, **settings)
-        assert plain[:2] == ahead[:2]
-        plain = said(runner, False, PROMPTS, max_tokens=12, seed=seed, **settings)
-        ahead = said(runner, True, PROMPTS, max_tokens=12, seed=seed, **settings)
-        assert plain == ahead
-        assert all(not isinstance(ids, list) for ids in runner.passes)  # none waited for the host
+    plain = said(runner, False, PROMPTS, end, max_tokens=12, seed=1, **settings)
+    ahead = said(runner, True, PROMPTS, end, max_tokens=12, seed=1, **settings)
+    assert plain[:2] == ahead[:2]
+    plain = said(runner, False, PROMPTS, max_tokens=12, seed=2, **settings)
+    ahead = said(runner, True, PROMPTS, max_tokens=12, seed=2, **settings)
+    assert plain == ahead
+    assert all(not isinstance(ids, np.ndarray) for ids in runner.passes)  # none waited for the host
 
 
 @pytest.mark.parametrize("settings", SETTINGS[:4], ids=str)
@@ -162,14 +166,14 @@ def test_a_wrong_guess_is_taken_back(
 def test_what_the_host_draws(runner: Counting, settings: dict[str, Any]) -> None:
     plain = said(runner, False, PROMPTS, max_tokens=8, seed=1, **settings)
     assert plain == said(runner, True, PROMPTS, max_tokens=8, seed=1, **settings)
-    assert all(isinstance(ids, list) for ids in runner.passes)
+    assert all(isinstance(ids, np.ndarray) for ids in runner.passes)
 
 
 def test_the_switch(runner: Counting, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MINIGEN_DRAW", "host")
     plain = said(runner, False, PROMPTS, max_tokens=8, seed=1)
     assert plain == said(runner, True, PROMPTS, max_tokens=8, seed=1)
-    assert all(isinstance(ids, list) for ids in runner.passes)
+    assert all(isinstance(ids, np.ndarray) for ids in runner.passes)
     monkeypatch.setenv("MINIGEN_DRAW", "gpu")
     with pytest.raises(UsageError, match="MINIGEN_DRAW is 'gpu': set it to device"):
         said(runner, True, PROMPTS, max_tokens=8, seed=1)
@@ -178,7 +182,7 @@ def test_the_switch(runner: Counting, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_nothing_is_waited_for_before_the_next_step(runner: Counting, monkeypatch: pytest.MonkeyPatch) -> None:
     """The order in which things are asked for: a step, and only then the tokens of the one before."""
     events: list[str] = []
-    fetch, decode, numpy = runner.ops.fetch, Counting.decode, runner.ops.numpy
+    fetch, read, numpy = runner.ops.fetch, Counting.read, runner.ops.numpy
 
     def spy_fetch(*arrays: Any) -> Any:
         wait = fetch(*arrays)
@@ -191,9 +195,9 @@ def test_nothing_is_waited_for_before_the_next_step(runner: Counting, monkeypatc
 
         return waited
 
-    def spy_decode(self: Counting, ids: Any, state: Any) -> Any:
+    def spy_read(self: Counting, ids: Any, state: Any, at: Sequence[int] = (-1,)) -> Any:
         events.append("step")
-        return decode(self, ids, state)
+        return read(self, ids, state, at)
 
     def spy_numpy(x: Any) -> Any:
         events.append("numpy")
@@ -202,7 +206,7 @@ def test_nothing_is_waited_for_before_the_next_step(runner: Counting, monkeypatc
     with monkeypatch.context() as patch:
         patch.setattr(runner.ops, "kernels", None, raising=False)  # those of a CPU want the ids on the host
         patch.setattr(runner.ops, "fetch", spy_fetch)
-        patch.setattr(Counting, "decode", spy_decode)
+        patch.setattr(Counting, "read", spy_read)
         patch.setattr(runner.ops, "numpy", spy_numpy)
         said(runner, True, PROMPTS, max_tokens=5, seed=1)
     assert events == [*["step", "read"] * 4, "read"]

@@ -146,7 +146,7 @@ def test_on_the_command_line(
         empty.write_text(content)
         code, out, err = run_cli("generate", folder, "-p", "ab", "-f", empty, *greedy)
         assert (code, out) == (2, "")
-        assert err == f'minigen: {empty} is empty: give some text, or -p "" to write from where a document begins\n'
+        assert err == f'minigen: {empty} is empty: give some text, or -p "" to start like a document\n'
     code, _, err = run_cli("cache", "build", tmp_path / "x.cache", "-m", folder, "-p", "")
     assert code == 2
     assert err.endswith("minigen: the prompt is a single token: a cache of it saves nothing\n")

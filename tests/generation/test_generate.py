@@ -108,7 +108,7 @@ def test_logprobs_are_the_models_own(llama: Model) -> None:
 
 
 def test_limits(model: Model) -> None:
-    context = model.config.context
+    context = model.architecture.context
     assert len(model.generate_ids([[1]], max_tokens=3, **GREEDY)[0]) == 3
     if context is None:
         assert len(model.generate_ids([[1]], **GREEDY)[0]) == 256
@@ -177,11 +177,12 @@ def test_bad_ids_are_named(llama: Model, rows: Any, message: str) -> None:
 
 
 def test_bad_texts(llama: Model) -> None:
-    with pytest.raises(UsageError, match=r"^the prompt is empty, and .* has no token that begins texts .*: give some"):
+    empty = r"^the prompt is empty, and .* has no token that begins or separates texts: give some"
+    with pytest.raises(UsageError, match=empty):
         llama.generate(["a", ""])
     with pytest.raises(UsageError, match=r"^prompts must be a list of strings$"):
         llama.generate([b"a"])  # type: ignore[list-item]
-    with pytest.raises(UsageError, match="generate gives one text a prompt: call complete for num_samples"):
+    with pytest.raises(UsageError, match="generate gives one text per prompt: call complete for num_samples"):
         llama.generate("a", num_samples=2)
     with pytest.raises(UsageError, match="ids must have the shape"):
         llama.logits([1, 2])
@@ -246,8 +247,8 @@ def test_nan_in_a_later_step_says_so(llama: Model) -> None:
     params = {**llama.runner.params, "head": {"weight": ops.asarray(weights)}}
     weights[first] = np.nan  # in the embedding alone: the first token is still chosen, and poisons the next
     params["embedding"] = {"weight": ops.asarray(weights)}
-    runner = replace(llama.runner, architecture=replace(llama.config, tied=False), params=params)
-    model = Model(runner, llama.folder, llama.hub_config)
+    runner = replace(llama.runner, architecture=replace(llama.architecture, tied=False), params=params)
+    model = Model(runner, llama.folder, llama.config)
     with pytest.raises(MinigenError, match="the model produced NaN as a logit"):
         model.generate_ids([[1, 2]], max_tokens=4, **GREEDY)
 

@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 
 import minigen
-from minigen.generation import loop as generating
-from minigen.generation.loop import Row, Runner, generate
+from minigen.generation import reader
+from minigen.generation.loop import generate
 from minigen.generation.options import Options
+from minigen.generation.reader import Runner
+from minigen.generation.rows import Row
 
 Tiny = Callable[[str], Path]
 BLOCK = 8
@@ -24,7 +26,7 @@ LENGTHS = [[1], [8], [9], [30], [30, 3, 17], [5, 26, 26], [16, 24]]
 def runner(
     request: pytest.FixtureRequest, tiny: Tiny, backend: str, device: str, monkeypatch: pytest.MonkeyPatch
 ) -> Any:
-    monkeypatch.setattr(generating, "BLOCK", BLOCK)
+    monkeypatch.setattr(reader, "BLOCK", BLOCK)
     folder = tiny("llama" if request.param == "sinks" else request.param)
     runner = minigen.load(folder, backend=backend, device=device, dtype="float32").runner
     if request.param == "sinks":

@@ -87,7 +87,7 @@ def test_a_scorer_takes_it(model: Model, cache: Path) -> None:
     shared = shared_text(model, cache)
     found = Scorer(shared).score(texts)
     fresh = shared_text(model, cache)
-    fresh.state, fresh.ids = model.config.new_state(model.runner.ops, 1, 8), []
+    fresh.state, fresh.ids = model.architecture.new_state(model.runner.ops, 1, 8), []
     for one, other in zip(found, Scorer(fresh).score(texts), strict=True):
         assert np.abs(one - other).max() < 1e-5
     assert (fresh.tokens_read - shared.tokens_read) == len(ids) - 1
@@ -110,7 +110,7 @@ def test_a_half_precision_state_comes_back(tiny: Tiny, tmp_path: Path, backend: 
     save_prompt(model, list(PREFIX.encode()), tmp_path / "c")
     state, _ = load_prompt(model, tmp_path / "c")
     fresh = shared_text(model, tmp_path / "c")
-    fresh.state = model.config.new_state(model.runner.ops, 1, 40)
+    fresh.state = model.architecture.new_state(model.runner.ops, 1, 40)
     fresh.ids = []
     fresh.seek(list(PREFIX.encode())[:-1])
     for name, array in fresh.state.arrays().items():
@@ -156,7 +156,7 @@ def test_another_model_dtype_or_file(tiny: Tiny, make_model: Make, tmp_path: Pat
     whole = path.read_bytes()
     for torn in (whole[:-9], whole[:200], b"", b"text"):
         path.write_bytes(torn)
-        refused(path, r"FILE is no safetensors file, or damaged \(.*\): build it again", model)
+        refused(path, r"FILE is not a safetensors file, or is damaged \(.*\): build it again", model)
     path.write_bytes(whole)
     for changes, message in (
         ({"format": 2}, "FILE is a prompt cache of format 2, this minigen reads 1: build it again"),

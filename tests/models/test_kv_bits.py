@@ -48,7 +48,7 @@ def make(make_model: Callable[..., Path], backend: str, device: str) -> Make:
 def read(model: Model, ids: Any, state: Any = None) -> Numbers:
     """Logits (B, T, V) of tokens (B, T), through the cache."""
     ids = np.asarray(ids)
-    state = model.config.new_state(model.runner.ops, len(ids), 64) if state is None else state
+    state = model.architecture.new_state(model.runner.ops, len(ids), 64) if state is None else state
     return model.runner.ops.numpy(model.runner.read(ids, state, range(ids.shape[1]))).copy()
 
 
@@ -74,7 +74,7 @@ def test_codes_are_those_of_mlx(ops: Backend, bits: int, width: int, group: int)
         new = {name: ops.asarray(x[:, :, first:last]) for name, x in (("k", k), ("v", v))}
         cache.layer(0).append(ops, new)
         cache.length = last
-    for held, x in ((cache.held[0, "k"], k), (cache.held[0, "v"], v)):
+    for held, x in ((cache.contents[0, "k"], k), (cache.contents[0, "v"], v)):
         assert isinstance(held, Quantized)
         assert (held.group, held.shape) == (group, (2, 3, 9, width))
         for got, want in zip(held.arrays, mx.quantize(mx.array(x), group, bits), strict=True):
@@ -154,9 +154,9 @@ def test_half_precision(make: Make) -> None:
     ids = tokens(1, 30)
     for dtype in ("bfloat16", "float16"):
         model = make(8, dtype)
-        state = model.config.new_state(model.runner.ops, 1, 30)
+        state = model.architecture.new_state(model.runner.ops, 1, 30)
         got, want = read(model, ids, state), read(make(None, dtype), ids)
-        assert str(state.held[0, "k"].scales.dtype).endswith(dtype)
+        assert str(state.contents[0, "k"].scales.dtype).endswith(dtype)
         assert distance(got, want) <= BOUND[8]
 
 
@@ -166,10 +166,10 @@ def test_rewound_and_forked(make: Make, bits: int) -> None:
     """To the bit what a fresh cache says that reads the same in the same passes."""
     model, ids, others = make(bits), tokens(2, 12), tokens(2, 6)
     ops = model.runner.ops
-    fresh = model.config.new_state(ops, 2, 20)
+    fresh = model.architecture.new_state(ops, 2, 20)
     for part in (ids[:, :7], ids[:, 7:8], others):
         want = read(model, part, fresh)
-    state = model.config.new_state(ops, 2, 13)
+    state = model.architecture.new_state(ops, 2, 13)
     for part in (ids[:, :7], ids[:, 7:8], ids[:, 8:]):
         read(model, part, state)
     other = state.fork(ops, [1, 0, 1])
@@ -178,14 +178,14 @@ def test_rewound_and_forked(make: Make, bits: int) -> None:
         cache.reserve(ops, 20)
         assert (cache.capacity, cache.batch, cache.bits) == (20, len(order), bits)
         assert np.abs(read(model, others[order], cache) - want[order]).max() <= 1e-5
-    own, want = (ops.numpy(ops.dequantize(cache.held[1, "k"])) for cache in (state, fresh))
+    own, want = (ops.numpy(ops.dequantize(cache.contents[1, "k"])) for cache in (state, fresh))
     assert np.array_equal(own[:, :, :14], want[:, :, :14])
 
 
 def test_branches(make: Make) -> None:
     model = make(8)
     ops = model.runner.ops
-    state = model.config.new_state(ops, 1, 20)
+    state = model.architecture.new_state(ops, 1, 20)
     read(model, [PROMPT], state)
     grown = Branches(model.runner, state)
     got = ops.numpy(grown.append([1, 2, 3, 4], [-1, -1, 0, 1], [2, 3]))
@@ -200,8 +200,8 @@ def test_attention_sinks(make: Make) -> None:
     ids, found = tokens(1, 40), []
     for bits, parts in ((None, [40]), (8, [40]), (8, [15, *[1] * 25])):
         model = make(bits, max_position_embeddings=16)
-        assert isinstance(model.config, CausalLM)
-        runner = replace(model.runner, architecture=model.config.with_sinks(4))
+        assert isinstance(model.architecture, CausalLM)
+        runner = replace(model.runner, architecture=model.architecture.with_sinks(4))
         state, logits = runner.architecture.new_state(runner.ops, 1, 40), []
         for end, T in zip(np.cumsum(parts), parts, strict=True):
             logits.append(runner.ops.numpy(runner.read(ids[:, end - T : end], state, range(T))).copy())
@@ -215,13 +215,14 @@ def test_memory_is_what_codes_take(make: Make, monkeypatch: pytest.MonkeyPatch) 
     """2 layers of 2 heads of 64 numbers, 1000 tokens: 512 000 numbers of 4 bytes, or of 1 + 8/64, or of 1/2 + 8/64."""
     for bits, bytes_ in ((None, 2_048_000), (8, 576_000), (4, 320_000)):
         model = make(bits, head_dim=64)
-        state = model.config.new_state(model.runner.ops, 1, 1000)
+        state = model.architecture.new_state(model.runner.ops, 1, 1000)
         held = arrays_of(state.buffers)
         assert sum(part.size * part.itemsize if model.backend == "mlx" else part.nbytes for part in held) == bytes_
         monkeypatch.setattr(model.runner.ops, "total_memory", lambda bytes_=bytes_: bytes_ - 1, raising=False)
         with pytest.raises(BackendError):
-            model.config.new_state(model.runner.ops, 1, 1000)
-        read_at_1000 = Costs.of(model.config).bytes_read(999, 1, 1, "float32") - Costs.of(model.config).used * 4
+            model.architecture.new_state(model.runner.ops, 1, 1000)
+        costs = Costs.of(model.architecture)
+        read_at_1000 = costs.bytes_read(999, 1, 1, "float32") - costs.used * 4
         assert read_at_1000 == bytes_
 
 
@@ -230,16 +231,16 @@ def test_a_state_on_disk(make: Make, tmp_path: Path) -> None:
     models = {bits: make(bits) for bits in (None, 8, 4)}
     for bits, model in models.items():
         ops = model.runner.ops
-        state = model.config.new_state(ops, 1, 20)
+        state = model.architecture.new_state(ops, 1, 20)
         read(model, [PROMPT], state)
         save_state(ops, state, tmp_path / "s")
-        loaded, _ = load_state(ops, model.config, tmp_path / "s")
+        loaded, _ = load_state(ops, model.architecture, tmp_path / "s")
         loaded.reserve(ops, 20)
         assert (loaded.bits, loaded.length) == (bits, len(PROMPT))
         assert np.array_equal(read(model, [[4, 5]], loaded), read(model, [[4, 5]], state))
         for other in models.keys() - {bits}:
             with pytest.raises(CheckpointError, match=r"has keys and values .*, the model keeps them .*same kv_bits"):
-                load_state(ops, models[other].config, tmp_path / "s")
+                load_state(ops, models[other].architecture, tmp_path / "s")
 
 
 def test_a_prompt_on_disk(make: Make, make_model: Callable[..., Path], tmp_path: Path) -> None:
@@ -263,7 +264,7 @@ def test_perplexity_goes_through_the_cache(make: Make) -> None:
 def test_what_is_refused(make: Make) -> None:
     with pytest.raises(UsageError, match="kv_bits is 5: it must be 4 or 8"):
         make(5)
-    with pytest.raises(UsageError, match="a recurrent model keeps no keys and values: leave kv_bits"):
+    with pytest.raises(UsageError, match="a recurrent model has no keys and values: leave kv_bits"):
         make(8, name="lstm")
     for width in (6, 136):
         with pytest.raises(UsageError, match=rf"heads of {width} numbers cannot be quantized"):

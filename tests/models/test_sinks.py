@@ -17,11 +17,13 @@ from minigen.backends import Backend, get_backend
 from minigen.errors import ContextError, UsageError
 from minigen.families import HubConfig, find_family
 from minigen.generation.branches import Branches
-from minigen.generation.loop import Row, Runner, generate
+from minigen.generation.loop import generate
 from minigen.generation.options import Options
+from minigen.generation.reader import Runner
+from minigen.generation.rows import Row
 from minigen.layers.param import as_arrays, initialise
 from minigen.layers.positions import EXACT, Rotary
-from minigen.layers.sinks import Placed, Sinks, SinkStep
+from minigen.layers.sinks import FixedPositions, Sinks, SinkStep
 from minigen.models.causal import CausalLM
 from minigen.tree import flatten, unflatten
 
@@ -223,7 +225,7 @@ def test_far_along_a_text(ops: Backend) -> None:
     rotary, total = Rotary(D, THETA), start + 3
     q, k, v = (rng.standard_normal((1, 1, n, D)).astype(np.float32) for n in (3, 4 + W, 4 + W))
     held = [*range(4), *range(total - W, total)]  # the others are never looked at
-    keys = rotary.apply(ops, ops.asarray(k), Placed(np.array([held])))
+    keys = rotary.apply(ops, ops.asarray(k), FixedPositions(np.array([held])))
     between = ops.zeros((1, 1, total - W - 4, D))
     keys, values = (ops.concat([x[:, :, :4], between, x[:, :, 4:]], axis=2) for x in (keys, ops.asarray(v)))
 
@@ -247,7 +249,7 @@ def test_far_along_a_text(ops: Backend) -> None:
 def test_angles_are_float32_below(ops: Backend) -> None:
     """As they always were, to the bit, also in a pass that goes beyond."""
     rotary, positions = Rotary(D, THETA), np.array([[0, 1, 777, EXACT - 1, EXACT, 2**20]])
-    cos, sin = (ops.numpy(x)[0, 0] for x in rotary.rotations(ops, Placed(positions)))
+    cos, sin = (ops.numpy(x)[0, 0] for x in rotary.rotations(ops, FixedPositions(positions)))
     old, new = (
         positions[0, :4, None].astype(np.float32) * rotary.frequencies(),
         positions[0, 4:, None] * rotary.frequencies().astype(np.float64),
@@ -255,7 +257,7 @@ def test_angles_are_float32_below(ops: Backend) -> None:
     for turned, function in ((cos, np.cos), (sin, np.sin)):
         assert np.abs(turned[:4] - function(old)).max() <= 1e-7
         assert np.abs(turned[4:] - function(new)).max() <= 1e-7
-    below, _ = rotary.rotations(ops, Placed(positions[:, :4]))
+    below, _ = rotary.rotations(ops, FixedPositions(positions[:, :4]))
     assert np.array_equal(ops.numpy(below)[0, 0], np.cos(old))
 
 
@@ -267,7 +269,7 @@ def test_with_sinks() -> None:
     assert model.with_sinks(2) == plain.with_sinks(2)
     assert replace(model, context=W, sinks=None) == plain
     for count in (-1, 0, W):
-        with pytest.raises(UsageError, match=f"^{count} attention sinks do not fit the context of 16: take 1 to 15$"):
+        with pytest.raises(UsageError, match=f"^{count} attention sinks do not fit the context of 16: choose 1 to 15$"):
             plain.with_sinks(count)
 
 

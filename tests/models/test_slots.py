@@ -14,7 +14,7 @@ from minigen.backends import Backend
 from minigen.checkpoints.state_file import load_state, save_state
 from minigen.errors import UsageError
 from minigen.generation.branches import Branches
-from minigen.generation.loop import Runner
+from minigen.generation.reader import Runner
 from minigen.layers.attention import Attention
 from minigen.layers.block import Block, ConvolutionBlock, PreNormBlock
 from minigen.layers.cells import CELLS, RecurrentBlock
@@ -158,11 +158,11 @@ def test_padded_rows_read_by_columns(runner: Runner) -> None:
 
 def test_back_to_every_length(runner: Runner, name: str) -> None:
     ids, others = tokens(1, 120), tokens(1, 9, seed=1)
-    for length in range(0, 121, 7):
+    for length in range(0, 121, 10):
         state = runner.architecture.new_state(runner.ops, 1, 160)
-        for first in range(0, 110, 10):
-            read(runner, ids[:, first : first + 10], state)
-        for place in range(110, 120):
+        for first in range(0, 116, 58):
+            read(runner, ids[:, first : first + 58], state)
+        for place in range(116, 120):
             read(runner, ids[:, place : place + 1], state)
         reached = state.reachable(length)
         assert reached <= length
@@ -254,7 +254,7 @@ def test_fewer_bits(ops: Backend) -> None:
     assert kinds == {"ago1": None, "ago2": None, "k": 8, "v": 8}
     state = model.new_state(ops, 1, 10)
     assert (state.kind, state.bits, state.capacity) == ("kv8+recurrent", 8, 10)
-    with pytest.raises(UsageError, match="keeps no keys and values"):
+    with pytest.raises(UsageError, match="has no keys and values"):
         replace(model, blocks=(CONVOLVING,)).with_kv_bits(8)
 
 
@@ -265,9 +265,9 @@ def test_what_one_slot_had_may_be_put_into_another(ops: Backend, order: tuple[st
     state = State.empty(ops, [slots], 2, 1)
     for name, number in (("a", 1.0), ("b", 2.0)):
         state.layer(0).put(name, ops.asarray(np.full((2, 3), number)))
-    state.settle(ops)
+    state.commit(ops)
     got = {name: state.layer(0).get(ops, name) for name in slots}
     for name in order:
         state.layer(0).put(name, got["b" if name == "a" else "a"])
-    state.settle(ops)
-    assert [float(ops.numpy(state.held[0, name]).mean()) for name in ("a", "b")] == [2.0, 1.0]
+    state.commit(ops)
+    assert [float(ops.numpy(state.contents[0, name]).mean()) for name in ("a", "b")] == [2.0, 1.0]

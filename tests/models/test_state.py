@@ -213,12 +213,12 @@ def test_copies_are_few(model: Subject) -> None:
     state = model.new_state(1)
     for token in tokens(1000):
         model.read([[token]], state)
-    assert [copy.length for copy in state.copies] == [0, 256, 512, 640, 768, 832, 896, 960]
+    assert [copy.length for copy in state.snapshots] == [0, 256, 512, 640, 768, 832, 896, 960]
     assert [state.reachable(length) for length in (1000, 999, 831, 255)] == [1000, 960, 768, 0]
     with pytest.raises(ValueError, match="cannot rewind to 999 tokens: 960 are reachable"):
         state.rewind(999)
     state.rewind(640)
-    assert (state.length, len(state.copies)) == (640, 4)
+    assert (state.length, len(state.snapshots)) == (640, 4)
     state.rewind(0)
     same(model.read(tokens(1, 9), state), model.read(tokens(1, 9)))
 
@@ -256,7 +256,7 @@ def test_a_pass_that_fails_changes_nothing(model: Subject, monkeypatch: pytest.M
         raise RuntimeError
 
     with monkeypatch.context() as patch:
-        patch.setattr(type(state), "settle", fail)
+        patch.setattr(type(state), "commit", fail)
         with pytest.raises(RuntimeError):
             model.read(tokens(1, 3), state)
     same(model.read(tokens(1, 4), state), model.read(np.concatenate([tokens(1, 5), tokens(1, 4)], axis=1))[:, 5:])

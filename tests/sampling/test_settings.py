@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from minigen.errors import UsageError
+from minigen.errors import UsageError, shown
 from minigen.sampling import SETTINGS, Cuts, Penalties, Sampling
 
 RANGES = {
     "temperature": ([0, 0.5, 100], [-1, -0.001], "a number >= 0"),
     "top_k": ([0, 1, 10**6], [-1, 1.0, 0.5], "a whole number >= 0"),
     "top_p": ([0.001, 1], [0, -0.1, 1.001], "a number > 0 and <= 1"),
-    "min_p": ([0, 1], [-0.1, 1.001], "a number >= 0 and <= 1"),
+    "min_p": ([0, 1], [-0.1, 1.001], "a number from 0 to 1"),
     "typical_p": ([0.001, 1], [0, 1.001], "a number > 0 and <= 1"),
     "epsilon_cutoff": ([0, 0.999], [-0.1, 1], "a number >= 0 and < 1"),
     "eta_cutoff": ([0, 0.999], [-0.1, 1], "a number >= 0 and < 1"),
@@ -36,7 +36,7 @@ def test_each_setting_has_its_range(name: str) -> None:
             continue
         with pytest.raises(UsageError) as error:
             Sampling.of(**{name: value})
-        assert str(error.value) == f"{name} is {value!r}: it must be {wanted}"
+        assert str(error.value) == f"{name} is {shown(value)}: it must be {wanted}"
 
 
 @pytest.mark.parametrize(
@@ -58,9 +58,9 @@ def test_a_wrong_logit_bias_is_refused(bias: Any, message: str) -> None:
 
 
 def test_an_unknown_name_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"^xyz is no sampling setting: there are repetition_penalty, .*, seed$"):
+    with pytest.raises(UsageError, match=r"^xyz is not a sampling setting: there are repetition_penalty, .*, seed$"):
         Sampling.of(xyz=0.9)
-    with pytest.raises(UsageError, match=r"^top_q is no sampling setting: did you mean top_p\?$"):
+    with pytest.raises(UsageError, match=r"^top_q is not a sampling setting: did you mean top_p\?$"):
         Sampling.of(top_q=0.9)
 
 

@@ -29,8 +29,8 @@ def test_an_unknown_character_is_named_with_its_place(folder):
 @pytest.mark.parametrize(
     ("vocab", "message"),
     [
-        ({"a": 0}, "is a list of characters"),
-        ([], "is a list of characters"),
+        ({"a": 0}, "must be a list of characters"),
+        ([], "must be a list of characters"),
         (["a", "bc"], "entry 1 is 'bc', not one character"),
         (["a", 5], "entry 1 is 5"),
         (["a", "b", "a"], "'a' is listed twice, again as entry 2"),

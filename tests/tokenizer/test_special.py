@@ -151,9 +151,9 @@ def test_a_named_token_that_texts_are_made_of_stays_theirs(folder, spec, caplog)
     assert ours.decode(ours.encode("the ball!")) == "the ball!"
 
 
-NONE = "no such token in the vocabulary, so it counts as none"
-ENDLESS = "DIR: no token is left that ends a text: an answer goes on to its limit"
-TAKEN = "DIR/tokenizer.json contradicts the files beside it, and is taken: "
+NONE = "there is no such token in the vocabulary, so it is ignored"
+ENDLESS = "DIR: no token ends a text: every answer continues to its limit"
+TAKEN = "DIR/tokenizer.json contradicts the files next to it: using "
 
 
 @pytest.mark.parametrize(
@@ -172,8 +172,8 @@ TAKEN = "DIR/tokenizer.json contradicts the files beside it, and is taken: "
         ({"eos_token": "<|end|>", "pad_token": None, "bos_token": "", "x_token": True}, {}, []),
         ({}, {"eos_token_id": [9999, 1]}, []),
         ({}, {"eos_token_id": -1, "bos_token_id": -1}, []),
-        ({}, {"eos_token_id": 9999}, ["DIR: eos_token_id is 9999 and there are 401 tokens, so it counts as none"]),
-        ({}, {"bos_token_id": 401}, ["DIR: bos_token_id is 401 and there are 401 tokens, so it counts as none"]),
+        ({}, {"eos_token_id": 9999}, ["DIR: eos_token_id is 9999, but there are only 401 tokens, so it is ignored"]),
+        ({}, {"bos_token_id": 401}, ["DIR: bos_token_id is 401, but there are only 401 tokens, so it is ignored"]),
         ({"eos_token": "<|end|>"}, {"eos_token_id": 9999}, []),
         ({"added_tokens_decoder": {"7": entry("<|end|>")}}, {}, [f"{TAKEN}'<|end|>' has the id 0, not 7"]),
         ({"added_tokens_decoder": {"7": entry("<|y|>")}}, {}, [f"{TAKEN}the id 7 is '&', not '<|y|>'"]),
@@ -210,8 +210,8 @@ def test_added_tokens_json_that_contradicts(folder, spec, caplog):
         ("added_tokens_json", {"<|y|>": "401"}, "an added token needs an id and a content"),
         ("added_tokens_json", {"": 401}, "an added token needs an id and a content"),
         ("tokenizer_config_json", {"additional_special_tokens": "<|y|>"}, "additional_special_tokens must be a list"),
-        ("tokenizer_config_json", {"extra_special_tokens": [5]}, "extra_special_tokens has 5, which is no token"),
-        ("special_tokens_map_json", {"additional_special_tokens": [{}]}, r"has \{\}, which is no token"),
+        ("tokenizer_config_json", {"extra_special_tokens": [5]}, "extra_special_tokens has 5, which is not a token"),
+        ("special_tokens_map_json", {"additional_special_tokens": [{}]}, r"has \{\}, which is not a token"),
         ("tokenizer_config_json", {"add_prefix_space": "no"}, "add_prefix_space must be true or false, not 'no'"),
     ],
 )
@@ -241,9 +241,9 @@ def test_add_bos_token_beside_a_post_processor(folder, llama_spec, caplog, add, 
     )
     tokenizer, warnings = loaded(place, caplog)
     assert tokenizer.start_ids == ((1,) if add or (add is None and begins) else ())
-    says = f"is {str(add).lower()}, and tokenizer.json begins {'every' if begins else 'no'} text with that token"
+    says = f"is {str(add).lower()}, but tokenizer.json begins {'every' if begins else 'no'} text with that token"
     differ = add is not None and add != begins
-    assert warnings == ([f"DIR/tokenizer_config.json: add_bos_token {says}: the former is taken"] if differ else [])
+    assert warnings == ([f"DIR/tokenizer_config.json: add_bos_token {says}: using the former"] if differ else [])
 
 
 def prefixed(spec, there):
@@ -290,7 +290,7 @@ def test_add_prefix_space_beside_a_tokenizer_json(folder, byte_level_spec, hard,
     assert len(warnings) == (said != there)
     for warning in warnings:
         assert warning.startswith(f"DIR/tokenizer_config.json: add_prefix_space is {str(said).lower()} for a ")
-        end = f"tokenizer.json says {str(there).lower()}: the {'latter' if kind == FAST else 'former'} is taken"
+        end = f"tokenizer.json says {str(there).lower()}: using the {'latter' if kind == FAST else 'former'}"
         assert warning.endswith(end)
 
 
@@ -349,7 +349,7 @@ def test_a_class_of_another_kind_of_space_is_only_warned_of(folder, byte_level_s
     place = folder(config_json={}, tokenizer_json=byte_level_spec, tokenizer_config_json=settings)
     tokenizer, warnings = loaded(place, caplog)
     assert tokenizer.kind == "tiktoken"
-    says = "add_prefix_space is true for a LlamaTokenizer, and tokenizer.json says false: the latter is taken"
+    says = "add_prefix_space is true for a LlamaTokenizer, but tokenizer.json says false: using the latter"
     assert warnings == [f"DIR/tokenizer_config.json: {says}"]
 
 

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from minigen.backends import join_group
-from minigen.backends.group import ALONE, check_backend, first_line, launched
+from minigen.backends.group import ALONE, check_backend, launched, what_broke
 from minigen.errors import BackendError, UsageError
 from minigen.training.log import read_log
 from minigen.training.run import resume
@@ -172,8 +172,8 @@ def test_two_processes(
 
     # The signal came to the second process alone: both stopped after that step, and one saved it.
     assert [(rows[0][0], rows[1][0], rows[2][0], rows[3][0]) for rows in (first, second)] == [(0, 130, 0, 0)] * 2
-    assert halved[1].endswith(f"stopped after step {HALF}, which is saved: go on with minigen train --resume halved\n")
-    assert f"going on from step {HALF}\n" in resumed[1]
+    assert halved[1].endswith(f"stopped and saved after step {HALF}: continue with minigen train --resume halved\n")
+    assert f"continuing from step {HALF}\n" in resumed[1]
     for file in (f"step-{STEPS:06d}/model.safetensors", f"step-{STEPS:06d}/training/state.safetensors"):
         assert (tmp_path / "straight" / file).read_bytes() == (tmp_path / "halved" / file).read_bytes()
     assert losses(tmp_path / "straight") == losses(tmp_path / "halved")
@@ -193,7 +193,7 @@ def test_two_processes(
     assert diverged[0] == 1
     assert diverged[2].endswith("nothing was saved before\n")
     assert diverged[2].count("\n") == 1
-    assert mistaken == (2, "", "minigen: --resume goes on with the settings of the run: drop --out\n")
+    assert mistaken == (2, "", "minigen: --resume continues with the settings of the run: drop --out\n")
     assert doctor[0] == 2
     assert doctor[2].startswith("minigen: --doctor checks in one process: start it without ")
 
@@ -232,10 +232,10 @@ def test_who_started_this(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, backe
     with pytest.raises(UsageError, match=r"^processes is 3, and there is 1: start 3"):
         new(processes=3)
     assert (
-        first_line(RuntimeError("[/a/b.cc:12] Reset by peer [1.2.3.4]:5. This is\nlong")) == "Reset by peer [1.2.3.4]:5"
+        what_broke(RuntimeError("[/a/b.cc:12] Reset by peer [1.2.3.4]:5. This is\nlong")) == "Reset by peer [1.2.3.4]:5"
     )
     said = "NCCL error in: /a/NCCLUtils.cpp:94, remote process exited (run with NCCL_DEBUG=INFO for details), NCCL 2\n"
-    assert first_line(RuntimeError(said)) == "NCCL: remote process exited"
+    assert what_broke(RuntimeError(said)) == "NCCL: remote process exited"
 
 
 def test_a_ring_that_hangs(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:

@@ -205,7 +205,9 @@ def test_what_must_not_change(new: New, train: New, text: Path) -> None:
         resume(run, {})
     (run / "tokenizer/vocab.json").write_text(vocab)
     text.write_text(text.read_text().replace("frog", "grog"))
-    with pytest.raises(MinigenError, match=r"^the data set of .*run has changed since step 4 \(.*animals\.txt\): restore"):
+    with pytest.raises(
+        MinigenError, match=r"^the data set of .*run has changed since step 4 \(.*animals\.txt\): restore"
+    ):
         resume(run, {})
     with pytest.raises(UsageError, match=r"is not a run: it has no train\.toml; begin one with --out"):
         resume(text.parent, {})

@@ -223,9 +223,9 @@ def test_the_dtypes(lora: New, train: New, tmp_path: Path, backend: str) -> None
         ({"from": None}, r"^--lora-rank is given without --from: name the model to adapt$"),
         ({"lora_rank": None, "lora_alpha": 8}, r"^--lora-alpha is given, but the rank is 0: add --lora-rank N"),
         ({"lora_rank": 0}, r"^--lora-rank is given, but the rank is 0: add --lora-rank N$"),
-        ({"lora_rank": -1}, r"^lora_rank is -1: it must be at least 0$"),
+        ({"lora_rank": -1}, r"^lora_rank is -1: it must be a whole number >= 0$"),
         ({"lora_rank": 17}, r"^lora_rank is 17: it must be at most 16, the smaller side of .*\.self_attn\.[kv]_proj$"),
-        ({"lora_alpha": 0}, r"^lora_alpha is 0: it must be above 0$"),
+        ({"lora_alpha": 0}, r"^lora_alpha is 0: it must be a number > 0$"),
     ],
 )
 def test_settings_that_cannot_be(lora: New, tmp_path: Path, changes: dict[str, Any], message: str) -> None:
@@ -253,11 +253,11 @@ def test_a_base_that_changes_or_goes(lora: New, train: New, tmp_path: Path, back
     (base / "config.json").write_text(json.dumps(config | {"rope_theta": 500.0}))
     with pytest.raises(MinigenError, match=r"that .*run adapts has changed since step 4 \(.*llama\): restore it"):
         resume(run, {})
-    with pytest.raises(MinigenError, match=r"run was trained on other weights than .*llama has now: put them back, or"):
+    with pytest.raises(MinigenError, match=r"run was trained on other weights than .*llama has now: restore them, or"):
         minigen.load(run, backend)
     base.rename(tmp_path / "elsewhere")
     with pytest.raises(
-        MinigenError, match=r"run cannot be had \(no such folder: .*llama\): correct base_model_name_or"
+        MinigenError, match=r"^cannot load the base model of adapter .*run \(no such folder: .*llama\)"
     ):
         minigen.load(run, backend)
     with pytest.raises(MinigenError, match=r"^no such folder: .*llama$"):

@@ -98,7 +98,7 @@ def test_a_shape_that_cannot_be(small: Callable[..., Any]) -> None:
         return str(caught.value)
 
     assert refuse(width=15) == "width is 15: it must be a multiple of the 2 heads"
-    assert refuse(width=10, heads=2) == "width 10 over 2 heads is 5: it must be even to rotate"
+    assert refuse(width=10, heads=2) == "width 10 over 2 heads is 5: it must be even, for rotary positions"
     assert refuse(heads=4, kv_heads=3) == "kv_heads is 3: it must divide the 4 heads"
-    assert refuse(model="gpt", kv_heads=1).startswith("kv_heads is 1: a gpt has as many as heads")
-    assert refuse(model="lstm", hidden=24).startswith("hidden is 24 and width 16: a model whose head is")
+    assert refuse(model="gpt", kv_heads=1).startswith("kv_heads is 1: a gpt has one for each of its")
+    assert refuse(model="lstm", hidden=24).startswith("hidden is 24 and width is 16: they must be equal")

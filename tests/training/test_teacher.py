@@ -174,7 +174,7 @@ def test_bfloat16_learns_nearly_the_same(backend: str, device: str, name: str, o
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, when its compiler is imported
 @pytest.mark.filterwarnings("ignore::UserWarning")
-@pytest.mark.parametrize(("name", "other"), [("gpt", "llama"), ("llama", "lstm")])
+@pytest.mark.parametrize(("name", "other"), [("gpt", "lstm")])  # test_trainer.py compiles each kind alone
 def test_compiled(backend: str, name: str, other: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Torch traces only: its C++ compiler takes half a minute."""
     if backend == "torch":
@@ -459,10 +459,10 @@ def test_errors(learn: New, new: New, taught: Path, tiny: New, make_model: New, 
         f"the teacher {small} has a vocabulary of 200, but its tokenizer has 256 tokens: "
         "name a complete model for --teacher"
     )
-    assert refuse(teacher_weight=1.5) == "teacher_weight is 1.5: it must be at least 0 and at most 1"
-    assert refuse(teacher_weight=-0.1) == "teacher_weight is -0.1: it must be at least 0 and at most 1"
-    assert refuse(teacher_temperature=0) == "teacher_temperature is 0: it must be above 0"
-    assert refuse(teacher_tokens=-1) == "teacher_tokens is -1: it must be at least 0"
+    assert refuse(teacher_weight=1.5) == "teacher_weight is 1.5: it must be a number from 0 to 1"
+    assert refuse(teacher_weight=-0.1) == "teacher_weight is -0.1: it must be a number from 0 to 1"
+    assert refuse(teacher_temperature=0) == "teacher_temperature is 0: it must be a number > 0"
+    assert refuse(teacher_tokens=-1) == "teacher_tokens is -1: it must be a whole number >= 0"
     for name in ("weight", "temperature", "tokens"):
         assert refuse(teacher="", **{f"teacher_{name}": 1}) == (
             f"--teacher-{name} is given without a teacher: name one with --teacher, or drop it"

@@ -177,7 +177,7 @@ def test_a_table_is_answered_by_its_own_lines() -> None:
 @pytest.mark.parametrize("name", sorted(TASKS))
 def test_held_out_words_are_not_trained_on(name: str) -> None:
     """What an evaluation asks is made of words that no training document of the task takes as input words."""
-    _, asked = pairs_of(stream(1, "test", 0).random, name, 12, held=True)
+    _, asked = pairs_of(stream(1, "test", 0).random, name, 12, held_out=True)
     assert asked
     trained = set(pool("words", False)) | set(pool("nouns", False)) | set(pool("animals", False))
     held = set(pool("words", True))

@@ -1,7 +1,8 @@
-"""Seeded text for the model that ships: stories, chats and few-shot documents, without end.
+"""Seeded text for the model that ships: any number of stories, chats and few-shot documents.
 
-Every document is a pure function of (seed, kind, number): its random stream is `random.Random` with a string seed,
-which CPython defines by SHA-512 and the Mersenne Twister, so neither platform nor PYTHONHASHSEED changes anything.
+Every document is a pure function of (seed, kind, number). Its random stream is `random.Random` with
+a string seed, which CPython defines by SHA-512 and the Mersenne Twister, so the text depends
+neither on the platform nor on PYTHONHASHSEED.
 
-    python -m minigen.weights.synthetic --seed 1 --stories 20000 --chats 20000 --fewshot 20000 --out DIR
+    python -m minigen.weights.synthetic --seed 1 --stories 20000 --chats 20000 --out DIR
 """

@@ -1,197 +1,198 @@
-"""The few-shot tasks whose mapping is more than one function of a word: tables, invented languages, labels, numbers."""
+"""The few-shot tasks whose mapping is more than one function of a word.
+
+Tables, invented languages, labels, and sentences. Each function is a task, as `tasks` describes them.
+"""
 
 from __future__ import annotations
 
 import random
 
-from minigen.weights.synthetic.grammar import Draw, pick, with_article
-from minigen.weights.synthetic.lexicon import classes, listed
-from minigen.weights.synthetic.pools import Made, Next, Pair, kinds, nonce, number, pool, several
+from minigen.weights.synthetic.grammar import Draw, capitalized, pick, with_article
+from minigen.weights.synthetic.lexicon import classes, read_blocks
+from minigen.weights.synthetic.pools import (
+    NextPair,
+    Pair,
+    Task,
+    kinds,
+    nonce,
+    nonces,
+    number,
+    pool,
+    several,
+)
+
+_LABELED = (
+    "animal",
+    "fruit",
+    "clothes",
+    "vehicle",
+    "vegetable",
+    "person",
+    "toy",
+    "color",
+    "tool",
+    "body part",
+)
 
 
-def _cycle(draw: Draw, pairs: list[Pair]) -> Next:
-    """All pairs once, then repeats in any order, never the same one twice in a row."""
-    state = {"n": 0, "last": -1}
+def _cycle(draw: Draw, pairs: list[Pair]) -> NextPair:
+    """All pairs once, then repeats in any order, but never the same pair twice in a row."""
+    drawn = 0
+    last = -1
 
-    def following() -> Pair:
-        k = state["n"]
-        if k >= len(pairs):
-            k = int(draw() * len(pairs))
-            while k == state["last"]:
-                k = int(draw() * len(pairs))
-        state.update(n=state["n"] + 1, last=k)
-        return pairs[k]
+    def next_pair() -> Pair:
+        nonlocal drawn, last
+        index = drawn
+        if index >= len(pairs):
+            index = int(draw() * len(pairs))
+            while index == last:
+                index = int(draw() * len(pairs))
+        drawn += 1
+        last = index
+        return pairs[index]
 
-    return following
+    return next_pair
 
 
-def cipher(draw: Draw, held: bool) -> Made:
-    """A table between two sets of words, made anew."""
-    size = 8 if held else number(draw, 3, 7)
-    words = several(draw, pool("words", held), 2 * size)
-    right = words[size:]
+def cipher(draw: Draw, held_out: bool) -> Task:
+    """A new table from words to words, to invented words or to numbers."""
+    size = 8 if held_out else number(draw, 3, 7)
+    words = several(draw, pool("words", held_out), 2 * size)
+    outputs = words[size:]
     if draw() < 0.35:
-        right = []
-        while len(set(right)) < size:
-            right = [nonce(draw) for _ in range(size)]
+        outputs = nonces(draw, size)
     elif draw() < 0.3:
-        right = [str(n) for n in random.Random(str(draw())).sample(range(1, 30), size)]
-    return "Look up the word in the table.", _cycle(draw, list(zip(words[:size], right, strict=True)))
+        numbers = random.Random(str(draw())).sample(range(1, 30), size)
+        outputs = [str(value) for value in numbers]
+    pairs = list(zip(words[:size], outputs, strict=True))
+    return "Look up the word in the table.", _cycle(draw, pairs)
 
 
-def language(draw: Draw, held: bool) -> Made:
-    """An invented language: two words of a dictionary made anew, in the same or the other order."""
-    nouns = several(draw, pool("animals", held), 3)
-    signs = several(draw, tuple(dict.fromkeys(classes()["color"])), 3)
-    made: list[str] = []
-    while len(set(made)) < 6:
-        made = [nonce(draw) for _ in range(6)]
-    book = dict(zip(nouns + signs, made, strict=True))
-    turned = draw() < 0.5
+def language(draw: Draw, held_out: bool) -> Task:
+    """An invented language: a color and an animal, by a new dictionary, in either order."""
+    nouns = several(draw, pool("animals", held_out), 3)
+    colors = several(draw, _different("color"), 3)
+    dictionary = dict(zip(nouns + colors, nonces(draw, 6), strict=True))
+    noun_first = draw() < 0.5
 
-    def following() -> Pair:
-        noun, sign = pick(draw, nouns), pick(draw, signs)
-        out = (book[noun], book[sign]) if turned else (book[sign], book[noun])
-        return f"{sign} {noun}", " ".join(out)
+    def next_pair() -> Pair:
+        noun = pick(draw, nouns)
+        color = pick(draw, colors)
+        if noun_first:
+            return f"{color} {noun}", f"{dictionary[noun]} {dictionary[color]}"
+        return f"{color} {noun}", f"{dictionary[color]} {dictionary[noun]}"
 
-    return f"Translate into {nonce(draw).capitalize()}:", following
-
-
-_LABELLED = ("animal", "fruit", "clothes", "vehicle", "vegetable", "person", "toy", "color", "tool", "body part")
+    return f"Translate into {nonce(draw).capitalize()}:", next_pair
 
 
-def labels(draw: Draw, held: bool) -> Made:
-    """Two or three kinds of things, each with a label that means nothing."""
-    sorts = ("animal", "person", "clothes") if held else _LABELLED
-    chosen = several(draw, sorts, 3 if held else number(draw, 2, 3))
+def _different(name: str) -> tuple[str, ...]:
+    """The words of a class, each once."""
+    return tuple(dict.fromkeys(classes()[name]))
+
+
+def _label_names(draw: Draw, count: int, held_out: bool) -> list[str]:
+    """Different labels: invented words or, in training documents, sometimes others."""
     names: list[str] = []
-    while len(set(names)) < len(chosen):
-        names = (
-            [nonce(draw) for _ in chosen] if held or draw() < 0.7 else several(draw, pool("words", held), len(chosen))
-        )
+    while len(set(names)) < count:
+        if held_out or draw() < 0.7:
+            names = [nonce(draw) for _ in range(count)]
+        else:
+            names = several(draw, pool("words", held_out), count)
+    return names
+
+
+def labels(draw: Draw, held_out: bool) -> Task:
+    """Two or three kinds of things, each with a label that means nothing."""
+    if held_out:
+        chosen = several(draw, ("animal", "person", "clothes"), 3)
+    else:
+        chosen = several(draw, _LABELED, number(draw, 2, 3))
+    names = _label_names(draw, len(chosen), held_out)
     label = dict(zip(chosen, names, strict=True))
-    found = {kind: [thing for thing in pool("kinds", held) if kinds()[thing] == kind] for kind in chosen}
-    found = {kind: things for kind, things in found.items() if things}
+    things: dict[str, list[str]] = {}
+    for kind in chosen:
+        of_kind = [thing for thing in pool("kinds", held_out) if kinds()[thing] == kind]
+        if of_kind:
+            things[kind] = of_kind
 
-    def following() -> Pair:
-        kind = pick(draw, tuple(found))
-        return pick(draw, found[kind]), label[kind]
+    def next_pair() -> Pair:
+        kind = pick(draw, tuple(things))
+        return pick(draw, things[kind]), label[kind]
 
-    return "Give each thing its label.", following
-
-
-FRAMES = (
-    "I see {}.", "I like {}.", "Look, {}!", "This is {}.", "Do you have {}?", "I want {}.", "Where is {}?",
-    "There was {}.",
-    "Once there was {}.", "Mom has {}.", "She found {}.", "He saw {}.", "Can I have {}?", "We need {}.",
-    "It is not {}.",
-    "Tim has {}.", "Give me {}, please.", "{} is here.", "I dreamed of {}.", "They played with {}.", "No, not {}!",
-    "Oh, {}!",
-)  # fmt: skip
+    return "Give each thing its label.", next_pair
 
 
-def frame(draw: Draw, held: bool) -> Made:
+def frame(draw: Draw, held_out: bool) -> Task:
     """A sentence around the words."""
-    sentence = pick(draw, FRAMES)
-    nouns = pool("nouns", held)
-    noun = draw() < 0.6
+    sentence = pick(draw, read_blocks("facts.txt")["frames"])
+    countable = draw() < 0.6
 
-    def following() -> Pair:
-        text = with_article(pick(draw, nouns)) if noun else pick(draw, pool("words", held))
-        full = sentence.format(text)
-        return text, full[0].upper() + full[1:]
+    def next_pair() -> Pair:
+        if countable:
+            text = with_article(pick(draw, pool("nouns", held_out)))
+        else:
+            text = pick(draw, pool("words", held_out))
+        return text, capitalized(sentence.format(text))
 
-    return "Make a sentence.", following
+    return "Make a sentence.", next_pair
 
 
-def constant(draw: Draw, held: bool) -> Made:
+def constant(draw: Draw, held_out: bool) -> Task:
     """A word that is always added, or always taken away, before or after."""
-    word = pick(draw, pool("words", held))
+    word = pick(draw, pool("words", held_out))
     kind = number(draw, 0, 3)
+    before = kind % 2 == 1
+    added = kind < 2
 
-    def following() -> Pair:
-        other = pick(draw, pool("words", held))
-        pair = (f"{word} {other}" if kind % 2 else f"{other} {word}", other)
-        return (pair[1], pair[0]) if kind < 2 else pair
+    def next_pair() -> Pair:
+        other = pick(draw, pool("words", held_out))
+        longer = f"{other} {word}"
+        if before:
+            longer = f"{word} {other}"
+        if added:
+            return other, longer
+        return longer, other
 
-    return "", following
-
-
-def counting(draw: Draw, held: bool) -> Made:
-    """Some steps up or down, in words or digits."""
-    step = pick(draw, ("1", "1", "1", "-1", "-1", "2", "-2", "3", "10"))
-    words = draw() < 0.5 and abs(int(step)) < 4
-    named = listed("numbers")
-
-    def following() -> Pair:
-        n = number(draw, max(0, -int(step)), 20 - max(0, int(step))) if words else number(draw, max(0, -int(step)), 60)
-        return (named[n], named[n + int(step)]) if words else (str(n), str(n + int(step)))
-
-    return "Count on." if int(step) > 0 else "Count back.", following
+    return "", next_pair
 
 
-def sums(draw: Draw, held: bool) -> Made:
-    """Plus, minus, the bigger or the smaller of two numbers."""
-    kind = pick(draw, ("+", "+", "-", "bigger", "smaller"))
-    high = number(draw, 5, 10) if kind in "+-" else 50
+def find_kind(draw: Draw, held_out: bool) -> Task:
+    """The color, or the thing, in a phrase of several words."""
+    question = "Find the animal."
+    if draw() < 0.5:
+        question = "Find the color."
+    colors = _different("color")
+    sizes = _different("size")
 
-    def following() -> Pair:
-        a, b = number(draw, 0, high), number(draw, 0, high)
-        if kind == "+":
-            return f"{a} + {b}", str(a + b)
-        a, b = (a, b + (a == b)) if kind != "-" else (max(a, b), min(a, b))
-        if kind == "-":
-            return f"{a} - {b}", str(a - b)
-        return f"{a} {b}", str(max(a, b) if kind == "bigger" else min(a, b))
+    def next_pair() -> Pair:
+        thing = pick(draw, pool("animals", held_out))
+        color = pick(draw, colors)
+        sized = f"a {pick(draw, sizes)} {color} {thing}"
+        mine = f"my {pick(draw, sizes)} {color} {thing}"
+        text = pick(draw, (sized, f"the {color} {thing}", mine))
+        if question == "Find the color.":
+            return text, color
+        return text, thing
 
-    return {"+": "Add the numbers.", "-": "Take away.", "bigger": "Which is more?", "smaller": "Which is less?"}[
-        kind
-    ], following
-
-
-def calendar(draw: Draw, held: bool) -> Made:
-    row = listed(pick(draw, ("days", "months")))
-    step = pick(draw, ("1", "1", "-1"))
-    return "What comes next?" if step == "1" else "What comes before?", lambda: (
-        lambda n: (row[n], row[(n + int(step)) % len(row)])
-    )(int(draw() * len(row)))
+    return question, next_pair
 
 
-def how_many(draw: Draw, held: bool) -> Made:
-    """How often a word is there."""
-    digits = draw() < 0.5
-
-    def following() -> Pair:
-        n = number(draw, 1, 6)
-        return " ".join([pick(draw, pool("words", held))] * n), str(n) if digits else listed("numbers")[n]
-
-    return "How many?", following
-
-
-def find_kind(draw: Draw, held: bool) -> Made:
-    """The colour, or the thing, in a phrase of several words."""
-    color = draw() < 0.5
-    colors, sizes = tuple(dict.fromkeys(classes()["color"])), tuple(dict.fromkeys(classes()["size"]))
-
-    def following() -> Pair:
-        thing, sign = pick(draw, pool("animals", held)), pick(draw, colors)
-        text = pick(
-            draw,
-            (f"a {pick(draw, sizes)} {sign} {thing}", f"the {sign} {thing}", f"my {pick(draw, sizes)} {sign} {thing}"),
-        )
-        return text, sign if color else thing
-
-    return "Find the color." if color else "Find the animal.", following
-
-
-def is_it(draw: Draw, held: bool) -> Made:
+def is_it(draw: Draw, held_out: bool) -> Task:
     """Whether a thing is of a kind."""
     kind = pick(draw, ("animal", "fruit", "clothes", "vehicle", "person"))
-    yes = [t for t in pool("kinds", held) if kinds()[t] == kind]
-    no = [t for t in pool("kinds", held) if kinds()[t] != kind]
+    matching = []
+    others = []
+    for thing in pool("kinds", held_out):
+        if kinds()[thing] == kind:
+            matching.append(thing)
+        else:
+            others.append(thing)
 
-    def following() -> Pair:
-        right = draw() < 0.5
-        return pick(draw, yes if right else no), "yes" if right else "no"
+    def next_pair() -> Pair:
+        if draw() < 0.5:
+            return pick(draw, matching), "yes"
+        return pick(draw, others), "no"
 
-    return f"Is it {kind if kind in ('clothes', 'furniture') else with_article(kind)}?", following
+    if kind == "clothes":
+        return "Is it clothes?", next_pair
+    return f"Is it {with_article(kind)}?", next_pair

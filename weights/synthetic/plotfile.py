@@ -1,13 +1,15 @@
-"""The plots, as steps with ways to tell them. Their format, in `plots/*.txt`:
+"""The plots, as steps with several ways to tell each. Their format, in `plots/*.txt`:
 
 == lost_toy              a plot and its name
-cast child friend        the hero (child, animal, any, sea; duo: two children); sage: the stranger is a wise animal;
-                         newf: hero and friend have not met before
+cast child friend        the hero (child, animal, any, sea; duo: two children); sage: the stranger
+                         is a wise animal; newf: hero and friend have not met before
 about                    a story of this plot can be asked for by the first of its lets
-let toy=toy place=place_*  words drawn for the story, with adjective (`toyx`); * is child or animal as the hero is
-trait lonely             the hero is so; many may be given
+let toy=toy place=place_*  words drawn for the story, with adjective (`toyx`); * is child or
+                         animal as the hero is
+trait lonely             what the hero is like; several may be given
 like swim, dance         what the hero likes to do
-(blank line)             the next step; `?` before its first way: the step may be left out; `---`: a new paragraph
+(blank line)             the next step; `?` before its first way: the step may be left out;
+                         `---`: a new paragraph
 - text                   a way to tell the step; indented lines continue it
 - (sad) text             ... only where the tag is set; (!sad) where not; (+sad) sets it
 """
@@ -16,34 +18,39 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
 from minigen.weights.synthetic import people
-from minigen.weights.synthetic.grammar import Grammar, Parts, blocks
-from minigen.weights.synthetic.lexicon import classes
+from minigen.weights.synthetic.grammar import Grammar, Parts
+from minigen.weights.synthetic.lexicon import classes, read_blocks, split_items
 
 _TAGS = re.compile(r"\(([+!a-z_,]+)\) ")
 
 
-@dataclass
+@dataclass(frozen=True)
 class Way:
+    """One way to tell a step, and the tags that it needs set, needs not set, and sets."""
+
     parts: Parts
     needs: frozenset[str]
     lacks: frozenset[str]
     sets: frozenset[str]
 
 
-@dataclass
+@dataclass(frozen=True)
 class Step:
-    ways: list[Way] = field(default_factory=list)
-    optional: bool = False
-    paragraph: bool = False
-    plain: bool = True  # no way has a condition
+    ways: tuple[Way, ...]
+    optional: bool
+    paragraph: bool  # it begins one
+
+    def ways_for(self, tags: set[str]) -> list[Way]:
+        """The ways that the tags allow."""
+        return [way for way in self.ways if way.needs <= tags and not way.lacks & tags]
 
 
-@dataclass
+@dataclass(frozen=True)
 class Plot:
     name: str
     hero: str
@@ -51,78 +58,103 @@ class Plot:
     lets: tuple[tuple[str, str], ...]
     traits: tuple[str, ...]
     likes: tuple[str, ...]
-    steps: list[Step]
-    about: bool  # of the first of the lets
+    steps: tuple[Step, ...]
+    about: bool  # a story can be about the first of the lets
 
 
 @cache
 def grammar() -> Grammar:
-    folder = files("minigen.weights.synthetic")
-    rules: dict[str, list[str]] = {}
-    for name in ("openings.txt", "phrases.txt"):
-        rules.update(blocks(folder.joinpath(name).read_text(encoding="utf-8")))
-    return Grammar(classes(), rules)
+    """The rules that all plots share."""
+    return Grammar(classes(), {**read_blocks("openings.txt"), **read_blocks("phrases.txt")})
+
+
+def _way(template: str) -> Way:
+    match = _TAGS.match(template)
+    tags: dict[str, set[str]] = {"": set(), "!": set(), "+": set()}
+    if match is not None:
+        template = template[match.end() :]
+        for tag in match.group(1).split(","):
+            name = tag.lstrip("!+")
+            mark = tag.removesuffix(name)
+            tags[mark].add(name)
+    return Way(
+        parts=grammar().compile(template),
+        needs=frozenset(tags[""]),
+        lacks=frozenset(tags["!"]),
+        sets=frozenset(tags["+"]),
+    )
 
 
 def _step(text: str, paragraph: bool) -> Step:
-    step = Step(optional=text.startswith("?"), paragraph=paragraph)
-    for way in re.split(r"^- ", text.lstrip("? \n"), flags=re.MULTILINE)[1:]:
-        template = " ".join(way.split())
-        match = _TAGS.match(template)
-        tags = match.group(1).split(",") if match else []
-        parts = grammar().compile(template[match.end() :] if match else template)
-        step.ways.append(
-            Way(
-                parts,
-                frozenset(tag for tag in tags if tag[0] not in "+!"),
-                frozenset(tag[1:] for tag in tags if tag[0] == "!"),
-                frozenset(tag[1:] for tag in tags if tag[0] == "+"),
-            )
-        )
-        step.plain = step.plain and not tags
-    assert step.ways, f"a step without a way: {text!r}"
-    return step
+    templates = re.split(r"^- ", text.lstrip("? \n"), flags=re.MULTILINE)[1:]
+    assert templates, f"a step without a way: {text!r}"
+    ways = tuple(_way(" ".join(template.split())) for template in templates)
+    return Step(ways, optional=text.startswith("?"), paragraph=paragraph)
 
 
-def _parse(text: str) -> Iterator[Plot]:
+def _plots_of(text: str) -> Iterator[Plot]:
+    """The plots of one file."""
     for chunk in re.split(r"^== ", text, flags=re.MULTILINE)[1:]:
         head, *bodies = re.split(r"\n\s*\n", chunk.strip())
         name, *lines = head.splitlines()
-        keys = dict(line.partition(" ")[::2] for line in lines)
+        keys: dict[str, str] = {}
+        for line in lines:
+            key, _, value = line.partition(" ")
+            keys[key] = value
         hero, *cast = keys["cast"].split()
-        lets = tuple((a, b) for each in keys.get("let", "").split() for a, _, b in [each.partition("=")])
-        steps, paragraph = [], False
-        for body in bodies:
-            if body.strip() == "---":
-                paragraph = True
-                continue
-            steps.append(_step(body, paragraph))
-            paragraph = False
-        likes = tuple(each.strip() for each in keys.get("like", "").split(",") if each.strip())
+        lets = []
+        for let in keys.get("let", "").split():
+            word, _, source = let.partition("=")
+            lets.append((word, source))
         yield Plot(
-            name.strip(), hero, tuple(cast), lets, tuple(keys.get("trait", "").split()), likes, steps, "about" in keys
+            name=name.strip(),
+            hero=hero,
+            cast=tuple(cast),
+            lets=tuple(lets),
+            traits=tuple(keys.get("trait", "").split()),
+            likes=tuple(split_items([keys.get("like", "")])),
+            steps=tuple(_steps_of(bodies)),
+            about="about" in keys,
         )
+
+
+def _steps_of(bodies: list[str]) -> Iterator[Step]:
+    paragraph = False
+    for body in bodies:
+        if body.strip() == "---":
+            paragraph = True
+        else:
+            yield _step(body, paragraph)
+            paragraph = False
 
 
 @cache
 def plots() -> tuple[Plot, ...]:
+    """All plots, in the order of their files' names."""
     folder = files("minigen.weights.synthetic").joinpath("plots")
-    found = [
-        p for each in sorted(folder.iterdir(), key=lambda f: f.name) for p in _parse(each.read_text(encoding="utf-8"))
-    ]
-    assert len({plot.name for plot in found}) == len(found), "two plots with one name"
-    return tuple(found)
+    all_plots: list[Plot] = []
+    for file in sorted(folder.iterdir(), key=str):
+        all_plots.extend(_plots_of(file.read_text(encoding="utf-8")))
+    names = {plot.name for plot in all_plots}
+    assert len(names) == len(all_plots), "two plots with one name"
+    return tuple(all_plots)
 
 
 @cache
 def subjects() -> dict[str, tuple[Plot, ...]]:
-    """What a story can be asked for ("dog", "kite") -> the plots that can have it."""
-    found: dict[str, list[Plot]] = {}
+    """What a story can be asked for ("dog", "kite") -> the plots that can be about it."""
+    plots_about: dict[str, list[Plot]] = {}
     for plot in plots():
-        if plot.hero in ("animal", "any", "sea"):
-            for species in people.SEA if plot.hero == "sea" else sorted(set(people.SPECIES)):
-                found.setdefault(species, []).append(plot)
-        for _, name in plot.lets[:1] if plot.about else ():
-            for noun in classes()[name]:
-                found.setdefault(noun, []).append(plot)
-    return {name: tuple(listed) for name, listed in found.items()}
+        for subject in _subjects_of(plot):
+            plots_about.setdefault(subject, []).append(plot)
+    return {subject: tuple(suitable) for subject, suitable in plots_about.items()}
+
+
+def _subjects_of(plot: Plot) -> Iterator[str]:
+    if plot.hero == "sea":
+        yield from people.SEA_SPECIES
+    elif plot.hero in ("animal", "any"):
+        yield from sorted(set(people.SPECIES))
+    if plot.about and plot.lets:
+        _, source = plot.lets[0]
+        yield from classes()[source]

@@ -5,201 +5,97 @@ from __future__ import annotations
 import re
 from functools import cache
 
-from minigen.weights.synthetic import people
-from minigen.weights.synthetic.grammar import Draw, Scope, pick, stream, with_article, write
-from minigen.weights.synthetic.lexicon import adjectives, animals, classes, ing, past, plural
-from minigen.weights.synthetic.plotfile import Plot, grammar, plots, subjects
+from minigen.weights.synthetic.casting import Setting, draw_setting
+from minigen.weights.synthetic.grammar import Draw, Scope, stream, with_article, write
+from minigen.weights.synthetic.plotfile import Plot, Way, grammar, plots, subjects
+from minigen.weights.synthetic.wording import contract, join_sentences
 
-_BEGINS = re.compile(r"(?:Then one|One)[a-z ]* (?:day|morning|afternoon|night)(?:, after [a-z ]+)?, ")
-_SHORT = 150  # words, at most, of a story in a chat
+_ONE_DAY = re.compile(
+    r"(?:Then one|One)[a-z ]* (?:day|morning|afternoon|night)(?:, after [a-z ]+)?, "
+)
+_SHORT = 150  # the most words of a story in a chat
 
 
 @cache
-def _drawn() -> tuple[Plot, ...]:
-    """The plots as often as they are drawn: those with open words, and those of two friends, more often."""
-    often = {
-        plot.name: (4 if plot.name.startswith(("open", "present_open")) else 3 if plot.hero == "duo" else 1)
-        for plot in plots()
-    }
-    return tuple(plot for plot in plots() for _ in range(often[plot.name]))
+def _plots_by_weight() -> tuple[Plot, ...]:
+    """Every plot as often as it counts in a draw: more if it has open words or two friends."""
+    weighted: list[Plot] = []
+    for plot in plots():
+        if plot.name.startswith(("open", "present_open")):
+            weighted += [plot] * 4
+        elif plot.hero == "duo":
+            weighted += [plot] * 3
+        else:
+            weighted.append(plot)
+    return tuple(weighted)
 
 
-class Cast(dict[str, str]):
-    """A scope in which the friend and the stranger are introduced where they first appear, and known from then on."""
-
-    first: dict[str, str]
-
-    def __missing__(self, key: str) -> str:
-        role = key[0]
-        assert key in ("f", "w", "wx"), f"no word {key!r} in this plot"
-        text = self.first[role]
-        self[role] = self[role + "known"]
-        if role == "w":
-            self["wx"] = text
-        return text
+def _written(way: Way, scope: Scope, draw: Draw) -> str:
+    pieces: list[str] = []
+    write(way.parts, scope, draw, pieces)
+    return "".join(pieces)
 
 
-def _introduce(draw: Draw, scope: Cast, hero: str, strange: bool) -> None:
-    """How the friend, and the stranger, are spoken of where they first appear."""
-    friend, who = scope["fknown"], scope["f" + "intro"]
-    known = f"{scope['his']} [friend]".replace(
-        "[friend]", pick(draw, ("friend", "friend", "best friend", "good friend"))
-    )
-    if friend.startswith("the ") or strange or (hero != "duo" and draw() < 0.25):
-        first = with_article(who)
-    else:
-        first = f"{known} {friend}" + (f" the {scope['fk']}" if hero == "animal" and draw() < 0.5 else "")
-    scope.first = {"f": friend if hero == "duo" else first, "w": scope["wx"]}
-    for key in ("f", "w", "wx"):
-        scope.pop(key, None)
-
-
-def _let(draw: Draw, scope: Scope, name: str, source: str, word: str = "") -> None:
-    """A word of the class (or of a|b) for `name`; with an adjective as name + x, and its plural as name + s."""
-    word = word or pick(draw, classes()[source])
-    scope[name] = word
-    if source.startswith(("place", "hidden")):
-        _, _, noun = word.partition(" ")
-        scope[name], scope["at" + name] = noun, word
+def _add_detail(draw: Draw, plot: Plot, setting: Setting, out: list[str]) -> None:
+    """Sometimes add a sentence on the hero to the opening."""
+    if setting.opening == "open_duo" or plot.hero == "sea" or draw() >= 0.4:
         return
-    if source == "skill":
-        verb, space, rest = word.partition(" ")
-        scope[name + "ing"], scope[name + "ed"] = ing(verb) + space + rest, past(verb) + space + rest
-        return
-    fitting = adjectives().get(source)
-    adjective = pick(draw, fitting) if fitting and draw() < 0.75 else ""
-    if adjective and adjective.split()[0] in word.split():
-        adjective = ""
-    scope[name + "x"] = f"{adjective} {word}" if adjective else word
-    scope[name + "s"] = plural(word)
-    scope[name + "adj"] = adjective or "nice"
-
-
-def _cast(draw: Draw, plot: Plot, about: str) -> tuple[Cast, set[str], str]:
-    """The scope with all roles and words, the tags to start with, and the rule of the opening."""
-    scope = Cast()
-    taken: set[str] = set()
-    beast = plot.hero in ("animal", "sea") or (
-        plot.hero == "any" and (about in animals() or (not about and draw() < 0.5))
-    )
-    if beast:
-        people.animal(draw, scope, "h", taken, about if about in animals() else "", plot.hero == "sea")
-        opening = "open_pet"
-    else:
-        people.child(draw, scope, "h", taken)
-        opening = "open_duo" if plot.hero == "duo" else "open_child"
-        if opening == "open_child" and draw() < 0.07:
-            scope["h"], opening = f"the {scope['hk']}", "open_girl_boy"
-        scope.update(hmoved="ran", hmove="run", hcried="shouted")
-    if beast:
-        people.animal(draw, scope, "f", taken, "", plot.hero == "sea")
-    else:
-        people.child(draw, scope, "f", taken)
-        scope.update(fmoved="ran", fmove="run", fcried="shouted")
-    people.parent(draw, scope, beast)
-    people.stranger(draw, scope, taken, sage=beast or "sage" in plot.cast)
-    for role in "hfw":
-        name = scope[role + "known"] = scope[role]
-        scope[role + "c"] = (
-            f"little {scope[role + 'k']}" if name.startswith("the ") and role != "w" else name.removeprefix("the ")
-        )
-    tags = {"animal" if beast else "child", scope["hk"], "unnamed" if scope["h"].startswith("the ") else "named"}
-    tags.add("funnamed" if scope["f"].startswith("the ") else "fnamed")
-    _introduce(draw, scope, "animal" if beast else plot.hero, "newf" in plot.cast)
-    scope["trait"] = pick(draw, plot.traits or classes()["good"])
-    scope["like"] = pick(draw, plot.likes or classes()["animalfun" if beast else "fun"])
-    for i, (name, source) in enumerate(plot.lets):
-        options = source.replace("*", "animal" if beast else "child").split("|")
-        asked = about if i == 0 and about and about not in animals() else ""
-        _let(
-            draw,
-            scope,
-            name,
-            next((o for o in options if asked in classes()[o]), "") if asked else pick(draw, options),
-            asked,
-        )
-    return scope, tags, opening
+    detail = "detail_animal" if "animal" in setting.tags else "detail_child"
+    out.append(" ")
+    write([grammar().rule(detail)], setting.scope, draw, out)
 
 
 def tell(draw: Draw, plot: Plot, about: str = "", short: bool = False) -> str:
-    """One telling of `plot`, about an animal or thing of `subjects()` where one is asked for."""
-    scope, tags, opening = _cast(draw, plot, about)
+    """One telling of `plot`; about an animal or thing of `subjects()`, if one is asked for."""
+    setting = draw_setting(draw, plot, about)
+    scope, tags = setting.scope, setting.tags
     out: list[str] = []
-    write([grammar().rule(opening)], scope, draw, out)
-    detail = (
-        "" if opening == "open_duo" else "detail_animal" if "animal" in tags and plot.hero != "sea" else "detail_child"
-    )
-    if detail and plot.hero != "sea" and not short and draw() < 0.4:
-        out.append(" ")
-        write([grammar().rule(detail)], scope, draw, out)
+    write([grammar().rule(setting.opening)], scope, draw, out)
+    if not short:
+        _add_detail(draw, plot, setting, out)
     for number, step in enumerate(plot.steps):
         if step.optional and (short or draw() < 0.4):
             continue
-        ways = step.ways
-        if not step.plain:
-            ways = [w for w in ways if w.needs <= tags and not (w.lacks & tags)]
-            if not ways:
-                continue
+        ways = step.ways_for(tags)
+        if not ways:
+            continue
         way = ways[int(draw() * len(ways))]
         tags |= way.sets
-        if number == 0 and "unnamed" not in tags and plot.hero != "duo" and draw() < 0.4:
-            first: list[str] = []
-            write(way.parts, scope, draw, first)
-            text = "".join(first)
-            begins = _BEGINS.match(text)
-            if begins and text.startswith(scope["h"], begins.end()):
-                out = [begins.group(), with_article(scope["hintro"]), text[begins.end() + len(scope["h"]) :]]
+        may_open = number == 0 and "unnamed" not in tags and plot.hero != "duo"
+        if may_open and draw() < 0.4:
+            text = _written(way, scope, draw)
+            one_day = _ONE_DAY.match(text)
+            if one_day and text.startswith(scope["h"], one_day.end()):
+                # The step replaces the opening: "One day, a little dog named Rex went ..."
+                rest = text[one_day.end() + len(scope["h"]) :]
+                out = [one_day.group(), with_article(scope["hintro"]), rest]
             else:
                 out += [" ", text]
             continue
-        out.append("\n" if draw() < (0.85 if step.paragraph else 0.2) else " ")
+        new_line = 0.85 if step.paragraph else 0.2
+        out.append("\n" if draw() < new_line else " ")
         write(way.parts, scope, draw, out)
-    if not short and plot.hero != "duo" and draw() < 0.3 and not "".join(out[-6:]).endswith("The end."):
+    may_have_coda = not short and plot.hero != "duo"
+    if may_have_coda and draw() < 0.3 and not "".join(out[-6:]).endswith("The end."):
         out.append(" ")
         write([grammar().rule("coda")], scope, draw, out)
     text = "".join(out).replace("  ", " ").replace(" \n", "\n").strip()
     if draw() < 0.4:
-        text = _LONG.sub(lambda match: _SHORTER[match.group()], text)
-    return text if plot.name.startswith("present") else join(draw, text)
-
-
-_SHORTER = {
-    "did not": "didn't", "could not": "couldn't", "do not": "don't", "was not": "wasn't", "will not": "won't",
-    "cannot": "can't",
-    "I am": "I'm", "It is": "It's", "You are": "You're", "That is": "That's", "Do not": "Don't", "I will": "I'll",
-}  # fmt: skip
-_LONG = re.compile("|".join(rf"\b{long}\b(?=[ ])" for long in _SHORTER))
-
-
-_SHORT_PAIR = re.compile(
-    r"((?:(?<=[.!] )|(?<=\n)|^)([A-Z][a-z]+) [a-z][a-z ,']{6,60})\. (He|She|They|It|But)( [a-z][^.!?\n\"]{4,60}[.!])"
-)
-
-
-def join(draw: Draw, text: str) -> str:
-    """Some pairs of short sentences made into one, as in "He ran home, and he was glad."."""
-
-    def joined(match: re.Match[str]) -> str:
-        first, subject, word, rest = match.groups()
-        if draw() < 0.4 or " and" in first or " and" in rest or subject in ("But", "Then", "When", "If", "Once"):
-            return match.group()
-        if word == "But":
-            return f"{first}, but{rest}"
-        if subject == word and word != "It":
-            return f"{first} and{rest}"
-        return f"{first}{', and' if draw() < 0.6 else ' and'} {word.lower()}{rest}"
-
-    return _SHORT_PAIR.sub(joined, text)
+        text = contract(text)
+    if plot.name.startswith("present"):
+        return text
+    return join_sentences(draw, text)
 
 
 def story(seed: int, number: int) -> str:
     """Story `number` of `seed`."""
     draw = stream(seed, "story", number).random
-    return tell(draw, _drawn()[int(draw() * len(_drawn()))])
+    weighted = _plots_by_weight()
+    return tell(draw, weighted[int(draw() * len(weighted))])
 
 
 def short_story(draw: Draw, about: str) -> str:
-    """A story of at most 150 words about `about`, which must be one of `subjects()`; the shortest of some tellings."""
+    """A story of at most 150 words about `about`, one of `subjects()`; else the shortest drawn."""
     options = subjects()[about]
     best = ""
     for _ in range(12):

@@ -8,7 +8,15 @@ from typing import Any
 import numpy as np
 from numba import prange
 
-from minigen.backends.cpu.dots import BITS4, BITS8, FLOAT32, number, one, prepare, put
+from minigen.backends.cpu.dots import (
+    BITS4,
+    BITS8,
+    FLOAT32,
+    load_number,
+    matvec,
+    prepare_row,
+    store_number,
+)
 from minigen.backends.cpu.packing import add_unpacked
 from minigen.backends.cpu.panels import WIDTH
 from minigen.backends.cpu.tiles import mixture
@@ -19,7 +27,7 @@ from minigen.backends.cpu.vectors import (
     compiled,
     compiled_parts,
     exp,
-    hold,
+    keep_alive,
     load,
     load_one,
     splat,
@@ -37,21 +45,23 @@ mix4_bfloat16, mix1_bfloat16 = mixture(WIDTH, WIDE // LANES, 2), mixture(WIDTH, 
 
 
 @compiled
-def attend_head(
-    kind: int, q: int, k: int, k_scales: int, k_biases: int, v: int, v_scales: int, v_biases: int, scale_kind: int,
-    group: int, row: int, out: int, S: int, D: int, scale: float,
-) -> None:  # fmt: skip
-    """One query (D,) over S keys and values (any, D), from `row` on."""
+def attend_head(task: Any, q: int, first_row: int, out: int, S: int) -> None:
+    """One query (size,) over S keys and values (any, size), from `first_row` on -> `out` (size,).
+
+    `task` is a record of `instructions.Attend`.
+    """
+    keys, values, D, scale = task.keys, task.values, task.size, np.float32(task.scale)
+    kind = keys.kind
     padded = (S + LANES - 1) // LANES * LANES
     weights, query = np.empty(padded, np.float32), np.empty(D, np.float32)
     most, whole = np.float32(-np.inf), np.float32(0)
     for i in range(D):
-        query[i] = load_one(q + 4 * i) * np.float32(scale)
-    helpers = prepare(kind, query.ctypes.data, D, group)
-    scores, x = weights.ctypes.data - 4 * row, query.ctypes.data
-    one(kind, k, k_scales, k_biases, scale_kind, group, 0, x, scores, D, helpers.ctypes.data, row, row + S)
-    hold(query)
-    hold(helpers)
+        query[i] = load_one(q + 4 * i) * scale
+    prepared = prepare_row(kind, keys.group, query.ctypes.data, D)
+    scores = weights.ctypes.data - 4 * first_row  # the score of the key in row r lies at 4 r
+    matvec(keys, 0, query.ctypes.data, scores, D, prepared.ctypes.data, first_row, first_row + S)
+    keep_alive(query)
+    keep_alive(prepared)
     for s in range(S):
         most = max(most, weights[s])
     weights[S:] = most
@@ -66,10 +76,11 @@ def attend_head(
         weights[s] /= whole
     at = weights.ctypes.data
     if kind in (BITS8, BITS4):
-        add_unpacked(kind, at, v, v_scales, v_biases, scale_kind, group, row, out, S, D)
+        add_unpacked(values, at, first_row, out, S, D)
     else:
-        add_mixture(kind, at, v + (4 if kind == FLOAT32 else 2) * D * row, out, S, D)
-    hold(weights)
+        number_size = 4 if kind == FLOAT32 else 2
+        add_mixture(kind, at, values.numbers + number_size * D * first_row, out, S, D)
+    keep_alive(weights)
 
 
 @compiled
@@ -91,28 +102,25 @@ def add_mixture(kind: int, weights: int, v: int, out: int, S: int, D: int) -> No
     for i in range(D // LANES * LANES, D):
         rest = load_one(out + 4 * i)
         for s in range(S):
-            rest += load_one(weights + 4 * s) * number(v, kind, D * s + i)
+            rest += load_one(weights + 4 * s) * load_number(v, kind, D * s + i)
         store_one(out + 4 * i, rest)
 
 
 @compiled_parts
-def attend(
-    kind: int, k: int, k_scales: int, k_biases: int, v: int, v_scales: int, v_biases: int, scale_kind: int, group: int,
-    q: int, q_row: int, q_head: int, lane: int, step: int, lanes: Any, at: Any, starts: Any, window: int, out: int,
-    heads: int, groups: int, D: int, scale: float, parts: int,
-) -> None:  # fmt: skip
-    """Row r of q (rows, heads, D) over the keys of lanes[r], from starts[r] or the last `window` on, to at[r] ->
-    (rows, heads, D). The cache is as in `write`."""
-    units = len(at) * heads
+def attend(program: Any, index: int, lanes: Any, at: Any, starts: Any, parts: int) -> None:
+    """The instruction `Attend` of a program, shared among `parts` threads: row r of the queries over the keys of
+    lanes[r], from starts[r] or the newest `window` on, to at[r]."""
+    units = len(at) * program[index].attend.heads
     for part in prange(parts):
+        task = program[index].attend
+        heads, size = task.heads, task.size
         for unit in range(units * part // parts, units * (part + 1) // parts):
             r, h = unit // heads, unit % heads
-            first = max(starts[r], at[r] + 1 - window)
-            row = lanes[r] * lane + h // (heads // groups) * step + first
-            attend_head(
-                kind, q + r * q_row + h * q_head, k, k_scales, k_biases, v, v_scales, v_biases, scale_kind, group, row,
-                out + 4 * D * unit, at[r] + 1 - first, D, scale,
-            )  # fmt: skip
+            first = max(starts[r], at[r] + 1 - task.window)
+            key_head = h // (heads // task.key_heads)
+            lane_row = lanes[r] * task.cache_lane_stride + key_head * task.cache_head_stride
+            q = task.q + r * task.row_stride + h * task.head_stride
+            attend_head(task, q, lane_row + first, task.out + 4 * size * unit, at[r] + 1 - first)
 
 
 @compiled
@@ -141,15 +149,25 @@ def softmax(row: int, first: int, last: int, size: int) -> None:
 
 @compiled
 def attend_block(
-    kind: int, q: int, q_step: int, turned: int, turned_step: int, v: int, out: int, out_step: int, n: int, seen: int,
-    D: int, scale: float, query: Any, scores: Any, found: Any,
-) -> None:  # fmt: skip
-    """n queries (n, D) over keys `turned` (D, seen + n - 1) and values (seen + n - 1, D): query t sees the first
-    seen + t."""
+    task: Any, b: int, h: int, first: int, turned: int, turned_step: int, query: Any, scores: Any, found: Any
+) -> None:
+    """Queries `first` to at most `first + QUERIES` of head h of row b of the batch.
+
+    `task` is a record of `instructions.Prompt`; the head's keys are transposed, (size, tokens) float32 at `turned`;
+    the arrays are space to work in.
+    """
+    kind, T, D, scale = task.kind, task.queries, task.size, np.float32(task.scale)
+    size, heads = 4 if kind == FLOAT32 else 2, task.heads
+    n, seen = min(QUERIES, T - first), task.tokens - T + first + 1  # the first query sees so many keys
+    key_head = h // (heads // task.key_heads)
+    q_step = task.q_token_stride
+    q = task.q + b * task.q_batch_stride + h * task.q_head_stride + first * q_step
+    v = task.values + b * task.cache_batch_stride + key_head * task.cache_head_stride
+    out, out_step = task.out + size * D * ((b * T + first) * heads + h), size * D * heads
     S = seen + n - 1
     for t in range(n):
         for i in range(D):
-            query[t, i] = number(q + t * q_step, kind, i) * np.float32(scale)
+            query[t, i] = load_number(q + t * q_step, kind, i) * scale
     at, base, step = scores.ctypes.data, query.ctypes.data, 4 * scores.shape[1]
     scores[:] = 0
     found[:] = 0
@@ -175,41 +193,41 @@ def attend_block(
                 mix1_bfloat16(p, v + 2 * i, to, step, 2 * D, 4 * D, S)
     for t in range(n):
         for i in range(D):
-            put(out + t * out_step, kind, i, found[t, i])
+            store_number(out + t * out_step, kind, i, found[t, i])
 
 
 @compiled_parts
-def attend_all(
-    kind: int, q: int, q_row: int, q_head: int, q_step: int, k: int, v: int, row: int, step: int, out: int, rows: int,
-    heads: int, groups: int, T: int, S: int, D: int, scale: float, parts: int,
-) -> None:  # fmt: skip
-    """q (rows, heads, T, D) over k and v (rows, groups, S, D), the last query seeing all keys and each before it one
-    less -> (rows, T, heads, D). All of one kind; D is a multiple of LANES. Steps are in bytes; those of k are D."""
-    blocks, size = (T + QUERIES - 1) // QUERIES, 4 if kind == FLOAT32 else 2
-    wide = (S + WIDE - 1) // WIDE * WIDE
+def attend_prompt(tasks: Any, parts: int) -> None:
+    """Attention over a prompt, by the first of `tasks`, a table of `instructions.Prompt`.
+
+    The last query sees all keys and each before it one less. `size` is a multiple of LANES, and keys lie side by side.
+    """
+    heads, tokens, size, batch = tasks[0].heads, tasks[0].tokens, tasks[0].size, tasks[0].batch
+    groups = tasks[0].key_heads
+    blocks = (tasks[0].queries + QUERIES - 1) // QUERIES
+    wide = (tokens + WIDE - 1) // WIDE * WIDE
     apart = wide + LANES  # no power of two, which would put all rows into the same lines of the cache
-    turned = np.empty((rows * groups, D, apart), np.float32)
-    for unit in prange(rows * groups):
-        base = k + unit // groups * row + unit % groups * step
-        for first in range(0, S, LANES):  # by blocks that the first cache holds
-            for i in range(D):
-                for s in range(first, min(first + LANES, S)):
-                    turned[unit, i, s] = number(base + s * size * D, kind, i)
+    transposed = np.empty((batch * groups, size, apart), np.float32)
+    for unit in prange(batch * groups):
+        task = tasks[0]
+        kind, number_size = task.kind, 4 if task.kind == FLOAT32 else 2
+        head = unit % groups * task.cache_head_stride
+        base = task.keys + unit // groups * task.cache_batch_stride + head
+        for first in range(0, tokens, LANES):  # by blocks that the first cache holds
+            for i in range(size):
+                for s in range(first, min(first + LANES, tokens)):
+                    transposed[unit, i, s] = load_number(base + s * number_size * size, kind, i)
     counter = np.zeros(8, np.int64)
     tickets = counter.ctypes.data
     for _ in prange(parts):
-        query, found = np.zeros((QUERIES, D), np.float32), np.empty((QUERIES, D), np.float32)
+        query, found = np.zeros((QUERIES, size), np.float32), np.empty((QUERIES, size), np.float32)
         scores = np.zeros((QUERIES, wide), np.float32)
         unit = claim(tickets)
-        while unit < rows * heads * blocks:
+        while unit < batch * heads * blocks:
             b, h = unit // blocks // heads, unit // blocks % heads
             first = (blocks - 1 - unit % blocks) * QUERIES  # the longest first, so that the threads end together
-            n, g = min(QUERIES, T - first), h // (heads // groups)
-            attend_block(
-                kind, q + b * q_row + h * q_head + first * q_step, q_step,
-                turned.ctypes.data + 4 * (b * groups + g) * D * apart, 4 * apart, v + b * row + g * step,
-                out + size * D * ((b * T + first) * heads + h), size * D * heads, n, S - T + first + 1, D, scale,
-                query, scores, found,
-            )  # fmt: skip
+            g = h // (heads // groups)
+            keys = transposed.ctypes.data + 4 * (b * groups + g) * size * apart
+            attend_block(tasks[0], b, h, first, keys, 4 * apart, query, scores, found)
             unit = claim(tickets)
-    hold(counter)
+    keep_alive(counter)

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from minigen.backends.cpu.compiling import cache_folder, count_compiled, is_compiled, lock_file, marker
+from minigen.backends.cpu.instructions import as_program
 from minigen.backends.torch.cpu import Kernels
 from minigen.backends.torch.quantized import quantize
 from minigen.errors import first_line
@@ -36,10 +37,10 @@ def compile_all() -> None:
     many = torch.ones(1, 100, 64, dtype=torch.bfloat16)  # so many rows are multiplied by unpacked weights
     kernels.linear(many, quantize(torch.ones(64, 64, dtype=torch.bfloat16), 8, 64), None)
 
-    from minigen.backends.cpu.program import FIELDS, run
+    from minigen.backends.cpu.program import run
 
-    code, reals, rows = np.zeros((0, FIELDS), np.int64), np.zeros((0, 2), np.float32), np.zeros(0, np.int64)
-    run(code, reals, rows, rows, rows, rows, rows, 1)
+    none = np.zeros(0, np.int64)
+    run(as_program([]), none, none, none, none, none, threads=1)
 
 
 def main() -> int:

@@ -15,9 +15,9 @@ import sys
 import time
 from collections.abc import Sequence
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from minigen.backends.packages import installed
 from minigen.files import take_lock
 
 FOLDER = Path(__file__).parent
@@ -40,11 +40,16 @@ def cache_folder() -> Path:
     if named:
         return Path(named)
     contents = [path.read_bytes() for path in sources()]
-    versions = [installed(package).encode() for package in ("numba", "llvmlite")]
+    versions = [version.encode() for version in compiler_versions()]
     state = hashlib.sha256(b"".join([*contents, *versions])).hexdigest()[:12]
     writable = os.access(FOLDER, os.W_OK)
     base = FOLDER / "__pycache__" if writable else Path.home() / ".cache" / "minigen"
     return base / f"numba-{state}"
+
+
+def compiler_versions() -> list[str]:
+    """Of numba and of llvmlite; "" for one that is not installed."""
+    return [installed(package) or "" for package in ("numba", "llvmlite")]
 
 
 def processor() -> str:
@@ -57,19 +62,12 @@ def processor() -> str:
     return "\n".join([platform.machine(), *told])
 
 
-def installed(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return ""
-
-
 @cache
 def marker() -> Path:
     """The file that says that all kernels have been compiled: its name changes with whatever makes numba compile
     again, and it holds the number of compiled functions."""
     stamps = [f"{path.name} {path.stat().st_mtime_ns} {path.stat().st_size}" for path in sources()]
-    versions = [sys.version, installed("numba"), installed("llvmlite"), processor()]
+    versions = [sys.version, *compiler_versions(), processor()]
     switches = sorted(f"{name}={value}" for name, value in os.environ.items() if name.startswith("NUMBA_"))
     state = hashlib.sha256("\n".join([*stamps, *versions, *switches]).encode()).hexdigest()[:12]
     return cache_folder() / f"complete-{state}"

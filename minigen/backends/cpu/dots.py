@@ -17,6 +17,7 @@ from minigen.backends.cpu.vectors import (
     load,
     load_bfloat16,
     load_bytes,
+    load_nibbles,
     load_one,
     load_one_bfloat16,
     low,
@@ -72,16 +73,23 @@ def dot_bfloat16(w: int, x: int, cols: int) -> Any:
 
 
 @compiled
-def number(base: int, kind: int, index: int) -> Any:
+def load_number(base: int, kind: int, index: int) -> Any:
     return load_one(base + 4 * index) if kind == FLOAT32 else load_one_bfloat16(base + 2 * index)
 
 
 @compiled
-def put(base: int, kind: int, index: int, value: Any) -> None:
+def store_number(base: int, kind: int, index: int, value: Any) -> None:
     if kind == FLOAT32:
         store_one(base + 4 * index, value)
     else:
         store_one_bfloat16(base + 2 * index, value)
+
+
+@compiled
+def load_codes(bits: int, base: int, index: int) -> Any:
+    """16 codes of 8 or 4 bits, from the index on."""
+    codes = load_bytes(base + index) if bits == BITS8 else load_nibbles(base + index // 2)
+    return floats(codes)
 
 
 @compiled
@@ -99,8 +107,8 @@ def dot_bits8(
             for j in range(g * group, (g + 1) * group, 2 * LANES):
                 a = fma(floats(load_bytes(w + j)), load(x + 4 * j), a)
                 b = fma(floats(load_bytes(w + j + LANES)), load(x + 4 * j + 64), b)
-        found = fma(splat(number(scales, kind, first + g)), add(a, b), found)
-        rest += number(biases, kind, first + g) * load_one(sums + 4 * g)
+        found = fma(splat(load_number(scales, kind, first + g)), add(a, b), found)
+        rest += load_number(biases, kind, first + g) * load_one(sums + 4 * g)
     return total(found) + rest
 
 
@@ -123,48 +131,53 @@ def dot_bits4(
             rest_of = load_bytes(at + j)
             a = fma(floats(low(rest_of)), load(even + to + 4 * j), a)
             b = fma(floats(high(rest_of)), load(odd + to + 4 * j), b)
-        found = fma(splat(number(scales, kind, first + g)), add(a, b), found)
-        rest += number(biases, kind, first + g) * load_one(sums + 4 * g)
+        found = fma(splat(load_number(scales, kind, first + g)), add(a, b), found)
+        rest += load_number(biases, kind, first + g) * load_one(sums + 4 * g)
     return total(found) + rest
 
 
 @compiled
-def one(
-    kind: int, w: int, scales: int, biases: int, scale_kind: int, group: int, bias: int, x: int, y: int, cols: int,
-    helpers: int, first: int, last: int,
-) -> None:  # fmt: skip
-    """Rows `first` to `last` of the weights, for one row; `helpers` is where `prepare` put what it found."""
+def matvec(storage: Any, bias: int, x: int, out: int, cols: int, prepared: int, first: int, last: int) -> None:
+    """Rows `first` to `last` of a matrix (any, cols) times x (cols,), plus a bias -> the same rows of `out`.
+
+    `storage` is a record of `instructions.Storage`; `prepared` is the address of what `prepare_row` made of x.
+    """
+    kind, numbers = storage.kind, storage.numbers
+    scales, biases, scale_kind, group = storage.scales, storage.biases, storage.scale_kind, storage.group
     groups = cols // group
-    sums, even = helpers, helpers + 4 * groups
+    sums, even = prepared, prepared + 4 * groups
     odd = even + 2 * cols
     for i in range(first, last):
+        first_group = i * groups
         if kind == FLOAT32:
-            found = dot(w + 4 * i * cols, x, cols)
+            result = dot(numbers + 4 * i * cols, x, cols)
         elif kind == BFLOAT16:
-            found = dot_bfloat16(w + 2 * i * cols, x, cols)
+            result = dot_bfloat16(numbers + 2 * i * cols, x, cols)
         elif kind == BITS8:
-            found = dot_bits8(w + i * cols, x, sums, scales, biases, scale_kind, i * groups, groups, group)
+            row = numbers + i * cols
+            result = dot_bits8(row, x, sums, scales, biases, scale_kind, first_group, groups, group)
         else:
-            found = dot_bits4(
-                w + i * cols // 2, even, odd, sums, scales, biases, scale_kind, i * groups, groups, group
-            )  # fmt: skip
-        store_one(y + 4 * i, found + (load_one(bias + 4 * i) if bias else np.float32(0)))
+            row = numbers + i * cols // 2
+            result = dot_bits4(row, even, odd, sums, scales, biases, scale_kind, first_group, groups, group)
+        plus = load_one(bias + 4 * i) if bias else np.float32(0)
+        store_one(out + 4 * i, result + plus)
 
 
 @compiled
-def prepare(kind: int, x: int, cols: int, group: int) -> Any:
-    """What quantized weights want of a row of activations: its sum over each group, its even and its odd columns."""
+def prepare_row(kind: int, group: int, x: int, cols: int) -> Any:
+    """What the products of quantized weights need of x (cols,): its sums over each group, and for 4 bits also its even
+    columns and its odd ones, each side by side."""
     groups = cols // group
-    found = np.empty(groups + cols, np.float32)
+    prepared = np.empty(groups + cols, np.float32)
     if kind in (BITS8, BITS4):
         for g in range(groups):
             sums = zeros()
             for j in range(g * group, (g + 1) * group, LANES):
                 sums = add(sums, load(x + 4 * j))
-            found[g] = total(sums)
+            prepared[g] = total(sums)
     if kind == BITS4:
-        even, odd = found[groups : groups + cols // 2], found[groups + cols // 2 :]
+        half = groups + cols // 2
         for j in range(cols // 2):
-            even[j] = load_one(x + 8 * j)
-            odd[j] = load_one(x + 8 * j + 4)
-    return found
+            prepared[groups + j] = load_one(x + 8 * j)
+            prepared[half + j] = load_one(x + 8 * j + 4)
+    return prepared

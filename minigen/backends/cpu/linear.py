@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numba import prange
 
-from minigen.backends.cpu.dots import one, prepare, put
-from minigen.backends.cpu.panels import several, unpack
-from minigen.backends.cpu.vectors import claim, compiled_parts, hold
+from minigen.backends.cpu.dots import matvec, prepare_row, store_number
+from minigen.backends.cpu.panels import matmul_rows, unpack
+from minigen.backends.cpu.vectors import claim, compiled, compiled_parts, keep_alive
 
 BITS = np.array([32, 16, 0, 0, 4, 0, 0, 0, 8])  # of a weight, by its kind
 CHUNK = 2**17  # bytes of weights that a thread takes at a time, at most
@@ -15,47 +17,50 @@ SHARES = 8  # and at least so often, so that threads end at about one time
 
 
 @compiled_parts
-def linear(
-    kind: int, w: int, scales: int, biases: int, scale_kind: int, group: int, bias: int, x: int, x_step: int, y: int,
-    y_step: int, n: int, rows: int, cols: int, parts: int,
-) -> None:  # fmt: skip
-    """x (n, cols) -> y (n, rows) by w (rows, cols), shared among so many threads.
+def linear(program: Any, index: int, parts: int) -> None:
+    """The instruction `Linear` of a program, shared among `parts` threads.
 
-    x, y and the bias (rows,) are float32; a bias at address 0 is none. Scales and biases of quantized weights are
-    (rows, cols / group) of `scale_kind`; for others `group` is 1. Steps are bytes from row to row.
+    Each takes the rows of the matrix that are left, a chunk at a time, so that none waits for one that is held up.
     """
-    counter = np.zeros(8, np.int64)  # threads take what is left, so that none waits for one that is held up
+    task = program[index].linear
+    counter = np.zeros(8, np.int64)
     tickets = counter.ctypes.data
-    if n == 1:
-        helpers, share = prepare(kind, x, cols, group), (rows + SHARES * parts - 1) // (SHARES * parts)
-        chunk = max(1, min(share, CHUNK * 8 // (cols * BITS[kind])))
-        given = helpers.ctypes.data
+    if task.rows == 1:
+        prepared = prepare_row(task.weight.kind, task.weight.group, task.x, task.inputs)
+        prepared_at = prepared.ctypes.data
         if parts == 1:
-            one(kind, w, scales, biases, scale_kind, group, bias, x, y, cols, given, 0, rows)
+            matvec(task.weight, task.bias, task.x, task.out, task.inputs, prepared_at, 0, task.outputs)
         else:
+            share = (task.outputs + SHARES * parts - 1) // (SHARES * parts)
+            chunk = max(1, min(share, CHUNK * 8 // (task.inputs * BITS[task.weight.kind])))
             for _ in prange(parts):
-                first = claim(tickets) * chunk
-                while first < rows:
-                    last = min(first + chunk, rows)
-                    one(kind, w, scales, biases, scale_kind, group, bias, x, y, cols, given, first, last)
-                    first = claim(tickets) * chunk
-        hold(helpers)
+                matvec_chunks(program[index].linear, prepared_at, chunk, tickets)
+        keep_alive(prepared)
     elif parts == 1:
-        several(kind, w, scales, biases, scale_kind, group, bias, x, x_step, y, y_step, n, rows, cols, tickets)
+        matmul_rows(task, tickets)
     else:
         for _ in prange(parts):
-            several(kind, w, scales, biases, scale_kind, group, bias, x, x_step, y, y_step, n, rows, cols, tickets)
-    hold(counter)
+            matmul_rows(program[index].linear, tickets)
+    keep_alive(counter)
+
+
+@compiled
+def matvec_chunks(task: Any, prepared: int, chunk: int, tickets: int) -> None:
+    """Chunks of the product of one row, as long as the counter at `tickets` has some."""
+    first = claim(tickets) * chunk
+    while first < task.outputs:
+        last = min(first + chunk, task.outputs)
+        matvec(task.weight, task.bias, task.x, task.out, task.inputs, prepared, first, last)
+        first = claim(tickets) * chunk
 
 
 @compiled_parts
-def unpack_parts(
-    kind: int, w: int, scales: int, biases: int, scale_kind: int, group: int, out: int, rows: int, cols: int, parts: int
-) -> None:
-    """Quantized weights as numbers (rows, cols) of the kind that their scales have."""
+def unpack_parts(storages: Any, out: int, rows: int, cols: int, parts: int) -> None:
+    """Quantized weights, the first of `storages`, as numbers (rows, cols) of the kind that their scales have."""
     for part in prange(parts):
+        storage = storages[0]
         line = np.empty(cols, np.float32)
         for i in range(rows * part // parts, rows * (part + 1) // parts):
-            unpack(kind, w, scales, biases, scale_kind, group, cols, i, 0, cols, line.ctypes.data)
+            unpack(storage, cols, i, 0, cols, line.ctypes.data)
             for j in range(cols):
-                put(out, scale_kind, i * cols + j, line[j])
+                store_number(out, storage.scale_kind, i * cols + j, line[j])

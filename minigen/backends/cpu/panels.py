@@ -3,18 +3,17 @@ at a time, and multiplied in tiles that live in registers (Goto and van de Geijn
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-from minigen.backends.cpu.dots import BFLOAT16, BITS8, FLOAT32, number
+from minigen.backends.cpu.dots import BFLOAT16, FLOAT32, load_codes, load_number
 from minigen.backends.cpu.tiles import tile
 from minigen.backends.cpu.vectors import (
     LANES,
     claim,
     compiled,
-    floats,
     fma,
-    load_bytes,
-    load_nibbles,
     load_one,
     load_one_bfloat16,
     splat,
@@ -31,30 +30,31 @@ narrow1, narrow2, narrow4, narrow6 = (tile(HEIGHT, width, 2) for width in (1, 2,
 
 
 @compiled
-def unpack(
-    kind: int, w: int, scales: int, biases: int, scale_kind: int, group: int, cols: int, i: int, from_: int, to: int,
-    out: int,
-) -> None:  # fmt: skip
-    """Columns from_ to `to` of row i of the weights as float32 at `out`; quantized ones by whole groups."""
-    at = i * cols + from_
+def unpack(storage: Any, cols: int, row: int, first: int, last: int, out: int) -> None:
+    """Columns `first` to `last` of a row of a matrix (any, cols) as float32 at `out`; quantized ones by whole groups.
+
+    `storage` is a record of `instructions.Storage`.
+    """
+    kind, numbers, scales, biases = storage.kind, storage.numbers, storage.scales, storage.biases
+    scale_kind, group = storage.scale_kind, storage.group
+    at = row * cols + first
     if kind == FLOAT32:
-        for j in range(to - from_):
-            store_one(out + 4 * j, load_one(w + 4 * (at + j)))
+        for j in range(last - first):
+            store_one(out + 4 * j, load_one(numbers + 4 * (at + j)))
     elif kind == BFLOAT16:
-        for j in range(to - from_):
-            store_one(out + 4 * j, load_one_bfloat16(w + 2 * (at + j)))
+        for j in range(last - first):
+            store_one(out + 4 * j, load_one_bfloat16(numbers + 2 * (at + j)))
     else:
-        first = at // group
-        for g in range((to - from_) // group):
-            scale = splat(number(scales, scale_kind, first + g))
-            bias = splat(number(biases, scale_kind, first + g))
+        first_group = at // group
+        for g in range((last - first) // group):
+            scale = splat(load_number(scales, scale_kind, first_group + g))
+            bias = splat(load_number(biases, scale_kind, first_group + g))
             for j in range(g * group, (g + 1) * group, LANES):
-                codes = load_bytes(w + at + j) if kind == BITS8 else load_nibbles(w + (at + j) // 2)
-                store(out + 4 * j, fma(scale, floats(codes), bias))
+                store(out + 4 * j, fma(scale, load_codes(kind, numbers, at + j), bias))
 
 
 @compiled
-def panel(
+def multiply_panel(
     kind: int, w: int, w_step: int, x: int, x_step: int, y: int, y_step: int, n: int, rows: int, cols: int, bias: int,
     more: bool,
 ) -> None:  # fmt: skip
@@ -64,7 +64,15 @@ def panel(
     at = found.ctypes.data
     j = 0
     while j < n:
-        width = WIDTH if n - j >= WIDTH else 4 if n - j >= 4 else 2 if n - j >= 2 else 1
+        left_over = n - j
+        if left_over >= WIDTH:
+            width = WIDTH
+        elif left_over >= 4:
+            width = 4
+        elif left_over >= 2:
+            width = 2
+        else:
+            width = 1
         right = x + j * x_step
         for i in range(0, rows, HEIGHT):
             left = w + i * w_step
@@ -94,41 +102,48 @@ def panel(
 
 
 @compiled
-def several(
-    kind: int, w: int, scales: int, biases: int, scale_kind: int, group: int, bias: int, x: int, x_step: int, y: int,
-    y_step: int, n: int, rows: int, cols: int, counter: int,
-) -> None:  # fmt: skip
-    """n rows of activations times weights (rows, cols), of which it takes panels as long as the counter has some."""
+def matmul_rows(task: Any, tickets: int) -> None:
+    """Panels of the product of several rows, as long as the counter at `tickets` has some.
+
+    `task` is a record of `instructions.Linear`.
+    """
+    storage, rows, cols = task.weight, task.outputs, task.inputs
+    kind, numbers, bias = storage.kind, storage.numbers, task.bias
+    x, x_stride, n = task.x, task.x_stride, task.rows
+    out, out_stride = task.out, task.out_stride
     most = PANEL_ROWS if n > FEW else HEIGHT  # for few rows what is unpacked stays in the first cache
     space = np.empty((most, SPACE_COLS), np.float32)
-    given = np.zeros((n, SPACE_COLS), np.float32) if cols % LANES else np.empty((1, 1), np.float32)
+    padded = np.zeros((n, SPACE_COLS), np.float32) if cols % LANES else np.empty((1, 1), np.float32)
     chunks = (cols + PANEL_COLS - 1) // PANEL_COLS
     step = ((cols + chunks - 1) // chunks + 127) // 128 * 128  # whole groups
     size = 2 if kind == BFLOAT16 else 4
-    first = claim(counter) * PANEL_ROWS
+    first = claim(tickets) * PANEL_ROWS
     while first < rows:
         for top in range(first, min(first + PANEL_ROWS, rows), most):
-            high = min(most, rows - top)
-            for from_ in range(0, cols, step):
-                to = min(from_ + step, cols)
-                wide = (to - from_ + LANES - 1) // LANES * LANES
-                whole = wide == to - from_
-                right, right_step = x + 4 * from_, x_step
+            height = min(most, rows - top)
+            for left_col in range(0, cols, step):
+                right_col = min(left_col + step, cols)
+                width = right_col - left_col
+                padded_width = (width + LANES - 1) // LANES * LANES
+                whole = padded_width == width
+                right, right_stride = x + 4 * left_col, x_stride
                 if not whole:
                     for j in range(n):
-                        for i in range(from_, to):
-                            given[j, i - from_] = load_one(x + j * x_step + 4 * i)
-                        given[j, to - from_ : wide] = 0
-                    right, right_step = given.ctypes.data, 4 * SPACE_COLS
-                if whole and high % HEIGHT == 0 and kind in (FLOAT32, BFLOAT16):
-                    left, left_step, left_kind = w + size * (top * cols + from_), size * cols, kind
+                        for i in range(left_col, right_col):
+                            padded[j, i - left_col] = load_one(x + j * x_stride + 4 * i)
+                        padded[j, width:padded_width] = 0
+                    right, right_stride = padded.ctypes.data, 4 * SPACE_COLS
+                if whole and height % HEIGHT == 0 and kind in (FLOAT32, BFLOAT16):
+                    left = numbers + size * (top * cols + left_col)
+                    left_stride, left_kind = size * cols, kind
                 else:
-                    for i in range(high):
-                        space[i, to - from_ : wide] = 0
-                        out = space.ctypes.data + 4 * SPACE_COLS * i
-                        unpack(kind, w, scales, biases, scale_kind, group, cols, top + i, from_, to, out)
-                    left, left_step, left_kind = space.ctypes.data, 4 * SPACE_COLS, FLOAT32
-                plus = bias + 4 * top if bias else 0
-                out, more = y + 4 * top, from_ > 0
-                panel(left_kind, left, left_step, right, right_step, out, y_step, n, high, wide, plus, more)
-        first = claim(counter) * PANEL_ROWS
+                    for i in range(height):
+                        space[i, width:padded_width] = 0
+                        line = space.ctypes.data + 4 * SPACE_COLS * i
+                        unpack(storage, cols, top + i, left_col, right_col, line)
+                    left, left_stride, left_kind = space.ctypes.data, 4 * SPACE_COLS, FLOAT32
+                multiply_panel(
+                    left_kind, left, left_stride, right, right_stride, out + 4 * top, out_stride,
+                    n, height, padded_width, bias + 4 * top if bias else 0, left_col > 0,
+                )  # fmt: skip
+        first = claim(tickets) * PANEL_ROWS

@@ -29,13 +29,13 @@ class Recorded(np.ndarray[Any, Any]):
         return same_memory(self, np.ndarray.reshape(self, *shape))
 
 
-def place(x: npt.NDArray[Any]) -> int:
+def address_of(x: npt.NDArray[Any]) -> int:
     return int(x.__array_interface__["data"][0])
 
 
 def same_memory(x: npt.NDArray[Any], y: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """`y`. Raises UnrecordableError where NumPy had to copy to reshape: the numbers are not there yet."""
-    if place(x) != place(y):
+    if address_of(x) != address_of(y):
         raise UnrecordableError("a reshape that moves numbers")
     return y
 

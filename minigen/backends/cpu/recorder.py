@@ -16,20 +16,26 @@ import numpy.typing as npt
 import torch
 
 from minigen.backends.base import Array
-from minigen.backends.cpu import program as to
 from minigen.backends.cpu import small
-from minigen.backends.cpu.cache import Cache, UnrecordableError
+from minigen.backends.cpu.cache import UnrecordableError
+from minigen.backends.cpu.instructions import (
+    Activate,
+    Instruction,
+    Linear,
+    Lookup,
+    Norm,
+    Pairwise,
+    ScaleShift,
+)
 from minigen.backends.cpu.matrix import Matrix
-from minigen.backends.cpu.recorded import Ids, Recorded, check, place
+from minigen.backends.cpu.recorded import Ids, Recorded, address_of, check
+from minigen.backends.cpu.recorded_attention import RecordedAttention
 from minigen.backends.cpu.recurrences import Recurrences
 from minigen.backends.cpu.vectors import LANES
-from minigen.backends.quantized import Held
-
-NO_WINDOW = 2**62
 
 
-class Recorder(Recurrences):
-    """For `ids` of the shape (B, T), of which one is 1. Rows of instructions are the B T tokens."""
+class Recorder(RecordedAttention, Recurrences):
+    """For `ids` of the shape (B, T), of which one is 1."""
 
     name, device, accelerated = "recorder", "cpu", False
 
@@ -37,8 +43,7 @@ class Recorder(Recurrences):
         self.shape, self.rows = shape, shape[0] * shape[1]
         if 1 not in shape:
             raise UnrecordableError("several tokens of several rows")
-        self.code: list[list[int]] = []
-        self.reals: list[tuple[float, float]] = []
+        self.instructions: list[Instruction] = []
         self.kept: list[Any] = []  # whose addresses are in the instructions
         self.free: dict[int, list[npt.NDArray[Any]]] = {}
         self.ids = Ids(shape)
@@ -65,16 +70,11 @@ class Recorder(Recurrences):
     def keep(self, x: Any) -> int:
         """The address of a framework's or NumPy's array, which stays."""
         self.kept.append(x)
-        return int(x.data_ptr()) if isinstance(x, torch.Tensor) else place(x)
+        return int(x.data_ptr()) if isinstance(x, torch.Tensor) else address_of(x)
 
     def floats(self, x: Array | None) -> int:
         """The address of a small parameter in float32; 0 for None."""
         return 0 if x is None else self.keep(x.detach().float().contiguous())
-
-    def emit(self, *numbers: int, rows: int | None = None, reals: tuple[float, float] = (0.0, 0.0)) -> None:
-        rest = [0] * (to.FIELDS - 1 - len(numbers))
-        self.code.append([*map(int, numbers), *rest, self.rows if rows is None else rows])
-        self.reals.append(reals)
 
     def lines(self, x: Any, *inner: int) -> npt.NDArray[Any]:
         """x (B, T, ...) as (rows, *inner), in the same memory. Raises UnrecordableError for what is no such thing."""
@@ -119,16 +119,26 @@ class Recorder(Recurrences):
         matrix = self.matrix(weight)
         self.tables[by_position] = min(self.tables[by_position], matrix.rows)
         found = self.new(*self.shape, matrix.cols)
-        self.emit(to.LOOKUP, *matrix.where(), matrix.cols, place(found), by_position)
+        lookup = Lookup(matrix.storage, matrix.cols, address_of(found), by_position)
+        self.instructions.append(lookup)
         return found
 
     def linear(self, x: Any, weight: Any, bias: Array | None = None) -> Any:
         matrix = self.matrix(weight)
         check(x.shape[-1] == matrix.cols and (bias is None or bias.shape == (matrix.rows,)), "a product")
         lines, found = self.lines(x, matrix.cols), self.new(*x.shape[:-1], matrix.rows)
-        where = place(lines), lines.strides[0], place(found), 4 * matrix.rows
-        size = matrix.rows, matrix.cols
-        self.emit(to.LINEAR, *matrix.where(), self.floats(bias), *where, *size, rows=len(lines))
+        product = Linear(
+            weight=matrix.storage,
+            bias=self.floats(bias),
+            x=address_of(lines),
+            x_stride=lines.strides[0],
+            out=address_of(found),
+            out_stride=4 * matrix.rows,
+            rows=len(lines),
+            outputs=matrix.rows,
+            inputs=matrix.cols,
+        )
+        self.instructions.append(product)
         return found
 
     def layer_norm(self, x: Any, weight: Array, bias: Array | None, eps: float) -> Any:
@@ -142,13 +152,33 @@ class Recorder(Recurrences):
         check(x.shape[-1] == cols and (bias is None or bias.shape == (cols,)), "a norm")
         heads = 1 if x.ndim == 3 else x.shape[2]
         lines, found = self.lines(x, heads, cols), self.new(*x.shape)
-        where = place(lines), *lines.strides[:2], self.floats(weight), self.floats(bias), place(found)
-        self.emit(to.NORM, which, *where, heads, cols, rows=len(lines), reals=(eps, 0.0))
+        norm = Norm(
+            which=which,
+            x=address_of(lines),
+            row_stride=lines.strides[0],
+            head_stride=lines.strides[1],
+            weight=self.floats(weight),
+            bias=self.floats(bias),
+            out=address_of(found),
+            rows=len(lines),
+            heads=heads,
+            cols=cols,
+            eps=eps,
+        )
+        self.instructions.append(norm)
         return found
 
     def activate(self, which: int, x: Any) -> Any:
         lines, found = self.lines(x, x.shape[-1]), self.new(*x.shape)
-        self.emit(to.ACTIVATE, which, place(lines), lines.strides[0], place(found), x.shape[-1], rows=len(lines))
+        activation = Activate(
+            which,
+            x=address_of(lines),
+            x_stride=lines.strides[0],
+            out=address_of(found),
+            rows=len(lines),
+            cols=x.shape[-1],
+        )
+        self.instructions.append(activation)
         return found
 
     def gelu(self, x: Any, approximate: bool) -> Any:
@@ -171,63 +201,53 @@ class Recorder(Recurrences):
 
     def arithmetic(self, function: Any, method: str, given: Any, settings: Any) -> Any:
         """`+`, `-` and `*` of two recorded arrays of one shape, or with a number."""
-        x, y = given if isinstance(given[0], Recorded) else given[::-1]
         if method != "__call__" or settings or function not in (np.add, np.multiply, np.subtract):
             raise UnrecordableError(function.__name__)
-        lines, found = self.lines(x, x.shape[-1]), self.new(*x.shape)
-        where: tuple[int, ...] = (place(lines), lines.strides[0])
-        if isinstance(y, Recorded) and y.shape == x.shape and function is not np.subtract:
-            others = self.lines(y, x.shape[-1])
-            which = small.ADD if function is np.add else small.MUL
-            where = *where, place(others), others.strides[0]
-            self.emit(to.PAIRWISE, which, *where, place(found), x.shape[-1], rows=len(lines))
-        elif isinstance(y, (int, float)) and x is given[0]:
-            plus = {np.add: float(y), np.subtract: -float(y), np.multiply: 0.0}[function]
-            factor = float(y) if function is np.multiply else 1.0
-            self.emit(to.SCALED, *where, place(found), x.shape[-1], rows=len(lines), reals=(factor, plus))
-        elif isinstance(y, (int, float)) and function is np.subtract:
-            self.emit(to.SCALED, *where, place(found), x.shape[-1], rows=len(lines), reals=(-1.0, float(y)))
-        else:
-            raise UnrecordableError(f"{function.__name__} of these shapes")
+        x, y = given
+        if isinstance(x, Recorded) and isinstance(y, Recorded):
+            if x.shape == y.shape and function is not np.subtract:
+                return self.pairwise(small.ADD if function is np.add else small.MUL, x, y)
+        elif isinstance(x, Recorded) and isinstance(y, (int, float)):
+            if function is np.multiply:
+                return self.scale_shift(x, float(y), 0.0)
+            return self.scale_shift(x, 1.0, float(y) if function is np.add else -float(y))
+        elif isinstance(x, (int, float)) and function is np.subtract:
+            return self.scale_shift(y, -1.0, float(x))
+        raise UnrecordableError(f"{function.__name__} of these shapes")
+
+    def pairwise(self, which: int, x: Any, y: Any) -> Any:
+        """The sums or products of two recorded arrays of one shape."""
+        lines, others = self.lines(x, x.shape[-1]), self.lines(y, x.shape[-1])
+        found = self.new(*x.shape)
+        pair = Pairwise(
+            which,
+            x=address_of(lines),
+            x_stride=lines.strides[0],
+            y=address_of(others),
+            y_stride=others.strides[0],
+            out=address_of(found),
+            rows=len(lines),
+            cols=x.shape[-1],
+        )
+        self.instructions.append(pair)
         return found
 
-    def heads(self, x: Any) -> npt.NDArray[Any]:
-        """x (B, H, T, D) as (rows, H, D)."""
-        _, H, _, D = x.shape
-        return self.lines(np.transpose(x, (0, 2, 1, 3)), H, D)
+    def scale_shift(self, x: Any, factor: float, shift: float) -> Any:
+        """factor x + shift."""
+        found = self.new(*x.shape)
+        self.scale_shift_to(address_of(found), x, factor, shift)
+        return found
 
-    def unheads(self, found: Any, like: Any) -> Any:
-        """What is stored as (B, T, H, D) as (B, H, T, D)."""
-        B, H, T, D = like.shape
-        return np.transpose(found.reshape(B, T, H, D), (0, 2, 1, 3))
-
-    def rotate(self, x: Any, cos: Any, sin: Any) -> Any:
-        lines, half = self.heads(x), cos.shape[-1]
-        _, H, D = lines.shape
-        check(cos.shape == sin.shape and cos.shape[:2] == (1, 1) and 2 * half <= D, "a rotation")
-        self.tables[1] = min(self.tables[1], cos.shape[2])
-        found = self.new(self.rows, H, D)
-        tables = self.keep(cos), self.keep(sin)
-        self.emit(to.ROTATE, place(lines), *lines.strides[:2], *tables, place(found), H, D, half)
-        return self.unheads(found, x)
-
-    def write(self, buffers: Sequence[Held], new: Sequence[Any], position: int) -> list[Held]:
-        for buffer, x in zip(buffers, new, strict=True):
-            check((*x.shape[:2], x.shape[3]) == (*buffer.shape[:2], buffer.shape[3]), "keys or values")
-            lines, cache = self.heads(x), Cache.of(buffer)
-            where = cache.kind, *cache.at, cache.scale_kind, cache.group, place(lines), *lines.strides[:2]
-            self.emit(to.WRITE, *where, cache.lane, cache.step, *lines.shape[1:])
-        return list(buffers)
-
-    def attention(self, q: Any, k: Held, v: Held, scale: float, mask: Any) -> Any:
-        """`mask` is the number of newest keys that a token sees, itself included, or None for all."""
-        lines, keys, values = self.heads(q), Cache.of(k), Cache.of(v)
-        _, H, D = lines.shape
-        check(keys._replace(at=values.at) == values and k.shape == v.shape, "keys unlike values")
-        check(k.shape[0] == self.shape[0] and k.shape[3] == D and H % k.shape[1] == 0, "queries unlike keys")
-        check(mask is None or isinstance(mask, int), "a mask")
-        found = self.new(self.rows, H, D)
-        held = keys.kind, *keys.at, *values.at, keys.scale_kind, keys.group
-        where = place(lines), *lines.strides[:2], keys.lane, keys.step, place(found)
-        self.emit(to.ATTEND, *held, *where, H, k.shape[1], D, NO_WINDOW if mask is None else mask, reals=(scale, 0.0))
-        return self.unheads(found, q)
+    def scale_shift_to(self, out: int, x: Any, factor: float, shift: float) -> None:
+        """factor x + shift, its rows side by side at an address."""
+        lines = self.lines(x, x.shape[-1])
+        result = ScaleShift(
+            x=address_of(lines),
+            x_stride=lines.strides[0],
+            out=out,
+            rows=len(lines),
+            cols=x.shape[-1],
+            factor=factor,
+            shift=shift,
+        )
+        self.instructions.append(result)

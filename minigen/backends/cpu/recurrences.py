@@ -9,10 +9,10 @@ import numpy as np
 import torch
 
 from minigen.backends.base import Array
-from minigen.backends.cpu import program as to
 from minigen.backends.cpu import small
 from minigen.backends.cpu.cache import UnrecordableError
-from minigen.backends.cpu.recorded import Recorded, check, place
+from minigen.backends.cpu.instructions import Instruction, Pairwise
+from minigen.backends.cpu.recorded import Recorded, address_of, check
 
 
 class Recurrences:
@@ -23,7 +23,8 @@ class Recurrences:
     new: Any
     lines: Any
     floats: Any
-    emit: Any
+    scale_shift_to: Any
+    instructions: list[Instruction]
 
     def scale_columns(self, x: Any, factors: Array, plus: Array | None = None) -> Any:
         """A pair of rows where the second is the same for all of the first."""
@@ -31,8 +32,17 @@ class Recurrences:
             if vector is not None:
                 check(tuple(vector.shape) == x.shape[-1:], "a vector")
                 lines, found = self.lines(x, x.shape[-1]), self.new(*x.shape)
-                where = place(lines), lines.strides[0], self.floats(vector), 0
-                self.emit(to.PAIRWISE, which, *where, place(found), x.shape[-1], rows=len(lines))
+                product = Pairwise(
+                    which,
+                    x=address_of(lines),
+                    x_stride=lines.strides[0],
+                    y=self.floats(vector),
+                    y_stride=0,
+                    out=address_of(found),
+                    rows=len(lines),
+                    cols=x.shape[-1],
+                )
+                self.instructions.append(product)
                 x = found
         return x
 
@@ -45,17 +55,16 @@ class Recurrences:
             return first.reshape(len(first), 1, first.shape[1])
         found = self.new(1, len(xs), first.shape[1])
         for t, x in enumerate(xs):
-            self.copy_to(place(found[0, t]), x)
+            self.copy_to(address_of(found[0, t]), x)
         return found
 
     def copy_to(self, out: int, x: Any) -> None:
         """The rows of x side by side at an address."""
-        lines = self.lines(x, x.shape[-1])
-        self.emit(to.SCALED, place(lines), lines.strides[0], out, x.shape[-1], rows=len(lines), reals=(1.0, 0.0))
+        self.scale_shift_to(out, x, 1.0, 0.0)
 
     def copy(self, x: Any) -> Any:
         found = self.new(*x.shape)
-        self.copy_to(place(found), x)
+        self.copy_to(address_of(found), x)
         return found
 
     def remembered(self, buffer: Any) -> Any:
@@ -69,5 +78,5 @@ class Recurrences:
 
     def assign(self, buffer: Any, new: Any) -> Any:
         check(tuple(buffer.shape) == new.shape, "a state")
-        self.copy_to(place(self.remembered(buffer)), new)
+        self.copy_to(address_of(self.remembered(buffer)), new)
         return buffer

@@ -35,14 +35,11 @@ SILU, GELU_TANH, GELU, RELU, SIGMOID, TANH = range(6)
 
 
 @compiled
-def lookup(
-    kind: int, table: int, scales: int, biases: int, scale_kind: int, group: int, cols: int, indices: Any, out: int
-) -> None:
-    """The rows of a table (any, cols) of weights that the indices name."""
+def lookup(task: Any, indices: Any) -> None:
+    """The rows of a matrix that the indices name; `task` is a record of `instructions.Lookup`."""
+    cols = task.cols
     for r in range(len(indices)):
-        unpack(
-            kind, table, scales, biases, scale_kind, group, cols, indices[r], 0, cols, out + 4 * cols * r
-        )  # fmt: skip
+        unpack(task.weight, cols, indices[r], 0, cols, task.out + 4 * cols * r)
 
 
 @compiled
@@ -85,23 +82,22 @@ def rotate(
 
 
 @compiled
-def write(
-    kind: int, cache: int, scales: int, biases: int, scale_kind: int, group: int, x: int, x_row: int, x_group: int,
-    lane: int, step: int, lanes: Any, at: Any, groups: int, D: int,
-) -> None:  # fmt: skip
-    """Row r of x (rows, groups, D) into the cache (lanes, groups, tokens, D), at token at[r] of lanes[r]; from lane to
-    lane there are `lane` tokens, from group to group `step`."""
+def write(task: Any, lanes: Any, at: Any) -> None:
+    """Row r of x into the cache, at token at[r] of lanes[r]; `task` is a record of `instructions.Write`."""
+    cache, size = task.cache, task.size
+    kind, numbers = cache.kind, cache.numbers
     for r in range(len(at)):
-        for g in range(groups):
-            source, row = x + r * x_row + g * x_group, lanes[r] * lane + g * step + at[r]
+        for h in range(task.heads):
+            source = task.x + r * task.row_stride + h * task.head_stride
+            row = lanes[r] * task.cache_lane_stride + h * task.cache_head_stride + at[r]
             if kind == FLOAT32:
-                for i in range(D):
-                    store_one(cache + 4 * (D * row + i), load_one(source + 4 * i))
+                for i in range(size):
+                    store_one(numbers + 4 * (size * row + i), load_one(source + 4 * i))
             elif kind == BFLOAT16:
-                for i in range(D):
-                    store_one_bfloat16(cache + 2 * (D * row + i), load_one(source + 4 * i))
+                for i in range(size):
+                    store_one_bfloat16(numbers + 2 * (size * row + i), load_one(source + 4 * i))
             else:
-                pack(kind, source, cache, scales, biases, scale_kind, group, D, row)
+                pack(cache, source, size, row)
 
 
 @compiled
@@ -115,12 +111,12 @@ def pairwise(which: int, x: int, x_step: int, y: int, y_step: int, out: int, n: 
 
 
 @compiled
-def scaled(x: int, x_step: int, out: int, n: int, cols: int, factor: float, plus: float) -> None:
+def scale_shift(x: int, x_step: int, out: int, n: int, cols: int, factor: float, shift: float) -> None:
+    """factor x + shift for each number of (n, cols)."""
     for r in range(n):
         for j in range(cols):
-            store_one(
-                out + 4 * (cols * r + j), load_one(x + r * x_step + 4 * j) * np.float32(factor) + np.float32(plus)
-            )
+            value = load_one(x + r * x_step + 4 * j) * np.float32(factor) + np.float32(shift)
+            store_one(out + 4 * (cols * r + j), value)
 
 
 @compiled

@@ -14,6 +14,7 @@ import torch
 from minigen.backends.base import Array
 from minigen.backends.cpu.cache import UnrecordableError
 from minigen.backends.cpu.crew import Crew
+from minigen.backends.cpu.instructions import as_program
 from minigen.backends.cpu.program import run
 from minigen.backends.cpu.recorder import Recorder
 from minigen.backends.quantized import arrays_of
@@ -23,7 +24,7 @@ ROWS = 16  # beyond, torch's operations cost little beside the arithmetic
 log = logging.getLogger("minigen")
 
 
-def places(state: Any) -> list[int]:
+def buffer_addresses(state: Any) -> list[int]:
     """Where the buffers of a cache lie."""
     return [x.data_ptr() for x in arrays_of(state.buffers)]
 
@@ -38,12 +39,12 @@ class Program:
             raise UnrecordableError("the architecture does not offer it")
         self.shape, self.kept, self.tables = shape, recorder.kept, recorder.tables
         self.result = np.asarray(recorder.lines(result, result.shape[-1])).view(np.ndarray)
-        self.where = places(state)
-        self.code, self.reals = np.array(recorder.code), np.array(recorder.reals, np.float32)
+        self.where = buffer_addresses(state)
+        self.instructions = as_program(recorder.instructions)
 
     def fits(self, state: Any) -> bool:
         """Whether the state still lies where it lay."""
-        return self.where == places(state)
+        return self.where == buffer_addresses(state)
 
     def run(self, ids: npt.NDArray[np.int64], state: Any, crew: Crew) -> Array:
         """Logits (B, T or 1, V) float32."""
@@ -56,7 +57,11 @@ class Program:
         assert ids.min() >= 0
         assert ids.max() < self.tables[0]
         assert positions.max() < self.tables[1]
-        crew.run(self.shape, lambda threads: run(self.code, self.reals, ids, positions, starts, lanes, at, threads))
+
+        def run_program(threads: int) -> None:
+            run(self.instructions, ids, positions, starts, lanes, at, threads)
+
+        crew.run(self.shape, run_program)
         state.passed(T)
         return torch.from_numpy(self.result.copy()).reshape(B, -1, self.result.shape[-1])
 

@@ -40,7 +40,7 @@ def compiled_parts(function: Function) -> Function:
 
 
 @compiled
-def hold(array: Any) -> None:
+def keep_alive(array: Any) -> None:
     """Keeps an array to here: numba frees one after its last use, and does not see what is done by its address."""
 
 

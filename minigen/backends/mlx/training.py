@@ -14,7 +14,7 @@ import numpy.typing as npt
 from minigen.backends.base import Array, Backend, Quantized
 from minigen.backends.group import Group
 from minigen.backends.mlx.backend import MLXBackend
-from minigen.backends.training import Floats, Forward, Ids, Leaf, Optimizer, SoftTargets
+from minigen.backends.training import Floats, Forward, Ids, Leaf, TrainingSettings
 from minigen.tree import unflatten
 
 Flat = dict[str, Array]
@@ -49,15 +49,11 @@ class MLXTraining:
         forward: Forward,
         leaves: Sequence[Leaf],
         params: Mapping[str, Floats],
-        optimizer: Optimizer,
-        dropout: float,
-        compiled: bool,
-        teacher: SoftTargets | None = None,
-        deterministic: bool = True,
+        settings: TrainingSettings,
     ) -> None:
-        self.teacher = teacher
-        ordered = deterministic and ops.accelerated
-        self.ops, self.plain, self.forward = TrainingOps(ops, dropout, ordered), TrainingOps(ops, 0.0), forward
+        optimizer, self.teacher, self.forward = settings.optimizer, settings.teacher, forward
+        ordered = settings.deterministic and ops.accelerated
+        self.ops, self.plain = TrainingOps(ops, settings.dropout, ordered), TrainingOps(ops, 0.0)
         self.leaves, self.optimizer = {leaf.path: leaf for leaf in leaves}, optimizer
         self.dtype = getattr(mx, ops.dtype)
         self.params: Flat = {leaf.path: mx.array(params[leaf.path]) for leaf in leaves}
@@ -65,7 +61,7 @@ class MLXTraining:
         self.gradient: Flat = {}
         self.updates = 0
         gradients = mx.value_and_grad(self.batch_loss)
-        self.gradients: Callable[..., tuple[Array, Flat]] = mx.compile(gradients) if compiled else gradients
+        self.gradients: Callable[..., tuple[Array, Flat]] = mx.compile(gradients) if settings.compile else gradients
         self.groups = list(self.make_groups())
         for own, rule, factor in self.groups:
             rule.init(pieces(self.params, own))
@@ -189,19 +185,25 @@ def pieces(flat: Flat, leaves: Sequence[Leaf]) -> Flat:
 
 def whole(found: Flat, leaves: Sequence[Leaf]) -> Flat:
     """The inverse of `pieces`."""
-    return {
-        leaf.path: found[leaf.path]
-        if len(leaf.muon) < 2
-        else mx.concatenate([found[f"{leaf.path}[{i}]"] for i in range(len(leaf.muon))])
-        for leaf in leaves
-    }
+    joined: Flat = {}
+    for leaf in leaves:
+        count = len(leaf.muon)
+        if count < 2:
+            joined[leaf.path] = found[leaf.path]
+        else:
+            parts = [found[f"{leaf.path}[{i}]"] for i in range(count)]
+            joined[leaf.path] = mx.concatenate(parts)
+    return joined
 
 
 def nested(state: Mapping[str, Any]) -> Flat:
     """An optimizer's state with the names of its weights' arrays behind a slash: "blocks.0.norm1.weight/m"."""
     found: Flat = {}
     for name, value in state.items():
-        found |= {f"{name}/{key}": x for key, x in value.items()} if isinstance(value, dict) else {name: value}
+        if isinstance(value, dict):
+            found |= {f"{name}/{key}": x for key, x in value.items()}
+        else:
+            found[name] = value
     return found
 
 

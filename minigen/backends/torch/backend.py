@@ -36,15 +36,16 @@ class TorchBackend(TorchChoice, TorchState):
     static: Any = None  # graphs.StaticSteps, on CUDA: they are made of this class, and given to it
 
     def __init__(self, device: str | None = None, threads: int | None = None) -> None:
-        wanted = ("cuda" if torch.cuda.is_available() else "cpu") if device is None else device
-        prepare(wanted)
+        if device is None:
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        prepare(device)
         try:
-            kind = torch.device(wanted).type
-            torch.zeros(1, device=wanted).tolist()  # fails on "meta", which holds no numbers
+            kind = torch.device(device).type
+            torch.zeros(1, device=device).tolist()  # fails on "meta", which holds no numbers
         except Exception as e:  # each kind of device fails in its own way
             reason = (str(e).splitlines() or ["no reason given"])[0]
-            raise BackendError(f"torch cannot use the device {wanted!r}: {reason}") from e
-        self.device = "cpu" if kind == "cpu" else str(indexed(torch.device(wanted)))
+            raise BackendError(f"torch cannot use the device {device!r}: {reason}") from e
+        self.device = "cpu" if kind == "cpu" else str(indexed(torch.device(device)))
         self.accelerated = kind != "cpu"
         self.dtype = "float32"
         if kind == "cuda":
@@ -151,8 +152,12 @@ class TorchBackend(TorchChoice, TorchState):
         return F.rms_norm(x, weight.shape, weight, eps) if y is None else y
 
     def gelu(self, x: Array, approximate: bool) -> Array:
-        y = self.kernels and self.kernels.activate("GELU_TANH" if approximate else "GELU", x)
-        return F.gelu(x, approximate="tanh" if approximate else "none") if y is None else y
+        if approximate:
+            kernel, torch_name = "GELU_TANH", "tanh"
+        else:
+            kernel, torch_name = "GELU", "none"
+        y = self.kernels and self.kernels.activate(kernel, x)
+        return F.gelu(x, approximate=torch_name) if y is None else y
 
     def relu(self, x: Array) -> Array:
         return F.relu(x)

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 
 from minigen.backends.base import Array, Quantized
+from minigen.backends.cpu.instructions import Linear, Prompt, as_program, as_table
 from minigen.backends.cpu.matrix import KINDS, Matrix
 from minigen.backends.cpu.start import LARGE, KernelStart
 
@@ -42,32 +43,44 @@ class Kernels(KernelStart):
         n = x.numel() // matrix.cols
         if matrix.bytes >= LARGE:
             self.count(2 * matrix.rows * matrix.cols * n)
-        few = x.dtype == torch.bfloat16 or not self.prompts
-        most = 1 if matrix.kind == KINDS[torch.bfloat16] else FEW if few else n
-        fits = matrix.dtype == x.dtype and (bias is None or (bias.dtype == x.dtype and bias.is_contiguous()))
-        if not self.started or not fits:
+        bias_fits = bias is None or (bias.dtype == x.dtype and bias.is_contiguous())
+        if not self.started or matrix.dtype != x.dtype or not bias_fits:
             return None
+        if matrix.storage.kind == KINDS[torch.bfloat16]:
+            most = 1
+        elif x.dtype == torch.bfloat16 or not self.prompts:
+            most = FEW
+        else:
+            most = n
         if n > most:
             return F.linear(x, self.unpack(matrix), bias) if isinstance(weight, Quantized) else None
         lines = x.reshape(n, matrix.cols).float().contiguous()
         y = lines.new_empty((n, matrix.rows))
         b = None if bias is None else bias.float()
-        where = lines.data_ptr(), 4 * lines.stride(0), y.data_ptr(), 4 * matrix.rows
-        at = 0 if b is None else b.data_ptr()
-
-        def multiply(threads: int) -> None:
-            self.compiled.linear.linear(*matrix.where(), at, *where, n, matrix.rows, matrix.cols, threads)
-
-        self.share(matrix.bytes * n, ("linear", matrix.kind, matrix.rows, matrix.cols, n), multiply)
+        product = Linear(
+            weight=matrix.storage,
+            bias=0 if b is None else b.data_ptr(),
+            x=lines.data_ptr(),
+            x_stride=4 * lines.stride(0),
+            out=y.data_ptr(),
+            out_stride=4 * matrix.rows,
+            rows=n,
+            outputs=matrix.rows,
+            inputs=matrix.cols,
+        )
+        program = as_program([product])
+        key = ("linear", matrix.storage.kind, matrix.rows, matrix.cols, n)
+        linear = self.compiled.linear.linear
+        self.share(matrix.bytes * n, key, lambda threads: linear(program, 0, threads))
         return y.to(x.dtype).reshape(*x.shape[:-1], matrix.rows)
 
     def unpack(self, matrix: Matrix) -> Array:
         """Quantized weights as numbers."""
         found = torch.empty((matrix.rows, matrix.cols), dtype=matrix.dtype)
-        where, size = matrix.where(), (matrix.rows, matrix.cols)
+        storages, size = as_table(matrix.storage), (matrix.rows, matrix.cols)
         unpack = self.compiled.linear.unpack_parts
-        key = ("unpack", matrix.kind, *size)
-        self.share(matrix.bytes, key, lambda threads: unpack(*where, found.data_ptr(), *size, threads))
+        key = ("unpack", matrix.storage.kind, *size)
+        self.share(matrix.bytes, key, lambda threads: unpack(storages, found.data_ptr(), *size, threads))
         return found
 
     def attention(self, q: Array, k: Array, v: Array, scale: float, mask: Array | str | None) -> Array | None:
@@ -85,14 +98,29 @@ class Kernels(KernelStart):
         if k.dtype != q.dtype or v.dtype != q.dtype:
             return None
         y = q.new_empty((B, T, H, D))
-        strides = [size * step for step in q.stride()[:3]]
-        where = k.data_ptr(), v.data_ptr(), size * k.stride(0), size * k.stride(1), y.data_ptr()
-        sizes = B, H, G, T, S, D
-        attend = self.compiled.attention.attend_all
-        self.crew.run(
-            ("attention", kind, *sizes),
-            lambda threads: attend(kind, q.data_ptr(), *strides, *where, *sizes, scale, threads),
+        prompt = Prompt(
+            kind=kind,
+            q=q.data_ptr(),
+            q_batch_stride=size * q.stride(0),
+            q_head_stride=size * q.stride(1),
+            q_token_stride=size * q.stride(2),
+            keys=k.data_ptr(),
+            values=v.data_ptr(),
+            cache_batch_stride=size * k.stride(0),
+            cache_head_stride=size * k.stride(1),
+            out=y.data_ptr(),
+            batch=B,
+            heads=H,
+            key_heads=G,
+            queries=T,
+            tokens=S,
+            size=D,
+            scale=scale,
         )
+        tasks = as_table(prompt)
+        attend = self.compiled.attention.attend_prompt
+        key = ("attention", kind, B, H, G, T, S, D)
+        self.crew.run(key, lambda threads: attend(tasks, threads))
         return y.permute(0, 2, 1, 3)
 
     def lines(self, x: Array) -> Array | None:

@@ -109,7 +109,7 @@ def compile_pass(compute: Callable[..., Array], ids: Array, length: Array) -> Ca
     return compiled
 
 
-def place(state: Any) -> list[int]:
+def buffer_addresses(state: Any) -> list[int]:
     """Where the buffers of a state lie."""
     return [state.capacity or 0, *(x.data_ptr() for x in arrays_of(list(state.buffers)))]
 
@@ -146,7 +146,7 @@ class StateSteps:
 
     def follow(self, state: Any) -> None:
         """Begins anew where the buffers moved."""
-        where = place(state)
+        where = buffer_addresses(state)
         if where != self.where:
             self.clear()
             self.where = where

@@ -19,7 +19,7 @@ from minigen.backends.group import Group
 from minigen.backends.torch.backend import TorchBackend
 from minigen.backends.torch.kernels import TrainingOps, keep_memory, use_cores
 from minigen.backends.torch.numbers import training_numbers
-from minigen.backends.training import Floats, Forward, Ids, Leaf, Optimizer, SoftTargets
+from minigen.backends.training import Floats, Forward, Ids, Leaf, TrainingSettings
 from minigen.tree import unflatten
 
 MUON = {"momentum": 0.95, "nesterov": True, "ns_steps": 5, "adjust_lr_fn": "match_rms_adamw"}
@@ -56,16 +56,13 @@ class TorchTraining:
         forward: Forward,
         leaves: Sequence[Leaf],
         params: Mapping[str, Floats],
-        optimizer: Optimizer,
-        dropout: float,
-        compiled: bool,
-        teacher: SoftTargets | None = None,
-        deterministic: bool = True,
+        settings: TrainingSettings,
     ) -> None:
-        self.numbers = partial(training_numbers, ops.device, deterministic)
+        dropout, compiled, teacher = settings.dropout, settings.compile, settings.teacher
+        self.numbers = partial(training_numbers, ops.device, settings.deterministic)
         self.ops, self.plain = TrainingOps(ops, dropout, compiled), TrainingOps(ops, 0.0, False)
         self.teacher, self.teacher_ops = teacher, TrainingOps(ops, 0.0, compiled)
-        self.optimizer, self.forward = optimizer, forward
+        self.optimizer, self.forward = settings.optimizer, forward
         if not ops.accelerated:
             keep_memory()
             if cast(TorchBackend, ops).asked_threads is None:
@@ -79,7 +76,7 @@ class TorchTraining:
         self.flat = self.flat.to(ops.device)
         self.gradient = torch.zeros_like(self.flat)
         self.parts = self.views(self.gradient)
-        self.average = self.flat.clone() if optimizer.ema else None
+        self.average = self.flat.clone() if settings.optimizer.ema else None
         self.updates, self.fresh = 0, True
         self.loss: Callable[..., Array] = self.batch_loss
         if compiled:  # a rotation's frequencies are cached; that the compiler looks past it is no news

@@ -1,4 +1,4 @@
-"""Whether a file that came over the network is the one that the hub has: its size, its hash, no pointer to another."""
+"""Whether a downloaded file is the one that the hub has: its size and its hash."""
 
 import re
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ from huggingface_hub.hf_api import RepoSibling
 from minigen.errors import SourceError
 from minigen.files import hash_file
 
-POINTER = b"version https://git-lfs"  # how what Git keeps in place of a large file begins
+POINTER = b"version https://git-lfs"  # the beginning of what Git stores in place of a large file
 
 
 @dataclass(frozen=True)
 class Stated:
-    """What the hub says of a file's content. Small files have the hash that Git gives them, large ones SHA-256."""
+    """What the hub states about a file. Small files have Git's hash, large ones SHA-256."""
 
     size: int | None = None
     sha256: str | None = None
@@ -23,25 +23,28 @@ class Stated:
 
     @classmethod
     def listed(cls, file: RepoSibling) -> "Stated":
-        """By the list of a commit's files; a hub that does not tell leaves it open."""
-        if file.lfs is not None:  # its blob_id is the pointer's
+        """From the list of a commit's files; what the hub does not state is None."""
+        if file.lfs is not None:  # blob_id is then that of the pointer
             return cls(file.lfs.size, file.lfs.sha256)
         return cls(file.size, None, file.blob_id)
 
     def or_of(self, path: Path) -> "Stated":
-        """With the hash that the answer's ETag had, where the list has none: the cache calls the file by it."""
-        name = path.resolve().name if path.is_symlink() else ""
-        if self.sha256 is None and self.git is None and re.fullmatch(r"[0-9a-f]{64}", name):
+        """With the hash of the ETag, if the list has none: the cache names files by it."""
+        if self.sha256 is not None or self.git is not None or not path.is_symlink():
+            return self
+        name = path.resolve().name
+        if re.fullmatch(r"[0-9a-f]{64}", name):
             return Stated(self.size, name)
-        if self.sha256 is None and self.git is None and re.fullmatch(r"[0-9a-f]{40}", name):
+        if re.fullmatch(r"[0-9a-f]{40}", name):
             return Stated(self.size, None, name)
         return self
 
 
-def check_download(path: Path, stated: Stated, place: str) -> None:
-    """Raises SourceError for a file that is not what the hub states, after it took it out of the cache.
+def check_download(path: Path, stated: Stated, model: str) -> None:
+    """Raises SourceError for a file that is not what the hub states, and removes it from the cache.
 
-    Where it is interrupted the file leaves the commit's folder, so that it is looked at again the next time.
+    If the check is interrupted, the file leaves the commit's folder, so it is checked again the
+    next time.
     """
     try:
         fault = find_fault(path, stated.or_of(path))
@@ -54,14 +57,16 @@ def check_download(path: Path, stated: Stated, place: str) -> None:
         blob = path.resolve()
         path.unlink()
         blob.unlink(missing_ok=True)  # other commits that have it fetch it again
-        done = "it is removed"
+        remedy = "it was removed; try again"
     except OSError as error:
-        done = f"remove {path} ({error.strerror})"
-    raise SourceError(f"{path.name} of {place} is not what {constants.ENDPOINT} states: {fault}: {done}; try again")
+        remedy = f"remove {path} ({error.strerror}) and try again"
+    raise SourceError(
+        f"{path.name} of {model} is not what {constants.ENDPOINT} states: {fault}: {remedy}"
+    )
 
 
 def find_fault(path: Path, stated: Stated) -> str | None:
-    """What is wrong with a file, with what was expected and what was found; None where it is right or nobody tells."""
+    """What is wrong with a file; None if it is right or the hub states nothing."""
     size = path.stat().st_size
     if stated.size is not None and size != stated.size:
         return f"it has {size} bytes, not {stated.size}"
@@ -69,11 +74,12 @@ def find_fault(path: Path, stated: Stated) -> str | None:
         if file.read(len(POINTER)) == POINTER:
             return "it is a Git LFS pointer, not the file itself"
     if stated.sha256 is not None:
-        found = hash_file(path)
-        return None if found == stated.sha256 else f"its SHA-256 is {found}, not {stated.sha256}"
-    if stated.git is not None:
-        found = hash_file(path, "sha1", b"blob %d\0" % size)
-        # A mirror may give the hash of the bytes alone.
-        right = stated.git == found or stated.git == hash_file(path, "sha1")
-        return None if right else f"its Git hash is {found}, not {stated.git}"
+        sha256 = hash_file(path)
+        if sha256 != stated.sha256:
+            return f"its SHA-256 is {sha256}, not {stated.sha256}"
+    elif stated.git is not None:
+        git_hash = hash_file(path, "sha1", b"blob %d\0" % size)
+        # A mirror may state the hash of the bytes alone.
+        if stated.git != git_hash and stated.git != hash_file(path, "sha1"):
+            return f"its Git hash is {git_hash}, not {stated.git}"
     return None

@@ -1,4 +1,7 @@
-"""Prompt files: a description, examples and items (Brown et al. 2020). FORMAT.md has the format."""
+"""Prompt files: a description, examples and items (Brown et al. 2020).
+
+`minigen help prompts` describes the format.
+"""
 
 from minigen.evaluation.fewshot.checks import check
 from minigen.evaluation.fewshot.file import Example, Item, PromptError, PromptFile, Score, Shots

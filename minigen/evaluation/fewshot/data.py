@@ -35,10 +35,9 @@ def read_rows(path: Path) -> Iterator[Row]:
     A file whose name ends in `.gz` is decompressed first. Lines are read on demand, so that nothing
     after the last requested row is checked.
 
-    Raises:
-        OSError: there is no such file, or it cannot be read.
-        ValueError: it is too large or not a regular file, or the path is invalid.
-        PromptError: it is not UTF-8, not gzip, not JSON, or a row is not an object.
+    Raises OSError: there is no such file, or it cannot be read.
+    Raises ValueError: it is too large or not a regular file, or the path is invalid.
+    Raises PromptError: it is not UTF-8, not gzip, not JSON, or a row is not an object.
     """
     data = read_bytes(path, MOST_BYTES)
     suffixes = path.suffixes

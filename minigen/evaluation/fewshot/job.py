@@ -22,7 +22,7 @@ from minigen.evaluation.fewshot.stretch import Stretch, stretch, unequal_ends
 from minigen.evaluation.fewshot.template import fill
 from minigen.evaluation.scoring import Scorer, Text
 from minigen.generation.options import Options
-from minigen.generation.shared_text import SharedRunner, SharedText
+from minigen.generation.shared_text import BranchReader, SharedText
 from minigen.generation.text import TextRun
 from minigen.model import Model
 
@@ -93,9 +93,9 @@ class Job:
         if not indices:
             return
         prompts = [self._first_prompt(examples, i).text for i in indices]
-        runner = SharedRunner(self.shared)
+        reader = BranchReader(self.shared)
         tokenizer = self.model.needed_tokenizer
-        run = TextRun(runner, tokenizer, prompts, self.options, self.model.stop_ids)
+        run = TextRun(reader, tokenizer, prompts, self.options, self.model.stop_ids)
         for _ in run:
             pass
         for i, completion in zip(indices, run.completions(), strict=True):

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import re
-import sys
 from bisect import bisect_right
 from collections.abc import Mapping
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from minigen.reading import parse_toml
 
 Key = tuple[str | int, ...]  # names of tables and keys; an int is an index in an array, from 0
 
@@ -91,7 +87,7 @@ class _Scan:
             quoted = self.text[self.at] in "\"'"
             if quoted:
                 string = self._skip(_STRING)
-                names.append(tomllib.loads(f"key = {string}")["key"])
+                names.append(parse_toml(f"key = {string}")["key"])
             else:
                 names.append(self._skip(_BARE))
             self._skip(_BLANKS)

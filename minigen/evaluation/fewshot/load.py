@@ -1,4 +1,4 @@
-"""Reads a `*.prompt.toml` into a checked PromptFile; FORMAT.md in this folder has the format."""
+"""Reads a `*.prompt.toml` into a checked PromptFile; `minigen help prompts` describes it."""
 
 from __future__ import annotations
 

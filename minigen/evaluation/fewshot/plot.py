@@ -1,47 +1,22 @@
-"""A plot of accuracy against shots. matplotlib is imported only when a plot is drawn."""
+"""A plot of accuracy against shots."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from math import log2
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from minigen.errors import MinigenError, UsageError
+from minigen.errors import UsageError
 from minigen.evaluation.fewshot.result import FileResult
 from minigen.evaluation.fewshot.summary import ShotsSummary, chance, summarize
-from minigen.files import replacing
+from minigen.evaluation.picture import COLORS, GREY, picture, require_matplotlib
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Okabe and Ito's colors for color-blind readers; with the markers they make 56 different lines.
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-MARKERS = "osD^vPX*"
-GREY = "#555555"
+MARKERS = "osD^vPX*"  # with the colors they make 56 different lines
 BAND = 0.15  # opacity
-STYLE: dict[Any, Any] = {
-    "axes.grid": True,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "figure.dpi": 150,
-    "font.size": 10,
-    "grid.alpha": 0.3,
-    "legend.frameon": False,
-    "savefig.dpi": 150,
-    "text.parse_math": False,  # a file's name may contain a $
-}
-
-
-def require_matplotlib() -> None:
-    """Raises MinigenError if matplotlib cannot be imported."""
-    try:
-        import matplotlib.figure  # noqa: F401
-    except ImportError:
-        raise MinigenError(
-            'a plot needs matplotlib, which is not installed: pip install "minigen[plot]"'
-        ) from None
 
 
 class Line(NamedTuple):
@@ -60,13 +35,10 @@ def plot(
     `names` are the labels of the lines; a dashed line is the accuracy of guessing. The same results
     give the same bytes with the same version of matplotlib.
 
-    Raises:
-        UsageError: nothing is scored.
-        MinigenError: matplotlib is missing, or the file cannot be written.
+    Raises UsageError: nothing is scored.
+    Raises MinigenError: matplotlib is missing, or the file cannot be written.
     """
     require_matplotlib()
-    import matplotlib
-    from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 
     lines: list[Line] = []
@@ -76,11 +48,7 @@ def plot(
             lines.append(Line(name, result, points))
     if not lines:
         raise UsageError("there is nothing to plot: no item has an answer")
-    with matplotlib.rc_context(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about a name in a script that the font lacks
-        matplotlib.rcdefaults()  # a user's own settings must not change the plot
-        matplotlib.rcParams.update(STYLE)
-        figure = Figure(figsize=(6.4, 4.2 + 0.22 * (len(lines) - 1)), layout="constrained")
+    with picture(path, 6.4, 4.2 + 0.22 * (len(lines) - 1)) as figure:
         axes = figure.add_subplot()
         legend: list[tuple[str, Any]] = []  # (text, handle)
         all_points: list[ShotsSummary] = []
@@ -107,8 +75,6 @@ def plot(
             columns = max(1, min(3, len(legend), 80 // (widest + 6)))
             texts, handles = zip(*legend, strict=True)
             figure.legend(handles, texts, loc="outside lower center", ncols=columns)
-        with replacing(path) as temporary:
-            figure.savefig(temporary, format="png", metadata={"Software": None})
 
 
 def x_of(shots: int) -> float:

@@ -49,10 +49,9 @@ def run_file(
         prompt_logprobs: whether each result has the log-probability of each token of its prompt
             (the first prompt, if an item has several contexts).
 
-    Raises:
-        PromptError: a setting asks for more examples than there are.
-        ContextError: a prompt does not fit.
-        TokenizerError: the model has no tokenizer.
+    Raises PromptError: a setting asks for more examples than there are.
+    Raises ContextError: a prompt does not fit.
+    Raises TokenizerError: the model has no tokenizer.
     """
     began = time.perf_counter()
     results = dict(done or {})

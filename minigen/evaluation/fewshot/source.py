@@ -12,6 +12,7 @@ from minigen.errors import shown
 from minigen.evaluation.fewshot.file import PromptError
 from minigen.evaluation.fewshot.lines import Key, key_lines
 from minigen.reading import parse_toml, read_bytes
+from minigen.reading.settings import Range
 from minigen.reading.spellings import advice
 
 MOST_BYTES = 16 * 2**20  # of a prompt file; more belongs in a data file
@@ -137,9 +138,9 @@ class Table:
         return value
 
     def whole(self, name: str, least: int) -> int | None:
-        value = self.values.get(name)
-        if value is not None and not _is_whole(value, least, None):
-            raise self.error(name, f"is {short(value)}; it must be a whole number >= {least}")
+        value, numbers = self.values.get(name), Range(whole=True, least=least)
+        if value is not None and numbers.take(value) is None:
+            raise self.error(name, f"is {short(value)}; it must be {numbers}")
         return value
 
     def wholes(self, name: str, limit: int | None, default: tuple[int, ...]) -> tuple[int, ...]:
@@ -148,17 +149,11 @@ class Table:
         entries = value if isinstance(value, list) else [value]
         if not entries:
             raise self.error(name, "is empty; give at least one number, or drop the key")
-        below = "" if limit is None else f" and < {limit}"
+        numbers = Range(whole=True, least=0, below=limit)
         for entry in entries:
-            if not _is_whole(entry, 0, limit):
-                raise self.error(
-                    name, f"has {short(entry)}; it must have whole numbers >= 0{below}"
-                )
+            if numbers.take(entry) is None:
+                raise self.error(name, f"has {short(entry)}; each must be {numbers}")
         most_frequent, count = Counter[int](entries).most_common(1)[0]
         if count > 1:
             raise self.error(name, f"has {most_frequent} more than once; give each number once")
         return tuple(entries)
-
-
-def _is_whole(value: Any, least: int, limit: int | None) -> bool:
-    return type(value) is int and value >= least and (limit is None or value < limit)

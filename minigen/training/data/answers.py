@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from minigen.chat.marks import MARK, unused_mark
 from minigen.training.data.documents import Chat
 from minigen.training.data.sources import DataError
 
@@ -104,9 +105,7 @@ def find_answer(
 
 def around_message(chat: Chat, renderer: ChatRenderer, index: int, count: int) -> tuple[str, str]:
     """The text of the first `count` messages, before and after the content of one of them."""
-    mark = _MARK
-    while any(mark in message["content"] for message in chat.messages):
-        mark += _MARK
+    mark = unused_mark(message["content"] for message in chat.messages)
     marked: list[Mapping[str, Any]] = [*chat.messages[:count]]
     marked[index] = {**marked[index], "content": mark}
     parts = renderer.render(marked, generate=False).split(mark)
@@ -132,7 +131,7 @@ def left_out(chat: Chat, renderer: ChatRenderer, whole: str) -> list[str]:
         if message["role"] == "assistant":
             marked.append(message)
         else:
-            marks[i] = f"{_MARK}{i}{_MARK}"
+            marks[i] = f"{MARK}{i}{MARK}"
             marked.append({**message, "content": marks[i]})
     text = renderer.render(marked, generate=False)
     roles: list[str] = []

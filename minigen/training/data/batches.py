@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from minigen.errors import UsageError
+from minigen.reading.settings import Range
 from minigen.sampling.uniforms import check_word
 from minigen.training.batch import Batch
 from minigen.training.data.sources import DataError
@@ -70,8 +71,7 @@ class Batches:
         micros: int = 1,
     ) -> None:
         for name, value in (("batch", batch), ("context", context), ("micros", micros)):
-            if value < 1:
-                raise UsageError(f"{name} is {value}: it must be at least 1")
+            Range(whole=True, least=1).check(name, value)
         if tokens.tokens <= context:
             raise DataError(
                 f"{tokens.shard.about.files[0]}: {tokens.tokens} tokens to train on are too few "
@@ -242,8 +242,7 @@ def validation(tokens: Tokens, batch: int, context: int, mode: Mode | None = Non
     Raises UsageError for a number below 1, DataError if there is nothing to predict.
     """
     for name, value in (("batch", batch), ("context", context)):
-        if value < 1:
-            raise UsageError(f"{name} is {value}: it must be at least 1")
+        Range(whole=True, least=1).check(name, value)
     result = Validation(tokens, batch, context, mode or choose_mode(tokens))
     if not result.targets:
         raise DataError(

@@ -92,14 +92,13 @@ def prepare(
         cache: the folder of prepared tokens; None: `default_cache`.
         progress: called with the bytes read of the sources, and the bytes in all.
 
-    Raises:
-        UsageError: `valid` is not between 0 and 1, or no source is given.
-        DataError: a source cannot be used, or there is nothing to divide; it names the file.
-        MinigenError: the cache cannot be written.
+    Raises UsageError: `valid` is not between 0 and 1, or no source is given.
+    Raises DataError: a source cannot be used, or there is nothing to divide; it names the file.
+    Raises MinigenError: the cache cannot be written.
     """
     if not valid_sources and not 0 < valid < 1:
         raise UsageError(
-            f"the validation fraction is {valid}: it must be above 0 and below 1, such as 0.05"
+            f"the validation fraction is {valid}: it must be a number > 0 and < 1, such as 0.05"
         )
     work = Preparation(
         tokenizer=tokenizer,

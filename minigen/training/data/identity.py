@@ -10,22 +10,23 @@ from typing import Any
 
 from minigen.tokenizer import CharacterTokenizer, Tokenizer, load_tokenizer
 from minigen.tokenizer.files import read_object
+from minigen.tokenizer.names import (
+    MERGES,
+    OLD_MERGES,
+    OLD_VOCABULARY,
+    SETTINGS,
+    TOKENIZER,
+    VOCABULARY,
+    files_there,
+    rank_files,
+)
 from minigen.training.data.answers import ChatRenderer
 from minigen.training.data.documents import is_rows
 from minigen.training.data.shards import FORMAT
 from minigen.training.data.sources import DataError, file_digest
 
-FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "generation_config.json",
-    "vocab.json",
-    "merges.txt",
-    "vocab.bpe",
-    "encoder.json",
-)
+# Runs keep a hash of these files in this order, so it stays as it is.
+HASHED = (TOKENIZER, *SETTINGS, VOCABULARY, MERGES, OLD_MERGES, OLD_VOCABULARY)
 
 
 def open_tokenizer(folder: Path) -> Tokenizer:
@@ -48,10 +49,9 @@ def tokenizer_identity(tokenizer: Tokenizer, folder: Path | None) -> str:
         parts.append(tokenizer.characters)
     elif tokenizer.kind != "bytes":
         assert folder is not None, "the identity of this tokenizer depends on its files"
-        paths = [folder / name for name in FILES] + sorted(folder.glob("*.tiktoken"))
+        paths = files_there(folder, HASHED) + rank_files(folder)
         for path in paths:
-            if path.is_file():
-                parts.append([path.name, file_digest(path)])
+            parts.append([path.name, file_digest(path)])
     return digest_of(parts)
 
 

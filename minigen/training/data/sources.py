@@ -40,9 +40,8 @@ def find_files(sources: Sequence[str | os.PathLike[str]]) -> FileList:
     In folders only files with one of ENDINGS are taken, sorted by path, and no hidden files and
     folders. A file that is named may have any ending; only `.jsonl` is read as rows.
 
-    Raises:
-        UsageError: no source, or an empty name.
-        DataError: there are no files, or they cannot be read.
+    Raises UsageError: no source, or an empty name.
+    Raises DataError: there are no files, or they cannot be read.
     """
     if not sources:
         raise UsageError("no training data: name a file, a folder or a glob")

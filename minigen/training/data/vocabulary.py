@@ -14,6 +14,7 @@ from typing import Any
 from minigen.errors import MinigenError, UsageError
 from minigen.files import new_folder
 from minigen.tokenizer import Tokenizer
+from minigen.tokenizer.names import CONFIG, TOKENIZER, VOCABULARY
 from minigen.training.data.cutting import END
 from minigen.training.data.dataset import Sources
 from minigen.training.data.documents import Text, read_files
@@ -59,10 +60,9 @@ def train_tokenizer(
 
     `merging` is called as in `learn_bpe`.
 
-    Raises:
-        UsageError: an invalid size or special token, or `out` exists and is not empty.
-        DataError: a source cannot be used.
-        MinigenError: `out` cannot be written.
+    Raises UsageError: an invalid size or special token, or `out` exists and is not empty.
+    Raises DataError: a source cannot be used.
+    Raises MinigenError: `out` cannot be written.
     """
     names = list(dict.fromkeys([END, *special]))
     check_settings(kind, vocab_size, names)
@@ -90,14 +90,14 @@ def train_tokenizer(
             "clean_up_tokenization_spaces": False,
         }
         contents = {
-            "tokenizer.json": json.loads(library.to_str()),
-            "tokenizer_config.json": settings,
+            TOKENIZER: json.loads(library.to_str()),
+            CONFIG: settings,
         }
     elif kind == "char":
         characters: set[str] = set()
         for text in texts:
             characters.update(text)
-        contents = {"vocab.json": sorted(characters)}
+        contents = {VOCABULARY: sorted(characters)}
     else:
         for _ in texts:
             pass

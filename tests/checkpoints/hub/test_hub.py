@@ -98,7 +98,7 @@ def test_unprintable_source(source):
 def test_file_instead_of_its_folder(tmp_path):
     path = tmp_path / SINGLE
     path.touch()
-    assert refused(path) == refused(str(path)) == f"{path} is a file: give the folder that holds it"
+    assert refused(path) == refused(str(path)) == f"{path} is a file: give the folder that contains it"
 
 
 @pytest.mark.parametrize("source", ["https://huggingface.co/org/name", "hf://org/name"])
@@ -122,7 +122,7 @@ def test_a_long_name_is_cut(sockets):
 
 @pytest.mark.parametrize("revision", ["", "../../x", "a b", "-x", "/x", "a..b"])
 def test_impossible_revision(revision, sockets):
-    expected = f"org/name@{revision}: {revision!r} is no revision (a branch, a tag or a commit)"
+    expected = f"org/name@{revision}: {revision!r} is not a revision (a branch, a tag or a commit)"
     assert refused(f"org/name@{revision}") == expected
     assert not sockets
 
@@ -230,7 +230,7 @@ def test_token_is_sent(hub, monkeypatch):
 
 PICKLES = (
     "{} has its weights only as pickles (pytorch_model.bin, training_args.bin), which can run code when "
-    "loaded, so minigen reads only safetensors: look for a revision with them, such as refs/pr/N, or, where "
+    "loaded, so minigen reads only safetensors: look for a revision with them, such as refs/pr/N, or, if "
     "you trust the model, load it in transformers and convert it with save_pretrained()"
 )
 
@@ -241,7 +241,7 @@ PICKLES = (
         (["config.json", "pytorch_model.bin", "training_args.bin", "onnx/model.safetensors"], PICKLES),
         (
             ["config.json", "a.gguf"],
-            "{} has only GGUF weights (a.gguf): give the original model, in safetensors",
+            "{} has only GGUF weights (a.gguf): use the original model, in safetensors",
         ),
         ([SINGLE, "x/y"], "{} has no config.json; it has model.safetensors"),
     ],
@@ -266,13 +266,13 @@ def test_index_that_names_what_is_not_there(hub):
 def test_index_that_leads_out_of_the_folder(hub):
     hub.add("org/name", {**SHARDS, INDEX: b'{"weight_map": {"x": "../../x.safetensors"}}'})
     message = refused("org/name", CheckpointError)
-    assert message.endswith(f"{INDEX} names '../../x.safetensors' for 'x', no name of a safetensors file")
+    assert message.endswith(f"{INDEX} names '../../x.safetensors' for 'x', which is not the name of a safetensors file")
 
 
 @pytest.mark.parametrize("name", ["..\\..\\x.tiktoken", "C:x.tiktoken", "a\0b.tiktoken"])
 def test_names_that_no_file_can_have(hub, cache, name):
     hub.add("org/name", {**FILES, name: b"x"})
-    assert refused("org/name").startswith(f"cannot fetch {name if name.isprintable() else repr(name)} of org/name (")
+    assert refused("org/name").startswith(f"cannot download {name if name.isprintable() else repr(name)} of org/name (")
     assert not list(cache.parent.rglob("*.tiktoken"))
 
 
@@ -368,7 +368,7 @@ def test_broken_off_and_again(hub, cache, no_pause):
     hub.cut[B] = [3] * 99
     message = refused("org/name")
     expected = (
-        rf"the download of {B} of org/name broke off \(.+\), and org/name is not in the cache "
+        rf"the download of {B} of org/name was interrupted \(.+\), and org/name is not in the cache "
         rf"{cache}: check the connection and try again"
     )
     assert re.fullmatch(expected, message), message
@@ -387,7 +387,7 @@ def test_broken_off_update_leaves_the_old_model(hub, no_pause, caplog):
     assert resolve("org/name", offline=True).name == old
     said = [record.getMessage() for record in caplog.records if record.name == "minigen"]
     assert len(said) == 1
-    assert re.fullmatch(rf"the download of {SINGLE} of org/name broke off .+ commit {old[:8]}", said[0])
+    assert re.fullmatch(rf"the download of {SINGLE} of org/name was interrupted .+ commit {old[:8]}", said[0])
 
 
 # The disk says no
@@ -419,8 +419,8 @@ def test_ref_that_cannot_be_written(hub, cache, caplog):
     commit = hub.add("org/name", FILES)
     assert resolve("org/name").name == commit
     said = [record.getMessage() for record in caplog.records if record.name == "minigen"]
-    start = f"cannot note {folder}/refs/main in the cache"
-    assert re.fullmatch(rf"{start} \(.+\): offline it will not be found", said[0])
+    start = f"cannot record {folder}/refs/main in the cache"
+    assert re.fullmatch(rf"{start} \(.+\): offline runs will not find it", said[0])
 
 
 def test_anything_else_is_one_line_too(hub, monkeypatch):
@@ -429,7 +429,7 @@ def test_anything_else_is_one_line_too(hub, monkeypatch):
 
     monkeypatch.setattr("huggingface_hub.file_download.http_get", fail)
     hub.add("org/name", FILES)
-    assert refused("org/name") == "cannot fetch config.json of org/name (RuntimeError: two lines)"
+    assert refused("org/name") == "cannot download config.json of org/name (RuntimeError: two lines)"
 
 
 def test_interrupt_passes(hub, monkeypatch):

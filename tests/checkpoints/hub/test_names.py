@@ -132,20 +132,20 @@ def test_its_config_beside_is_not_a_models(hub):
 def test_an_adapter_without_weights_that_are_read(hub):
     config = {"adapter_config.json": ADAPTER["adapter_config.json"]}
     hub.add("org/lora", config | {"adapter_model.bin": b"pickle"})
-    start = "org/lora has no adapter_model.safetensors; the weights of the adapter are there "
+    start = "org/lora has no adapter_model.safetensors; it has the adapter's weights "
     assert (
         refused("org/lora")
         == f"{start}only as a pickle (adapter_model.bin), which can run code: save it as safetensors"
     )
     hub.add("org/lora", config)
-    assert refused("org/lora") == f"{start}none"
+    assert refused("org/lora") == "org/lora has no adapter_model.safetensors, so it has no weights of the adapter"
     assert hub.fetched() == []
 
 
 def test_an_adapter_that_broke_off(hub, cache, no_pause):
     hub.add("org/lora", ADAPTER)
     hub.cut["adapter_model.safetensors"] = [3] * 99
-    assert "the download of adapter_model.safetensors of org/lora broke off" in refused("org/lora")
+    assert "the download of adapter_model.safetensors of org/lora was interrupted" in refused("org/lora")
     (cache / "models--org--lora" / "refs").mkdir()
     commit = next((cache / "models--org--lora" / "snapshots").iterdir()).name
     (cache / "models--org--lora" / "refs" / "main").write_text(commit)
@@ -206,12 +206,12 @@ def test_an_adapter_opens_with_its_base(hub, tiny, add_lora, base, revision, any
 def test_an_adapter_whose_base_is_nowhere(hub, add_lora):
     add_lora("org/lora", "org/base")
     with pytest.raises(
-        MinigenError, match=r"^the model of the adapter .*org--lora.* cannot be had \(.* has no model org/base"
+        MinigenError, match=r"^cannot load the base model of adapter .*org--lora.* \(.* has no model org/base"
     ):
         minigen.load("org/lora")
     add_lora("org/other", "/home/someone/llama")
     with pytest.raises(
-        MinigenError, match=r"cannot be had \(no such folder: /home/someone/llama\): correct base_model"
+        MinigenError, match=r"the base model of adapter .* \(no such folder: /home/someone/llama\): correct base_model"
     ):
         minigen.load("org/other")
 

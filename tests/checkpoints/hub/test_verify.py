@@ -34,7 +34,7 @@ def blobs(cache):
 
 
 def says(hub, name, fault):
-    return f"{name} of org/name is not what {hub.url} states: {fault}: it is removed; try again"
+    return f"{name} of org/name is not what {hub.url} states: {fault}: it was removed; try again"
 
 
 @pytest.mark.parametrize("listed", [True, False])
@@ -114,7 +114,7 @@ def test_a_download_that_went_on_with_other_bytes(hub, cache, no_pause):
     hub.sent[SINGLE] = bytes(100) + WEIGHTS[100:]
     hub.cut[SINGLE] = [100]
     message = refused()
-    if "broke off" in message:  # huggingface_hub 0.x goes on when it is asked again, not by itself
+    if "was interrupted" in message:  # huggingface_hub 0.x goes on when it is asked again, not by itself
         message = refused()
     assert "its SHA-256 is" in message
     assert hub.asked[f"GET {SINGLE}"] == 2
@@ -173,5 +173,6 @@ def test_a_file_that_cannot_be_removed(hub, tmp_path):
     fault = f"its SHA-256 is {sha256(WRONG)}, not {sha256(WEIGHTS)}"
     with pytest.raises(SourceError) as caught:
         verify.check_download(path, verify.Stated(sha256=sha256(WEIGHTS)), "org/name")
-    said = f"{SINGLE} of org/name is not what {hub.url} states: {fault}: remove {path} (Permission denied); try again"
+    remedy = f"remove {path} (Permission denied) and try again"
+    said = f"{SINGLE} of org/name is not what {hub.url} states: {fault}: {remedy}"
     assert str(caught.value) == said

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from minigen.cli.display.pages import page_text
 from minigen.evaluation.fewshot import PromptFile, check, load_prompt_file, render_text
 from minigen.evaluation.fewshot.load import GENERATE, SCORE, SHOTS, TOP
 from minigen.evaluation.fewshot.rows import NAMES
@@ -17,7 +18,7 @@ Load = Callable[..., PromptFile]
 
 PACKAGE = Path(str(files("minigen.evaluation.fewshot")))
 EXAMPLES = sorted((PACKAGE / "examples").glob("*.prompt.toml"))
-FORMAT = (PACKAGE / "FORMAT.md").read_text(encoding="utf-8")
+FORMAT = page_text("prompts")
 
 
 def list_bytes(text: str) -> list[int]:
@@ -59,7 +60,7 @@ def test_sums_are_right() -> None:
 
 
 def test_page_begins_with_an_example_that_works(load: Load) -> None:
-    match = re.search(r"```toml\n(.*?)```.*?```text\n(.*?)\n```", FORMAT, re.DOTALL)
+    match = re.search(r"```toml.*?\n(.*?)```.*?```text\n(.*?)\n```", FORMAT, re.DOTALL)
     assert match is not None
     file = load(match[1])
     assert render_text(file, 2, 0, 0) == match[2]

@@ -264,11 +264,11 @@ MISTAKES = {
     # -- settings --
     "shots negative": (
         f"format = 1\n{ITEM}[shots]\nn = [0, -1]\n",
-        "6: shots.n: has -1; it must have whole numbers >= 0",
+        "6: shots.n: has -1; each must be a whole number >= 0",
     ),
     "shots a text": (
         f'format = 1\n{ITEM}[shots]\nn = "3"\n',
-        "6: shots.n: has '3'; it must have whole numbers >= 0",
+        "6: shots.n: has '3'; each must be a whole number >= 0",
     ),
     "shots empty": (
         f"format = 1\n{ITEM}[shots]\nn = []\n",
@@ -280,7 +280,7 @@ MISTAKES = {
     ),
     "seed too large": (
         f"format = 1\n{ITEM}[shots]\nseeds = 18446744073709551616\n",
-        "6: shots.seeds: has 18446744073709551616; it must have whole numbers >= 0 and < "
+        "6: shots.seeds: has 18446744073709551616; each must be a whole number >= 0 and < "
         "18446744073709551616",
     ),
     "pick unknown": (

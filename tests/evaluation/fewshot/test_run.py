@@ -28,7 +28,7 @@ block_sep = "\\n\\n"
 examples_file = "EVAL/sst2/stsa.binary.dev"
 examples_limit = 20
 items_file = "EVAL/sst2/stsa.binary.test"
-items_limit = 12
+items_limit = 6
 choices = ["negative", "positive"]
 labels = { 0 = "negative", 1 = "positive" }
 [shots]
@@ -41,7 +41,7 @@ format = 1
 template = "{query}\\nAnswer:"
 block_sep = "\\n\\n"
 items_file = "EVAL/arc_easy.jsonl"
-items_limit = 12
+items_limit = 6
 [score]
 normalize = "byte"
 """,
@@ -49,13 +49,13 @@ normalize = "byte"
 format = 1
 template = "{context}"
 items_file = "EVAL/winogrande.jsonl"
-items_limit = 12
+items_limit = 6
 """,
     "piqa": """
 format = 1
 template = "{query}\\nAnswer:"
 items_file = "EVAL/piqa.jsonl"
-items_limit = 15
+items_limit = 6
 [score]
 normalize = "uncond"
 """,

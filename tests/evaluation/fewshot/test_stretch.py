@@ -152,7 +152,7 @@ def alone(model: Model, context: str, answers: list[str], first: int | None) -> 
 
 
 def by_hand(model: Model, file: PromptFile, n: int, index: int, first: int | None) -> list[float]:
-    """The scores of an item as FORMAT.md says."""
+    """The scores of an item as `minigen help prompts` says."""
     item, how = file.items[index], file.score
     before = prefix(file, choose_examples(file, n, 0))
     context = before + fill(file.template, item.fields)
@@ -216,7 +216,7 @@ def test_every_choice_as_if_alone(
 def test_any_prompt_and_any_choices(load: Callable[..., Model], tmp_path: Path, name: str) -> None:
     model, draw = load("llama", name), random.Random(7)
     items = []
-    while len(items) < 60:
+    while len(items) < 30:
         given, *choices = ("".join(draw.choices("AnswerAns  fc5é\n", k=draw.randint(1, 5))) for _ in range(4))
         if given.strip():
             items.append(("N" + given, choices))  # a beginning that melts into nothing

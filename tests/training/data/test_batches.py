@@ -159,7 +159,7 @@ def test_what_is_too_short() -> None:
         Batches(tokens, 2, 5, 0)
     assert Batches(tokens, 2, 4, 0).batch(0).ids.shape == (2, 4)
     for batch, context, micros in ((0, 4, 1), (2, 0, 1), (2, 4, 0)):
-        with pytest.raises(UsageError, match="is 0: it must be at least 1"):
+        with pytest.raises(UsageError, match="is 0: it must be a whole number >= 1"):
             Batches(tokens, batch, context, 0, micros=micros)
     with pytest.raises(UsageError, match="seed is -1"):
         Batches(tokens, 2, 4, -1)

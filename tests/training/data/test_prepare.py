@@ -118,7 +118,7 @@ def test_what_cannot_be_split(write: Write, data: Data) -> None:
     with pytest.raises(DataError, match=r"s\.txt: and all others have the same document, which cannot be divided"):
         data(path)
     for valid in (0, 1, -0.1, 2, float("nan")):
-        with pytest.raises(UsageError, match=f"the validation fraction is {valid}: it must be above 0 and below 1"):
+        with pytest.raises(UsageError, match=f"the validation fraction is {valid}: it must be a number > 0 and < 1"):
             data(path, valid=valid)
     with pytest.raises(UsageError, match="the separator of documents is empty"):
         data(path, separator="")
