@@ -43,7 +43,9 @@ class ColdResult:
     samples_s: list[float]
 
 
-def measure_cold(subjects: Sequence[Subject], runs: int, progress: Progress) -> tuple[dict[str, Any], list[ColdResult]]:
+def measure_cold(
+    subjects: Sequence[Subject], runs: int, progress: Progress
+) -> tuple[dict[str, Any], list[ColdResult]]:
     """The machine, and a result for each model; the models take turns. The first start of each is dropped, so that the
     files are in the system's cache.
 
@@ -64,12 +66,22 @@ def measure_cold(subjects: Sequence[Subject], runs: int, progress: Progress) -> 
                 wait_until_idle()
             progress(number * len(subjects) + i + 1, (runs + 1) * len(subjects))
     about |= {"load_end": machine.load()}
-    return about, [summarise_starts(subject, starts) for subject, starts in zip(subjects, found, strict=True)]
+    return about, [
+        summarise_starts(subject, starts) for subject, starts in zip(subjects, found, strict=True)
+    ]
 
 
 def start(subject: Subject) -> tuple[float, dict[str, Any]]:
     """One run: the seconds until it has written its token, and what it says of itself."""
-    command = [sys.executable, "-m", "minigen", "generate", str(subject.folder), "--backend", subject.backend]
+    command = [
+        sys.executable,
+        "-m",
+        "minigen",
+        "generate",
+        str(subject.folder),
+        "--backend",
+        subject.backend,
+    ]
     command += ["-p", PROMPT, "-n", "1", "--temp", "0", "--ignore-eos", "--json"]
     flags = {
         "--device": subject.device,
@@ -81,7 +93,11 @@ def start(subject: Subject) -> tuple[float, dict[str, Any]]:
     for flag, value in flags.items():
         command += [flag, str(value)] if value is not None else []
     began = time.perf_counter()
-    pipes: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    pipes: dict[str, Any] = {
+        "stdin": subprocess.DEVNULL,
+        "stdout": subprocess.PIPE,
+        "stderr": subprocess.PIPE,
+    }
     with subprocess.Popen(command, text=True, encoding="utf-8", **pipes) as process:
         assert process.stdout is not None
         line = process.stdout.readline()
@@ -93,9 +109,13 @@ def start(subject: Subject) -> tuple[float, dict[str, Any]]:
     return seconds, json.loads(line)
 
 
-def summarise_starts(subject: Subject, starts: Sequence[tuple[float, dict[str, Any]]]) -> ColdResult:
+def summarise_starts(
+    subject: Subject, starts: Sequence[tuple[float, dict[str, Any]]]
+) -> ColdResult:
     totals = [seconds for seconds, _ in starts]
-    loads, firsts = ([said["timing"][name] for _, said in starts] for name in ("load_s", "first_token_s"))
+    loads, firsts = (
+        [said["timing"][name] for _, said in starts] for name in ("load_s", "first_token_s")
+    )
     rests = [total - load - first for total, load, first in zip(totals, loads, firsts, strict=True)]
     summary, said = summarise(totals), starts[0][1]
     start_s, load_s, first_s = (summarise(part).median for part in (rests, loads, firsts))

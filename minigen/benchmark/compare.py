@@ -53,8 +53,12 @@ def read_results(path: Path) -> tuple[dict[str, Any], Rows]:
     except OSError as error:
         raise MinigenError(f"cannot read {path}: {error.strerror}") from None
     except (ValueError, TypeError, LookupError, AttributeError, OverflowError):
-        raise MinigenError(f"{path} holds no results of `minigen bench -o json`: write it so") from None
-    if not rows or not all(samples and 0 < min(samples) <= max(samples) < FASTEST for samples in rows.values()):
+        raise MinigenError(
+            f"{path} holds no results of `minigen bench -o json`: write it so"
+        ) from None
+    if not rows or not all(
+        samples and 0 < min(samples) <= max(samples) < FASTEST for samples in rows.values()
+    ):
         raise MinigenError(f"{path} has a test without runs, or none at all: measure it again")
     return machine, rows
 
@@ -69,9 +73,13 @@ def compare(a: Rows, b: Rows) -> tuple[list[Compared], list[str]]:
         if key in b:
             found = ratio(a[key], b[key])
             medians = summarise(a[key]).median, summarise(b[key]).median
-            compared.append(Compared(*key, *medians, found.ratio, found.low, found.high, found.verdict))
+            compared.append(
+                Compared(*key, *medians, found.ratio, found.low, found.high, found.verdict)
+            )
     if not compared:
-        raise UsageError("the two files have no test in common: compare runs of the same models and tests")
+        raise UsageError(
+            "the two files have no test in common: compare runs of the same models and tests"
+        )
     pairs = (("A", a, b), ("B", b, a))
     alone = [
         f"only in {name}: {', '.join(filter(None, key))}"

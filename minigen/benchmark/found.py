@@ -42,7 +42,11 @@ def framework(name: str) -> dict[str, Any] | None:
         return None
     try:
         found = import_module(f"minigen.backends.{name}.facts").facts()
-    except (ImportError, OSError, RuntimeError) as error:  # a library or a driver that it does not find
+    except (
+        ImportError,
+        OSError,
+        RuntimeError,
+    ) as error:  # a library or a driver that it does not find
         return {"version": installed(name), "error": first_line(error)}
     return {"version": installed(name), **found}
 
@@ -71,5 +75,14 @@ def promises(usual: dict[str, Any]) -> list[dict[str, Any]]:
 
 def settings() -> dict[str, str]:
     """The variables of the environment that decide on numbers or speed here, where they are set."""
-    names = ("MINIGEN_", "MLX_", "CUBLAS_", "CUDA_VISIBLE_DEVICES", "TORCH_", "NVIDIA_TF32", "OMP_", "PYTORCH_")
+    names = (
+        "MINIGEN_",
+        "MLX_",
+        "CUBLAS_",
+        "CUDA_VISIBLE_DEVICES",
+        "TORCH_",
+        "NVIDIA_TF32",
+        "OMP_",
+        "PYTORCH_",
+    )
     return {name: os.environ[name] for name in sorted(os.environ) if name.startswith(names)}

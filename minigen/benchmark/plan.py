@@ -51,7 +51,11 @@ def make_cases(
     """Every combination; a length of 0 leaves its test out. Raises UsageError where none is left."""
     kinds = [("pp", tokens) for tokens in prompts] + [("tg", tokens) for tokens in decoded]
     cases = [
-        Case(kind, tokens, depth, batch) for batch in batches for depth in depths for kind, tokens in kinds if tokens
+        Case(kind, tokens, depth, batch)
+        for batch in batches
+        for depth in depths
+        for kind, tokens in kinds
+        if tokens
     ]
     if not cases:
         raise UsageError("there is nothing to measure: give a length above 0 to -p or -n")
@@ -72,4 +76,9 @@ def shape_of(name: str) -> dict[str, Any]:
     if name not in SHAPES:
         raise UsageError(f"unknown shape {name!r}: choose {', '.join(SHAPES)}")
     config = SHAPES[name]
-    return {"model": f"{name} shape", "config": config, "folder": None, "stored": config["torch_dtype"]}
+    return {
+        "model": f"{name} shape",
+        "config": config,
+        "folder": None,
+        "stored": config["torch_dtype"],
+    }

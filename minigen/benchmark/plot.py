@@ -14,9 +14,15 @@ if TYPE_CHECKING:
 
 Name = tuple[str, str, str, str]  # model, backend, dtype, quant
 WIDTH = 7.2  # inches
-BAR, PANEL, ENDS = 0.28, 0.62, 1.0  # inches: a bar, what a panel has beside its bars, what the figure has beside panels
+BAR, PANEL, ENDS = (
+    0.28,
+    0.62,
+    1.0,
+)  # inches: a bar, what a panel has beside its bars, what the figure has beside panels
 LONGEST = 34  # characters of a bar's name
-ROOM = 1.36  # of the longest bar: the axis ends there, so that the figures beside the bars are within
+ROOM = (
+    1.36  # of the longest bar: the axis ends there, so that the figures beside the bars are within
+)
 
 
 def plot(results: Sequence[Result], path: Path, title: str) -> None:
@@ -46,7 +52,13 @@ def draw(axes: Axes, test: str, group: Sequence[Result], names: Mapping[Name, st
     medians, limits = [r.median_tps for r in group], [r.limit_tps for r in group]
     axes.barh(places, medians, height=0.62, color=COLORS[0], alpha=0.85)
     axes.errorbar(
-        medians, places, xerr=[r.sd_tps or 0.0 for r in group], fmt="none", ecolor="black", elinewidth=1, capsize=2
+        medians,
+        places,
+        xerr=[r.sd_tps or 0.0 for r in group],
+        fmt="none",
+        ecolor="black",
+        elinewidth=1,
+        capsize=2,
     )
     axes.vlines(
         limits, [i - 0.4 for i in places], [i + 0.4 for i in places], color=COLORS[1], linewidth=2,
@@ -61,7 +73,9 @@ def draw(axes: Axes, test: str, group: Sequence[Result], names: Mapping[Name, st
         )  # fmt: skip
         longest = max(longest, end)
     axes.set_xlim(0, ROOM * longest)
-    axes.set_yticks(places, [names[r.model, r.backend, r.dtype, r.quant] for r in group], fontsize=8)
+    axes.set_yticks(
+        places, [names[r.model, r.backend, r.dtype, r.quant] for r in group], fontsize=8
+    )
     axes.set_ylim(len(group) - 0.4, -0.6)  # the first at the top
     axes.tick_params(axis="x", labelsize=8)
     axes.grid(visible=False, axis="y")
@@ -78,4 +92,7 @@ def names_of(results: Sequence[Result]) -> tuple[str, dict[Name, str]]:
     varying = [i for i in range(4) if len({key[i] for key in keys}) > 1]
     found = {key: ", ".join(key[i] for i in varying if key[i]) for key in keys}
     same = ", ".join(keys[0][i] for i in range(4) if i not in varying and keys[0][i])
-    return same, {key: name if len(name) <= LONGEST else f"…{name[1 - LONGEST :]}" for key, name in found.items()}
+    return same, {
+        key: name if len(name) <= LONGEST else f"…{name[1 - LONGEST :]}"
+        for key, name in found.items()
+    }

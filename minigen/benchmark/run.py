@@ -77,7 +77,9 @@ class Contestant:
     peak: float = 0.0
 
     def weights_bytes(self) -> int:
-        return weights_bytes(self.subject.architecture(), self.subject.packings_in_memory(), self.about["dtype"])
+        return weights_bytes(
+            self.subject.architecture(), self.subject.packings_in_memory(), self.about["dtype"]
+        )
 
     def measure_limits(self) -> None:
         """The best that was seen counts: a limit is what the machine can do."""
@@ -86,7 +88,12 @@ class Contestant:
 
 
 def measure(
-    subjects: Sequence[Subject], cases: Sequence[Case], runs: int, progress: Progress, *, quiet: bool = False
+    subjects: Sequence[Subject],
+    cases: Sequence[Case],
+    runs: int,
+    progress: Progress,
+    *,
+    quiet: bool = False,
 ) -> tuple[dict[str, Any], list[Result]]:
     """The machine, and a result for each model and test that it takes.
 
@@ -134,14 +141,20 @@ def measure(
     share_limits(contestants)
     about |= {"gpu": next((c.about["gpu"] for c in contestants if c.about["gpu"]), None)}
     about |= {"load_end": machine.load()}
-    return about, [result(contestants[i], case, timed, about["cache_bytes"]) for (i, case), timed in samples.items()]
+    return about, [
+        result(contestants[i], case, timed, about["cache_bytes"])
+        for (i, case), timed in samples.items()
+    ]
 
 
 def share_limits(contestants: Sequence[Contestant]) -> None:
     """Gives all the best that any saw of what is the same for them: memory by the device and threads, products by the
     device and dtype."""
     bandwidths, peaks = dict[Any, float](), dict[Any, float]()
-    keys = [((c.about["device"], c.about["threads"]), (c.about["device"], c.about["dtype"])) for c in contestants]
+    keys = [
+        ((c.about["device"], c.about["threads"]), (c.about["device"], c.about["dtype"]))
+        for c in contestants
+    ]
     for c, (path, kind) in zip(contestants, keys, strict=True):
         bandwidths[path] = max(c.bandwidth, bandwidths.get(path, 0.0))
         peaks[kind] = max(c.peak, peaks.get(kind, 0.0))
@@ -155,7 +168,10 @@ def check_fit(contestants: Sequence[Contestant]) -> None:
     for contestant in contestants:
         devices.setdefault(contestant.about["device"], []).append(contestant)
     for device, sharing in devices.items():
-        wanted, memory = sum(c.weights_bytes() for c in sharing), min(c.about["total_memory"] for c in sharing)
+        wanted, memory = (
+            sum(c.weights_bytes() for c in sharing),
+            min(c.about["total_memory"] for c in sharing),
+        )
         if wanted > memory:
             raise MinigenError(
                 f"the weights take {gib(wanted)} together, and {device} has {gib(memory)}: "
@@ -199,7 +215,9 @@ def result(contestant: Contestant, case: Case, timed: Sequence[Timed], cache: in
         limit_tps=tokens / least.seconds,
         limit_by=least.by,
         share=summary.median * least.seconds / tokens,
-        in_cache=costs.used * ITEMSIZE[dtype] + costs.codes <= cache if on_cpu and cache and not training else None,
+        in_cache=costs.used * ITEMSIZE[dtype] + costs.codes <= cache
+        if on_cpu and cache and not training
+        else None,
         peak_memory_bytes=c.memory,
         load_s=c.load_s,
         bandwidth_bytes_per_s=c.bandwidth,

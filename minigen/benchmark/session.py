@@ -60,7 +60,9 @@ class Subject:
         return packings_on(self.backend, self.packings())
 
     def architecture(self) -> Architecture:
-        where = f"the shape {self.model}" if self.folder is None else str(self.folder / "config.json")
+        where = (
+            f"the shape {self.model}" if self.folder is None else str(self.folder / "config.json")
+        )
         return build_architecture(self.config, where).with_kv_bits(self.kv_bits)
 
     def session(self) -> Any:
@@ -119,8 +121,12 @@ class Session:
         """Runs a test once. Its prompts are random ids, the same each time; it decodes what the model chooses."""
         self.wait()
         ops, vocabulary = self.ops, self.runner.architecture.vocab_size
-        ids = np.random.default_rng(SEED).integers(0, vocabulary, (case.batch, case.before + case.tokens))
-        self.rows = rows = [Row([int(i) for i in row[: case.before]], limit=case.tokens + 1) for row in ids]
+        ids = np.random.default_rng(SEED).integers(
+            0, vocabulary, (case.batch, case.before + case.tokens)
+        )
+        self.rows = rows = [
+            Row([int(i) for i in row[: case.before]], limit=case.tokens + 1) for row in ids
+        ]
         capacity = case.before + case.tokens
         if case.kind == "pp" and case.before == 0:
             prompts = ids.tolist()
@@ -154,7 +160,9 @@ class Session:
 
     def loop(self, logits: Any, state: Any, rows: list[Row]) -> Iterator[Any]:
         """Gives each row a token each time, the first of them from these logits."""
-        return decode_rows(self.runner, rows, logits, state, self.options, (), Timing(), time.perf_counter())
+        return decode_rows(
+            self.runner, rows, logits, state, self.options, (), Timing(), time.perf_counter()
+        )
 
     def memory(self) -> int:
         """Peak memory so far, in bytes: of this process on a CPU, of what it allocated on a GPU."""
@@ -162,13 +170,19 @@ class Session:
 
     def limits(self) -> tuple[float, float]:
         """(bytes, floating-point operations) a second that memory and matrix products reach now."""
-        peaks = [machine.measure_peak(self.ops)] + [machine.measure_numpy_peak()] * (not self.ops.accelerated)
+        peaks = [machine.measure_peak(self.ops)] + [machine.measure_numpy_peak()] * (
+            not self.ops.accelerated
+        )
         return machine.measure_bandwidth(self.ops), max(peaks)
 
 
 def random_runner(subject: Subject, ops: Any) -> Runner:
     """The model with weights as at the start of training, put on the device one by one to save memory."""
-    architecture, rng, packings = subject.architecture(), np.random.default_rng(SEED), subject.packings()
+    architecture, rng, packings = (
+        subject.architecture(),
+        np.random.default_rng(SEED),
+        subject.packings(),
+    )
 
     def make(path: str, param: Param) -> Any:
         array, packing = ops.asarray(param.draw(rng)), packings.get(path)
@@ -177,7 +191,9 @@ def random_runner(subject: Subject, ops: Any) -> Runner:
         ops.sync(array)
         return array
 
-    params = unflatten({path: make(path, param) for path, param in flatten(architecture.shapes()).items()})
+    params = unflatten(
+        {path: make(path, param) for path, param in flatten(architecture.shapes()).items()}
+    )
     return Runner(ops, architecture, params)
 
 

@@ -57,7 +57,9 @@ def ratio(a: Sequence[float], b: Sequence[float]) -> Ratio:
     error = sum(errors)
     half = 0.0
     if error > 0:
-        freedom = error**2 / sum(e**2 / (len(x) - 1) for e, x in zip(errors, (first, second), strict=True))
+        freedom = error**2 / sum(
+            e**2 / (len(x) - 1) for e, x in zip(errors, (first, second), strict=True)
+        )
         half = t_quantile(CONFIDENCE, freedom) * math.sqrt(error)
     return Ratio(math.exp(difference), math.exp(difference - half), math.exp(difference + half))
 

@@ -28,7 +28,11 @@ from minigen.training.trainer import Trainer
 SECONDS = 0.5  # a run makes steps for so long, one at least
 LR = 1e-3
 BATCH, TOKENS = 8, 256  # of a step, where nothing says otherwise
-VOCABULARIES = {"char": 65, "bytes": 256, "gpt2": 50257}  # char: Shakespeare's, where a recipe does not say
+VOCABULARIES = {
+    "char": 65,
+    "bytes": 256,
+    "gpt2": 50257,
+}  # char: Shakespeare's, where a recipe does not say
 
 
 @dataclass(frozen=True)
@@ -84,17 +88,26 @@ def recipe_of(name: str) -> tuple[dict[str, Any], Config]:
     """
     path = Path(name)
     if name not in PRESETS and not path.is_file():
-        raise UsageError(f"--recipe is {name!r}: choose {', '.join(PRESETS)}, or a TOML file of minigen train")
+        raise UsageError(
+            f"--recipe is {name!r}: choose {', '.join(PRESETS)}, or a TOML file of minigen train"
+        )
     config = make_config({}, name) if name in PRESETS else make_config({}, None, path)
     for what, value in (("lora_rank", config.model.lora_rank), ("teacher", config.teacher.model)):
         if value:
-            raise UsageError(f"{name} has {what} = {value!r}: bench measures the training of all weights by text alone")
+            raise UsageError(
+                f"{name} has {what} = {value!r}: bench measures the training of all weights by text alone"
+            )
     if config.model.from_model:
         hub: Mapping[str, Any] = read_config(resolve(config.model.from_model))
     else:
         config = config.replace(context=config.model.context or CONTEXT)
         hub = new_config(config.model, vocabulary_of(config), {}, config.run.dtype)
-    fields: dict[str, Any] = {"model": f"{name} recipe", "config": hub, "folder": None, "stored": config.run.dtype}
+    fields: dict[str, Any] = {
+        "model": f"{name} recipe",
+        "config": hub,
+        "folder": None,
+        "stored": config.run.dtype,
+    }
     fields |= {"optimizer": config.optimizer}
     fields |= {"compile": config.run.compile, "deterministic": config.run.deterministic}
     return fields | {"dropout": config.model.dropout}, config
@@ -103,7 +116,11 @@ def recipe_of(name: str) -> tuple[dict[str, Any], Config]:
 def vocabulary_of(config: Config) -> int:
     """What the recipe says, or its tokenizer's size. Raises UsageError where that depends on files."""
     kind, _, size = config.data.tokenizer.partition(":")
-    found = config.model.vocab or (int(size) if kind == "bpe" and size.isdecimal() else VOCABULARIES.get(kind))
+    found = config.model.vocab or (
+        int(size) if kind == "bpe" and size.isdecimal() else VOCABULARIES.get(kind)
+    )
     if not found:
-        raise UsageError(f"the recipe's tokenizer is {config.data.tokenizer!r}: say its size, vocab = N, beside it")
+        raise UsageError(
+            f"the recipe's tokenizer is {config.data.tokenizer!r}: say its size, vocab = N, beside it"
+        )
     return found

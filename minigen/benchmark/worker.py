@@ -16,7 +16,9 @@ class Worker:
 
     def __init__(self, subject: Subject) -> None:
         self.subject = subject
-        context = get_context("spawn")  # a fork would share threads and GPU contexts that do not bear it
+        context = get_context(
+            "spawn"
+        )  # a fork would share threads and GPU contexts that do not bear it
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(target=serve, args=(theirs, subject), daemon=True)
         self.process.start()
@@ -33,7 +35,11 @@ class Worker:
             killed = code == -signal.SIGKILL
             raise MinigenError(
                 f"the process that measured {self.subject.model} on {self.subject.backend} "
-                + ("was killed, as the system does when memory runs out" if killed else f"ended with code {code}")
+                + (
+                    "was killed, as the system does when memory runs out"
+                    if killed
+                    else f"ended with code {code}"
+                )
             ) from None
         if isinstance(answer, Exception):
             raise answer

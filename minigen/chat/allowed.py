@@ -35,9 +35,15 @@ METHODS: dict[type, dict[str, Price]] = {
         **dict.fromkeys(("capitalize", "casefold", "lower", "swapcase", "title", "upper"), cased),
         **dict.fromkeys(("strip", "lstrip", "rstrip"), stripped),
         **dict.fromkeys(("partition", "rpartition", "removeprefix", "removesuffix"), same),
-        **dict.fromkeys(("count", "find", "index", "rfind", "rindex", "startswith", "endswith"), looked),
-        **dict.fromkeys(("isalnum", "isalpha", "isascii", "isdecimal", "isdigit", "isidentifier"), looked),
-        **dict.fromkeys(("islower", "isnumeric", "isprintable", "isspace", "istitle", "isupper"), looked),
+        **dict.fromkeys(
+            ("count", "find", "index", "rfind", "rindex", "startswith", "endswith"), looked
+        ),
+        **dict.fromkeys(
+            ("isalnum", "isalpha", "isascii", "isdecimal", "isdigit", "isidentifier"), looked
+        ),
+        **dict.fromkeys(
+            ("islower", "isnumeric", "isprintable", "isspace", "istitle", "isupper"), looked
+        ),
         **dict.fromkeys(("split", "rsplit"), split),
         "splitlines": split_lines,
         "replace": replaced,
@@ -54,7 +60,9 @@ FILTERS: dict[str, Price] = {
     **dict.fromkeys(("capitalize", "lower", "title", "upper"), cased),
     **dict.fromkeys(("e", "escape"), quoted),
     **dict.fromkeys(("safe", "string"), same),
-    **dict.fromkeys(("items", "list", "map", "reject", "rejectattr", "reverse", "select", "selectattr"), listed),
+    **dict.fromkeys(
+        ("items", "list", "map", "reject", "rejectattr", "reverse", "select", "selectattr"), listed
+    ),
     **dict.fromkeys(("dictsort", "max", "min", "sort", "unique"), sorted_),
     "format": filter_format,
     "indent": indented,
@@ -66,11 +74,17 @@ FILTERS: dict[str, Price] = {
     "trim": stripped,
 }
 TESTS: dict[str, Price] = {
-    **dict.fromkeys(("boolean", "callable", "defined", "escaped", "false", "float", "integer", "iterable"), free),
-    **dict.fromkeys(("mapping", "none", "number", "sameas", "sequence", "string", "true", "undefined"), free),
+    **dict.fromkeys(
+        ("boolean", "callable", "defined", "escaped", "false", "float", "integer", "iterable"), free
+    ),
+    **dict.fromkeys(
+        ("mapping", "none", "number", "sameas", "sequence", "string", "true", "undefined"), free
+    ),
     **dict.fromkeys(("filter", "test"), looked),
     **dict.fromkeys(("lower", "upper"), cased),
-    **dict.fromkeys(("in", "==", "eq", "equalto", "!=", "ne", ">", "gt", "greaterthan", ">=", "ge"), looked),
+    **dict.fromkeys(
+        ("in", "==", "eq", "equalto", "!=", "ne", ">", "gt", "greaterthan", ">=", "ge"), looked
+    ),
     **dict.fromkeys(("<", "lt", "lessthan", "<=", "le"), looked),
     "even": lambda value: arithmetic("%", value, 2),
     "odd": lambda value: arithmetic("%", value, 2),

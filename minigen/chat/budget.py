@@ -118,7 +118,11 @@ def contents(value: Any) -> Iterable[Any]:
     if isinstance(value, Iterable) and not isinstance(value, str | bytes | range | Iterator):
         return value  # lists, tuples and the views of a dict
     # Of Jinja's own objects a namespace alone shows what is in it.
-    return getattr(value, "_Namespace__attrs", {}).values() if type(value).__name__ == "PublicNamespace" else ()
+    return (
+        getattr(value, "_Namespace__attrs", {}).values()
+        if type(value).__name__ == "PublicNamespace"
+        else ()
+    )
 
 
 CURRENT: ContextVar[Budget] = ContextVar("CURRENT")  # of the rendering that is under way

@@ -19,7 +19,9 @@ class Run:
     first: int  # the first spoken message in the window, see Conversation.first
     settings: Mapping[str, Any]  # as Options.of takes them, with the seed and max_tokens
     system: str | None = None  # the system prompt, which may have changed since
-    sinks: int | None = None  # the rolling window, where the model saw attention sinks and the newest tokens
+    sinks: int | None = (
+        None  # the rolling window, where the model saw attention sinks and the newest tokens
+    )
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,9 @@ class Conversation:
         for number, message in enumerate(self.spoken):
             expected = "assistant" if number % 2 else "user"
             if message.role != expected:
-                raise ChatError(f"message {number + 1} is the {message.role}'s: user and assistant must alternate")
+                raise ChatError(
+                    f"message {number + 1} is the {message.role}'s: user and assistant must alternate"
+                )
 
     @property
     def first(self) -> int:
@@ -63,7 +67,9 @@ class Conversation:
         if not text.strip():
             raise UsageError("the message is empty: write something")
         if self.waits:
-            raise UsageError("the last message has no answer yet: /regen gives one, /undo takes it back")
+            raise UsageError(
+                "the last message has no answer yet: /regen gives one, /undo takes it back"
+            )
         self.spoken.append(Message("user", text))
 
     def answer(self, message: Message) -> None:
@@ -93,7 +99,9 @@ class Conversation:
 
     def without_ids(self) -> Conversation:
         """The same for a model that reads other tokens: answers are text, and nothing is told of how they came."""
-        return Conversation([replace(message, ids=None, runs=()) for message in self.spoken], self.system)
+        return Conversation(
+            [replace(message, ids=None, runs=()) for message in self.spoken], self.system
+        )
 
     def without_runs(self) -> Conversation:
         """The same for a model that reads the same tokens: its answers came about in another way."""
@@ -107,5 +115,6 @@ class Conversation:
         """Roles and contents alone, as training data has them. White space around an answer is the model's habit."""
         system = [{"role": "system", "content": self.system}] if self.system else []
         return system + [
-            {"role": m.role, "content": m.content if m.role == "user" else m.content.strip()} for m in self.spoken
+            {"role": m.role, "content": m.content if m.role == "user" else m.content.strip()}
+            for m in self.spoken
         ]

@@ -34,13 +34,17 @@ class Piece:
 
     text: str
     number: int | None = None
-    ids: tuple[int, ...] | None = None  # the message's own tokens; without, its text is text, whatever it looks like
+    ids: tuple[int, ...] | None = (
+        None  # the message's own tokens; without, its text is text, whatever it looks like
+    )
 
 
 class ChatFormat:
     """How a tokenizer's model is talked to. `plain`: the transcript above in place of a template of the model's."""
 
-    def __init__(self, template: ChatTemplate, tokenizer: Tokenizer, *, plain: bool = False) -> None:
+    def __init__(
+        self, template: ChatTemplate, tokenizer: Tokenizer, *, plain: bool = False
+    ) -> None:
         self.template, self.tokenizer, self.plain = template, tokenizer, plain
         self.stop_ids, self.stops = self._ends()
 
@@ -50,9 +54,13 @@ class ChatFormat:
 
     def render(self, messages: Sequence[Message], *, generate: bool) -> str:
         """The text of a conversation. `generate`: up to where the next answer begins. Raises ChatError."""
-        return self.template.render([{"role": m.role, "content": m.content} for m in messages], generate=generate)
+        return self.template.render(
+            [{"role": m.role, "content": m.content} for m in messages], generate=generate
+        )
 
-    def ids(self, talk: Conversation, first: int = 0, *, generate: bool = True, going_on: bool = False) -> list[int]:
+    def ids(
+        self, talk: Conversation, first: int = 0, *, generate: bool = True, going_on: bool = False
+    ) -> list[int]:
         """The tokens of a conversation whose spoken messages before `first` are left out.
 
         `generate`: up to where the next answer begins; `going_on`: up to the end of the last message, an answer that
@@ -75,7 +83,9 @@ class ChatFormat:
         if not messages:
             return []
         left, right = self._marks(messages)
-        marked = [replace(message, content=f"{left}{i}{right}") for i, message in enumerate(messages)]
+        marked = [
+            replace(message, content=f"{left}{i}{right}") for i, message in enumerate(messages)
+        ]
         try:
             text = self.render(marked, generate=messages[-1].role == "user")
         except ChatError:
@@ -97,7 +107,12 @@ class ChatFormat:
 
     def _prepared(self, message: Message) -> Message:
         """In a transcript an answer begins with the white space that the model writes after the colon."""
-        if self.plain and message.role == "assistant" and message.ids is None and not message.content[:1].isspace():
+        if (
+            self.plain
+            and message.role == "assistant"
+            and message.ids is None
+            and not message.content[:1].isspace()
+        ):
             return replace(message, content=f" {message.content}")
         return message
 
@@ -120,7 +135,9 @@ class ChatFormat:
         marked text does not give the true one, an answer becomes text like any other.
         """
         true = self.render(messages, generate=generate)
-        hostile = {i: name for i, message in enumerate(messages) if (name := self._control_in(message))}
+        hostile = {
+            i: name for i, message in enumerate(messages) if (name := self._control_in(message))
+        }
         apart = [i for i, message in enumerate(messages) if message.ids is not None or i in hostile]
         pieces = self._marked(messages, apart, true, generate)
         if pieces is None:
@@ -139,7 +156,10 @@ class ChatFormat:
         """A control token that stands in a message as text."""
         if self.plain:
             return None
-        return next((name for name in self.tokenizer.special_tokens if name and name in message.content), None)
+        return next(
+            (name for name in self.tokenizer.special_tokens if name and name in message.content),
+            None,
+        )
 
     def _marked(
         self, messages: Sequence[Message], apart: Sequence[int], true: str, generate: bool
@@ -165,14 +185,19 @@ class ChatFormat:
             lead, core, trail = around(message.content)
             whole = text.endswith(lead) and after.startswith(trail)
             if message.ids is not None and whole:
-                pieces += [Piece(text[: len(text) - len(lead)]), Piece(message.content, number, message.ids)]
+                pieces += [
+                    Piece(text[: len(text) - len(lead)]),
+                    Piece(message.content, number, message.ids),
+                ]
                 text = after[len(trail) :]
             elif self._control_in(message):
                 pieces += [Piece(text), Piece(core, number)]
                 text = after
             else:  # the template took its white space, and with it tokens
                 text += core + after
-        pieces = [piece for piece in [*pieces, Piece(text)] if piece.text or piece.number is not None]
+        pieces = [
+            piece for piece in [*pieces, Piece(text)] if piece.text or piece.number is not None
+        ]
         return pieces if "".join(piece.text for piece in pieces) == true else None
 
     def _up_to_the_end(self, messages: Sequence[Message]) -> list[Piece]:
@@ -181,10 +206,14 @@ class ChatFormat:
         """
         last = messages[-1]
         end = "".join(self._marks(messages))
-        pieces = self._pieces([*messages[:-1], replace(last, content=f"{last.content}{end} ")], generate=False)
+        pieces = self._pieces(
+            [*messages[:-1], replace(last, content=f"{last.content}{end} ")], generate=False
+        )
         number = max((i for i, piece in enumerate(pieces) if end in piece.text), default=None)
         if number is None:
-            raise ChatError("the chat template does not show the last answer, so it cannot be continued")
+            raise ChatError(
+                "the chat template does not show the last answer, so it cannot be continued"
+            )
         text, _, after = pieces[number].text.rpartition(end)
         behind = after + "".join(piece.text for piece in pieces[number + 1 :])
         _, core, trail = around(last.content)
@@ -201,7 +230,11 @@ class ChatFormat:
 
         A control token there is a stop token; a line of text, as "### Instruction:", is a stop string.
         """
-        talk = [Message("user", "\ue000"), Message("assistant", "\ue001"), Message("user", "\ue002")]
+        talk = [
+            Message("user", "\ue000"),
+            Message("assistant", "\ue001"),
+            Message("user", "\ue002"),
+        ]
         try:
             between = re.split("\ue001|\ue002", self.render(talk, generate=False))[1]
         except (ChatError, IndexError):

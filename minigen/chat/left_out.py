@@ -23,11 +23,15 @@ class LeftOut:
     def tell(self, talk: Conversation, first: int) -> None:
         """`first` is the first spoken message that the template is given."""
         missing = self.format.left_out(talk, first)
-        spoken = [f"{number + 1} (the {talk.spoken[number].role}'s)" for number in missing if number >= 0]
+        spoken = [
+            f"{number + 1} (the {talk.spoken[number].role}'s)" for number in missing if number >= 0
+        ]
         if -1 in missing and "system" not in self.told:
             self.told.add("system")
             log.warning("the chat template leaves the system prompt out: the model does not see it")
         if spoken and "messages" not in self.told:
             self.told.add("messages")
             names = first_of(spoken, SHOWN)
-            log.warning("the chat template leaves messages out, which the model does not see: %s", names)
+            log.warning(
+                "the chat template leaves messages out, which the model does not see: %s", names
+            )

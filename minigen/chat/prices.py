@@ -95,7 +95,11 @@ def short(columns: Any) -> int:
 
 
 def as_json(
-    value: Any, ensure_ascii: Any = False, indent: Any = None, separators: Any = None, sort_keys: Any = False
+    value: Any,
+    ensure_ascii: Any = False,
+    indent: Any = None,
+    separators: Any = None,
+    sort_keys: Any = False,
 ) -> None:
     """A line for each value, as deep as it lies."""
     between = [text for text in separators or () if isinstance(text, str)]
@@ -111,7 +115,9 @@ def percent(text: str, values: Any) -> None:
     for width, precision, kind in PERCENT.findall(text):
         if kind == "(":
             raise LimitError("formats with a key that has parentheses")
-        if "*" in (width, precision) or any(digits and int(digits[:9]) > PAD for digits in (width, precision)):
+        if "*" in (width, precision) or any(
+            digits and int(digits[:9]) > PAD for digits in (width, precision)
+        ):
             raise LimitError(f"formats to more than {PAD} columns")
 
 
@@ -132,7 +138,9 @@ def braces(text: str, *args: Any, **named: Any) -> None:
     for _, field, spec, _ in Formatter().parse(text):
         if field is None:
             continue
-        if "{" in (spec or "") or any(int(digits[:9]) > PAD for digits in re.findall(r"\d+", spec or "")):
+        if "{" in (spec or "") or any(
+            int(digits[:9]) > PAD for digits in re.findall(r"\d+", spec or "")
+        ):
             raise LimitError(f"formats to more than {PAD} columns")
 
 
@@ -153,7 +161,11 @@ def arithmetic(operator: str, left: Any, right: Any) -> None:
                 largest(operator, len(many) * times)
                 pay.make((size_of(many) - NODE) * max(times, 0))
     elif operator == "+" and isinstance(left, str | list | tuple):
-        pay.make(6 * (size_of(left) + size_of(right)) if hasattr(left, "__html__") else size_of(left) + size_of(right))
+        pay.make(
+            6 * (size_of(left) + size_of(right))
+            if hasattr(left, "__html__")
+            else size_of(left) + size_of(right)
+        )
 
 
 def whole(operator: str, left: int, right: int) -> None:

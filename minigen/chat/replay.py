@@ -54,10 +54,14 @@ def replay(chat: Chat, conversation: Conversation) -> Iterator[Replayed]:
             try:
                 yield compare(chat, conversation, number, run, message.ids[run.start : end])
             except ContextError:  # where answers before it are no longer the tokens that they were
-                yield Replayed(number, 0, None, skipped="what was said before it is longer in tokens now")
+                yield Replayed(
+                    number, 0, None, skipped="what was said before it is longer in tokens now"
+                )
 
 
-def compare(chat: Chat, conversation: Conversation, number: int, run: Run, expected: tuple[int, ...]) -> Replayed:
+def compare(
+    chat: Chat, conversation: Conversation, number: int, run: Run, expected: tuple[int, ...]
+) -> Replayed:
     """One run again, against the tokens that it gave."""
     whole = conversation.spoken[number]
     assert whole.ids is not None
@@ -65,7 +69,9 @@ def compare(chat: Chat, conversation: Conversation, number: int, run: Run, expec
     spoken = [*conversation.spoken[:number], *([begun] if run.start else [])]
     chat.conversation = Conversation(spoken, run.system)
     ids = chat.format.ids(chat.conversation, run.first, going_on=run.start > 0)
-    settings = dict(run.settings) | ({"max_tokens": run.tokens} if run.finish == "interrupted" else {})
+    settings = dict(run.settings) | (
+        {"max_tokens": run.tokens} if run.finish == "interrupted" else {}
+    )
     answer = Answer(chat, begun, ids, replace(run, settings=settings))
     for _ in answer:
         if differs_by_now(answer, expected):  # it need not go on to its own end, which may be far

@@ -33,7 +33,9 @@ from minigen.chat.today import told_time
 
 Function = Callable[..., Any]
 
-LONGEST = 1 << 17  # characters of a template; those of real models have some tens of thousands at most
+LONGEST = (
+    1 << 17
+)  # characters of a template; those of real models have some tens of thousands at most
 
 
 def compile_template(source: str) -> jinja2.Template:
@@ -52,10 +54,16 @@ def refuse(message: object) -> None:
 
 
 def to_json(
-    x: Any, ensure_ascii: bool = False, indent: Any = None, separators: Any = None, sort_keys: bool = False
+    x: Any,
+    ensure_ascii: bool = False,
+    indent: Any = None,
+    separators: Any = None,
+    sort_keys: bool = False,
 ) -> str:
     """In place of Jinja's own, which escapes for HTML."""
-    return json.dumps(x, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+    return json.dumps(
+        x, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
+    )
 
 
 def strftime_now(format: str) -> str:  # noqa: A002, a template may name it
@@ -130,7 +138,9 @@ def made(value: Any) -> Any:
 
 def at_once(value: Any) -> Any:
     """An argument whose price asks how long it is."""
-    return list(value) if isinstance(value, Iterator) and not isinstance(value, LoopContext) else value
+    return (
+        list(value) if isinstance(value, Iterator) and not isinstance(value, LoopContext) else value
+    )
 
 
 def expect_no_loop(values: Iterable[Any]) -> None:
@@ -141,7 +151,9 @@ def expect_no_loop(values: Iterable[Any]) -> None:
 
 def priced(function: Function, price: Price) -> Function:
     """The function of a filter or test, which pays first."""
-    before = 1 if hasattr(function, "jinja_pass_arg") else 0  # Jinja's own argument, such as the context
+    before = (
+        1 if hasattr(function, "jinja_pass_arg") else 0
+    )  # Jinja's own argument, such as the context
 
     @wraps(function)
     def paying(*args: Any, **named: Any) -> Any:
@@ -215,15 +227,21 @@ class Sandbox(ImmutableSandboxedEnvironment):
         budget().make(4 * NODE)
         args = tuple(at_once(arg) for arg in args)
         owner = getattr(__obj, "__self__", None)
-        is_method = isinstance(__obj, types.BuiltinMethodType | types.MethodType)  # the latter: of escaped texts
+        is_method = isinstance(
+            __obj, types.BuiltinMethodType | types.MethodType
+        )  # the latter: of escaped texts
         price = method_price(owner, __obj.__name__) if is_method else None
         if not isinstance(__obj, Macro):
             expect_no_loop((*args, *named.values()))
         if price is not None:
-            price(owner, *args, **{name: value for name, value in named.items() if name not in INNER})
+            price(
+                owner, *args, **{name: value for name, value in named.items() if name not in INNER}
+            )
         elif isinstance(owner, LoopContext):  # loop.changed compares
             looked(*args)
-        elif not (isinstance(__obj, OBJECTS) or __obj in CALLABLE or getattr(__obj, "is_priced", False)):
+        elif not (
+            isinstance(__obj, OBJECTS) or __obj in CALLABLE or getattr(__obj, "is_priced", False)
+        ):
             raise SecurityError(f"a chat template may not call {type(__obj).__name__!r} objects")
         return super().call(__context, __obj, *args, **named)
 
@@ -236,7 +254,9 @@ def method_price(obj: Any, name: str) -> Price | None:
 @lru_cache(maxsize=1)
 def environment() -> Sandbox:
     """The sandbox, with what transformers adds to Jinja. Nothing is worked out beforehand: who would pay?"""
-    found = Sandbox(trim_blocks=True, lstrip_blocks=True, extensions=[Generation, loopcontrols], optimized=False)
+    found = Sandbox(
+        trim_blocks=True, lstrip_blocks=True, extensions=[Generation, loopcontrols], optimized=False
+    )
     found.finalize = shown
     found.globals = dict(GLOBALS)
     filters: dict[str, Any] = {**JINJA_FILTERS, "tojson": to_json}

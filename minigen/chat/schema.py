@@ -19,7 +19,9 @@ from minigen.generation.options import Options
 from minigen.reading import has_half_character, is_id
 from minigen.reading.settings import Range
 
-Check = Callable[[str, Any], Any]  # a field's name and its value to the value as it is used; raises FieldError
+Check = Callable[
+    [str, Any], Any
+]  # a field's name and its value to the value as it is used; raises FieldError
 MOST = 2**31  # tokens, ids and messages: what any file may count
 QUOTED = 60  # characters of a value in a message
 MISSING = object()
@@ -111,10 +113,14 @@ def settings(*names: str, needed: tuple[str, ...] = ()) -> Check:
         found = {key: item for key, item in value.items() if item is not None}
         for key in found:
             if key not in names:
-                raise FieldError(f"{name} has {quoted(key)}, which is no setting here: there are {', '.join(names)}")
+                raise FieldError(
+                    f"{name} has {quoted(key)}, which is no setting here: there are {', '.join(names)}"
+                )
         for key in needed:
             if key not in found:
-                raise FieldError(f"{name} has no {key}: an answer cannot be given again without one")
+                raise FieldError(
+                    f"{name} has no {key}: an answer cannot be given again without one"
+                )
         if isinstance(found.get("logit_bias"), dict):
             found["logit_bias"] = bias(f"{name}.logit_bias", found["logit_bias"])
         many(text)(f"{name}.stop", found.get("stop", []))
@@ -149,7 +155,9 @@ RUN = {
     "tokens": Field(whole()),
     "finish": Field(one_of("stop", "length", "interrupted")),
     "first": Field(even),
-    "settings": Field(settings(*(name for name in CHAT_SETTINGS if name not in GUESSING), needed=("seed",))),
+    "settings": Field(
+        settings(*(name for name in CHAT_SETTINGS if name not in GUESSING), needed=("seed",))
+    ),
     "system": Field(or_null(text)),
     "sinks": Field(or_null(whole(8))),
 }
@@ -157,7 +165,9 @@ MESSAGE = {
     "role": Field(one_of("user", "assistant")),
     "content": Field(text),
     "ids": Field(or_null(many(whole())), None),
-    "runs": Field(or_null(many(lambda name, value: Run(**fields_of(RUN, value, name, exactly=True)))), None),
+    "runs": Field(
+        or_null(many(lambda name, value: Run(**fields_of(RUN, value, name, exactly=True)))), None
+    ),
 }
 HEAD = {
     "model": Field(or_null(file_name)),
@@ -170,18 +180,24 @@ HEAD = {
 }
 
 
-def fields_of(table: Mapping[str, Field], row: Any, name: str = "", *, exactly: bool = False) -> dict[str, Any]:
+def fields_of(
+    table: Mapping[str, Field], row: Any, name: str = "", *, exactly: bool = False
+) -> dict[str, Any]:
     """The fields of an object by a table. Others are left, or are a fault, where it must be `exactly` those."""
     if not isinstance(row, dict):
         raise wrong(name, row, "an object")
     before = f"{name}." if name else ""
     for key in row if exactly else ():
         if key not in table:
-            raise FieldError(f"{before}{quoted(key)} is no field here: there are {', '.join(table)}")
+            raise FieldError(
+                f"{before}{quoted(key)} is no field here: there are {', '.join(table)}"
+            )
     found = {}
     for key, field in table.items():
         value = row.get(key, field.default)
-        found[key] = value if key not in row and value is not MISSING else field.check(before + key, value)
+        found[key] = (
+            value if key not in row and value is not MISSING else field.check(before + key, value)
+        )
     return found
 
 
@@ -214,7 +230,8 @@ def runs_fault(message: Message, number: int) -> str:
             return f"runs[{i}].first is {run.first}: it must be less than the {number} messages before this one"
         if message.ids is not None and not before <= run.start <= len(message.ids):
             return (
-                f"runs[{i}].start is {run.start}: it must be from {before} to the {len(message.ids)} tokens there are"
+                f"runs[{i}].start is {run.start}: it must be from {before} to the {len(message.ids)} "
+                f"tokens there are"
             )
         before = run.start
     return ""

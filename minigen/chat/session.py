@@ -43,7 +43,9 @@ class Session:
 
 def tokenizer_key(model: Model) -> str:
     """64 hexadecimal digits that differ where two models read different tokens."""
-    found = hashlib.sha256(json.dumps([model.config.get("tokenizer"), model.architecture.vocab_size]).encode())
+    found = hashlib.sha256(
+        json.dumps([model.config.get("tokenizer"), model.architecture.vocab_size]).encode()
+    )
     for path in token_files(model.text_folder):
         found.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
     return found.hexdigest()
@@ -51,8 +53,17 @@ def tokenizer_key(model: Model) -> str:
 
 def save_session(session: Session, path: Path) -> None:
     """Raises MinigenError where the file cannot be written; the old one is whole then."""
-    about = {f.name: getattr(session, f.name) for f in fields(session) if f.name not in ("conversation", "imported")}
-    head = {KEY: VERSION, "made_with": f"minigen {__version__}", **about, "system": session.conversation.system}
+    about = {
+        f.name: getattr(session, f.name)
+        for f in fields(session)
+        if f.name not in ("conversation", "imported")
+    }
+    head = {
+        KEY: VERSION,
+        "made_with": f"minigen {__version__}",
+        **about,
+        "system": session.conversation.system,
+    }
     lines = [head]
     for message in session.conversation.spoken:
         line: dict[str, Any] = {"role": message.role, "content": message.content}
@@ -66,7 +77,9 @@ def save_session(session: Session, path: Path) -> None:
         written.encode("utf-8")
     except UnicodeEncodeError as error:
         code = ord(error.object[error.start])
-        raise MinigenError(f"cannot write {path}: the lone surrogate U+{code:04X} is in the session's texts") from None
+        raise MinigenError(
+            f"cannot write {path}: the lone surrogate U+{code:04X} is in the session's texts"
+        ) from None
     with replacing(path) as beside:
         beside.touch(mode=0o600)  # what was said is nobody else's
         beside.write_text(written, encoding="utf-8")
@@ -74,7 +87,9 @@ def save_session(session: Session, path: Path) -> None:
 
 def load_session(path: Path) -> Session:
     """Raises ChatError, naming line and field, for what is no session; MinigenError where the file cannot be read."""
-    lines = [(number, line) for number, line in enumerate(read_file(path).split("\n"), 1) if line.strip()]
+    lines = [
+        (number, line) for number, line in enumerate(read_file(path).split("\n"), 1) if line.strip()
+    ]
     if not lines:
         raise ChatError(f"{path} is empty: no conversation is in it")
     rows = [(number, read_line(path, number, line)) for number, line in lines]
@@ -83,7 +98,9 @@ def load_session(path: Path) -> Session:
         with faults_in(path, 1):
             return from_messages(head["messages"])
     if KEY not in head:
-        raise ChatError(f'{path}:1: neither a session (its first line has "{KEY}") nor {{"messages": [...]}}')
+        raise ChatError(
+            f'{path}:1: neither a session (its first line has "{KEY}") nor {{"messages": [...]}}'
+        )
     with faults_in(path, 1):
         if type(head[KEY]) is not int or head[KEY] != VERSION:
             raise FieldError(f"{KEY} is {quoted(head[KEY])}: this minigen reads {VERSION}")
@@ -99,7 +116,9 @@ def read_file(path: Path) -> str:
     try:
         return read_bytes(path, pipes=True).decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ChatError(f"{path} is not UTF-8: byte {error.object[error.start]:#04x} at {error.start}") from None
+        raise ChatError(
+            f"{path} is not UTF-8: byte {error.object[error.start]:#04x} at {error.start}"
+        ) from None
     except OSError as error:
         raise MinigenError(f"cannot read {path}: {error.strerror}") from error
     except ValueError as error:  # what is no path, or too large
@@ -121,7 +140,9 @@ def from_messages(messages: Any) -> Session:
         raise FieldError("messages must be a list of objects with a role and a content")
     first = 1 if messages and messages[0].get("role") == "system" else 0
     system = text("messages[0].content", messages[0].get("content", MISSING)) if first else None
-    spoken = [message_of(row, i, f"messages[{i + first}]") for i, row in enumerate(messages[first:])]
+    spoken = [
+        message_of(row, i, f"messages[{i + first}]") for i, row in enumerate(messages[first:])
+    ]
     return Session(Conversation(spoken, system), imported=True)
 
 

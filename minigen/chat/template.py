@@ -15,7 +15,11 @@ from minigen.tokenizer.files import read_object, read_text
 from minigen.tokenizer.names import CONFIG, OLD_TEMPLATE, TEMPLATE, TOKEN_MAP
 from minigen.tokenizer.special import named_tokens
 
-_REASONING = ("reasoning_content", "thinking", "reasoning")  # the names of one thing; templates read the first two
+_REASONING = (
+    "reasoning_content",
+    "thinking",
+    "reasoning",
+)  # the names of one thing; templates read the first two
 
 
 class ChatTemplate:
@@ -25,7 +29,9 @@ class ChatTemplate:
     messages. Raises ChatError, with the line, where the text is no template.
     """
 
-    def __init__(self, source: str, special: Mapping[str, str] = {}, where: str = "chat template") -> None:
+    def __init__(
+        self, source: str, special: Mapping[str, str] = {}, where: str = "chat template"
+    ) -> None:
         from jinja2 import TemplateSyntaxError
 
         from minigen.chat.sandbox import compile_template  # imports Jinja
@@ -35,11 +41,17 @@ class ChatTemplate:
             self._compiled = compile_template(source)
         except TemplateSyntaxError as error:
             reason = _line(error.message or "")
-            raise ChatError(f"the chat template ({where}) is not valid: line {error.lineno}: {reason}") from None
+            raise ChatError(
+                f"the chat template ({where}) is not valid: line {error.lineno}: {reason}"
+            ) from None
         except LimitError as error:
             raise ChatError(f"the chat template ({where}) {error}: it is refused") from None
-        except Exception as error:  # Python's own limits: loops nested too deep, expressions too long
-            raise ChatError(f"the chat template ({where}) cannot be compiled: {_reason(error)}") from None
+        except (
+            Exception
+        ) as error:  # Python's own limits: loops nested too deep, expressions too long
+            raise ChatError(
+                f"the chat template ({where}) cannot be compiled: {_reason(error)}"
+            ) from None
 
     def render(self, messages: Sequence[Mapping[str, Any]], *, generate: bool) -> str:
         """The text of a conversation; with `generate`, up to where the next answer begins.
@@ -50,7 +62,9 @@ class ChatTemplate:
         data.
         """
         if not messages:
-            raise ChatError("a chat template cannot render an empty conversation: give at least one message")
+            raise ChatError(
+                "a chat template cannot render an empty conversation: give at least one message"
+            )
         plain = [_message(message) for message in messages]
         budget = Budget(_size(plain))
         with spending(budget):
@@ -64,21 +78,33 @@ class ChatTemplate:
         except RefusalError as error:
             reason = _line(str(error)) or "it gives no reason"
             advice = self._advice(plain, generate)
-            raise ChatError(f"the chat template refuses this conversation: {reason}{advice}") from None
+            raise ChatError(
+                f"the chat template refuses this conversation: {reason}{advice}"
+            ) from None
         except LimitError as error:
             raise ChatError(f"the chat template ({self.where}) {error}: it is stopped") from None
         except Exception as error:  # whatever a stranger's program can raise
             raise ChatError(f"the chat template ({self.where}) fails: {_reason(error)}") from None
 
     def _render(self, messages: list[dict[str, Any]], generate: bool) -> str:
-        given = {"messages": messages, "tools": None, "documents": None, "add_generation_prompt": generate}
+        given = {
+            "messages": messages,
+            "tools": None,
+            "documents": None,
+            "add_generation_prompt": generate,
+        }
         return self._compiled.render({**self.special, **given})
 
     def _advice(self, messages: list[dict[str, Any]], generate: bool) -> str:
         """What would mend a refused conversation, as far as trying tells."""
         system = [message for message in messages if message.get("role") == "system"]
         spoken = [message for message in messages if message.get("role") != "system"]
-        if system and spoken and self._takes(spoken, generate) and not self._takes([*system[:1], *spoken], generate):
+        if (
+            system
+            and spoken
+            and self._takes(spoken, generate)
+            and not self._takes([*system[:1], *spoken], generate)
+        ):
             return " (it takes no system message: drop it)"
         start = 1 if messages[0].get("role") == "system" else 0
         turns = messages[start:]
@@ -133,7 +159,9 @@ def find_template(folder: Path) -> ChatTemplate | None:
     if found is None:
         return None
     if not found.strip():
-        raise ChatError(f"{path}: the chat template is empty: write one, or remove it to do without")
+        raise ChatError(
+            f"{path}: the chat template is empty: write one, or remove it to do without"
+        )
     return ChatTemplate(found, _special(folder, config, token_map), str(path))
 
 
@@ -143,20 +171,30 @@ def _default(path: Path, value: Any) -> str:
         return value
     if not isinstance(value, list):
         kind = type(value).__name__
-        raise ChatError(f"{path}: chat_template must be a text or a list of named templates, not {kind}")
+        raise ChatError(
+            f"{path}: chat_template must be a text or a list of named templates, not {kind}"
+        )
     named: dict[str, str] = {}
     for entry in value:
-        name, text = (entry.get("name"), entry.get("template")) if isinstance(entry, dict) else (None, None)
+        name, text = (
+            (entry.get("name"), entry.get("template")) if isinstance(entry, dict) else (None, None)
+        )
         if not isinstance(name, str) or not isinstance(text, str):
-            raise ChatError(f"{path}: an entry of chat_template needs a name and a template: {entry!r:.80}")
+            raise ChatError(
+                f"{path}: an entry of chat_template needs a name and a template: {entry!r:.80}"
+            )
         named[name] = text
     if "default" not in named:
         names = _line(", ".join(map(repr, sorted(named)))) or "none at all"
-        raise ChatError(f"{path}: no chat template is named 'default', there are {names}: rename the one to use")
+        raise ChatError(
+            f"{path}: no chat template is named 'default', there are {names}: rename the one to use"
+        )
     return named["default"]
 
 
-def _special(folder: Path, config: Mapping[str, Any], token_map: Mapping[str, Any]) -> dict[str, str]:
+def _special(
+    folder: Path, config: Mapping[str, Any], token_map: Mapping[str, Any]
+) -> dict[str, str]:
     """The texts of the control tokens that the two files name; one that is null is no token."""
     try:
         named = named_tokens(folder / CONFIG, config, folder / TOKEN_MAP, token_map)
@@ -168,10 +206,14 @@ def _special(folder: Path, config: Mapping[str, Any], token_map: Mapping[str, An
 def _message(message: Mapping[str, Any]) -> dict[str, Any]:
     """A message as a template sees it: plain data, nothing that is None, what was thought under each of its names."""
     if not isinstance(message, Mapping):
-        raise ChatError(f"a message must be a mapping with a role and a content, not {type(message).__name__}")
+        raise ChatError(
+            f"a message must be a mapping with a role and a content, not {type(message).__name__}"
+        )
     plain = {_plain(key): _plain(value) for key, value in message.items() if value is not None}
     thought = next((plain[key] for key in _REASONING if key in plain), None)
-    return plain if thought is None else {"thinking": thought} | plain | {"reasoning_content": thought}
+    return (
+        plain if thought is None else {"thinking": thought} | plain | {"reasoning_content": thought}
+    )
 
 
 def _plain(value: Any) -> Any:
@@ -189,7 +231,9 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         items = [_plain(item) for item in value]
         return tuple(items) if isinstance(value, tuple) else items
-    raise ChatError(f"a message holds an object of type {type(value).__name__}: give text, numbers, lists or mappings")
+    raise ChatError(
+        f"a message holds an object of type {type(value).__name__}: give text, numbers, lists or mappings"
+    )
 
 
 def _line(text: str) -> str:
@@ -202,5 +246,7 @@ def _reason(error: Exception) -> str:
     from jinja2 import TemplateError
 
     kind = "" if isinstance(error, TemplateError) else type(error).__name__
-    text = error.msg if isinstance(error, SyntaxError) else str(error)  # its line would be one of Jinja's own making
+    text = (
+        error.msg if isinstance(error, SyntaxError) else str(error)
+    )  # its line would be one of Jinja's own making
     return ": ".join(part for part in (kind, _line(text)) if part) or type(error).__name__

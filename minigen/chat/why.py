@@ -45,7 +45,9 @@ def explain(chat: Chat, candidates: int = 3) -> Iterator[Choice]:
     talk = chat.conversation
     message = talk.last_answer()
     if message.ids is None or not message.runs:
-        raise UsageError("how this answer came about is not on record: it was loaded, or written by another model")
+        raise UsageError(
+            "how this answer came about is not on record: it was loaded, or written by another model"
+        )
     run = message.runs[-1]
     if run.sinks != (chat.window.size if chat.window.policy == "sinks" else None):
         raise UsageError(
@@ -70,4 +72,6 @@ def explain(chat: Chat, candidates: int = 3) -> Iterator[Choice]:
                 if gone.any():
                     removed.append(Removed(name, int(gone.sum()), float(before[gone].sum())))
             listed = [(int(i), float(first[i]), float(last[i])) for i in best(first, candidates)]
-            yield Choice(token, float(first[token]), float(last[token]), listed, removed, at == len(tokens))
+            yield Choice(
+                token, float(first[token]), float(last[token]), listed, removed, at == len(tokens)
+            )

@@ -27,7 +27,9 @@ class Window:
 
     def __post_init__(self) -> None:
         if self.policy not in POLICIES:
-            raise UsageError(f"overflow is {self.policy!r}: it must be one of {', '.join(POLICIES)}")
+            raise UsageError(
+                f"overflow is {self.policy!r}: it must be one of {', '.join(POLICIES)}"
+            )
 
     @property
     def bound(self) -> int | None:
@@ -73,8 +75,14 @@ class Window:
         if len(ids) >= self.bound:
             alone = len(chat_format.ids(talk, last, going_on=going_on)) >= self.bound
             whose = "this turn alone" if alone else "the conversation up to here"
-            way = "shorten it" if alone else "shorten it, /undo, /clear, or choose --overflow roll or sinks"
-            raise ContextError(f"{whose} has {len(ids)} tokens, and the window is {self.bound}: {way}")
+            way = (
+                "shorten it"
+                if alone
+                else "shorten it, /undo, /clear, or choose --overflow roll or sinks"
+            )
+            raise ContextError(
+                f"{whose} has {len(ids)} tokens, and the window is {self.bound}: {way}"
+            )
         return ids, first
 
     def warning(self, used: int, wanted: int) -> tuple[str, str] | None:
@@ -87,7 +95,16 @@ class Window:
             return "past", f"the window is {self.size} tokens: {seen}"
         share = f"{used} of the window's {self.size} tokens are used"
         if self.policy == "roll":
-            return "roll", f"{share}: the oldest turns will be left out of what the model sees (the session keeps them)"
+            return (
+                "roll",
+                f"{share}: the oldest turns will be left out of what the model sees (the session keeps them)",
+            )
         if self.policy == "sinks":
-            return "sinks", f"{share}: past them the model sees the first {SINKS} tokens and the newest {newest}"
-        return "stop", f"{share}: a message that does not fit will be refused (/set overflow roll or sinks goes on)"
+            return (
+                "sinks",
+                f"{share}: past them the model sees the first {SINKS} tokens and the newest {newest}",
+            )
+        return (
+            "stop",
+            f"{share}: a message that does not fit will be refused (/set overflow roll or sinks goes on)",
+        )

@@ -30,7 +30,9 @@ from minigen.model import Model
 from minigen.reading.settings import Range
 from minigen.tokenizer import Tokenizer
 
-Progress = Callable[[int, int], None]  # told after each pass: tokens read so far, tokens to read in all
+Progress = Callable[
+    [int, int], None
+]  # told after each pass: tokens read so far, tokens to read in all
 
 
 @dataclass(frozen=True)
@@ -93,11 +95,15 @@ def score_text(
     stride = check_stride(stride, size, len(start))
     if split == "":
         raise UsageError("the text to split at is empty: give the separator of the documents")
-    texts = [text] if split is None else [part for part in map(str.strip, text.split(split)) if part]
+    texts = (
+        [text] if split is None else [part for part in map(str.strip, text.split(split)) if part]
+    )
     documents = [tokenizer.encode(part, bos=False) for part in texts]
     plans = [windows(len(ids), size, stride, len(start)) for ids in documents]
     if not any(plans):
-        raise UsageError("the text has nothing to score: it needs two tokens, or one where the model has a start token")
+        raise UsageError(
+            "the text has nothing to score: it needs two tokens, or one where the model has a start token"
+        )
     total = sum(len(start) + w.end - w.begin - 1 for plan in plans for w in plan)
     done = 0
 
@@ -126,7 +132,9 @@ def window_size(window: int | None, context: int | None, start: int) -> int | No
     if size is not None and size < 2:
         raise ContextError(f"a window of {size} token leaves none to predict from: it takes 2")
     if size is not None and size <= start:
-        raise ContextError(f"a window of {size} tokens has no room beside the {start} that begin every text")
+        raise ContextError(
+            f"a window of {size} tokens has no room beside the {start} that begin every text"
+        )
     return size
 
 
@@ -134,7 +142,9 @@ def check_stride(stride: int | None, size: int | None, start: int) -> int | None
     """The stride to take; without one, that by which no token is scored twice or left out."""
     if size is None:
         if stride is not None:
-            raise UsageError(f"stride is {stride}: this model reads a text in one go; drop it, or give a window")
+            raise UsageError(
+                f"stride is {stride}: this model reads a text in one go; drop it, or give a window"
+            )
         return None
     longest = size - max(start, 1)
     if stride is None:
@@ -161,7 +171,10 @@ def windows(tokens: int, size: int | None, stride: int | None, start: int) -> li
 
 
 def line_logprobs(
-    runner: Runner, ids: Sequence[int], first: int = 1, read: Callable[[int], None] = lambda tokens: None
+    runner: Runner,
+    ids: Sequence[int],
+    first: int = 1,
+    read: Callable[[int], None] = lambda tokens: None,
 ) -> npt.NDArray[np.float64]:
     """Log-probabilities (len(ids) - first,) in nats of the tokens from `first` on, each given all before it.
 
@@ -184,7 +197,9 @@ def line_logprobs(
         read(end - begin)
     logprobs = np.concatenate(found).astype(np.float64)
     if np.isnan(logprobs).any():
-        raise MinigenError("the model produced NaN as a logit: check its weights, or run it in float32")
+        raise MinigenError(
+            "the model produced NaN as a logit: check its weights, or run it in float32"
+        )
     return logprobs
 
 

@@ -34,7 +34,9 @@ class Node:
 
     token: int
     children: dict[int, Node] = field(default_factory=dict)
-    asked: list[tuple[int, int, int]] = field(default_factory=list)  # (text, index in its result, token)
+    asked: list[tuple[int, int, int]] = field(
+        default_factory=list
+    )  # (text, index in its result, token)
     size: int = 1  # nodes from here down
 
 
@@ -55,10 +57,14 @@ def prefix_tree(texts: Sequence[Text]) -> Node:
     return root
 
 
-def token_logprobs(ops: Backend, logits: Array, rows: Sequence[int], tokens: Sequence[int]) -> npt.NDArray[np.float32]:
+def token_logprobs(
+    ops: Backend, logits: Array, rows: Sequence[int], tokens: Sequence[int]
+) -> npt.NDArray[np.float32]:
     """Log-probabilities (N,) of N tokens, each by one of the rows of logits (R, V); only they leave the device."""
     at, ids = ops.asarray(np.array(rows)), ops.asarray(np.array(tokens))
-    found: npt.NDArray[np.float32] = ops.numpy(ops.astype(logits[at, ids], "float32") - ops.logsumexp(logits)[at])
+    found: npt.NDArray[np.float32] = ops.numpy(
+        ops.astype(logits[at, ids], "float32") - ops.logsumexp(logits)[at]
+    )
     return found
 
 
@@ -79,11 +85,17 @@ class Scorer:
         for text in texts:
             check_ids(text.ids, self.runner.architecture.vocab_size)
             if not 1 <= text.start <= len(text.ids):
-                what = f"a text of {len(text.ids)} tokens cannot be scored from token {text.start} on"
-                raise UsageError(f"{what}: begin with one that has a token before it, or give the text a start token")
+                what = (
+                    f"a text of {len(text.ids)} tokens cannot be scored from token {text.start} on"
+                )
+                raise UsageError(
+                    f"{what}: begin with one that has a token before it, or give the text a start token"
+                )
             context = self.runner.architecture.context
             if context is not None and len(text.ids) - 1 > context:
-                raise ContextError(f"a text of {len(text.ids)} tokens exceeds the model's context of {context}")
+                raise ContextError(
+                    f"a text of {len(text.ids)} tokens exceeds the model's context of {context}"
+                )
         self.shared.tokens_asked += sum(len(text.ids) - 1 for text in texts)
         self.results = [np.zeros(len(text.ids) - text.start) for text in texts]
         self.progress = progress
@@ -139,6 +151,8 @@ class Scorer:
         asked = [(row, *wanted) for row, node in enumerate(nodes) for wanted in node.asked]
         if not asked:
             return
-        picked = token_logprobs(self.runner.ops, logits, [row for row, *_ in asked], [token for *_, token in asked])
+        picked = token_logprobs(
+            self.runner.ops, logits, [row for row, *_ in asked], [token for *_, token in asked]
+        )
         for (_, text, index, _), value in zip(asked, picked, strict=True):
             self.results[text][index] = value

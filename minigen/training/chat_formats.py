@@ -98,7 +98,9 @@ def run_template(config: Config, folder: Path) -> tuple[Config, RunTemplate | No
     try:
         return config, RunTemplate(template, date.fromisoformat(config.data.chat_date))
     except ValueError:
-        raise UsageError(f"chat_date is {config.data.chat_date!r}: write it as 2026-01-31") from None
+        raise UsageError(
+            f"chat_date is {config.data.chat_date!r}: write it as 2026-01-31"
+        ) from None
 
 
 def warn_of_replacing(config: Config, named: ChatFormat, folder: Path) -> None:

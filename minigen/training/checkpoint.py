@@ -32,7 +32,9 @@ from minigen.reading import parse_object, read_bytes
 from minigen.training.exchange import POSITION, discard, exchange, place_of, settle
 
 WEIGHTS, STATE = "model.safetensors", "training/state.safetensors"
-HASHED = re.compile(r"(training/)?[\w-]+\.safetensors")  # the files of a checkpoint that have a hash
+HASHED = re.compile(
+    r"(training/)?[\w-]+\.safetensors"
+)  # the files of a checkpoint that have a hash
 LARGEST = 1e300  # of a number that is kept; NaN may be
 LATEST, BEST = "latest", "best"
 
@@ -66,7 +68,10 @@ class Position:
             all(type(number) in (int, float) and not abs(number) > LARGEST for number in numbers),
             all(isinstance(text, str) for text in texts),
             all(isinstance(value, Mapping | None) for value in (self.config, self.hashes)),
-            all(HASHED.fullmatch(name) and isinstance(value, str) for name, value in (self.hashes or {}).items()),
+            all(
+                HASHED.fullmatch(name) and isinstance(value, str)
+                for name, value in (self.hashes or {}).items()
+            ),
         ]
         if not all(right):
             raise ValueError
@@ -101,7 +106,9 @@ def save(
                 (beside / name).write_bytes(content)
             write_tensors(beside / weights, tensors, dtype, metadata)
             write_tensors(beside / STATE, state)
-            known = asdict(position) | {"hashes": {name: hash_file(beside / name) for name in (weights, STATE)}}
+            known = asdict(position) | {
+                "hashes": {name: hash_file(beside / name) for name in (weights, STATE)}
+            }
             (beside / POSITION).write_text(json.dumps(known, indent=1) + "\n")
             sync_all(beside)
             exchange(beside, folder)
@@ -156,7 +163,10 @@ def publish(run: Path) -> Path:
     """
     source = chosen(run)
     assert source is not None, "there is a checkpoint"
-    paths = sorted((p for p in source.iterdir() if p.is_file()), key=lambda p: (p.name == "config.json", p.name))
+    paths = sorted(
+        (p for p in source.iterdir() if p.is_file()),
+        key=lambda p: (p.name == "config.json", p.name),
+    )
     try:
         with workspace(run / "model") as work:
             for path in paths:
@@ -170,7 +180,9 @@ def publish(run: Path) -> Path:
                 os.replace(work / path.name, run / path.name)
         sync_folder(run)
     except OSError as error:
-        raise MinigenError(f"cannot write the model into {run}: {error.strerror or error}") from error
+        raise MinigenError(
+            f"cannot write the model into {run}: {error.strerror or error}"
+        ) from error
     return source
 
 
@@ -225,7 +237,9 @@ def read_position(folder: Path) -> Position:
         position.check()
         hashes = {name: hash_file(folder / name) for name in position.hashes or {}}
     except OSError as error:
-        raise CheckpointError(f"{folder}: cannot read {error.filename}: {error.strerror}") from error
+        raise CheckpointError(
+            f"{folder}: cannot read {error.filename}: {error.strerror}"
+        ) from error
     except (ValueError, KeyError, TypeError, AttributeError):
         raise CheckpointError(f"{folder / POSITION} is damaged") from None
     for name, found in hashes.items():

@@ -26,7 +26,11 @@ from minigen.training.setup import Setup, build
 from minigen.training.trainer import Optimizer, Trainer
 
 ROWS, TOKENS = 4, 64  # of the batches that the checks take, at most
-FIT_STEPS, FIT_ROWS, FIT_SHARE = 600, 2, 0.25  # to overfit: steps at most, rows, and how far down the loss must get
+FIT_STEPS, FIT_ROWS, FIT_SHARE = (
+    600,
+    2,
+    0.25,
+)  # to overfit: steps at most, rows, and how far down the loss must get
 TAUGHT = 10_000  # tokens that a teacher writes, at most
 # Differences that rounding may make: of losses and logits, relative to their size.
 ROUNDING = {"float32": 1e-4, "bfloat16": 3e-2}
@@ -81,8 +85,12 @@ class Examination:
         batches = setup.batches
         rows, T = min(ROWS, batches.batch_size), min(TOKENS, batches.context)
         self.batches = [cut(batches.batch(step), rows, T) for step in range(4)]
-        if any(not batch.weights.any() for batch in self.batches):  # the answer of a chat may come later
-            self.batches = [replace(batch, weights=np.ones_like(batch.weights)) for batch in self.batches]
+        if any(
+            not batch.weights.any() for batch in self.batches
+        ):  # the answer of a chat may come later
+            self.batches = [
+                replace(batch, weights=np.ones_like(batch.weights)) for batch in self.batches
+            ]
         self.half = max(T // 2, 1)
 
     def trainer(self, **settings: float) -> Trainer:
@@ -98,22 +106,31 @@ class Examination:
         trainer = self.trainer()
         loss = float(np.mean([trainer.losses(batch).mean() for batch in self.batches]))
         if self.setup.config.model.from_model:
-            return loss < guess, f"{loss:.3f} nats a token; guessing has {guess:.3f}, and a trained model less"
-        return abs(loss - guess) < 0.1 * guess + 0.1, f"{loss:.3f} nats a token; guessing, ln V, has {guess:.3f}"
+            return (
+                loss < guess,
+                f"{loss:.3f} nats a token; guessing has {guess:.3f}, and a trained model less",
+            )
+        return abs(
+            loss - guess
+        ) < 0.1 * guess + 0.1, f"{loss:.3f} nats a token; guessing, ln V, has {guess:.3f}"
 
     def changed(self) -> tuple[Batch, Batch]:
         """A batch, and one with other tokens from the middle on."""
         one = self.batches[0]
         ids = one.ids.copy()
         V = self.setup.architecture.vocab_size
-        ids[:, self.half :] = (ids[:, self.half :] + 1 + np.arange(ids.shape[1] - self.half) % max(V - 1, 1)) % V
+        ids[:, self.half :] = (
+            ids[:, self.half :] + 1 + np.arange(ids.shape[1] - self.half) % max(V - 1, 1)
+        ) % V
         return one, replace(one, ids=ids)
 
     def logits(self, ids: npt.NDArray[np.int64], weights: Tree = None) -> npt.NDArray[np.float32]:
         """By these weights, or those that the run begins with."""
         s = self.setup
         params = s.params(self.params if weights is None else weights)
-        return np.asarray(s.ops.numpy(s.architecture.forward(s.ops, params, s.ops.asarray(ids))), np.float32)
+        return np.asarray(
+            s.ops.numpy(s.architecture.forward(s.ops, params, s.ops.asarray(ids))), np.float32
+        )
 
     def moves(self) -> tuple[float, float]:
         """How far logits move when tokens from the middle on are others: those before it, and those from it on."""
@@ -124,7 +141,10 @@ class Examination:
 
     def future(self) -> tuple[bool, str]:
         earlier, _ = self.moves()
-        return earlier < self.rounding, f"later tokens move the logits before them by {earlier:.1e} of their size"
+        return (
+            earlier < self.rounding,
+            f"later tokens move the logits before them by {earlier:.1e} of their size",
+        )
 
     def past(self) -> tuple[bool, str]:
         """A change of the first token must be seen at the last: else it is no model of text, only of pairs."""
@@ -133,28 +153,52 @@ class Examination:
         other[:, 0] = (other[:, 0] + 1) % self.setup.architecture.vocab_size
         before = self.logits(ids)
         place = min(4, ids.shape[1] - 1)
-        moved = float(np.abs(before - self.logits(other))[:, place].max()) / max(float(np.abs(before).max()), 1e-6)
-        return moved > 0, f"the first token moves the logits {place} tokens on by {moved:.1e} of their size"
+        moved = float(np.abs(before - self.logits(other))[:, place].max()) / max(
+            float(np.abs(before).max()), 1e-6
+        )
+        return (
+            moved > 0,
+            f"the first token moves the logits {place} tokens on by {moved:.1e} of their size",
+        )
 
     def gradient(self) -> tuple[bool, str]:
         one, other = self.changed()
         weights = np.zeros_like(one.weights)
         weights[:, : self.half] = 1
-        steps = [self.trainer().step([replace(batch, weights=weights)], self.lr, 0) for batch in (one, other)]
+        steps = [
+            self.trainer().step([replace(batch, weights=weights)], self.lr, 0)
+            for batch in (one, other)
+        ]
         apart = abs(steps[0].grad_norm - steps[1].grad_norm) / max(steps[0].grad_norm, 1e-12)
-        return apart < self.rounding, f"later tokens change the gradient of earlier losses by {apart:.1e} of it"
+        return (
+            apart < self.rounding,
+            f"later tokens change the gradient of earlier losses by {apart:.1e} of it",
+        )
 
     def accumulation(self) -> tuple[bool, str]:
         """Two batches as one of both, with some tokens left out so that they do not weigh the same."""
         first, second = self.batches[0], self.batches[1]
-        first = replace(first, weights=first.weights * (np.arange(first.weights.shape[1]) >= self.half))
+        first = replace(
+            first, weights=first.weights * (np.arange(first.weights.shape[1]) >= self.half)
+        )
         if not first.weights.any():
             first = self.batches[0]
-        both = Batch(*(np.concatenate([getattr(b, f) for b in (first, second)]) for f in ("ids", "targets", "weights")))
-        parts, whole = self.trainer().step([first, second], self.lr, 0), self.trainer().step([both], self.lr, 0)
+        both = Batch(
+            *(
+                np.concatenate([getattr(b, f) for b in (first, second)])
+                for f in ("ids", "targets", "weights")
+            )
+        )
+        parts, whole = (
+            self.trainer().step([first, second], self.lr, 0),
+            self.trainer().step([both], self.lr, 0),
+        )
         pairs = ((parts.loss, whole.loss), (parts.grad_norm, whole.grad_norm))
         apart = max(abs(a - b) / max(b, 1e-12) for a, b in pairs)
-        return apart < self.rounding, f"two batches and one of both differ by {apart:.1e} in loss and gradient"
+        return (
+            apart < self.rounding,
+            f"two batches and one of both differ by {apart:.1e} in loss and gradient",
+        )
 
     def resume(self) -> tuple[bool, str]:
         """Through a checkpoint on the disk, with dropout where the run has it."""
@@ -168,12 +212,17 @@ class Examination:
         found += [second.step([self.batches[n]], self.lr, n).loss for n in range(2, 4)]
         apart = max(abs(a - b) for a, b in zip(wanted, found, strict=True))
         bound = 0.0 if self.exact else self.rounding
-        return apart <= bound, f"4 steps, and 2 + 2 through a checkpoint, differ by {apart:.1e} in their losses"
+        return (
+            apart <= bound,
+            f"4 steps, and 2 + 2 through a checkpoint, differ by {apart:.1e} in their losses",
+        )
 
     def saved(self) -> tuple[bool, str]:
         """What `generate` opens is what was trained."""
         trainer = self.trainer()
-        trainer.step([self.batches[0]], self.lr, 0)  # an adapter that adds nothing yet would pass unseen
+        trainer.step(
+            [self.batches[0]], self.lr, 0
+        )  # an adapter that adds nothing yet would pass unseen
         place = checkpoint_of(self.setup, trainer, self.folder, Position(0))
         ids = self.batches[0].ids[:1]
         mine = self.logits(ids, trainer.weights(averaged=True))
@@ -187,7 +236,11 @@ class Examination:
         batch = cut(self.batches[0], FIT_ROWS, self.batches[0].ids.shape[1])
         batch = replace(batch, weights=np.ones_like(batch.weights))
         rate = max(self.lr, 1e-3)
-        plain: dict[str, Any] = {"dropout": 0.0, "compile": False, "teacher": None}  # whose loss has no floor
+        plain: dict[str, Any] = {
+            "dropout": 0.0,
+            "compile": False,
+            "teacher": None,
+        }  # whose loss has no floor
         trainer = self.setup.trainer(self.params, optimizer=Optimizer(weight_decay=0.0), **plain)
         first = loss = trainer.step([batch], rate / 10, 0).loss
         step = 1
@@ -200,5 +253,7 @@ class Examination:
 
 def cut(batch: Batch, rows: int, tokens: int) -> Batch:
     return Batch(
-        batch.ids[:rows, :tokens].copy(), batch.targets[:rows, :tokens].copy(), batch.weights[:rows, :tokens].copy()
+        batch.ids[:rows, :tokens].copy(),
+        batch.targets[:rows, :tokens].copy(),
+        batch.weights[:rows, :tokens].copy(),
     )

@@ -66,15 +66,22 @@ class Sampler:
         room = self.tokens
         if self.architecture.context is not None:
             room = min(room, self.architecture.context - len(self.prompt))
-        runner = Runner(self.ops, self.architecture, self.params(trainer.weights(averaged=averaged)))
+        runner = Runner(
+            self.ops, self.architecture, self.params(trainer.weights(averaged=averaged))
+        )
         row = Row(list(self.prompt))
-        for _ in generate(runner, [row], Options.of(max_tokens=max(room, 1), seed=0), self.stop_ids):
+        for _ in generate(
+            runner, [row], Options.of(max_tokens=max(room, 1), seed=0), self.stop_ids
+        ):
             pass
         return self.tokenizer.decode([*self.prompt, *row.ids])
 
 
 def mean_losses(
-    trainer: Trainer, batches: Iterable[Batch], averaged: bool, done: Callable[[], None] = lambda: None
+    trainer: Trainer,
+    batches: Iterable[Batch],
+    averaged: bool,
+    done: Callable[[], None] = lambda: None,
 ) -> tuple[float, int, tuple[float, ...]]:
     """Nats a token over all weighted targets, how many there were, and the nats a token of each bucket of positions.
 

@@ -39,7 +39,9 @@ EXPLODED = 2.0  # nats above uniform guessing that no run comes back from
 class Loop:
     """One process's share of a run, from its last checkpoint on; of several, the first one writes."""
 
-    def __init__(self, setup: Setup, folder: Path, reporter: Reporter, start: tuple[Path, Position] | None) -> None:
+    def __init__(
+        self, setup: Setup, folder: Path, reporter: Reporter, start: tuple[Path, Position] | None
+    ) -> None:
         self.setup, self.config, self.folder, self.reporter = setup, setup.config, folder, reporter
         self.trainer = setup.trainer()
         self.position = Position(0)
@@ -57,7 +59,13 @@ class Loop:
         self.trackers: list[Tracker] = []
         c = setup.config
         # Training batches of other places than the run's own, the same at each validation.
-        self.probe = Batches(setup.batches.tokens, setup.validation.batch, c.model.context, c.run.seed, mode="windows")
+        self.probe = Batches(
+            setup.batches.tokens,
+            setup.validation.batch,
+            c.model.context,
+            c.run.seed,
+            mode="windows",
+        )
         self.probes = min(PROBES, len(setup.validation))
         self.sampler = Sampler(
             setup.ops,
@@ -85,7 +93,10 @@ class Loop:
                 try:
                     for step in range(self.position.step, steps):
                         self.one_step(step)
-                        if self.position.step % self.config.run.eval_every == 0 or self.position.step == steps:
+                        if (
+                            self.position.step % self.config.run.eval_every == 0
+                            or self.position.step == steps
+                        ):
                             self.evaluate()
                         if self.stopping():
                             if self.saved != self.position.step:
@@ -102,7 +113,10 @@ class Loop:
         s = self.setup
         peak = s.group.sum_numbers([machine.measure_peak(s.ops)])[0]  # of all devices
         self.share = costs.training_flops(s.architecture, self.config.model.context) / peak
-        parameters, trained = costs.parameters(s.architecture), costs.parameters(s.lora or s.architecture)
+        parameters, trained = (
+            costs.parameters(s.architecture),
+            costs.parameters(s.lora or s.architecture),
+        )
         about = About(self.folder, s, parameters, trained, self.position.step, peak)
         self.note(
             {
@@ -123,7 +137,9 @@ class Loop:
         began = time.perf_counter()
         batches = self.setup.batches
         lr = learning_rate(self.config.schedule, step)
-        found = self.trainer.step([batches.batch(step, micro) for micro in range(batches.micros)], lr, step)
+        found = self.trainer.step(
+            [batches.batch(step, micro) for micro in range(batches.micros)], lr, step
+        )
         self.durations.append(time.perf_counter() - began)
         p, done = self.position, step + 1
         self.position = replace(
@@ -153,7 +169,9 @@ class Loop:
         if due:
             row = {name: x for name, x in asdict(report).items() if name != "steps"}
             self.note({"kind": "step", **row})
-            self.track("train/", done, {name: x for name, x in row.items() if name not in ("step", "eta")})
+            self.track(
+                "train/", done, {name: x for name, x in row.items() if name not in ("step", "eta")}
+            )
         self.reporter.step(report, due)
         guess = math.log(self.setup.architecture.vocab_size)
         if self.setup.soft is not None:  # guessing is no further from any teacher
@@ -176,7 +194,9 @@ class Loop:
     def evaluate(self) -> None:
         began = time.perf_counter()
         held, step, seen, group = self.setup.validation, self.position.step, 0, self.setup.group
-        total = sum(len(range(group.rank, count, group.size)) for count in (len(held), self.probes))  # of this process
+        total = sum(
+            len(range(group.rank, count, group.size)) for count in (len(held), self.probes)
+        )  # of this process
 
         def one() -> None:
             nonlocal seen
@@ -253,8 +273,17 @@ def checkpoint_of(setup: Setup, trainer: Trainer, folder: Path, position: Positi
     weights, dtype, lora = trainer.weights(averaged=True), setup.config.run.save_dtype, setup.lora
     if lora is None:
         tensors = to_tensors(setup.architecture, setup.family, weights)
-        return checkpoint.save(folder, position, setup.model_files(), tensors, dtype, trainer.state())
+        return checkpoint.save(
+            folder, position, setup.model_files(), tensors, dtype, trainer.state()
+        )
     name, about = adapters.WEIGHTS, {adapters.BASE_KEY: lora.fingerprint}
     return checkpoint.save(
-        folder, position, setup.model_files(), lora.tensors(weights), dtype, trainer.state(), name, about
+        folder,
+        position,
+        setup.model_files(),
+        lora.tensors(weights),
+        dtype,
+        trainer.state(),
+        name,
+        about,
     )

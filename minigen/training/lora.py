@@ -43,7 +43,9 @@ class Target:
     transposed: bool  # in the checkpoint
 
 
-def find_targets(architecture: Architecture, family: Family, which: str) -> tuple[tuple[Target, ...], list[str]]:
+def find_targets(
+    architecture: Architecture, family: Family, which: str
+) -> tuple[tuple[Target, ...], list[str]]:
     """The layers' matrices, or those of attention alone; and the names of all other modules."""
     shapes = flatten(architecture.shapes())
     found, others = list[Target](), list[str]()
@@ -87,7 +89,10 @@ class Lora:
         """The parameters of the model itself."""
         flat, merged = flatten(params), dict(self.base)
         for target in self.targets:
-            pairs = [(flat[f"{target.path}.{i}.A"], flat[f"{target.path}.{i}.B"]) for i in range(len(target.rows))]
+            pairs = [
+                (flat[f"{target.path}.{i}.A"], flat[f"{target.path}.{i}.B"])
+                for i in range(len(target.rows))
+            ]
             changes = [product(a, b, self.alpha / self.rank) for a, b in pairs]
             merged[target.path] = merged[target.path] + (
                 changes[0] if len(changes) == 1 else ops.concat(changes, axis=0)
@@ -103,7 +108,9 @@ class Lora:
         for target in self.targets:
             for i, module in enumerate(target.modules):
                 for half in "AB":
-                    found[f"{PREFIX}{module}.lora_{half}.weight"] = flat[f"{target.path}.{i}.{half}"]
+                    found[f"{PREFIX}{module}.lora_{half}.weight"] = flat[
+                        f"{target.path}.{i}.{half}"
+                    ]
         return found
 
     def config(self) -> dict[str, Any]:
@@ -126,7 +133,9 @@ class Lora:
         }
 
 
-def make_lora(m: ModelConfig, ops: Backend, architecture: Architecture, family: Family, source: Path) -> Lora:
+def make_lora(
+    m: ModelConfig, ops: Backend, architecture: Architecture, family: Family, source: Path
+) -> Lora:
     """The adapter that the settings ask for, on the model in the folder `source`.
 
     Raises UsageError for a target that the model has not and for a rank that is too large, CheckpointError for weights
@@ -134,13 +143,23 @@ def make_lora(m: ModelConfig, ops: Backend, architecture: Architecture, family: 
     """
     targets, others = find_targets(architecture, family, m.lora_target)
     if not targets:
-        raise UsageError(f"lora_target is {m.lora_target!r}: {source} has no such matrices: choose all")
-    sides = [(min(rows, t.columns), module) for t in targets for rows, module in zip(t.rows, t.modules, strict=True)]
+        raise UsageError(
+            f"lora_target is {m.lora_target!r}: {source} has no such matrices: choose all"
+        )
+    sides = [
+        (min(rows, t.columns), module)
+        for t in targets
+        for rows, module in zip(t.rows, t.modules, strict=True)
+    ]
     side, module = min(sides)
     if m.lora_rank > side:
-        raise UsageError(f"lora_rank is {m.lora_rank}: it must be at most {side}, the smaller side of {module}")
+        raise UsageError(
+            f"lora_rank is {m.lora_rank}: it must be at most {side}, the smaller side of {module}"
+        )
     base = flatten(load_params(ops, architecture, family, read_headers(source), source))
-    return Lora(architecture, base, targets, others, m.lora_rank, m.lora_alpha, source, fingerprint(source))
+    return Lora(
+        architecture, base, targets, others, m.lora_rank, m.lora_alpha, source, fingerprint(source)
+    )
 
 
 def suffixes(modules: Sequence[str], others: Sequence[str]) -> list[str]:

@@ -23,11 +23,16 @@ from minigen.tokenizer.names import GENERATION, TEMPLATE
 from minigen.training.chat_formats import chat_format
 from minigen.training.config import Config
 
-KINDS = {"characters": "char", "bytes": "bytes"}  # what config.json's "tokenizer" calls our own kinds
+KINDS = {
+    "characters": "char",
+    "bytes": "bytes",
+}  # what config.json's "tokenizer" calls our own kinds
 CONTEXT = 128  # where none is asked for and the model has no bound
 
 
-def model_config(config: Config, tokenizer: Tokenizer, source: Path | None) -> tuple[Config, dict[str, Any]]:
+def model_config(
+    config: Config, tokenizer: Tokenizer, source: Path | None
+) -> tuple[Config, dict[str, Any]]:
     """The settings with the context that is taken, and the model's config.json."""
     assert config.run.save_dtype in DTYPES
     if source is not None:
@@ -58,11 +63,15 @@ def from_folder(config: Config) -> Path | None:
     if not kind and read_declared(read_config(source), str(source / "config.json")) is not None:
         kind = "quantized, and floats are trained: take the model that it was made of, or make floats of it"
     if kind:
-        raise UsageError(f"{source} is {kind}, minigen convert {source} OUT, and give OUT to --from")
+        raise UsageError(
+            f"{source} is {kind}, minigen convert {source} OUT, and give OUT to --from"
+        )
     return source
 
 
-def text_files(config: Config, tokenizer: Tokenizer, folder: Path, ends: Sequence[int]) -> dict[str, bytes]:
+def text_files(
+    config: Config, tokenizer: Tokenizer, folder: Path, ends: Sequence[int]
+) -> dict[str, bytes]:
     """The files of a model folder that say how text is read and written: those of its tokenizer's folder, as they are
     but for a chat format that was asked for and for what ends a text, where nothing says that yet.
     """
@@ -103,7 +112,9 @@ def end_ids(tokenizer: Tokenizer, template: ChatTemplate | None) -> list[int]:
 def check_chat_tokens(tokenizer: Tokenizer, chat: str) -> None:
     """Raises UsageError where the tokenizer would spell the format's control tokens out."""
     used = chat_format(chat)
-    missing: Sequence[str] = [name for name in used.tokens if name not in tokenizer.special_tokens] if used else ()
+    missing: Sequence[str] = (
+        [name for name in used.tokens if name not in tokenizer.special_tokens] if used else ()
+    )
     if missing:
         raise UsageError(
             f"the tokenizer has no {missing[0]}, which the chat format {chat} writes: use bpe:N, or make one with "

@@ -26,27 +26,39 @@ BROUGHT = (*SHAPE, "tokenizer")  # what comes with `--from`
 Start = tuple[Path, Position]  # a checkpoint and what it says
 
 
-def make_config(flags: Mapping[str, Any], name: str | None = None, toml: Path | None = None) -> Config:
+def make_config(
+    flags: Mapping[str, Any], name: str | None = None, toml: Path | None = None
+) -> Config:
     """Defaults, changed by a preset, changed by a file, changed by flags. Raises UsageError."""
     given = {**(read_toml(toml) if toml else {}), **flags}
     base = dict(preset(name)) if name else {}
     if given.get("from"):
         wrong = [key for key in given if key in BROUGHT]
         if wrong:
-            raise UsageError(f"{flag(wrong[0])} is given, and the model of --from brings its own: drop one of them")
+            raise UsageError(
+                f"{flag(wrong[0])} is given, and the model of --from brings its own: drop one of them"
+            )
         base = {key: value for key, value in base.items() if key not in BROUGHT}
     if not given.get("teacher"):
         wrong = [key for key in given if SETTINGS[key][0] == "teacher" and key != "teacher"]
         if wrong:
-            raise UsageError(f"{flag(wrong[0])} is given and no teacher: name one with --teacher, or drop it")
+            raise UsageError(
+                f"{flag(wrong[0])} is given and no teacher: name one with --teacher, or drop it"
+            )
     elif not given.get("from"):
         base["tokenizer"] = given["teacher"]
     config = Config().replace(**{**base, **given})
-    asked = [key for key in LORA if key in flags]  # a file has all settings, whether they count or not
+    asked = [
+        key for key in LORA if key in flags
+    ]  # a file has all settings, whether they count or not
     if (asked or config.model.lora_rank) and not config.model.from_model:
-        raise UsageError(f"{flag(asked[0] if asked else LORA[0])} is given without --from: name the model to adapt")
+        raise UsageError(
+            f"{flag(asked[0] if asked else LORA[0])} is given without --from: name the model to adapt"
+        )
     if asked and not config.model.lora_rank:
-        raise UsageError(f"{flag(asked[0])} is given, and the rank is 0: say --lora-rank N, at least 1")
+        raise UsageError(
+            f"{flag(asked[0])} is given, and the rank is 0: say --lora-rank N, at least 1"
+        )
     return config
 
 
@@ -75,7 +87,10 @@ def first_process_first(group: Group) -> Iterator[None]:
 
 
 def begin(
-    config: Config, out: Path, progress: Progress = lambda what, done, total: None, group: Group = ALONE
+    config: Config,
+    out: Path,
+    progress: Progress = lambda what, done, total: None,
+    group: Group = ALONE,
 ) -> Setup:
     """Makes the folder of a new run, with its tokenizer and its settings; where that fails nothing is left.
 
@@ -117,7 +132,9 @@ def resume(
         return take_up(run, given if group.rank == 0 else {}, progress, group)
 
 
-def take_up(run: Path, given: Mapping[str, Any], progress: Progress, group: Group) -> tuple[Setup, Start | None]:
+def take_up(
+    run: Path, given: Mapping[str, Any], progress: Progress, group: Group
+) -> tuple[Setup, Start | None]:
     if not (run / SAVED).is_file():
         raise UsageError(f"{run} is no run: it has no {SAVED}; begin one with --out {run}")
     config = Config().replace(**read_toml(run / SAVED))
@@ -125,7 +142,11 @@ def take_up(run: Path, given: Mapping[str, Any], progress: Progress, group: Grou
     asked = absolute(config.replace(**changed)).values()
     start = checkpoint.newest(run)
     # A setting that there was not yet when the run began is as it was then.
-    then = {**Config().values(), **start[1].config} if start is not None and start[1].config else config.values()
+    then = (
+        {**Config().values(), **start[1].config}
+        if start is not None and start[1].config
+        else config.values()
+    )
     for name in SETTINGS:
         # JSON has no tuples.
         before = tuple(then[name]) if isinstance(then[name], list) else then[name]
@@ -152,12 +173,17 @@ def take_up(run: Path, given: Mapping[str, Any], progress: Progress, group: Grou
                     f"{name} of {run} has changed since step {start[1].step} ({where}): put it back as it was, or "
                     f"begin another run with --from {run}"
                 )
-        if setup.lora is not None and read_metadata(start[0] / WEIGHTS).get(BASE_KEY) != setup.lora.fingerprint:
+        if (
+            setup.lora is not None
+            and read_metadata(start[0] / WEIGHTS).get(BASE_KEY) != setup.lora.fingerprint
+        ):
             raise MinigenError(
                 f"the model that {run} adapts has changed since step {start[1].step} ({config.model.from_model}): put "
                 "it back as it was, or begin another run"
             )
     if group.rank == 0:
         write(run, setup.config)
-        (run / MARK).unlink(missing_ok=True)  # of a process that was killed when all but this was done
+        (run / MARK).unlink(
+            missing_ok=True
+        )  # of a process that was killed when all but this was done
     return setup, start

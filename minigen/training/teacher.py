@@ -27,7 +27,10 @@ from minigen.training.model_files import first_ids
 
 TEXT = "teacher.txt"  # in RUN: what the teacher wrote
 WRITING = "the teacher writes"
-ROWS, ROOM = 64, 2**16  # documents that are written at once, and the tokens that they may have together
+ROWS, ROOM = (
+    64,
+    2**16,
+)  # documents that are written at once, and the tokens that they may have together
 LONGEST = 1024  # tokens of a document, where the teacher's context has no bound
 
 Progress = Callable[[int, int], None]  # tokens written, of all
@@ -90,10 +93,14 @@ class Teacher:
         if tokenizer_identity(mine, self.folder) == tokenizer_identity(tokenizer, folder):
             return True
         same_size = mine.vocab_size == tokenizer.vocab_size
-        return same_size and all(mine.token_bytes(i) == tokenizer.token_bytes(i) for i in range(mine.vocab_size))
+        return same_size and all(
+            mine.token_bytes(i) == tokenizer.token_bytes(i) for i in range(mine.vocab_size)
+        )
 
     # -- its text -----------------------------------------------------------------------------------------------------
-    def text(self, run: Path, config: Config, progress: Progress = lambda done, total: None) -> Path:
+    def text(
+        self, run: Path, config: Config, progress: Progress = lambda done, total: None
+    ) -> Path:
         """The file of what it wrote (Kim and Rush 2016, "Sequence-level knowledge distillation", here sampled instead
         of searched for), written now where it is not there yet: whole, or not at all.
 
@@ -137,12 +144,16 @@ class Teacher:
                 if done < wanted:
                     done, number = done + len(row.ids), number + 1
                     text = self.tokenizer.decode(row.ids[:-1] if row.finish == "stop" else row.ids)
-                    yield text.replace("\0", "\ufffd")  # as other bytes that are no text; no reader takes a zero
+                    yield text.replace(
+                        "\0", "\ufffd"
+                    )  # as other bytes that are no text; no reader takes a zero
 
 
 def open_teacher(config: Config, ops: Backend) -> Teacher | None:
     """The teacher of settings that are resolved; None where they name none."""
-    return Teacher(config.teacher, Path(config.teacher.model), ops) if config.teacher.model else None
+    return (
+        Teacher(config.teacher, Path(config.teacher.model), ops) if config.teacher.model else None
+    )
 
 
 def check_sources(config: Config) -> None:

@@ -10,7 +10,15 @@ from pathlib import Path
 from minigen.errors import SourceError, UsageError, first_line
 from minigen.files import new_folder
 from minigen.reading import at_home
-from minigen.tokenizer.names import CONFIG, SETTINGS, TEMPLATES, TOKENIZER, VOCABULARIES, files_there, rank_files
+from minigen.tokenizer.names import (
+    CONFIG,
+    SETTINGS,
+    TEMPLATES,
+    TOKENIZER,
+    VOCABULARIES,
+    files_there,
+    rank_files,
+)
 from minigen.training.chat_formats import chat_format
 from minigen.training.config import Config
 from minigen.training.data import open_tokenizer
@@ -40,11 +48,17 @@ def make_tokenizer(
     kind, _, size = wanted.partition(":")
     if wanted in ("char", "bytes"):
         train_tokenizer(
-            [*config.data.data, *more()], folder, kind=kind, separator=config.data.separator or None, progress=read
+            [*config.data.data, *more()],
+            folder,
+            kind=kind,
+            separator=config.data.separator or None,
+            progress=read,
         )
     elif kind == "bpe" and not Path(wanted).is_dir():
         if not size.isdecimal():
-            raise UsageError(f"tokenizer is {wanted!r}: write it as bpe:2048, with the size of the vocabulary")
+            raise UsageError(
+                f"tokenizer is {wanted!r}: write it as bpe:2048, with the size of the vocabulary"
+            )
         train_tokenizer(
             [*config.data.data, *more()],
             folder,
@@ -59,7 +73,9 @@ def make_tokenizer(
     elif at_home(wanted).is_dir():
         copy_tokenizer(at_home(wanted), folder)
     else:
-        raise UsageError(f"tokenizer is {wanted!r}: choose char, bytes, bpe:N, gpt2, or a folder that there is")
+        raise UsageError(
+            f"tokenizer is {wanted!r}: choose char, bytes, bpe:N, gpt2, or a folder that there is"
+        )
 
 
 def fetch_gpt2(folder: Path) -> None:
@@ -71,7 +87,9 @@ def fetch_gpt2(folder: Path) -> None:
     try:
         path = Path(hf_hub_download(GPT2, TOKENIZER, library_name="minigen"))
         check_download(path, Stated(), GPT2)
-    except Exception as error:  # each version of huggingface_hub lets another transport's errors through
+    except (
+        Exception
+    ) as error:  # each version of huggingface_hub lets another transport's errors through
         raise SourceError(
             f"cannot fetch the tokenizer of {GPT2} ({first_line(error)}): give a folder that has it for --tokenizer"
         ) from error

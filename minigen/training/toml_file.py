@@ -31,7 +31,9 @@ def read_toml(path: Path) -> dict[str, Any]:
             raise UsageError(f"{path}: unknown {shown(group)}{home_of(group, groups)}")
         for name, value in table.items():
             if name not in SETTINGS or SETTINGS[name][0] != group:
-                raise UsageError(f"{path}: unknown setting {shown(name)} in [{group}]{home_of(name, list(SETTINGS))}")
+                raise UsageError(
+                    f"{path}: unknown setting {shown(name)} in [{group}]{home_of(name, list(SETTINGS))}"
+                )
             values[name] = value
     return {name: checked(name, near(path.parent, name, value)) for name, value in values.items()}
 
@@ -47,7 +49,12 @@ def near(folder: Path, name: str, value: Any) -> Any:
     """A name of a file as it is meant in a TOML file of this folder."""
     if name in ("data", "valid_data") and isinstance(value, list):
         return [str(folder / at_home(x)) if isinstance(x, str) and x else x for x in value]
-    if name in ("from", "teacher", "tokenizer") and isinstance(value, str) and value and (folder / value).is_dir():
+    if (
+        name in ("from", "teacher", "tokenizer")
+        and isinstance(value, str)
+        and value
+        and (folder / value).is_dir()
+    ):
         return str(folder / value)
     return value
 

@@ -36,7 +36,11 @@ class WeightsAndBiases:
     def __init__(self, run: Path, config: Config) -> None:
         module: Any = needed("wandb", "wandb", "--wandb")
         self.run: Any = module.init(
-            project=config.run.wandb, name=run.name, dir=str(run), config=config.values(), resume="allow"
+            project=config.run.wandb,
+            name=run.name,
+            dir=str(run),
+            config=config.values(),
+            resume="allow",
         )
 
     def add(self, step: int, values: Mapping[str, float]) -> None:
@@ -50,7 +54,9 @@ def needed(module: str, package: str, flag: str) -> Any:
     try:
         return import_module(module)
     except ImportError as error:
-        raise MinigenError(f"{flag} needs {package}, which does not import ({error}): pip install {package}") from error
+        raise MinigenError(
+            f"{flag} needs {package}, which does not import ({error}): pip install {package}"
+        ) from error
 
 
 def trackers(run: Path, config: Config) -> list[Tracker]:

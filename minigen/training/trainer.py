@@ -26,7 +26,11 @@ from minigen.tree import flatten, unflatten
 
 __all__ = ["Batch", "Optimizer", "Step", "Trainer"]
 
-OUTER = ("embedding", "positions", "head")  # at the ends of the model: their matrices are tables, not maps
+OUTER = (
+    "embedding",
+    "positions",
+    "head",
+)  # at the ends of the model: their matrices are tables, not maps
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,9 @@ class Trainer:
         self.seed, self.group = seed, group
         shapes = flatten(architecture.shapes())
         flat = {path: np.asarray(x, np.float32) for path, x in flatten(params).items()}
-        assert {path: x.shape for path, x in flat.items()} == {path: tuple(p.shape) for path, p in shapes.items()}
+        assert {path: x.shape for path, x in flat.items()} == {
+            path: tuple(p.shape) for path, p in shapes.items()
+        }
         leaves = [describe(path, param, optimizer.name == "muon") for path, param in shapes.items()]
         settings = TrainingSettings(optimizer, dropout, compile, teacher, deterministic)
         with self.advice():
@@ -77,7 +83,9 @@ class Trainer:
         """
         total = float(sum(batch.weights.sum(dtype=np.float64) for batch in batches))
         if total <= 0:
-            raise SharedError(f"step {number} has no token to train on: every weight of its batches is 0")
+            raise SharedError(
+                f"step {number} has no token to train on: every weight of its batches is 0"
+            )
         rank, size = self.group.rank, self.group.size
         try:
             with self.advice():
@@ -96,7 +104,9 @@ class Trainer:
                 loss, norm = self.group.sum_numbers([loss, norm if rank == 0 else 0.0])
             if not (math.isfinite(loss) and math.isfinite(norm)):
                 what = f"loss is {loss}" if not math.isfinite(loss) else f"gradient norm is {norm}"
-                raise SharedError(f"the {what} at step {number}: lower the learning rate, which is {lr:g} there")
+                raise SharedError(
+                    f"the {what} at step {number}: lower the learning rate, which is {lr:g} there"
+                )
         except BaseException:  # Ctrl-C too: half a step's gradients must not reach the next
             self.training.discard()
             raise
@@ -123,15 +133,20 @@ class Trainer:
         Raises MinigenError for the state of another model, optimizer or backend.
         """
         mine = self.training.state()
-        optional = {name for name in state if name.startswith("optimizer.")}  # torch makes it at the first step
+        optional = {
+            name for name in state if name.startswith("optimizer.")
+        }  # torch makes it at the first step
         wrong = [
             name
             for name in mine
-            if not name.startswith("optimizer.") and (name not in state or state[name].shape != mine[name].shape)
+            if not name.startswith("optimizer.")
+            and (name not in state or state[name].shape != mine[name].shape)
         ]
         wrong += [name for name in state if name not in mine and name not in optional]
         if wrong:
-            raise MinigenError(f"this training state is of other settings or another backend: {wrong[0]} does not fit")
+            raise MinigenError(
+                f"this training state is of other settings or another backend: {wrong[0]} does not fit"
+            )
         self.training.restore(state)
 
     def draw(self, number: int, micro: int) -> int:

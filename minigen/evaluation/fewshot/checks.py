@@ -61,14 +61,21 @@ def check(
         else:
             findings += check_tokens(file, encode, context, max_new, prefix_id)
     except MinigenError as error:
-        findings.append(Finding("error", str(file.path), f"the tokenizer cannot encode a text of this file: {error}"))
+        findings.append(
+            Finding(
+                "error", str(file.path), f"the tokenizer cannot encode a text of this file: {error}"
+            )
+        )
     return sorted(findings, key=lambda finding: finding.level == "warning")
 
 
 def _shot_counts(file: PromptFile) -> Found:
     for n in file.shots.n:
         if n > len(file.examples):
-            yield str(file.path), f"shots.n has {n}, but there are {len(file.examples)} examples; add some, or lower it"
+            yield (
+                str(file.path),
+                f"shots.n has {n}, but there are {len(file.examples)} examples; add some, or lower it",
+            )
 
 
 def _same_seeds(file: PromptFile) -> Found:
@@ -100,19 +107,28 @@ def _stops(file: PromptFile) -> Found:
     for entry in file.examples if file.score.metric == "regex" else _entries(file):
         for stop in file.generate.get("stop", ()):
             if entry.answer is not None and stop in file.answer_sep + entry.answer:
-                yield entry.where, f"stop {stop!r} is in {short(file.answer_sep + entry.answer)}; no output can hold it"
+                yield (
+                    entry.where,
+                    f"stop {stop!r} is in {short(file.answer_sep + entry.answer)}; no output can hold it",
+                )
 
 
 def _unknown_answers(file: PromptFile) -> Found:
     for item in file.items:
         if item.answer is None or (item.contexts and item.gold is None):
-            yield item.where, "no answer is given, so the item is not scored; give output, answer or gold"
+            yield (
+                item.where,
+                "no answer is given, so the item is not scored; give output, answer or gold",
+            )
 
 
 def _no_stop(file: PromptFile) -> Found:
     if file.score.metric in ("exact", "f1") and not file.generate.get("stop"):
         metric = file.score.metric
-        yield str(file.path), f"metric = {metric} without generate.stop: the output runs on past the answer; set stop"
+        yield (
+            str(file.path),
+            f"metric = {metric} without generate.stop: the output runs on past the answer; set stop",
+        )
 
 
 def _unused_examples(file: PromptFile) -> Found:
@@ -126,7 +142,10 @@ def _items_among_examples(file: PromptFile) -> Found:
         for fields in item.variants:
             where = shown.get(fill(file.template, fields))
             if where is not None:
-                yield item.where, f"this item is also an example, at {where}; its answer may stand in its own prompt"
+                yield (
+                    item.where,
+                    f"this item is also an example, at {where}; its answer may stand in its own prompt",
+                )
                 break
 
 
@@ -152,7 +171,8 @@ def _join(block: str, separator: str, answer: str) -> str | None:
     if before.isspace() and before != "\n" and not separator:
         advice = "move the space from the template to answer_sep"
         return (
-            f"the prompt ends with {before!r}, in {shown}: in real text it is in the token of the next word; {advice}"
+            f"the prompt ends with {before!r}, in {shown}: in real text it is in the token of the "
+            f"next word; {advice}"
         )
     if separator[-1:].isspace() and answer[:1].isspace():
         return f"answer_sep {separator!r} is followed by more white space, in {shown}; take it from the answer"
@@ -164,4 +184,7 @@ def _join(block: str, separator: str, answer: str) -> str | None:
 def _ends_in_space(file: PromptFile) -> Found:
     for entry in _entries(file):
         if entry.answer and entry.answer[-1].isspace():
-            yield entry.where, f"the answer {short(entry.answer)} ends with white space; take it off"
+            yield (
+                entry.where,
+                f"the answer {short(entry.answer)} ends with white space; take it off",
+            )

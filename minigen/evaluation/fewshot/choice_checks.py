@@ -18,10 +18,16 @@ from minigen.generation.shared_text import common_length
 def gold_missing(file: PromptFile) -> Found:
     for item in file.items:
         if item.choices and item.answer is not None and item.gold is None:
-            yield item.where, f"the answer {short(item.answer)} is not among the choices; correct it, or add it to them"
+            yield (
+                item.where,
+                f"the answer {short(item.answer)} is not among the choices; correct it, or add it to them",
+            )
     for example in file.examples:
         if file.choices and example.answer not in file.choices:
-            yield example.where, f"the answer {short(example.answer)} is not among the choices; correct it"
+            yield (
+                example.where,
+                f"the answer {short(example.answer)} is not among the choices; correct it",
+            )
 
 
 def same_choices(file: PromptFile) -> Found:
@@ -29,7 +35,10 @@ def same_choices(file: PromptFile) -> Found:
     for item in file.items:
         if item.answer is not None and item.choices.count(item.answer) > 1:
             count = item.choices.count(item.answer)
-            yield item.where, f"the choice {short(item.answer)}, the right one, is there {count} times; keep one"
+            yield (
+                item.where,
+                f"the choice {short(item.answer)}, the right one, is there {count} times; keep one",
+            )
         texts = [fill(file.template, fields) for fields in item.contexts]
         if len(set(texts)) < len(texts):
             yield item.where, "two contexts give the same prompt; the template may lack a field"
@@ -38,9 +47,16 @@ def same_choices(file: PromptFile) -> Found:
 def same_wrong_choices(file: PromptFile) -> Found:
     """Published sets have some: the answer stays unique, but a guess is right more often than 1 in all."""
     for item in file.items:
-        twice = [choice for choice, count in Counter(item.choices).items() if count > 1 and choice != item.answer]
+        twice = [
+            choice
+            for choice, count in Counter(item.choices).items()
+            if count > 1 and choice != item.answer
+        ]
         if twice:
-            yield item.where, f"the choice {short(twice[0])} is there {item.choices.count(twice[0])} times; keep one"
+            yield (
+                item.where,
+                f"the choice {short(twice[0])} is there {item.choices.count(twice[0])} times; keep one",
+            )
 
 
 def example_balance(file: PromptFile) -> Found:
@@ -51,7 +67,10 @@ def example_balance(file: PromptFile) -> Found:
     counts = Counter(dict.fromkeys(file.choices, 0))
     counts.update(example.answer for example in shown)
     if _uneven(counts):
-        yield str(file.path), f'examples: {_listed(counts)}: a model may copy the commoner; use pick = "balanced"'
+        yield (
+            str(file.path),
+            f'examples: {_listed(counts)}: a model may copy the commoner; use pick = "balanced"',
+        )
 
 
 def item_balance(file: PromptFile) -> Found:
@@ -79,7 +98,10 @@ def contained_choices(file: PromptFile) -> Found:
         for a, b in combinations(sorted(set(choices), key=len), 2):
             if b.startswith(a) and a:
                 effect = "the shorter is often likelier for its length alone"
-                yield where, f"the choice {short(a)} is the beginning of {short(b)}: {effect}; reword, or set normalize"
+                yield (
+                    where,
+                    f"the choice {short(a)} is the beginning of {short(b)}: {effect}; reword, or set normalize",
+                )
 
 
 def shared_beginnings(file: PromptFile, encode: Callable[[str], list[int]] | None) -> Found:
@@ -114,8 +136,13 @@ def nothing_before(file: PromptFile) -> Found:
             prompts = render_choices(replace(file, description=""), [], item)
             own = [*prompts.own, *prompts.content_free] if stands_alone(file) else []
             if not all(prompt.text.strip() for prompt in (*own, *prompts.unconditional)):
-                after = "they are scored after the model's start token, or what separates its documents"
-                yield item.where, f"no text stands before choices: {after}; give a model to see if it has one"
+                after = (
+                    "they are scored after the model's start token, or what separates its documents"
+                )
+                yield (
+                    item.where,
+                    f"no text stands before choices: {after}; give a model to see if it has one",
+                )
 
 
 def choice_sets(file: PromptFile) -> Iterator[tuple[str, tuple[str, ...]]]:
@@ -123,6 +150,8 @@ def choice_sets(file: PromptFile) -> Iterator[tuple[str, tuple[str, ...]]]:
     first: dict[tuple[str, ...], str] = {}
     for item in file.items:
         if item.choices:
-            first.setdefault(item.choices, str(file.path) if item.choices == file.choices else item.where)
+            first.setdefault(
+                item.choices, str(file.path) if item.choices == file.choices else item.where
+            )
     for choices, where in first.items():
         yield where, choices

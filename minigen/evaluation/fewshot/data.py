@@ -45,16 +45,22 @@ def read_rows(path: Path) -> Iterator[Row]:
             with gzip.GzipFile(fileobj=io.BytesIO(data)) as packed:
                 data = packed.read(MOST_BYTES + 1)  # a thousand times as much may be in it
         except (OSError, EOFError, zlib.error) as error:
-            raise PromptError(f"{path}:1: gzip: {error or 'is cut short'}; pack the file again") from None
+            raise PromptError(
+                f"{path}:1: gzip: {error or 'is cut short'}; pack the file again"
+            ) from None
         if len(data) > MOST_BYTES:
-            raise PromptError(f"{path}:1: gzip: unpacks to more than {MOST_BYTES // 2**20} MiB; give a smaller file")
+            raise PromptError(
+                f"{path}:1: gzip: unpacks to more than {MOST_BYTES // 2**20} MiB; give a smaller file"
+            )
     text = decode(data, path)
     suffix = suffixes[-1] if suffixes else ""
     read = {".jsonl": _json_lines, ".json": _json_list}.get(suffix, _label_lines)
     for line, values in read(text, path):
         where = f"{path}:{line}"
         if not isinstance(values, dict):
-            raise PromptError(f'{where}: row: is {short(values)}; it must be an object such as {{"input": ...}}')
+            raise PromptError(
+                f'{where}: row: is {short(values)}; it must be an object such as {{"input": ...}}'
+            )
         yield Row(values, where, _error_at(where))
 
 
@@ -73,7 +79,9 @@ def _label_lines(text: str, path: Path) -> Iterator[tuple[int, Any]]:
     for number, line in _lines(text):
         parts = line.split(maxsplit=1)
         if len(parts) < 2:
-            raise PromptError(f"{path}:{number}: row: is {short(line)}; a label line is LABEL, a space, and the text")
+            raise PromptError(
+                f"{path}:{number}: row: is {short(line)}; a label line is LABEL, a space, and the text"
+            )
         yield number, {LABEL: parts[0], TEXT: parts[1]}
 
 
@@ -89,7 +97,9 @@ def _json_list(text: str, path: Path) -> Iterator[tuple[int, Any]]:
     if isinstance(whole, dict):
         lists = [name for name, value in whole.items() if isinstance(value, list)]
         if len(lists) != 1:
-            raise PromptError(f"{path}:1: JSON: has {len(lists)} lists; it must be a list, or an object with one list")
+            raise PromptError(
+                f"{path}:1: JSON: has {len(lists)} lists; it must be a list, or an object with one list"
+            )
         at = _past(text, at + 1)
         while True:  # over the names and their values, to the list: only so is its line known
             name, at = read(text, at)
@@ -99,7 +109,9 @@ def _json_list(text: str, path: Path) -> Iterator[tuple[int, Any]]:
             at = _past(text, read(text, at)[1])
         whole = whole[lists[0]]
     if not isinstance(whole, list):
-        raise PromptError(f"{path}:1: JSON: is {short(whole)}; it must be a list, or an object with one list")
+        raise PromptError(
+            f"{path}:1: JSON: is {short(whole)}; it must be a list, or an object with one list"
+        )
     at += 1
     line, counted = 1, 0
     for value in whole:
@@ -120,9 +132,13 @@ def _parse(text: str, path: Path, line: int) -> Any:
     try:
         return load_json(text, halves=True)
     except RepeatedKeyError as error:
-        raise PromptError(f"{path}:{line}: {error.key}: stands twice in one object; keep one of them") from None
+        raise PromptError(
+            f"{path}:{line}: {error.key}: stands twice in one object; keep one of them"
+        ) from None
     except json.JSONDecodeError as error:
         where = f"{path}:{line + error.lineno - 1}"
-        raise PromptError(f"{where}: JSON: {error.msg} at column {error.colno}; correct the JSON") from None
+        raise PromptError(
+            f"{where}: JSON: {error.msg} at column {error.colno}; correct the JSON"
+        ) from None
     except ValueError as error:
         raise PromptError(f"{path}:{line}: JSON: {short(str(error))}; correct the JSON") from None

@@ -37,7 +37,9 @@ class Item:
     choices: tuple[str, ...]
     contexts: tuple[Fields, ...]  # not empty: the same answer is scored after each of them
     where: str
-    gold: int | None = None  # the right one of the choices or contexts; None: unknown, or not among them
+    gold: int | None = (
+        None  # the right one of the choices or contexts; None: unknown, or not among them
+    )
 
     @property
     def variants(self) -> tuple[Fields, ...]:
@@ -76,6 +78,8 @@ class PromptFile:
     examples: tuple[Example, ...]
     items: tuple[Item, ...]
     choices: tuple[str, ...]  # those of all items; empty: none, or each item has its own
-    generate: Mapping[str, Any] = field(default_factory=dict)  # settings of minigen.generation.options.Options
+    generate: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # settings of minigen.generation.options.Options
     shots: Shots = field(default_factory=Shots)
     score: Score = field(default_factory=Score)

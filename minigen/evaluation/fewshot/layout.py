@@ -45,13 +45,18 @@ def choose_examples(file: PromptFile, n: int, seed: int) -> list[Example]:
     Raises PromptError where there are fewer than n.
     """
     if n > len(file.examples):
-        raise PromptError(f"{file.path}: shots.n: is {n}, but there are {len(file.examples)} examples; add some")
+        raise PromptError(
+            f"{file.path}: shots.n: is {n}, but there are {len(file.examples)} examples; add some"
+        )
     if file.shots.pick == "first":
         return list(file.examples[:n])
     shuffled = [file.examples[i] for i in _permutation(len(file.examples), seed, 0)]
     if file.shots.pick == "random":
         return shuffled[:n]
-    left = {example.answer: [e for e in shuffled if e.answer == example.answer] for example in file.examples}
+    left = {
+        example.answer: [e for e in shuffled if e.answer == example.answer]
+        for example in file.examples
+    }
     chosen: list[Example] = []
     turn = 0
     while len(chosen) < n:
@@ -85,12 +90,17 @@ def render(file: PromptFile, examples: Sequence[Example], item: Item) -> list[Pr
 def render_content_free(file: PromptFile, examples: Sequence[Example], item: Item) -> list[Prompt]:
     """The item's prompt with each text of score.calibrate in place of every field (Zhao et al. 2021)."""
     before, names = prefix(file, examples), field_names(file.template)
-    return [_prompt(file, before, dict.fromkeys(names, text), item.choices) for text in file.score.calibrate]
+    return [
+        _prompt(file, before, dict.fromkeys(names, text), item.choices)
+        for text in file.score.calibrate
+    ]
 
 
 def render_unconditional(file: PromptFile, item: Item) -> Prompt:
     """What follows the item's prompts, after score.uncond_context alone: the divisor of normalize = "uncond"."""
-    return Prompt(file.score.uncond_context, tuple(file.answer_sep + answer for answer in _answers(item)))
+    return Prompt(
+        file.score.uncond_context, tuple(file.answer_sep + answer for answer in _answers(item))
+    )
 
 
 def render_choices(file: PromptFile, examples: Sequence[Example], item: Item) -> ChoicePrompts:
@@ -105,18 +115,24 @@ def render_choices(file: PromptFile, examples: Sequence[Example], item: Item) ->
     white_space = own[0].text[len(own[0].text.rstrip()) :]
 
     def alike(prompts: list[Prompt]) -> list[Prompt]:
-        return [p if p.text[-1:].isspace() else replace(p, text=p.text + white_space) for p in prompts]
+        return [
+            p if p.text[-1:].isspace() else replace(p, text=p.text + white_space) for p in prompts
+        ]
 
     return ChoicePrompts(own, alike(content_free), alike(unconditional))
 
 
-def render_text(file: PromptFile, n: int, seed: int, item_index: int, with_answer: bool = False) -> str:
+def render_text(
+    file: PromptFile, n: int, seed: int, item_index: int, with_answer: bool = False
+) -> str:
     """The prompt of one item as a text, of the right context where it has several.
 
     Raises PromptError where there are too few examples, or no such item.
     """
     if not 0 <= item_index < len(file.items):
-        raise PromptError(f"{file.path}: items: there is no item {item_index}; they go from 0 to {len(file.items) - 1}")
+        raise PromptError(
+            f"{file.path}: items: there is no item {item_index}; they go from 0 to {len(file.items) - 1}"
+        )
     item = file.items[item_index]
     prompts = render(file, choose_examples(file, n, seed), item)
     text = prompts[item.gold or 0].text if item.contexts else prompts[0].text
@@ -131,4 +147,6 @@ def _answers(item: Item) -> tuple[str, ...]:
 
 
 def _prompt(file: PromptFile, before: str, fields: Fields, answers: Sequence[str]) -> Prompt:
-    return Prompt(before + fill(file.template, fields), tuple(file.answer_sep + answer for answer in answers))
+    return Prompt(
+        before + fill(file.template, fields), tuple(file.answer_sep + answer for answer in answers)
+    )

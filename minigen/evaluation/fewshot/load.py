@@ -12,7 +12,16 @@ from typing import Any, cast, get_args
 
 from minigen.errors import UsageError
 from minigen.evaluation.fewshot.data import Row, read_rows
-from minigen.evaluation.fewshot.file import Item, Metric, Normalize, Pick, PromptError, PromptFile, Score, Shots
+from minigen.evaluation.fewshot.file import (
+    Item,
+    Metric,
+    Normalize,
+    Pick,
+    PromptError,
+    PromptFile,
+    Score,
+    Shots,
+)
 from minigen.evaluation.fewshot.rows import NAMES, Rules, to_example, to_item
 from minigen.evaluation.fewshot.source import Source, Table, short
 from minigen.evaluation.fewshot.template import field_names
@@ -29,7 +38,11 @@ TOP = (
 )
 SHOTS = tuple(f.name for f in fields(Shots))
 SCORE = tuple(f.name for f in fields(Score))
-NOT_HERE = ("sampling", "speculate", "draft_tokens")  # speculation is for one text, and prompts are one batch
+NOT_HERE = (
+    "sampling",
+    "speculate",
+    "draft_tokens",
+)  # speculation is for one text, and prompts are one batch
 GENERATE = ("temp", *(f.name for f in fields(Options) if f.name not in NOT_HERE), *SETTINGS)
 _BELOW = {
     name: f"in [{table}]"
@@ -50,7 +63,9 @@ def load_prompt_file(path: str | os.PathLike[str]) -> PromptFile:
     if "format" not in top.values:
         raise top.error("format", "is missing; begin the file with format = 1")
     if type(top.values["format"]) is not int or top.values["format"] != 1:
-        raise top.error("format", f"is {short(top.values['format'])}; this program reads format = 1")
+        raise top.error(
+            "format", f"is {short(top.values['format'])}; this program reads format = 1"
+        )
     template = top.text("template", "{input}")
     try:
         names = field_names(template)
@@ -124,25 +139,36 @@ def _score(table: Table, items: tuple[Item, ...]) -> Score:
     closed = [bool(item.choices or item.contexts) for item in items]
     if "metric" not in table.values and len(set(closed)) > 1:
         odd = items[closed.index(False)]
-        raise PromptError(f"{odd.where}: choices: is missing, but other items have it; give it to all or to none")
+        raise PromptError(
+            f"{odd.where}: choices: is missing, but other items have it; give it to all or to none"
+        )
     default = "accuracy" if closed[0] else "exact"
     metric = cast(Metric, table.one_of("metric", get_args(Metric), default))
     if metric == "accuracy" and not all(closed):
         where = items[closed.index(False)].where
-        raise table.error("metric", f"is accuracy, but the item at {where} has no choices; give choices, or use exact")
+        raise table.error(
+            "metric",
+            f"is accuracy, but the item at {where} has no choices; give choices, or use exact",
+        )
     if metric != "accuracy":
         for item in items:
             if item.contexts:
-                raise table.error("metric", f"is {metric}, but context_options are scored; use accuracy")
+                raise table.error(
+                    "metric", f"is {metric}, but context_options are scored; use accuracy"
+                )
             if metric == "regex" and item.answer is not None:
                 _try_regex(item, item.answer)
     normalize = cast(Normalize, table.one_of("normalize", get_args(Normalize), Score.normalize))
     calibrate = table.texts("calibrate")
     for name, used in (("normalize", normalize != "none"), ("calibrate", bool(calibrate))):
         if used and metric != "accuracy":
-            raise table.error(name, f"is for choices, and the metric is {metric}; drop it, or give choices")
+            raise table.error(
+                name, f"is for choices, and the metric is {metric}; drop it, or give choices"
+            )
     if calibrate and any(item.contexts for item in items):
-        raise table.error("calibrate", "cannot be with context_options, which share one answer; drop it")
+        raise table.error(
+            "calibrate", "cannot be with context_options, which share one answer; drop it"
+        )
     return Score(normalize, metric, calibrate, table.text("uncond_context", Score.uncond_context))
 
 
@@ -184,12 +210,19 @@ def _file_rows(top: Table, kind: str) -> Iterator[Row]:
         problem = f"cannot read {path}: {reason}; the path starts at this file's folder"
         raise top.error(file_key, problem) from None
     if row is None:
-        raise top.error(file_key, f"{path} has no rows{f' after {skip}' if skip else ''}; give one with at least one")
+        raise top.error(
+            file_key,
+            f"{path} has no rows{f' after {skip}' if skip else ''}; give one with at least one",
+        )
 
 
 def _inline_rows(top: Table, kind: str, rules: Rules) -> Iterator[Row]:
     tables = top.values[kind]
-    if not isinstance(tables, list) or not tables or not all(isinstance(table, dict) for table in tables):
+    if (
+        not isinstance(tables, list)
+        or not tables
+        or not all(isinstance(table, dict) for table in tables)
+    ):
         raise top.error(kind, f"is {short(tables)}; write each as a [[{kind}]] table")
     for index, values in enumerate(tables):
         table = Table(top.source, (kind, index), values)

@@ -62,9 +62,13 @@ def regex(output: str, answer: str) -> float:
         re.compile(answer)  # its faults are named as Python names them
         return float(Matcher().stands_in(answer, output))
     except TimeoutError as error:
-        raise PromptError(f"answer: {shown(answer)}: {error}; write it without repeats in repeats") from None
+        raise PromptError(
+            f"answer: {shown(answer)}: {error}; write it without repeats in repeats"
+        ) from None
     except (re.error, ValueError, OverflowError, RecursionError) as error:
-        raise PromptError(f"answer: {shown(answer)} is no regular expression: {error}; correct it") from None
+        raise PromptError(
+            f"answer: {shown(answer)} is no regular expression: {error}; correct it"
+        ) from None
 
 
 def accuracy(output: str, answer: str) -> float:
@@ -138,7 +142,9 @@ def pick(scores: Sequence[float] | Scores, gold: int | None) -> tuple[int, int, 
     values = np.asarray(scores, dtype=np.float64)
     if not np.isfinite(values).all():
         bad = values[~np.isfinite(values)][0]
-        raise MinigenError(f"the model gives a choice the score {bad}: check its weights, or run it in float32")
+        raise MinigenError(
+            f"the model gives a choice the score {bad}: check its weights, or run it in float32"
+        )
     best = np.flatnonzero(values >= values.max() - TIE)
     right = None if gold is None else float(gold in best) / len(best)
     return int(best[0]), len(best), right

@@ -19,7 +19,9 @@ MARKERS = "osD^vPX*"  # with the colors, 56 lines before one comes again
 BAND = 0.15  # opacity
 
 
-def plot(results: Sequence[FileResult], path: Path, names: Sequence[str], metric: str = "accuracy") -> None:
+def plot(
+    results: Sequence[FileResult], path: Path, names: Sequence[str], metric: str = "accuracy"
+) -> None:
     """Writes a PNG: a line a file, with error bars of one standard error and the range over seeds as a band.
 
     `names` label the lines; a dashed line is what guessing gives. The same results give the same bytes with the same
@@ -29,26 +31,38 @@ def plot(results: Sequence[FileResult], path: Path, names: Sequence[str], metric
     require_matplotlib()
     from matplotlib.patches import Patch
 
-    lines = [[summary for summary in summarise(result) if summary.accuracy is not None] for result in results]
-    drawn = [(result, name, line) for result, name, line in zip(results, names, lines, strict=True) if line]
+    lines = [
+        [summary for summary in summarise(result) if summary.accuracy is not None]
+        for result in results
+    ]
+    drawn = [
+        (result, name, line)
+        for result, name, line in zip(results, names, lines, strict=True)
+        if line
+    ]
     if not drawn:
         raise UsageError("there is nothing to plot: no item has an answer")
     with picture(path, 6.4, 4.2 + 0.22 * (len(drawn) - 1)) as figure:
         axes = figure.add_subplot()
         legend = [
-            (_legible(name), _draw(axes, line, number, len(drawn))) for number, (_, name, line) in enumerate(drawn)
+            (_legible(name), _draw(axes, line, number, len(drawn)))
+            for number, (_, name, line) in enumerate(drawn)
         ]
         if len(drawn) == 1:
             del legend[0]  # it is in the title
         if any(summary.seeds > 1 for _, _, line in drawn for summary in line):
             colour = COLORS[0] if len(drawn) == 1 else GREY
             legend.append(("worst to best seed", Patch(color=colour, alpha=BAND, linewidth=0)))
-        levels = [chance([item for run in result.runs for item in run.items]) for result, _, _ in drawn]
+        levels = [
+            chance([item for run in result.runs for item in run.items]) for result, _, _ in drawn
+        ]
         legend += [("chance", line) for line in _draw_chance(axes, levels)][:1]
         _label(axes, sorted({summary.shots for _, _, line in drawn for summary in line}))
         axes.set_ylabel(f"{metric} (± standard error)")
         models = dict.fromkeys(Path(result.model).name for result, _, _ in drawn)
-        axes.set_title("\n".join([_legible(drawn[0][1])] * (len(drawn) == 1) + [_legible(m) for m in models]))
+        axes.set_title(
+            "\n".join([_legible(drawn[0][1])] * (len(drawn) == 1) + [_legible(m) for m in models])
+        )
         if legend:
             columns = max(1, min(3, len(legend), 80 // (max(len(text) for text, _ in legend) + 6)))
             texts, handles = zip(*legend, strict=True)
@@ -63,7 +77,9 @@ def place(shots: int) -> float:
 def _draw(axes: Axes, line: Sequence[ShotsSummary], number: int, total: int) -> Any:
     """One file: its mean with error bars, and a band from the worst to the best seed. Returns the legend's handle."""
     colour, marker = COLORS[number % len(COLORS)], MARKERS[number % len(MARKERS)]
-    aside = (number - (total - 1) / 2) * min(0.06, 0.3 / total)  # or error bars would hide each other
+    aside = (number - (total - 1) / 2) * min(
+        0.06, 0.3 / total
+    )  # or error bars would hide each other
     x = [place(summary.shots) + aside for summary in line]
     errors = [summary.stderr or 0.0 for summary in line]
     y = [summary.accuracy or 0.0 for summary in line]
@@ -74,7 +90,9 @@ def _draw(axes: Axes, line: Sequence[ShotsSummary], number: int, total: int) -> 
             axes.fill_between(x, low, high, color=colour, alpha=BAND, linewidth=0)
         else:  # a band of no width would not be seen
             axes.vlines(x, low, high, color=colour, alpha=BAND, linewidth=12)
-    return axes.errorbar(x, y, errors, color=colour, marker=marker, markersize=5, capsize=3, linewidth=1.5)
+    return axes.errorbar(
+        x, y, errors, color=colour, marker=marker, markersize=5, capsize=3, linewidth=1.5
+    )
 
 
 def _draw_chance(axes: Axes, levels: Sequence[float | None]) -> list[Any]:

@@ -14,13 +14,17 @@ class ItemResult:
     input: str  # the item's own block of the prompt, without description and examples
     output: str  # what was generated, or the choice taken
     answer: str | None  # the right one; None: unknown
-    correct: float | None  # 1, 0, 1/m where m choices tie for the best and the right one is among them; None: unknown
+    correct: (
+        float | None
+    )  # 1, 0, 1/m where m choices tie for the best and the right one is among them; None: unknown
     choices: tuple[str, ...] = ()
     choice_logprobs: tuple[float, ...] = ()  # sums over the scored tokens, see stretch.py
     choice_tokens: tuple[int, ...] = ()  # how many those are
     scores: tuple[float, ...] = ()  # what was compared: after normalisation and calibration
     tied: int = 1  # choices that share the best score
-    prompt_logprobs: tuple[tuple[str, float | None], ...] = ()  # of each token of the prompt, if asked; None: the first
+    prompt_logprobs: tuple[
+        tuple[str, float | None], ...
+    ] = ()  # of each token of the prompt, if asked; None: the first
 
 
 @dataclass(frozen=True)

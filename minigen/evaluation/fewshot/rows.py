@@ -15,7 +15,12 @@ from minigen.evaluation.fewshot.file import Example, Fields, Item
 from minigen.evaluation.fewshot.source import short
 from minigen.reading.spellings import advice
 
-INPUTS = ("context", "prompt", "query", TEXT)  # what `input` stands for where a row has just one of them
+INPUTS = (
+    "context",
+    "prompt",
+    "query",
+    TEXT,
+)  # what `input` stands for where a row has just one of them
 ANSWERS = ("output", "answer", "completion", LABEL)
 CONTEXTS, CONTINUATION = "context_options", "continuation"
 CHOICES, GOLD = "choices", "gold"
@@ -43,7 +48,8 @@ def to_example(row: Row, rules: Rules) -> Example:
         used = [name for name in ANSWERS if name in row.values and name in rules.fields]
         if used:
             raise row.error(
-                used[0], f"is in the template, so it is no answer; the template ends before it: drop {{{used[0]}}}"
+                used[0],
+                f"is in the template, so it is no answer; the template ends before it: drop {{{used[0]}}}",
             )
         raise row.error("output", "is missing; an example needs its answer")
     return Example(item.fields, item.answer, row.where)
@@ -60,7 +66,10 @@ def to_item(row: Row, rules: Rules) -> Item:
     gold = _gold(row, rules, choices)
     if gold is not None:
         if answer is not None and answer != choices[gold]:
-            raise row.error(GOLD, f"means {short(choices[gold])}, but the answer is {short(answer)}; keep one of them")
+            raise row.error(
+                GOLD,
+                f"means {short(choices[gold])}, but the answer is {short(answer)}; keep one of them",
+            )
         answer = choices[gold]
     elif answer in choices:
         gold = choices.index(answer)
@@ -73,7 +82,9 @@ def to_item(row: Row, rules: Rules) -> Item:
 def _choice_of_contexts(row: Row, rules: Rules) -> Item:
     """Winogrande's: which of several contexts makes one continuation likeliest (Trinh and Le 2018)."""
     if rules.choices or CHOICES in row.values:
-        raise row.error(CONTEXTS, "is a choice of contexts, but there are choices too; drop one of them")
+        raise row.error(
+            CONTEXTS, "is a choice of contexts, but there are choices too; drop one of them"
+        )
     options = _texts(row, CONTEXTS)
     if CONTINUATION not in row.values:
         raise row.error(CONTINUATION, f"is missing; {CONTEXTS} needs what follows each of them")
@@ -87,11 +98,17 @@ def _choice_of_contexts(row: Row, rules: Rules) -> Item:
 def _fields(row: Row, rules: Rules) -> Fields:
     """The texts of a row by name. What is no text is no field, which matters only where the template wants it."""
     answers = [name for name in ANSWERS if name not in rules.fields]
-    names = [name for name in row.values if name not in (*answers, CONTEXTS, CONTINUATION, CHOICES, GOLD)]
+    names = [
+        name for name in row.values if name not in (*answers, CONTEXTS, CONTINUATION, CHOICES, GOLD)
+    ]
     names += [name for name in (CHOICES, GOLD) if name in row.values and name in rules.fields]
     fields: dict[str, str] = {}
     for name in names:
-        if name in rules.fields or name in ("input", *INPUTS) or type(row.values[name]) in (str, int):
+        if (
+            name in rules.fields
+            or name in ("input", *INPUTS)
+            or type(row.values[name]) in (str, int)
+        ):
             fields[name] = _text(row, name)
     inputs = [name for name in INPUTS if name in fields]
     if len(inputs) == 1:
@@ -118,7 +135,9 @@ def _labelled(row: Row, name: str, answer: str, labels: Mapping[str, str]) -> st
     while label not in labels:
         label, colon, _ = label.rpartition(":")
         if not colon:
-            raise row.error(name, f"is {short(answer)}, which is not in labels; {advice(answer, labels)}")
+            raise row.error(
+                name, f"is {short(answer)}, which is not in labels; {advice(answer, labels)}"
+            )
     return labels[label]
 
 
@@ -141,7 +160,9 @@ def _gold(row: Row, rules: Rules, options: tuple[str, ...]) -> int | None:
         return None
     gold = row.values[GOLD]
     if not options:
-        raise row.error(GOLD, "is an index, but there are no choices; give choices, or the answer as output")
+        raise row.error(
+            GOLD, "is an index, but there are no choices; give choices, or the answer as output"
+        )
     if type(gold) is not int or not 0 <= gold < len(options):
         raise row.error(GOLD, f"is {short(gold)}; it must be an index from 0 to {len(options) - 1}")
     return gold
@@ -174,5 +195,7 @@ def _as_text(row: Row, name: str, value: Any) -> str:
         value.encode()
     except UnicodeEncodeError as error:
         code = ord(value[error.start])
-        raise row.error(name, f"has half a character, U+{code:04X}; write the whole \\u pair") from None
+        raise row.error(
+            name, f"has half a character, U+{code:04X}; write the whole \\u pair"
+        ) from None
     return value

@@ -111,7 +111,9 @@ class Job:
         if not self.prompt_logprobs:
             yield from results
             return
-        prompts = [render(self.file, examples, self.file.items[result.index])[0].text for result in results]
+        prompts = [
+            render(self.file, examples, self.file.items[result.index])[0].text for result in results
+        ]
         for result, scored in zip(results, self.score_prompts(prompts), strict=True):
             yield replace(result, prompt_logprobs=scored)
 
@@ -133,20 +135,30 @@ class Job:
             return
         prompts = [render(self.file, examples, self.file.items[i])[0] for i in indices]
         reader, tokenizer = BranchReader(self.shared), self.model.needed_tokenizer
-        run = TextRun(reader, tokenizer, [prompt.text for prompt in prompts], self.options, self.model.stop_ids)
+        run = TextRun(
+            reader,
+            tokenizer,
+            [prompt.text for prompt in prompts],
+            self.options,
+            self.model.stop_ids,
+        )
         for _ in run:
             pass
         for i, completion in zip(indices, run.completions(), strict=True):
             item, text = self.file.items[i], completion.text
             output = text.removeprefix(self.file.answer_sep)
-            correct = None if item.answer is None else judge(self.file.score.metric, output, item.answer)
+            correct = (
+                None if item.answer is None else judge(self.file.score.metric, output, item.answer)
+            )
             yield ItemResult(i, self.input(item), output, item.answer, correct)
 
     def choose(self, examples: Sequence[Example], indices: Sequence[int]) -> Iterator[ItemResult]:
         """Choices by log-likelihood, and whatever normalisation and calibration need beside, as one batch."""
         how = self.file.score.normalize
         wanted: list[Stretch] = []
-        spans: list[list[slice]] = []  # for each item: its prompts, those without content, the unconditional one
+        spans: list[
+            list[slice]
+        ] = []  # for each item: its prompts, those without content, the unconditional one
         for i in indices:
             spans.append([])
             for stretches in self.stretches(examples, self.file.items[i]):
@@ -155,13 +167,17 @@ class Job:
         scored = self.likelihoods(wanted)
         for i, (own, free, unconditional) in zip(indices, spans, strict=True):
             item = self.file.items[i]
-            logprobs, tokens, sizes = (list(chain(*values)) for values in zip(*scored[own], strict=True))
+            logprobs, tokens, sizes = (
+                list(chain(*values)) for values in zip(*scored[own], strict=True)
+            )
             base = scored[unconditional][0].logprobs if scored[unconditional] else None
             scores = normalise(logprobs, tokens, sizes, base, how)
             if self.file.score.calibrate:
                 scores = calibrate(scores, [normalise(*one, base, how) for one in scored[free]])
             best, tied, correct = pick(scores, item.gold)
-            choices = item.choices or tuple(fill(self.file.template, fields) for fields in item.contexts)
+            choices = item.choices or tuple(
+                fill(self.file.template, fields) for fields in item.contexts
+            )
             yield ItemResult(
                 i,
                 self.input(item),
@@ -175,7 +191,9 @@ class Job:
                 tied,
             )
 
-    def stretches(self, examples: Sequence[Example], item: Item) -> tuple[list[Stretch], list[Stretch], list[Stretch]]:
+    def stretches(
+        self, examples: Sequence[Example], item: Item
+    ) -> tuple[list[Stretch], list[Stretch], list[Stretch]]:
         """Those of the item's own prompts, of those without content, and of the unconditional one.
 
         Raises PromptError for a choice that cannot be scored.
@@ -185,7 +203,9 @@ class Job:
         own = [stretch(encode, prompt) for prompt in prompts.own]
         free = [stretch(encode, prompt) for prompt in prompts.content_free]
         unconditional = [stretch(encode, prompt) for prompt in prompts.unconditional]
-        problems = chain(*(one.problems(self.prefix) for one in (*own, *free, *unconditional)), unequal_ends(own))
+        problems = chain(
+            *(one.problems(self.prefix) for one in (*own, *free, *unconditional)), unequal_ends(own)
+        )
         for problem in problems:
             raise PromptError(f"{item.where}: {problem}")
         return own, free, unconditional
@@ -193,9 +213,15 @@ class Job:
     def likelihoods(self, stretches: Sequence[Stretch]) -> list[Likelihoods]:
         """What the model gives to the answers of each stretch."""
         tokenizer = self.model.needed_tokenizer
-        found = iter(Scorer(self.shared).score([text for one in stretches for text in one.texts(self.prefix)]))
+        found = iter(
+            Scorer(self.shared).score(
+                [text for one in stretches for text in one.texts(self.prefix)]
+            )
+        )
         return [
-            Likelihoods([float(np.sum(next(found))) for _ in one.wholes], one.tokens(), one.bytes(tokenizer))
+            Likelihoods(
+                [float(np.sum(next(found))) for _ in one.wholes], one.tokens(), one.bytes(tokenizer)
+            )
             for one in stretches
         ]
 

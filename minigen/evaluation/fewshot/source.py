@@ -32,7 +32,9 @@ def decode(data: bytes, path: object) -> str:
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         byte = error.object[error.start]
-        raise PromptError(f"{path}:{line}: encoding: byte 0x{byte:02X} is not UTF-8; save the file as UTF-8") from None
+        raise PromptError(
+            f"{path}:{line}: encoding: byte 0x{byte:02X} is not UTF-8; save the file as UTF-8"
+        ) from None
 
 
 class Source:
@@ -44,7 +46,9 @@ class Source:
             data = read_bytes(path, MOST_BYTES, pipes=True)
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
-            raise PromptError(f"{path}: cannot be read: {reason}; give a *.prompt.toml file") from None
+            raise PromptError(
+                f"{path}: cannot be read: {reason}; give a *.prompt.toml file"
+            ) from None
         # As TOML has it: a line ends with or without a carriage return, also within a text.
         text = decode(data, path).replace("\r\n", "\n")
         try:
@@ -58,7 +62,9 @@ class Source:
         match = _AT.match(str(error))
         what = " ".join((match[1] if match else str(error)).split())
         line = int(match[2]) if match and match[2] else len(text.rstrip().split("\n"))
-        return PromptError(f"{self.path}:{line}: TOML: {what}; look at {short(lines[line - 1].strip())}")
+        return PromptError(
+            f"{self.path}:{line}: TOML: {what}; look at {short(lines[line - 1].strip())}"
+        )
 
     def where(self, key: Key = ()) -> str:
         """FILE:LINE of a key, or of the nearest table around it."""
@@ -107,13 +113,17 @@ class Table:
             raise self.error(name, f"is {short(value)}; it must be a list of texts")
         for entry in value:
             if not isinstance(entry, str):
-                raise self.error(name, f"has the entry {short(entry)}; each must be a text in quotes")
+                raise self.error(
+                    name, f"has the entry {short(entry)}; each must be a text in quotes"
+                )
         return tuple(value)
 
     def one_of(self, name: str, known: Sequence[str], default: str) -> str:
         value = self.values.get(name, default)
         if not isinstance(value, str) or value not in known:
-            hint = advice(value, known) if isinstance(value, str) else f"there are {', '.join(known)}"
+            hint = (
+                advice(value, known) if isinstance(value, str) else f"there are {', '.join(known)}"
+            )
             raise self.error(name, f"is {short(value)}; {hint}")
         return value
 

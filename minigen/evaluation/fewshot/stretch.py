@@ -44,7 +44,9 @@ class Stretch:
         """The first answer that changes them."""
         assert self.melted
         pairs = zip(self.prompt.answers, self.wholes, strict=True)
-        return next(answer for answer, ids in pairs if common_length(self.context, ids) == self.start)
+        return next(
+            answer for answer, ids in pairs if common_length(self.context, ids) == self.start
+        )
 
     def texts(self, prefix: int | None) -> list[Text]:
         """What a Scorer takes, one for each answer. `prefix` is only needed where nothing stands before the stretch."""
@@ -59,8 +61,12 @@ class Stretch:
 
     def bytes(self, tokenizer: Tokenizer) -> list[int]:
         """How many bytes of UTF-8 they stand for: those of the answer, and of the prompt's end where that is scored."""
-        end = len(self.white_space.encode()) + sum(len(tokenizer.token_bytes(token)) for token in self.melted)
-        if self.start <= len(tokenizer.start_ids):  # all of the prompt, whatever its first token adds to the text
+        end = len(self.white_space.encode()) + sum(
+            len(tokenizer.token_bytes(token)) for token in self.melted
+        )
+        if self.start <= len(
+            tokenizer.start_ids
+        ):  # all of the prompt, whatever its first token adds to the text
             end = len(self.prompt.text.encode())
         return [end + len(answer.encode()) for answer in self.prompt.answers]
 

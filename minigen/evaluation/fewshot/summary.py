@@ -86,7 +86,9 @@ def summarise(result: FileResult) -> tuple[ShotsSummary, ...]:
     are no further sample, and to pool them would make the error look smaller than it is.
     """
     numbers = dict.fromkeys(run.shots for run in result.runs)
-    return tuple(_over_seeds([run for run in result.runs if run.shots == shots]) for shots in numbers)
+    return tuple(
+        _over_seeds([run for run in result.runs if run.shots == shots]) for shots in numbers
+    )
 
 
 def _over_seeds(runs: Sequence[RunResult]) -> ShotsSummary:

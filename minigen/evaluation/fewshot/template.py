@@ -26,11 +26,15 @@ def parse(template: str) -> tuple[tuple[str, str | None], ...]:
             continue
         if spec or conversion:
             shown = name + (f"!{conversion}" if conversion else "") + (f":{spec}" if spec else "")
-            raise ValueError(f"has {{{shown}}}; only a plain name may stand in braces, without ! or :")
+            raise ValueError(
+                f"has {{{shown}}}; only a plain name may stand in braces, without ! or :"
+            )
         if not name:
             raise ValueError("has {}; name the field, as in {input}")
         if not _NAME.fullmatch(name):
-            raise ValueError(f"has {{{name}}}; a field's name is letters, digits, _ and -, and begins with a letter")
+            raise ValueError(
+                f"has {{{name}}}; a field's name is letters, digits, _ and -, and begins with a letter"
+            )
     if not any(name for _, name, _, _ in pieces):
         raise ValueError("has no field; put one in braces, as in {input}")
     return tuple((literal, name) for literal, name, _, _ in pieces)

@@ -9,12 +9,20 @@ from itertools import chain
 from minigen.evaluation.fewshot.choice_checks import is_scored, stands_alone
 from minigen.evaluation.fewshot.file import Item, PromptFile
 from minigen.evaluation.fewshot.finding import Finding, Found, gather
-from minigen.evaluation.fewshot.layout import Prompt, choose_examples, prefix, render, render_choices
+from minigen.evaluation.fewshot.layout import (
+    Prompt,
+    choose_examples,
+    prefix,
+    render,
+    render_choices,
+)
 from minigen.evaluation.fewshot.source import short
 from minigen.evaluation.fewshot.stretch import Encode, Stretch, stretch, unequal_ends
 from minigen.generation.shared_text import common_length
 
-STAND_IN = 0  # a prefix token for prompts that a run never begins with: something stands before them
+STAND_IN = (
+    0  # a prefix token for prompts that a run never begins with: something stands before them
+)
 
 Scored = tuple[Item, list[Stretch]]  # an item and its own prompts, with nothing before them
 
@@ -24,10 +32,18 @@ SLACK = 16
 
 
 def check_tokens(
-    file: PromptFile, encode: Encode, context: int | None, max_new: int | None, prefix_id: int | None
+    file: PromptFile,
+    encode: Encode,
+    context: int | None,
+    max_new: int | None,
+    prefix_id: int | None,
 ) -> list[Finding]:
     """See `check`. Raises what `encode` raises for a text for which the tokenizer has no ids."""
-    own = [(item, [stretch(encode, p) for p in _alone(file, item)]) for item in file.items if is_scored(item)]
+    own = [
+        (item, [stretch(encode, p) for p in _alone(file, item)])
+        for item in file.items
+        if is_scored(item)
+    ]
     findings = gather("error", _unscored(file, own, encode, prefix_id))
     findings += gather("warning", _joins(file, encode))
     findings += gather("warning", _melted(own))
@@ -38,13 +54,19 @@ def check_tokens(
     return findings
 
 
-def _unscored(file: PromptFile, own: Sequence[Scored], encode: Encode, prefix_id: int | None) -> Found:
+def _unscored(
+    file: PromptFile, own: Sequence[Scored], encode: Encode, prefix_id: int | None
+) -> Found:
     """Choices that a run would refuse: without a token, with nothing before it, or without a stretch in common."""
     before = prefix_id if stands_alone(file) else STAND_IN
-    seen: set[tuple[Prompt, int | None]] = set()  # what stands for the prompt is the same for most items
+    seen: set[tuple[Prompt, int | None]] = (
+        set()
+    )  # what stands for the prompt is the same for most items
     for item, stretches in own:
         prompts = render_choices(replace(file, description=""), [], item)
-        others = [(p, before) for p in prompts.content_free] + [(p, prefix_id) for p in prompts.unconditional]
+        others = [(p, before) for p in prompts.content_free] + [
+            (p, prefix_id) for p in prompts.unconditional
+        ]
         new = [pair for pair in dict.fromkeys(others) if pair not in seen]
         seen.update(new)
         problems = chain(
@@ -84,7 +106,10 @@ def _joins(file: PromptFile, encode: Encode) -> Found:
                 join = f"{text[-12:]!r} + {short(answer)}"
                 ids = f"token {apart[at]} becomes {whole[at] if at < len(whole) else 'none'}"
                 cause = "the prompt's tokens are not the first of prompt + answer"
-                yield item.where, f"{cause}, at {join}: {ids}; end the template or begin answer_sep elsewhere"
+                yield (
+                    item.where,
+                    f"{cause}, at {join}: {ids}; end the template or begin answer_sep elsewhere",
+                )
                 break
 
 
@@ -107,7 +132,10 @@ def _too_long(file: PromptFile, encode: Encode, context: int, new: int, n: int) 
             if over > 0:
                 tokens = f"{size} tokens and {new} new" if new else f"{size} tokens"
                 what = f"item {number} with {n} shots (seed {seed}) has {tokens}, and the context is {context}"
-                yield item.where, f"{what}; use fewer shots, shorter texts, or a model with a longer context"
+                yield (
+                    item.where,
+                    f"{what}; use fewer shots, shorter texts, or a model with a longer context",
+                )
                 first = False
 
 
@@ -118,4 +146,8 @@ def _alone(file: PromptFile, item: Item) -> list[Prompt]:
 
 def _size(prompts: list[Prompt], encode: Encode, scored: bool) -> int:
     """The tokens of the longest of an item's prompts, with the answer where that is scored."""
-    return max(len(encode(p.text + a)) for p in prompts for a in ((p.answers or ("",)) if scored else ("",)))
+    return max(
+        len(encode(p.text + a))
+        for p in prompts
+        for a in ((p.answers or ("",)) if scored else ("",))
+    )

@@ -49,15 +49,21 @@ class Answer:
         return len(self.before)
 
 
-def find_answers(chat: Chat, renderer: ChatRenderer, whole: str, control: Collection[str], eos: str) -> list[Answer]:
+def find_answers(
+    chat: Chat, renderer: ChatRenderer, whole: str, control: Collection[str], eos: str
+) -> list[Answer]:
     """The assistant's parts of `whole`, the text of a conversation. `control`: the texts of the control tokens, and
     `eos` that of the one that ends a text, or "".
 
     Raises DataError where the template does anything with a message that makes it doubtful which text answers it.
     """
-    places = [place for place, message in enumerate(chat.messages) if message["role"] == "assistant"]
+    places = [
+        place for place, message in enumerate(chat.messages) if message["role"] == "assistant"
+    ]
     if places[0] == 0:
-        raise DataError(f"{chat.where}: the assistant speaks first: begin with a system or user message")
+        raise DataError(
+            f"{chat.where}: the assistant speaks first: begin with a system or user message"
+        )
     return [find_answer(chat, renderer, whole, place, control, eos) for place in places]
 
 
@@ -70,14 +76,18 @@ def find_answer(
     if not whole.startswith(prompt):
         if not whole.startswith(head) or head.split() != prompt.split():
             raise DataError(f"{chat.where}: {why_not_before(chat, renderer, whole, place, prompt)}")
-        before = head.rstrip(" ")  # many a template has line breaks after its prompt that it has nowhere else
+        before = head.rstrip(
+            " "
+        )  # many a template has line breaks after its prompt that it has nowhere else
     end = len(whole) - len(rest)
     if end < len(before) or not whole.endswith(rest):
         raise DataError(
             f"{chat.where}: what the chat format writes after message {number} depends on its text, so the two cannot "
             "be told apart: use another format (--chat)"
         )
-    if not holds(whole[len(before) : end], content) and not thinks(chat, renderer, whole[:end], place):
+    if not holds(whole[len(before) : end], content) and not thinks(
+        chat, renderer, whole[:end], place
+    ):
         raise DataError(
             f"{chat.where}: the chat format changes the text of message {number}, or leaves a part of it out (it "
             f"begins with {content.strip()[:20]!r}): write it as the format does; where thoughts of earlier answers "
@@ -86,7 +96,11 @@ def find_answer(
     check_header(chat, renderer, place, before, head)
     own = around_message(chat, renderer, place, number)[1]
     length, ended = end_of_turn(
-        rest, own, lambda: around_message(chat, renderer, place - 1, len(chat.messages))[1], control, eos
+        rest,
+        own,
+        lambda: around_message(chat, renderer, place - 1, len(chat.messages))[1],
+        control,
+        eos,
     )
     return Answer(before, end + length, ended, last=not rest, asked=whole.startswith(prompt))
 
@@ -118,8 +132,16 @@ def left_out(chat: Chat, renderer: ChatRenderer, whole: str) -> list[str]:
         mine = message["role"] == "assistant"
         marked.append(message if mine else {**message, "content": f"{MARK}{place}{MARK}"})
     text = renderer.render(marked, generate=False)
-    others = [(place, message) for place, message in enumerate(chat.messages) if message["role"] != "assistant"]
-    lost = [m["role"] for place, m in others if f"{MARK}{place}{MARK}" not in text or not holds(whole, m["content"])]
+    others = [
+        (place, message)
+        for place, message in enumerate(chat.messages)
+        if message["role"] != "assistant"
+    ]
+    lost = [
+        m["role"]
+        for place, m in others
+        if f"{MARK}{place}{MARK}" not in text or not holds(whole, m["content"])
+    ]
     return list(dict.fromkeys(lost))
 
 
@@ -139,7 +161,9 @@ def check_header(chat: Chat, renderer: ChatRenderer, place: int, before: str, he
         )
 
 
-def end_of_turn(rest: str, own: str, said: Callable[[], str], control: Collection[str], eos: str) -> tuple[int, bool]:
+def end_of_turn(
+    rest: str, own: str, said: Callable[[], str], control: Collection[str], eos: str
+) -> tuple[int, bool]:
     """How much of `rest`, all that follows an answer's text, belongs to its turn, and whether a control token ends it.
 
     `own` is what follows the text while it is the last one, `said` what follows the message before it. The first
@@ -150,7 +174,11 @@ def end_of_turn(rest: str, own: str, said: Callable[[], str], control: Collectio
     if here is not None:
         space, name = here
         is_eos = name == eos and not rest[:space].strip()
-        if here == there or is_eos or (there is not None and here == first_control(said(), control)):
+        if (
+            here == there
+            or is_eos
+            or (there is not None and here == first_control(said(), control))
+        ):
             return space + len(name), True
     if rest.startswith(own):
         return len(own), False
@@ -177,7 +205,9 @@ def why_not_before(chat: Chat, renderer: ChatRenderer, whole: str, place: int, b
         )
     if chat.messages[0]["role"] == "system" and place > 1:
         spoken = chat.messages[1:]
-        if renderer.render(spoken, generate=False).startswith(renderer.render(spoken[: place - 1], generate=True)):
+        if renderer.render(spoken, generate=False).startswith(
+            renderer.render(spoken[: place - 1], generate=True)
+        ):
             return (
                 f"{what}: it writes the system message elsewhere then, or not at all; leave the system message out of "
                 "the row, or put it into the user's"

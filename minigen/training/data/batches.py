@@ -32,7 +32,9 @@ def random_words(seed: int, purpose: str, number: int, count: int) -> npt.NDArra
     letters of the purpose, and the number is the high word of the counter, so that no two streams meet.
     """
     key = [check_word("seed", seed), int.from_bytes(purpose.encode()[:8].ljust(8), "little")]
-    philox = np.random.Philox(key=np.array(key, np.uint64), counter=np.array([0, 0, 0, number], np.uint64))
+    philox = np.random.Philox(
+        key=np.array(key, np.uint64), counter=np.array([0, 0, 0, number], np.uint64)
+    )
     return np.asarray(philox.random_raw(count), np.uint64)
 
 
@@ -57,7 +59,14 @@ class Batches:
     """
 
     def __init__(
-        self, tokens: Tokens, batch: int, context: int, seed: int, *, mode: Mode | None = None, micros: int = 1
+        self,
+        tokens: Tokens,
+        batch: int,
+        context: int,
+        seed: int,
+        *,
+        mode: Mode | None = None,
+        micros: int = 1,
     ) -> None:
         for name, value in (("batch", batch), ("context", context), ("micros", micros)):
             Range(whole=True, least=1).check(name, value)
@@ -89,9 +98,13 @@ class Batches:
         B, T = self.batch_size, self.context
         ids, weights = np.zeros((B, T + 1), np.int64), np.zeros((B, T + 1), np.float32)
         if self.mode == "windows":
-            words = random_words(self.seed, "windows", step, self.micros * B)[micro * B : (micro + 1) * B]
+            words = random_words(self.seed, "windows", step, self.micros * B)[
+                micro * B : (micro + 1) * B
+            ]
             # A number in [0, 1) of 53 bits; below 2**53 tokens every place can come up.
-            places = ((words >> np.uint64(11)) * 2.0**-53 * (self._plain.length - T)).astype(np.int64)
+            places = ((words >> np.uint64(11)) * 2.0**-53 * (self._plain.length - T)).astype(
+                np.int64
+            )
             for row, place in enumerate(places):
                 self._plain.fill(int(place), ids[row], weights[row])
         else:
@@ -168,7 +181,9 @@ class Validation:
             lead = self._lead(document)
             if lead is not None:
                 yield line, 0, lead
-            for begin in range(0 if lead is None else self.context - 1, line.length - 1, self.context):
+            for begin in range(
+                0 if lead is None else self.context - 1, line.length - 1, self.context
+            ):
                 yield line, begin, None
 
     def _lead(self, document: np.void) -> int | None:

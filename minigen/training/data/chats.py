@@ -24,14 +24,18 @@ class ChatEncoder:
     def __init__(self, renderer: ChatRenderer, tokenizer: Tokenizer) -> None:
         self.renderer, self.tokenizer = renderer, tokenizer
         self.control = [name for name in tokenizer.special_tokens if name]
-        self.eos = next((name for name, i in tokenizer.special_tokens.items() if i == tokenizer.eos_id), "")
+        self.eos = next(
+            (name for name, i in tokenizer.special_tokens.items() if i == tokenizer.eos_id), ""
+        )
         self.notes: dict[str, list[str]] = {}
 
     def encode(self, chat: Chat) -> tuple[list[int], Weights, int]:
         """As `encode_chat`."""
         for name in self.control:
             if any(name in message["content"] for message in chat.messages):
-                raise DataError(f"{chat.where}: a message holds the control token {name!r} as text: leave the row out")
+                raise DataError(
+                    f"{chat.where}: a message holds the control token {name!r} as text: leave the row out"
+                )
         try:
             whole = self.renderer.render(chat.messages, generate=False)
             answers = find_answers(chat, self.renderer, whole, self.control, self.eos)
@@ -51,7 +55,9 @@ class ChatEncoder:
         if places.tokens is not None and answers[-1].asked:
             read = self.tokenizer.encode(answers[-1].before, bos=False, special=True)
             if ids[: len(read)] != read:
-                self.say(chat, "a chat reads the text before an answer as other tokens than are learned")
+                self.say(
+                    chat, "a chat reads the text before an answer as other tokens than are learned"
+                )
         count = sum(len(m["content"].encode()) for m in chat.messages if m["role"] == "assistant")
         return ids, weights, count
 
@@ -86,7 +92,10 @@ class ChatEncoder:
         if not all(answer.ended or answer.last for answer in answers):
             self.say(chat, "no control token ends an answer, so where one ends is hard to learn")
         if not all(answer.asked for answer in answers):
-            self.say(chat, "the chat template asks for an answer with other white space than it writes before one")
+            self.say(
+                chat,
+                "the chat template asks for an answer with other white space than it writes before one",
+            )
         if chat.unread:
             self.say(chat, f"not read of the messages: {', '.join(chat.unread)}")
 
@@ -115,7 +124,9 @@ class Places:
         return len(head) if self.ids[: len(head)] == head else None
 
 
-def encode_chat(chat: Chat, renderer: ChatRenderer, tokenizer: Tokenizer) -> tuple[list[int], Weights, int]:
+def encode_chat(
+    chat: Chat, renderer: ChatRenderer, tokenizer: Tokenizer
+) -> tuple[list[int], Weights, int]:
     """The ids of a conversation, their weights (ids,), and how many bytes of text those with the weight 1 are for.
 
     The ids are those of the format's own text. The weight is 1 on what the model has to write: all that follows what a

@@ -86,13 +86,22 @@ def prepare(
     Raises MinigenError: the cache cannot be written.
     """
     if not valid_sources and not 0 < valid < 1:
-        raise UsageError(f"the validation fraction is {valid}: it must be a number > 0 and < 1, such as 0.05")
+        raise UsageError(
+            f"the validation fraction is {valid}: it must be a number > 0 and < 1, such as 0.05"
+        )
     work = Preparation(
-        tokenizer, tokenizer_identity(tokenizer, folder), chat, separator, cache or default_cache(), progress
+        tokenizer,
+        tokenizer_identity(tokenizer, folder),
+        chat,
+        separator,
+        cache or default_cache(),
+        progress,
     )
     more = find_files(train_sources).files if train_sources else ()
     found = find_files(sources) if sources or not (more and valid_sources) else Found(())
-    own = tuple(path for path in found.files if not any(path.samefile(other) for other in more))  # of a folder of both
+    own = tuple(
+        path for path in found.files if not any(path.samefile(other) for other in more)
+    )  # of a folder of both
     if valid_sources:
         others = find_files(valid_sources)
         shard, made = tokens_of(work, own + more, None)
@@ -103,11 +112,18 @@ def prepare(
     count = lone_text(own, separator) if len(own) == 1 else None
     cut = None if count is None else int(count * (1 - valid))
     if cut is not None and count is not None and not 0 < cut < count:
-        raise DataError(f"{own[0]}: {count} characters are too few to split at {valid}: give more text")
+        raise DataError(
+            f"{own[0]}: {count} characters are too few to split at {valid}: give more text"
+        )
     shard, made = tokens_of(work, own + more, cut)
-    hashes, first = shard.index["hash"], len(shard.index) - count_documents(more, separator)  # those of `more` are last
+    hashes, first = (
+        shard.index["hash"],
+        len(shard.index) - count_documents(more, separator),
+    )  # those of `more` are last
     validates, trains = np.zeros((2, len(hashes)), np.bool_)
-    validates[:first] = [False, True] if cut is not None else by_hash(hashes[:first], valid, found.files[0])
+    validates[:first] = (
+        [False, True] if cut is not None else by_hash(hashes[:first], valid, found.files[0])
+    )
     trains[:first] = ~validates[:first]
     trains[first:] = ~np.isin(hashes[first:], hashes[validates])
     train, held = (Tokens(shard, np.flatnonzero(side)) for side in (trains, validates))
@@ -118,8 +134,12 @@ def prepare(
 def by_hash(hashes: npt.NDArray[np.uint64], valid: float, file: Path) -> npt.NDArray[np.bool_]:
     """(documents,): whether each is for validation. Raises DataError, naming a file, where there is only one text."""
     if len(np.unique(hashes)) < 2:
-        what = "is one conversation" if len(hashes) == 1 else "and all others hold the same document"
-        raise DataError(f"{file}: {what}, which cannot be split: give more, or name sources for validation")
+        what = (
+            "is one conversation" if len(hashes) == 1 else "and all others hold the same document"
+        )
+        raise DataError(
+            f"{file}: {what}, which cannot be split: give more, or name sources for validation"
+        )
     side: npt.NDArray[np.bool_] = hashes < np.uint64(int(valid * 2**64))
     if not side.any():
         side = hashes == hashes.min()
@@ -133,7 +153,13 @@ def without_copies(shard: Shard, held: Shard) -> Tokens:
     chosen = np.flatnonzero(~np.isin(shard.index["hash"], held.index["hash"]))
     copies = len(shard.index) - len(chosen)
     if not len(chosen):
-        raise DataError(f"{shard.about.files[0]}: all training documents are validation documents too: name others")
+        raise DataError(
+            f"{shard.about.files[0]}: all training documents are validation documents too: name others"
+        )
     if copies:
-        log.warning("%d of %d training documents are left out: they are for validation", copies, len(shard.index))
+        log.warning(
+            "%d of %d training documents are left out: they are for validation",
+            copies,
+            len(shard.index),
+        )
     return Tokens(shard, chosen)

@@ -48,7 +48,9 @@ def is_rows(path: Path) -> bool:
     return path.suffix.lower() == ".jsonl"
 
 
-def read_parts(reader: Reader, separator: str | None = None, *, whole: bool = False) -> Iterator[Part]:
+def read_parts(
+    reader: Reader, separator: str | None = None, *, whole: bool = False
+) -> Iterator[Part]:
     """What a file holds; long documents in several pieces unless `whole`.
 
     Raises DataError, with FILE or FILE:LINE, where the file cannot be used or holds nothing.
@@ -70,7 +72,9 @@ def read_parts(reader: Reader, separator: str | None = None, *, whole: bool = Fa
             nothing = False
             yield Text(text, last, str(path))
     if nothing:
-        raise DataError(f"{path}: holds no {'rows' if is_rows(path) else 'text'}: leave it out, or fill it")
+        raise DataError(
+            f"{path}: holds no {'rows' if is_rows(path) else 'text'}: leave it out, or fill it"
+        )
 
 
 def parse_row(line: str, where: str) -> str | Chat:
@@ -78,12 +82,20 @@ def parse_row(line: str, where: str) -> str | Chat:
     try:
         row = load_json(line, halves=True)
     except json.JSONDecodeError as error:
-        raise DataError(f"{where}: not valid JSON: {error.msg} at column {error.colno}; correct the line") from None
+        raise DataError(
+            f"{where}: not valid JSON: {error.msg} at column {error.colno}; correct the line"
+        ) from None
     except ValueError as error:
         raise DataError(f"{where}: not usable JSON: {error}; correct the line") from None
     if not isinstance(row, dict) or ("text" in row) == ("messages" in row):
-        has = f"has {', '.join(map(repr, row))[:80] or 'nothing'}" if isinstance(row, dict) else f"is {line[:40]}"
-        raise DataError(f'{where}: the row {has}: it must be an object with either "text" or "messages"')
+        has = (
+            f"has {', '.join(map(repr, row))[:80] or 'nothing'}"
+            if isinstance(row, dict)
+            else f"is {line[:40]}"
+        )
+        raise DataError(
+            f'{where}: the row {has}: it must be an object with either "text" or "messages"'
+        )
     if "text" in row:
         text = row["text"]
         if not isinstance(text, str) or not text.strip():
@@ -91,10 +103,14 @@ def parse_row(line: str, where: str) -> str | Chat:
         return _unicode(text, where)
     messages = row["messages"]
     if not isinstance(messages, list) or not messages:
-        raise DataError(f"{where}: messages is {messages!r:.60}: it must be a list of roles and contents")
+        raise DataError(
+            f"{where}: messages is {messages!r:.60}: it must be a list of roles and contents"
+        )
     talk = [_message(message, place, where) for place, message in enumerate(messages, 1)]
     if all(message["role"] != "assistant" for message in talk):
-        raise DataError(f"{where}: no message is the assistant's, so there is nothing to learn: leave the row out")
+        raise DataError(
+            f"{where}: no message is the assistant's, so there is nothing to learn: leave the row out"
+        )
     return Chat(talk, where, unread_of(row))
 
 
@@ -109,12 +125,18 @@ def unread_of(row: Mapping[str, Any]) -> tuple[str, ...]:
 def _message(message: Any, place: int, where: str) -> dict[str, str]:
     role = message.get("role") if isinstance(message, Mapping) else None
     if role not in ROLES:
-        raise DataError(f"{where}: message {place} has the role {role!r:.60}: known are {', '.join(ROLES)}")
+        raise DataError(
+            f"{where}: message {place} has the role {role!r:.60}: known are {', '.join(ROLES)}"
+        )
     content = message.get("content")
     if not isinstance(content, str):
-        raise DataError(f"{where}: message {place} has the content {content!r:.60}: it must be a text")
+        raise DataError(
+            f"{where}: message {place} has the content {content!r:.60}: it must be a text"
+        )
     if role == "assistant" and not content.strip():
-        raise DataError(f"{where}: message {place} of the assistant is empty: give some text, or leave the row out")
+        raise DataError(
+            f"{where}: message {place} of the assistant is empty: give some text, or leave the row out"
+        )
     return {"role": role, "content": _unicode(content, where)}
 
 
@@ -131,7 +153,11 @@ def _unicode(text: str, where: str) -> str:
 
 
 def read_files(
-    files: Iterable[Path], separator: str | None = None, *, whole: bool = False, read: Read = lambda count: None
+    files: Iterable[Path],
+    separator: str | None = None,
+    *,
+    whole: bool = False,
+    read: Read = lambda count: None,
 ) -> Iterator[Part]:
     """What several files hold, in their order."""
     for path in files:
@@ -163,5 +189,9 @@ def cut_at(parts: Iterable[Part], place: int) -> Iterator[Part]:
             yield Text(part.text[place - begin :], part.last, part.where, resumed=True)
         else:
             yield Text(
-                part.text, part.last or done == place, part.where, done == place and not part.last, begin >= place
+                part.text,
+                part.last or done == place,
+                part.where,
+                done == place and not part.last,
+                begin >= place,
             )

@@ -21,7 +21,11 @@ from minigen.training.data.sources import DataError, Reader, file_digest
 
 Progress = Callable[[int, int], None]  # (bytes of the sources that were read, all of them)
 
-IN_PIECES = ("tiktoken", "characters", "bytes")  # tokenizers that give a text cut by cutting.py the same tokens
+IN_PIECES = (
+    "tiktoken",
+    "characters",
+    "bytes",
+)  # tokenizers that give a text cut by cutting.py the same tokens
 
 log = logging.getLogger("minigen.training.data")
 
@@ -73,7 +77,11 @@ def discard(place: Path) -> None:
 
 
 def encode_files(
-    work: Preparation, files: Sequence[Path], digests: dict[Path, str], cut: int | None, writer: Writer
+    work: Preparation,
+    files: Sequence[Path],
+    digests: dict[Path, str],
+    cut: int | None,
+    writer: Writer,
 ) -> None:
     """All documents of the files into a shard; `cut` is a place in the first. Raises DataError for a file of one token,
     or one that changed."""
@@ -88,11 +96,15 @@ def encode_files(
     for path in files:
         reader = Reader(path, read)
         parts: Iterator[Part] = read_parts(reader, work.separator, whole=whole)
-        count = Encoder(work, writer).encode(parts if cut is None or path != files[0] else cut_at(parts, cut))
+        count = Encoder(work, writer).encode(
+            parts if cut is None or path != files[0] else cut_at(parts, cut)
+        )
         if reader.digest != digests[path]:
             raise DataError(f"{path}: changed while it was read: run it again when it is written")
         if count < 2:
-            raise DataError(f"{path}: holds a single token, so there is nothing to predict: give more text")
+            raise DataError(
+                f"{path}: holds a single token, so there is nothing to predict: give more text"
+            )
 
 
 class Encoder:

@@ -39,12 +39,18 @@ def open_tokenizer(folder: Path) -> Tokenizer:
 
 def tokenizer_identity(tokenizer: Tokenizer, folder: Path | None) -> str:
     """64 hexadecimal digits: of its files in `folder`, and of the tokens that it has."""
-    parts: list[Any] = [tokenizer.kind, tokenizer.vocab_size, sorted(tokenizer.special_tokens.items())]
+    parts: list[Any] = [
+        tokenizer.kind,
+        tokenizer.vocab_size,
+        sorted(tokenizer.special_tokens.items()),
+    ]
     parts += [tokenizer.bos_id, tokenizer.eos_id, tokenizer.start_ids]
     if isinstance(tokenizer, CharacterTokenizer):
         parts.append(tokenizer.characters)
     elif tokenizer.kind != "bytes":
-        assert folder is not None, "what this tokenizer does is written in its files: say where they are"
+        assert folder is not None, (
+            "what this tokenizer does is written in its files: say where they are"
+        )
         paths = files_there(folder, HASHED) + rank_files(folder)
         parts += [[path.name, file_digest(path)] for path in paths]
     return digest_of(parts)

@@ -20,7 +20,10 @@ THREAD = "minigen learns merges"  # its name
 
 
 def learn_bpe(
-    texts: Iterable[str], vocab_size: int, special: Sequence[str], merging: Callable[[], None] = lambda: None
+    texts: Iterable[str],
+    vocab_size: int,
+    special: Sequence[str],
+    merging: Callable[[], None] = lambda: None,
 ) -> tokenizers.Tokenizer:
     """The library's tokenizer. Special tokens have the lowest ids, then come the bytes, then the merges in order.
 
@@ -34,7 +37,9 @@ def learn_bpe(
     from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
 
     words = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    pieces = pre_tokenizers.Split(Regex(f".{{{LONGEST_WORD}}}"), "isolated")  # of a word, a character each byte
+    pieces = pre_tokenizers.Split(
+        Regex(f".{{{LONGEST_WORD}}}"), "isolated"
+    )  # of a word, a character each byte
     library = tokenizers.Tokenizer(models.BPE())
     library.pre_tokenizer = pre_tokenizers.Sequence([words, pieces])
     library.decoder = decoders.ByteLevel()
@@ -82,7 +87,9 @@ def run_interruptibly(
 
     threading.Thread(target=work, name=THREAD, daemon=True).start()
     try:
-        while not done.wait(LOOK):  # Thread.join, where Ctrl-C breaks it off, takes the thread for ended
+        while not done.wait(
+            LOOK
+        ):  # Thread.join, where Ctrl-C breaks it off, takes the thread for ended
             if exhausted.is_set():
                 merging()
     except BaseException:

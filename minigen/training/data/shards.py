@@ -96,7 +96,9 @@ class Writer:
 
     def end_document(self, count: int, first: int, digest: bytes) -> None:
         """`count` and `first` in bytes, as in DOCUMENT."""
-        self._index.append((self._begin, self.document_tokens, count, first, int.from_bytes(digest[:8], "little")))
+        self._index.append(
+            (self._begin, self.document_tokens, count, first, int.from_bytes(digest[:8], "little"))
+        )
         self._begin = self.tokens
 
     def finish(self, key: str, end_id: int | None, files: list[str]) -> None:
@@ -116,7 +118,9 @@ class Writer:
             self.masked,
             files,
         )
-        (self.folder / ABOUT).write_text(json.dumps(asdict(about), indent=1, ensure_ascii=True) + "\n")
+        (self.folder / ABOUT).write_text(
+            json.dumps(asdict(about), indent=1, ensure_ascii=True) + "\n"
+        )
 
     def close(self) -> None:
         for file in self._files.values():
@@ -134,7 +138,11 @@ def open_shard(folder: Path, key: str) -> Shard | None:
             return None
         # Mapped first: an array in memory is made as large as the file says that it is.
         index = np.array(np.lib.format.open_memmap(folder / INDEX, mode="r"))
-        if index.dtype != DOCUMENT or index.shape != (about.documents,) or index["tokens"].sum() != about.tokens:
+        if (
+            index.dtype != DOCUMENT
+            or index.shape != (about.documents,)
+            or index["tokens"].sum() != about.tokens
+        ):
             return None
         # Still mapped, but without the class of its own, whose slices cost more than what they hold.
         ids = np.asarray(np.memmap(folder / TOKENS, np.dtype(about.dtype), "r"))

@@ -52,15 +52,21 @@ def find_files(sources: Sequence[str | os.PathLike[str]]) -> Found:
         if not source:
             raise UsageError("the name of a source is empty: name a file, a folder or a glob")
         if "\0" in source:
-            raise DataError(f"{shown(source)}: no file can be called so: name a file, a folder or a glob")
+            raise DataError(
+                f"{shown(source)}: no file can be called so: name a file, a folder or a glob"
+            )
         for path in _matches(source):
             found = _in_folder(path) if path.is_dir() else Found((path,))
             if not found.files:
-                raise DataError(f"{path}: the folder has no {', '.join(ENDINGS)} file: name its files, or a glob")
+                raise DataError(
+                    f"{path}: the folder has no {', '.join(ENDINGS)} file: name its files, or a glob"
+                )
             for file in found.files:
                 files.setdefault(_identity(file), file)
             left_out.update(dict.fromkeys(found.left_out))
-    return Found(tuple(files.values()), tuple(path for path in left_out if path not in files.values()))
+    return Found(
+        tuple(files.values()), tuple(path for path in left_out if path not in files.values())
+    )
 
 
 def _matches(source: str) -> list[Path]:
@@ -162,7 +168,9 @@ class Reader:
             return codecs.utf_8_decode(data, "strict", final)
         except UnicodeDecodeError as error:
             byte, place = data[error.start], at + error.start
-            raise DataError(f"{self.path}: not UTF-8: byte 0x{byte:02X} at {place}; save it as UTF-8") from None
+            raise DataError(
+                f"{self.path}: not UTF-8: byte 0x{byte:02X} at {place}; save it as UTF-8"
+            ) from None
 
 
 def file_digest(path: Path, read: Read = lambda count: None) -> str:

@@ -101,7 +101,9 @@ def check_settings(kind: str, vocab_size: int | None, names: Sequence[str]) -> N
         raise UsageError(f"the kind of tokenizer is {kind!r}: known are {', '.join(KINDS)}")
     if kind != "bpe":
         if vocab_size is not None or len(names) > 1:
-            raise UsageError(f"a vocabulary size and special tokens are for bpe alone: drop them, or {kind}")
+            raise UsageError(
+                f"a vocabulary size and special tokens are for bpe alone: drop them, or {kind}"
+            )
         return
     if vocab_size is None:
         raise UsageError("bpe needs a vocabulary size, such as 2048")
@@ -109,7 +111,10 @@ def check_settings(kind: str, vocab_size: int | None, names: Sequence[str]) -> N
 
     for name in names:
         # A word of the text could become the same token.
-        if len(pre_tokenizers.ByteLevel(add_prefix_space=False).pre_tokenize_str(name)) < 2 or name != name.strip():
+        if (
+            len(pre_tokenizers.ByteLevel(add_prefix_space=False).pre_tokenize_str(name)) < 2
+            or name != name.strip()
+        ):
             raise UsageError(f"the special token {name!r} looks like text: write it like <|name|>")
     least = 256 + len(names)
     if vocab_size < least:
@@ -119,11 +124,17 @@ def check_settings(kind: str, vocab_size: int | None, names: Sequence[str]) -> N
 
 
 def _texts(
-    files: Sequence[Path], special: Sequence[str], separator: str | None, counts: list[int], progress: Progress
+    files: Sequence[Path],
+    special: Sequence[str],
+    separator: str | None,
+    counts: list[int],
+    progress: Progress,
 ) -> Iterator[str]:
     """Texts without the special tokens in them; documents and bytes are counted on the way."""
     total, done = sum(path.stat().st_size for path in files), 0
-    between = re.compile("|".join(re.escape(name) for name in sorted(special, key=len, reverse=True)))
+    between = re.compile(
+        "|".join(re.escape(name) for name in sorted(special, key=len, reverse=True))
+    )
 
     def read(count: int) -> None:
         nonlocal done
@@ -132,7 +143,11 @@ def _texts(
 
     for part in read_files(files, separator, read=read):
         counts[0] += part.last
-        for text in [message["content"] for message in part.messages] if isinstance(part, Chat) else [part.text]:
+        for text in (
+            [message["content"] for message in part.messages]
+            if isinstance(part, Chat)
+            else [part.text]
+        ):
             counts[1] += len(text.encode("utf-8"))
             yield from filter(None, between.split(text)) if special else [text]
 
@@ -143,7 +158,9 @@ def save(out: Path, contents: dict[str, Any]) -> None:
         with new_folder(out, shared=True) as beside:
             for name, content in contents.items():
                 path = beside / name
-                path.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+                path.write_text(
+                    json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8"
+                )
                 with path.open("rb+") as file:
                     os.fsync(file.fileno())
     except OSError as error:

@@ -18,9 +18,16 @@ def rows(kind: str, *pairs: tuple[str, str]) -> str:
     return "".join(f"[[{kind}]]\ninput = {a!r}\noutput = {b!r}\n" for a, b in pairs)
 
 
-GOOD = 'format = 1\ntemplate = "{input} =>"\n' + rows("examples", ("a", "b")) + rows("items", ("c", "d")) + END
+GOOD = (
+    'format = 1\ntemplate = "{input} =>"\n'
+    + rows("examples", ("a", "b"))
+    + rows("items", ("c", "d"))
+    + END
+)
 GOOD += "[shots]\nn = [0, 1]\n"
-CLOSED = 'format = 1\ntemplate = "{input} =>"\nchoices = ["yes", "no"]\n' + rows("items", ("c", "no"), ("d", "yes"))
+CLOSED = 'format = 1\ntemplate = "{input} =>"\nchoices = ["yes", "no"]\n' + rows(
+    "items", ("c", "no"), ("d", "yes")
+)
 TOP = "format = 1\n"
 
 
@@ -45,11 +52,15 @@ FINDINGS = {
     ),
     "seeds that change nothing": (
         GOOD + "seeds = [0, 1]\n",
-        ['t.prompt.toml: error: shots.seeds has 2 seeds, but pick = "first" ignores them; use "random" or one seed'],
+        [
+            't.prompt.toml: error: shots.seeds has 2 seeds, but pick = "first" ignores them; use "random" or one seed'
+        ],
     ),
     "seeds that change the examples": (GOOD + 'seeds = [0, 1]\npick = "random"\n', []),
     "answer empty": (
-        GOOD.replace("output = 'd'", "output = ' '").replace('"{input} =>"', '"{input} =>"\nanswer_sep = ":"'),
+        GOOD.replace("output = 'd'", "output = ' '").replace(
+            '"{input} =>"', '"{input} =>"\nanswer_sep = ":"'
+        ),
         [
             "t.prompt.toml:7: error: the answer is ' '; give it a text",
             "t.prompt.toml:7: warning: the answer ' ' ends with white space; take it off",
@@ -61,7 +72,9 @@ FINDINGS = {
     ),
     "answer not a choice": (
         CLOSED.replace("output = 'no'", "output = 'nope'"),
-        ["t.prompt.toml:4: error: the answer 'nope' is not among the choices; correct it, or add it to them"],
+        [
+            "t.prompt.toml:4: error: the answer 'nope' is not among the choices; correct it, or add it to them"
+        ],
     ),
     "answer of an example not a choice": (
         CLOSED + rows("examples", ("e", "nope")) + "[shots]\nn = 1\n",
@@ -77,7 +90,9 @@ FINDINGS = {
     ),
     "context twice": (
         'format = 1\n[[items]]\ncontext_options = ["a", "a"]\ncontinuation = "b"\ngold = 0\n',
-        ["t.prompt.toml:2: error: two contexts give the same prompt; the template may lack a field"],
+        [
+            "t.prompt.toml:2: error: two contexts give the same prompt; the template may lack a field"
+        ],
     ),
     "stop in an answer": (
         GOOD.replace("output = 'd'", 'output = "d\\ne"'),
@@ -85,20 +100,29 @@ FINDINGS = {
     ),
     "stop in the separator": (
         GOOD.replace('"{input} =>"', '"{input} =>"\nanswer_sep = "\\n"'),
-        ["t.prompt.toml:4: error: stop '\\n' is in '\\nb'; no output can hold it (1 more like this)"],
+        [
+            "t.prompt.toml:4: error: stop '\\n' is in '\\nb'; no output can hold it (1 more like this)"
+        ],
     ),
     "stop in a choice, where nothing is generated": (
         CLOSED.replace("no", "n. o") + '[generate]\nstop = ["."]\n',
         [],
     ),
-    "stop in a pattern": (GOOD.replace("output = 'd'", "output = '''d\n?'''") + '[score]\nmetric = "regex"\n', []),
+    "stop in a pattern": (
+        GOOD.replace("output = 'd'", "output = '''d\n?'''") + '[score]\nmetric = "regex"\n',
+        [],
+    ),
     "no answers": (
         GOOD.replace("output = 'd'\n", ""),
-        ["t.prompt.toml:6: warning: no answer is given, so the item is not scored; give output, answer or gold"],
+        [
+            "t.prompt.toml:6: warning: no answer is given, so the item is not scored; give output, answer or gold"
+        ],
     ),
     "no stop": (
         GOOD.replace('stop = ["\\n"]', ""),
-        ["t.prompt.toml: warning: metric = exact without generate.stop: the output runs on past the answer; set stop"],
+        [
+            "t.prompt.toml: warning: metric = exact without generate.stop: the output runs on past the answer; set stop"
+        ],
     ),
     "no stop, where what follows does not count": (
         GOOD.replace('stop = ["\\n"]', "") + '[score]\nmetric = "contains"\n',
@@ -129,7 +153,10 @@ FINDINGS = {
             "real text; keep one of them"
         ],
     ),
-    "line end alone": (TOP + 'template = "{input}\\n"\nanswer_sep = ""\n' + rows("items", ("c", "d")) + END, []),
+    "line end alone": (
+        TOP + 'template = "{input}\\n"\nanswer_sep = ""\n' + rows("items", ("c", "d")) + END,
+        [],
+    ),
     "space in the template": (
         TOP + 'template = "{input}: "\nanswer_sep = ""\n' + rows("items", ("c", "d")) + END,
         [
@@ -160,8 +187,12 @@ FINDINGS = {
         ["t.prompt.toml:6: warning: the answer 'd ' ends with white space; take it off"],
     ),
     "first examples of one label": (
-        CLOSED + rows("examples", ("1", "no"), ("2", "no"), ("3", "yes"), ("4", "yes")) + "[shots]\nn = [1, 2]\n",
-        ["t.prompt.toml: warning: examples: 'no' 2, 'yes' 0: a model may copy the commoner; use pick = \"balanced\""],
+        CLOSED
+        + rows("examples", ("1", "no"), ("2", "no"), ("3", "yes"), ("4", "yes"))
+        + "[shots]\nn = [1, 2]\n",
+        [
+            "t.prompt.toml: warning: examples: 'no' 2, 'yes' 0: a model may copy the commoner; use pick = \"balanced\""
+        ],
     ),
     "the same, balanced": (
         CLOSED
@@ -173,7 +204,9 @@ FINDINGS = {
         CLOSED
         + rows("examples", ("1", "no"), ("2", "no"), ("3", "yes"), ("4", "no"))
         + '[shots]\nn = [1, 2]\npick = "random"\n',
-        ["t.prompt.toml: warning: examples: 'no' 3, 'yes' 1: a model may copy the commoner; use pick = \"balanced\""],
+        [
+            "t.prompt.toml: warning: examples: 'no' 3, 'yes' 1: a model may copy the commoner; use pick = \"balanced\""
+        ],
     ),
     "uneven items": (
         CLOSED + rows("items", ("e", "no"), ("f", "no")),
@@ -212,7 +245,12 @@ def test_errors_come_first(load: Load) -> None:
 
 # -- with a tokenizer --
 def test_tokens_that_join(load: Load) -> None:
-    text = TOP + 'template = "{input} :"\nanswer_sep = ""\n' + rows("items", ("c", ":d"), ("e", " f")) + END
+    text = (
+        TOP
+        + 'template = "{input} :"\nanswer_sep = ""\n'
+        + rows("items", ("c", ":d"), ("e", " f"))
+        + END
+    )
     findings = check(load(text), lambda t: [len(part) for part in t.split(" ")])
     assert findings == [
         Finding(
@@ -231,7 +269,9 @@ def test_common_tokens_are_counted(load: Load) -> None:
 
 
 def test_context_of_what_is_generated(load: Load) -> None:
-    file = load(GOOD + 'seeds = 5\npick = "random"\n')  # "c =>": 4 bytes; with the example, "a => b\n": 11
+    file = load(
+        GOOD + 'seeds = 5\npick = "random"\n'
+    )  # "c =>": 4 bytes; with the example, "a => b\n": 11
     assert check(file, list_bytes, 15) == []
     (finding,) = check(file, list_bytes, 14)
     assert finding == Finding(
@@ -259,7 +299,10 @@ def test_context_with_long_descriptions_and_tokens_that_merge(load: Load) -> Non
     file = load(CLOSED.replace("format = 1", f'format = 1\ndescription = "{"x" * 500}"'))
     assert check(file, list_bytes, 509) == []
     assert len(check(file, list_bytes, 508)) == 1
-    for extra in (-5, 5):  # a tokenizer that adds tokens to each text, and one whose texts share some
+    for extra in (
+        -5,
+        5,
+    ):  # a tokenizer that adds tokens to each text, and one whose texts share some
 
         def encode(text: str, extra: int = extra) -> list[int]:
             return [0] * max(0, extra) + list_bytes(text)[max(0, -extra) :]
@@ -273,4 +316,6 @@ def test_text_without_tokens(load: Load) -> None:
         raise TokenizerError("no id for 'c'")
 
     (finding,) = check(load(GOOD), encode)
-    assert str(finding) == ("t.prompt.toml: error: the tokenizer cannot encode a text of this file: no id for 'c'")
+    assert str(finding) == (
+        "t.prompt.toml: error: the tokenizer cannot encode a text of this file: no id for 'c'"
+    )

@@ -46,7 +46,11 @@ MISTAKES: dict[str, tuple[str, str | bytes, str]] = {
         '["a",\n"b"]',
         "d.json:1: row: is 'a'; it must be an object such as {\"input\": ...}",
     ),
-    "no list": ("d.json", "3", "d.json:1: JSON: is 3; it must be a list, or an object with one list"),
+    "no list": (
+        "d.json",
+        "3",
+        "d.json:1: JSON: is 3; it must be a list, or an object with one list",
+    ),
     "two lists": (
         "d.json",
         '{"a": [], "b": []}',
@@ -67,7 +71,11 @@ MISTAKES: dict[str, tuple[str, str | bytes, str]] = {
         ROW + '{"input": "a \\ud83d", "output": "b"}\n',
         "d.jsonl:2: input: has half a character, U+D83D; write the whole \\u pair",
     ),
-    "not gzip": ("d.jsonl.gz", ROW, "d.jsonl.gz:1: gzip: Not a gzipped file (b'{\"'); pack the file again"),
+    "not gzip": (
+        "d.jsonl.gz",
+        ROW,
+        "d.jsonl.gz:1: gzip: Not a gzipped file (b'{\"'); pack the file again",
+    ),
     "gzip cut short": (
         "d.jsonl.gz",
         gzip.compress(ROW.encode())[:-9],
@@ -83,14 +91,26 @@ MISTAKES: dict[str, tuple[str, str | bytes, str]] = {
         ROW + '{"question": "a", "output": "b"}\n',
         "d.jsonl:2: input: is missing; the template needs {input}, and the row has only question, output",
     ),
-    "field null": ("d.jsonl", ROW + '{"input": null}\n', "d.jsonl:2: input: is None; it must be a text"),
+    "field null": (
+        "d.jsonl",
+        ROW + '{"input": null}\n',
+        "d.jsonl:2: input: is None; it must be a text",
+    ),
     "answers": (
         "d.jsonl",
         '{"input": "a", "output": ["b", "c"]}\n',
         "d.jsonl:1: output: is ['b', 'c']; it must be a text",
     ),
-    "empty": ("d.jsonl", "", "t.prompt.toml:2: items_file: d.jsonl has no rows; give one with at least one"),
-    "empty list": ("d.json", " [ ]\n", "t.prompt.toml:2: items_file: d.json has no rows; give one with at least one"),
+    "empty": (
+        "d.jsonl",
+        "",
+        "t.prompt.toml:2: items_file: d.jsonl has no rows; give one with at least one",
+    ),
+    "empty list": (
+        "d.json",
+        " [ ]\n",
+        "t.prompt.toml:2: items_file: d.json has no rows; give one with at least one",
+    ),
 }
 
 
@@ -105,17 +125,24 @@ def test_mistake(load: Load, name: str) -> None:
 def test_skipping_past_the_end(load: Load) -> None:
     with pytest.raises(PromptError) as caught:
         load('format = 1\nitems_file = "d.jsonl"\nitems_skip = 1\n', **{"d.jsonl": ROW})
-    assert str(caught.value) == "t.prompt.toml:2: items_file: d.jsonl has no rows after 1; give one with at least one"
+    assert (
+        str(caught.value)
+        == "t.prompt.toml:2: items_file: d.jsonl has no rows after 1; give one with at least one"
+    )
 
 
-@pytest.mark.parametrize("text", ["[" * 100_000, '{"input": ' + "9" * 5000 + "}"], ids=["deep", "digits"])
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, '{"input": ' + "9" * 5000 + "}"], ids=["deep", "digits"]
+)
 def test_what_json_cannot_hold(load: Load, text: str) -> None:
     with pytest.raises(PromptError, match=r"^d\.jsonl:1: JSON: [^\n]+; correct the JSON$"):
         load('format = 1\nitems_file = "d.jsonl"\n', **{"d.jsonl": text})
 
 
 def test_nul_in_a_path(load: Load) -> None:
-    with pytest.raises(PromptError, match=r"^t\.prompt\.toml:2: items_file: cannot read [^\n]+; the path starts"):
+    with pytest.raises(
+        PromptError, match=r"^t\.prompt\.toml:2: items_file: cannot read [^\n]+; the path starts"
+    ):
         load('format = 1\nitems_file = "a\\u0000b"\n')
 
 
@@ -123,16 +150,25 @@ def test_rows_after_the_limit_are_not_read(load: Load) -> None:
     text = 'format = 1\nitems_file = "d.jsonl"\nitems_skip = 1\nitems_limit = 2\n'
     rows = "".join(f'{{"input": "{name}", "output": "b"}}\n' for name in "abc")
     items = load(text, **{"d.jsonl": rows + "broken"}).items
-    assert [(item.fields["input"], item.where) for item in items] == [("b", "d.jsonl:2"), ("c", "d.jsonl:3")]
+    assert [(item.fields["input"], item.where) for item in items] == [
+        ("b", "d.jsonl:2"),
+        ("c", "d.jsonl:3"),
+    ]
 
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
-ROWS = st.lists(st.dictionaries(TEXTS, TEXTS | st.lists(TEXTS, max_size=2), max_size=3), min_size=1, max_size=5)
+ROWS = st.lists(
+    st.dictionaries(TEXTS, TEXTS | st.lists(TEXTS, max_size=2), max_size=3), min_size=1, max_size=5
+)
 
 
 @given(ROWS, st.sampled_from([None, 0, 2]), st.booleans(), st.booleans())
 def test_json_comes_back_with_its_lines(
-    tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, Any]], indent: int | None, inside: bool, packed: bool
+    tmp_path_factory: pytest.TempPathFactory,
+    rows: list[dict[str, Any]],
+    indent: int | None,
+    inside: bool,
+    packed: bool,
 ) -> None:
     folder = tmp_path_factory.mktemp("json")
     whole: Any = {"about [": "x", "n": {"items": 3}, "rows": rows} if inside else rows

@@ -31,7 +31,10 @@ MISTAKES = {
         "generate, shots, score",
     ),
     "unknown table": (f"format = 1\n{ITEM}[scores]\n", "5: scores: is no key; did you mean score?"),
-    "key of a table at the top": ("format = 1\nn = 3\n" + ITEM, "2: n: is no key here; it belongs in [shots]"),
+    "key of a table at the top": (
+        "format = 1\nn = 3\n" + ITEM,
+        "2: n: is no key here; it belongs in [shots]",
+    ),
     "key of the top in a table": (
         f'format = 1\n{ITEM}[score]\ntemplate = "{{x}}"\n',
         "6: score.template: is no key here; it belongs at the top, before the first [table]",
@@ -60,7 +63,10 @@ MISTAKES = {
         'format = 1\ndescription = ["a"]\n' + ITEM,
         "2: description: is ['a']; it must be a text in quotes",
     ),
-    "table not a table": ("format = 1\nshots = 3\n" + ITEM, "2: shots: is 3; it must be a table, as in [shots]"),
+    "table not a table": (
+        "format = 1\nshots = 3\n" + ITEM,
+        "2: shots: is 3; it must be a table, as in [shots]",
+    ),
     # -- the template --
     "template: single brace": (
         'format = 1\ntemplate = "{input"\n' + ITEM,
@@ -128,7 +134,8 @@ MISTAKES = {
         "5: examples #1.output: is missing; an example needs its answer",
     ),
     "answer in the template": (
-        'format = 1\ntemplate = "{input} {output}"\n[[examples]]\ninput = "a"\noutput = "b"\n' + ITEM,
+        'format = 1\ntemplate = "{input} {output}"\n[[examples]]\ninput = "a"\noutput = "b"\n'
+        + ITEM,
         "5: examples #1.output: is in the template, so it is no answer; the template ends before it: drop {output}",
     ),
     "gold without choices": (
@@ -200,9 +207,15 @@ MISTAKES = {
         "3: items #1.text: has no two words; its last word is the answer",
     ),
     # -- where rows come from --
-    "no items": ('format = 1\n[[examples]]\ninput = "a"\n', "1: items: is missing; give [[items]] or items_file"),
+    "no items": (
+        'format = 1\n[[examples]]\ninput = "a"\n',
+        "1: items: is missing; give [[items]] or items_file",
+    ),
     "items empty": ("format = 1\nitems = []\n", "2: items: is []; write each as a [[items]] table"),
-    "items no tables": ('format = 1\nitems = ["a"]\n', "2: items: is ['a']; write each as a [[items]] table"),
+    "items no tables": (
+        'format = 1\nitems = ["a"]\n',
+        "2: items: is ['a']; write each as a [[items]] table",
+    ),
     "examples a text": (
         'format = 1\nexamples = "rows.jsonl"\n' + ITEM,
         "2: examples: is 'rows.jsonl'; write each as a [[examples]] table",
@@ -236,12 +249,18 @@ MISTAKES = {
         f"format = 1\n{ITEM}[shots]\nn = [0, -1]\n",
         "6: shots.n: has -1; each must be a whole number >= 0",
     ),
-    "shots a text": (f'format = 1\n{ITEM}[shots]\nn = "3"\n', "6: shots.n: has '3'; each must be a whole number >= 0"),
+    "shots a text": (
+        f'format = 1\n{ITEM}[shots]\nn = "3"\n',
+        "6: shots.n: has '3'; each must be a whole number >= 0",
+    ),
     "shots empty": (
         f"format = 1\n{ITEM}[shots]\nn = []\n",
         "6: shots.n: is empty; give at least one number, or drop the key",
     ),
-    "shots twice": (f"format = 1\n{ITEM}[shots]\nn = [1, 1]\n", "6: shots.n: has 1 twice; name each once"),
+    "shots twice": (
+        f"format = 1\n{ITEM}[shots]\nn = [1, 1]\n",
+        "6: shots.n: has 1 twice; name each once",
+    ),
     "seed too large": (
         f"format = 1\n{ITEM}[shots]\nseeds = 18446744073709551616\n",
         "6: shots.seeds: has 18446744073709551616; each must be a whole number >= 0 and < 18446744073709551616",
@@ -326,20 +345,27 @@ def test_mistake(load: Load, name: str) -> None:
 def test_broken_toml(load: Load, text: str, line: int, shown: str) -> None:
     with pytest.raises(PromptError) as caught:
         load(text)
-    assert re.fullmatch(rf"t\.prompt\.toml:{line}: TOML: [^\n]+; look at {re.escape(shown)}", str(caught.value))
+    assert re.fullmatch(
+        rf"t\.prompt\.toml:{line}: TOML: [^\n]+; look at {re.escape(shown)}", str(caught.value)
+    )
 
 
 def test_other_encodings(load: Load) -> None:
     with pytest.raises(PromptError) as caught:
         load("format = 1\ndescription = 'menthe poivrée'\n".encode("latin-1"))
-    assert str(caught.value) == "t.prompt.toml:2: encoding: byte 0xE9 is not UTF-8; save the file as UTF-8"
+    assert (
+        str(caught.value)
+        == "t.prompt.toml:2: encoding: byte 0xE9 is not UTF-8; save the file as UTF-8"
+    )
 
 
 def test_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(PromptError) as caught:
         load_prompt_file("no.prompt.toml")
-    assert str(caught.value) == ("no.prompt.toml: cannot be read: No such file or directory; give a *.prompt.toml file")
+    assert str(caught.value) == (
+        "no.prompt.toml: cannot be read: No such file or directory; give a *.prompt.toml file"
+    )
 
 
 def test_byte_order_mark_and_line_ends_are_no_mistakes(load: Load) -> None:
