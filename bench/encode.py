@@ -38,7 +38,9 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folder", type=Path)
     parser.add_argument("text", type=Path)
     parser.add_argument("--runs", type=int, default=7)
@@ -56,14 +58,18 @@ def main() -> None:
             "opening": lambda: open_by(library, args.folder),
         }
 
-    print(f"{args.text.name}: {len(text.encode()) / 1e6:.2f} MB, {len(lines):,} lines; {args.folder.name}")
+    print(
+        f"{args.text.name}: {len(text.encode()) / 1e6:.2f} MB, {len(lines):,} lines; {args.folder.name}"
+    )
     for task in tasks("tiktoken"):
         taken: dict[str, list[float]] = {library: [] for library in LIBRARIES}
         for _ in range(args.runs):
             for library in LIBRARIES:
                 taken[library].append(seconds(tasks(library)[task]))
         ours, theirs = (median(taken[library]) for library in LIBRARIES)
-        print(f"{task:15} tiktoken {ours:.3f} s, tokenizers {theirs:.3f} s: {theirs / ours:.2f} times")
+        print(
+            f"{task:15} tiktoken {ours:.3f} s, tokenizers {theirs:.3f} s: {theirs / ours:.2f} times"
+        )
 
 
 if __name__ == "__main__":

@@ -21,12 +21,16 @@ def random_runner(ops: Backend, config: Mapping[str, Any]) -> Runner:
     return Runner(ops, architecture, as_arrays(ops, initialise(architecture.shapes())))
 
 
-def write_random(folder: Path, config: Mapping[str, Any], dtype: str = "float32", scale: float = 1) -> Path:
+def write_random(
+    folder: Path, config: Mapping[str, Any], dtype: str = "float32", scale: float = 1
+) -> Path:
     """A new checkpoint. `scale` multiplies all but norms: with 8 of it texts have no obvious pattern."""
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps(config))
     architecture = build_architecture(config)
     drawn = flatten(initialise(architecture.shapes()))
     scaled = {path: x if "norm" in path else scale * x for path, x in drawn.items()}
-    write_tensors(folder / SINGLE, to_tensors(architecture, find_family(config), unflatten(scaled)), dtype)
+    write_tensors(
+        folder / SINGLE, to_tensors(architecture, find_family(config), unflatten(scaled)), dtype
+    )
     return folder

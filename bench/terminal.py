@@ -21,7 +21,9 @@ COLUMNS, ROWS = 88, 27
 FLAGS = "--seed 3 --temp 0.5 -n 64 --no-save"
 TYPED = ("Tell me a story about a cat and a ball.", "What color is the sky?", "/why")
 SECONDS = 120  # for one answer, on a machine that is busy with others
-FONT = re.compile(r"@font-face \{.*?\}\s*", re.DOTALL)  # from another server: the reader's own has to do
+FONT = re.compile(
+    r"@font-face \{.*?\}\s*", re.DOTALL
+)  # from another server: the reader's own has to do
 
 
 class Screen:
@@ -30,12 +32,16 @@ class Screen:
     def __init__(self, folder: Path) -> None:
         self.command = ["tmux", "-L", f"minigen-picture-{os.getpid()}", "-f", "/dev/null"]
         environment = {"XDG_DATA_HOME": str(folder), "LC_ALL": "C.UTF-8", "COLORTERM": "truecolor"}
-        settings = [word for name, value in environment.items() for word in ("-e", f"{name}={value}")]
+        settings = [
+            word for name, value in environment.items() for word in ("-e", f"{name}={value}")
+        ]
         chat = f"printf '$ minigen chat {FLAGS}\\n\\n'; TERM=xterm-256color {sys.executable} -m minigen chat {FLAGS}"
         self.tmux("new-session", "-d", *settings, "-x", str(COLUMNS), "-y", str(ROWS), chat)
 
     def tmux(self, *words: str) -> str:
-        return subprocess.run([*self.command, *words], check=True, capture_output=True, text=True).stdout
+        return subprocess.run(
+            [*self.command, *words], check=True, capture_output=True, text=True
+        ).stdout
 
     def lines(self, *flags: str) -> str:
         return self.tmux("capture-pane", "-p", *flags)
@@ -76,7 +82,9 @@ def draw(screen: str) -> str:
     from rich.text import Text
 
     with open(os.devnull, "w", encoding="utf-8") as nowhere:
-        console = Console(record=True, width=COLUMNS, file=nowhere, force_terminal=True, color_system="truecolor")
+        console = Console(
+            record=True, width=COLUMNS, file=nowhere, force_terminal=True, color_system="truecolor"
+        )
         console.print(Text.from_ansi(screen.rstrip("\n")), end="")
         picture = console.export_svg(title="minigen chat", unique_id="minigen")
     return FONT.sub("", picture)

@@ -41,14 +41,18 @@ def only_process(lock: Path, busy: str) -> Iterator[None]:
         raise MinigenError(busy) from None
     except OSError as error:
         reason = error.strerror or error
-        logger.warning("cannot lock %s: %s: see that no other process writes there meanwhile", lock, reason)
+        logger.warning(
+            "cannot lock %s: %s: see that no other process writes there meanwhile", lock, reason
+        )
         yield
         return
     try:
         yield
     finally:
         try:
-            with suppress(OSError):  # Windows removes no file that is open, and filelock does it there
+            with suppress(
+                OSError
+            ):  # Windows removes no file that is open, and filelock does it there
                 lock.unlink()
         finally:
             held.release()

@@ -70,14 +70,20 @@ class Model:
     """
 
     def __init__(
-        self, runner: Runner, folder: Path, config: Mapping[str, Any], base: Path | None = None, quant: str = ""
+        self,
+        runner: Runner,
+        folder: Path,
+        config: Mapping[str, Any],
+        base: Path | None = None,
+        quant: str = "",
     ) -> None:
         self.runner, self.folder, self.config, self.base = runner, folder, config, base or folder
         self.quant = quant
 
     def __repr__(self) -> str:
         return (
-            f"Model({str(self.folder)!r}, backend={self.backend!r}, device={self.device!r}, dtype={self.precision!r})"
+            f"Model({str(self.folder)!r}, backend={self.backend!r}, device={self.device!r}, "
+            f"dtype={self.precision!r})"
         )
 
     @property
@@ -124,7 +130,9 @@ class Model:
             tokenizer = self.tokenizer
         except TokenizerError:  # those who bring ids need none; whoever brings text is told
             tokenizer = None
-        return frozenset(stop_ids(generation_file(self.folder, self.base), self.config, tokenizer, self.base))
+        return frozenset(
+            stop_ids(generation_file(self.folder, self.base), self.config, tokenizer, self.base)
+        )
 
     @property
     def needed_tokenizer(self) -> Tokenizer:
@@ -148,7 +156,11 @@ class Model:
     ) -> list[str]: ...
 
     def generate(
-        self, text: str | Sequence[str], *, draft: Model | None = None, **settings: Unpack[TextSettings]
+        self,
+        text: str | Sequence[str],
+        *,
+        draft: Model | None = None,
+        **settings: Unpack[TextSettings],
     ) -> str | list[str]:
         """The text that follows a prompt; for a list of prompts, run as one batch, a list.
 
@@ -162,17 +174,25 @@ class Model:
         unknown or out of range or an empty prompt that nothing can begin, ContextError for one that does not fit.
         """
         check_one_sample("generate", settings)
-        completions = self.complete([text] if isinstance(text, str) else text, draft=draft, **settings)
+        completions = self.complete(
+            [text] if isinstance(text, str) else text, draft=draft, **settings
+        )
         return completions[0].text if isinstance(text, str) else [c.text for c in completions]
 
-    def stream(self, text: str, *, draft: Model | None = None, **settings: Unpack[TextSettings]) -> Iterator[str]:
+    def stream(
+        self, text: str, *, draft: Model | None = None, **settings: Unpack[TextSettings]
+    ) -> Iterator[str]:
         """The same text in pieces, as they come: never half a character, never a part of a stop string."""
         check_one_sample("stream", settings)
         run = self.run([text], Options.of(**settings), draft)
         return (piece for _, piece in run)
 
     def complete(
-        self, texts: Sequence[str], *, draft: Model | None = None, **settings: Unpack[CompletionSettings]
+        self,
+        texts: Sequence[str],
+        *,
+        draft: Model | None = None,
+        **settings: Unpack[CompletionSettings],
     ) -> list[Completion]:
         """Text, ids, how it ended and log-probabilities for each prompt, `num_samples` of each side by side."""
         run = self.run(texts, Options.of(**settings), draft)
@@ -182,7 +202,9 @@ class Model:
 
     def run(self, texts: Sequence[str], options: Options, draft: Model | None = None) -> TextRun:
         """A run that is ready to be iterated; what is wrong with the prompts is raised here."""
-        return TextRun(self.runner, self.needed_tokenizer, texts, options, self.stop_ids, self.text_of(draft))
+        return TextRun(
+            self.runner, self.needed_tokenizer, texts, options, self.stop_ids, self.text_of(draft)
+        )
 
     def text_of(self, draft: Model | None) -> SharedText | None:
         """The text of a draft model for this one. Raises UsageError where it has another vocabulary."""
@@ -197,18 +219,28 @@ class Model:
         try:
             array = np.asarray(ids)
         except ValueError:
-            raise UsageError("ids must have the shape (batch, tokens); these rows are of unequal lengths") from None
+            raise UsageError(
+                "ids must have the shape (batch, tokens); these rows are of unequal lengths"
+            ) from None
         if array.ndim != 2 or array.size == 0:
-            raise UsageError(f"ids must have the shape (batch, tokens) and not be empty; they have {array.shape}")
+            raise UsageError(
+                f"ids must have the shape (batch, tokens) and not be empty; they have {array.shape}"
+            )
         check_ids(array.reshape(-1), self.architecture.vocab_size)
         if self.architecture.context is not None and array.shape[1] > self.architecture.context:
-            raise ContextError(f"{array.shape[1]} tokens exceed the model's context of {self.architecture.context}")
+            raise ContextError(
+                f"{array.shape[1]} tokens exceed the model's context of {self.architecture.context}"
+            )
         ops = self.runner.ops
         logits = ops.numpy(self.architecture.forward(ops, self.runner.params, ops.asarray(array)))
         return logits.astype(np.float32, copy=False)
 
     def generate_ids(
-        self, rows: Sequence[Sequence[int]], *, draft: Model | None = None, **settings: Unpack[IdSettings]
+        self,
+        rows: Sequence[Sequence[int]],
+        *,
+        draft: Model | None = None,
+        **settings: Unpack[IdSettings],
     ) -> list[list[int]]:
         """The new ids of each row of ids, run as one batch of any lengths; a row that ends early has its stop id last.
 
@@ -218,7 +250,9 @@ class Model:
             if name in settings:
                 raise UsageError(f"{name} is no setting of generate_ids: call complete with text")
         options = Options.of(**settings)
-        batch = [Row([int(i) for i in check_ids(row, self.architecture.vocab_size)]) for row in rows]
+        batch = [
+            Row([int(i) for i in check_ids(row, self.architecture.vocab_size)]) for row in rows
+        ]
         ends = () if options.ignore_eos else self.stop_ids
         for _ in steps(self.runner, batch, options, ends, draft=self.text_of(draft)):
             pass
@@ -231,7 +265,9 @@ def check_one_sample(method: str, settings: Mapping[str, Any]) -> None:
         raise UsageError(f"{method} gives one text per prompt: call complete for num_samples")
 
 
-def stop_ids(path: Path, config: Mapping[str, Any], tokenizer: Tokenizer | None, folder: Path) -> set[int]:
+def stop_ids(
+    path: Path, config: Mapping[str, Any], tokenizer: Tokenizer | None, folder: Path
+) -> set[int]:
     """eos_token_id of generation_config.json, which is `path`, and of config.json in `folder`, each a number or a list,
     and the tokenizer's own."""
     found: set[int] = set()

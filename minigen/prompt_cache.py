@@ -50,17 +50,26 @@ class PromptInfo:
         texts = (self.model, self.fingerprint, self.dtype, self.made_with)
         if not all(isinstance(text, str) and text.isprintable() for text in texts):
             raise ValueError
-        if not isinstance(self.ids, list) or len(self.ids) < 2 or any(type(i) is not int or i < 0 for i in self.ids):
+        if (
+            not isinstance(self.ids, list)
+            or len(self.ids) < 2
+            or any(type(i) is not int or i < 0 for i in self.ids)
+        ):
             raise ValueError
 
 
-def save_prompt(model: Model, ids: Sequence[int], path: Path, name: str | None = None) -> PromptInfo:
+def save_prompt(
+    model: Model, ids: Sequence[int], path: Path, name: str | None = None
+) -> PromptInfo:
     """Reads the tokens and saves the state; `name` is what to call the model, its folder's name if not given.
 
     Raises UsageError for fewer than two tokens or one outside the vocabulary, ContextError where they leave no room
     for an answer, MinigenError where the file cannot be written.
     """
-    ids, context = [int(i) for i in check_ids(ids, model.architecture.vocab_size)], model.architecture.context
+    ids, context = (
+        [int(i) for i in check_ids(ids, model.architecture.vocab_size)],
+        model.architecture.context,
+    )
     if len(ids) < 2:
         raise UsageError("the prompt is a single token: a cache of it saves nothing")
     if context is not None and len(ids) >= context:
@@ -72,7 +81,9 @@ def save_prompt(model: Model, ids: Sequence[int], path: Path, name: str | None =
     shared = SharedText(model.runner, len(ids))
     shared.seek(ids[:-1])
     name = name or model.folder.name
-    info = PromptInfo(FORMAT, name, fingerprint(model.folder), model.precision, ids, f"minigen {__version__}")
+    info = PromptInfo(
+        FORMAT, name, fingerprint(model.folder), model.precision, ids, f"minigen {__version__}"
+    )
     save_state(model.runner.ops, shared.state, path, {KEY: json.dumps(asdict(info))})
     return info
 
@@ -95,7 +106,9 @@ def read_prompt_info(path: Path) -> PromptInfo:
         if type(found) is not int:
             raise ValueError
     except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path} is no prompt cache: make one with minigen cache build") from error
+        raise CheckpointError(
+            f"{path} is no prompt cache: make one with minigen cache build"
+        ) from error
     what = f"{path} is a prompt cache of format {shown(found)}"
     raise CheckpointError(f"{what}, this minigen reads {FORMAT}: build it again")
 
@@ -187,19 +200,27 @@ def cached_run(
     return CachedRun(run, shared)
 
 
-def check_beginning(tokenizer: Tokenizer, prompt: Sequence[int], cached: Sequence[int], path: Path) -> None:
+def check_beginning(
+    tokenizer: Tokenizer, prompt: Sequence[int], cached: Sequence[int], path: Path
+) -> None:
     """Raises UsageError, naming the first difference, unless a prompt begins with the cached tokens."""
     same = common_length(prompt, cached)
     if same == len(cached):
         return
     if same == len(prompt):
-        raise UsageError(f"the prompt ends after {same} of the {len(cached)} tokens of {path}: it must begin with all")
+        raise UsageError(
+            f"the prompt ends after {same} of the {len(cached)} tokens of {path}: it must begin with all"
+        )
 
     def shown(token: int) -> str:
         return repr(tokenizer.token_bytes(token).decode("utf-8", "replace"))
 
     # A text's last token is often another one when something follows it.
-    hint = "build the cache from less of the text" if same == len(cached) - 1 else "give a prompt that begins with it"
+    hint = (
+        "build the cache from less of the text"
+        if same == len(cached) - 1
+        else "give a prompt that begins with it"
+    )
     raise UsageError(
         f"the prompt does not begin with the {len(cached)} tokens of {path}: token {same + 1} is "
         f"{shown(cached[same])} there and {shown(prompt[same])} in the prompt; {hint}"

@@ -10,16 +10,22 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 LINT = (["ruff", "check"], ["ruff", "format", "--check"])
-TYPES = ["mypy"]  # beside the tests: it computes in one process, and would leave the other cores idle
+TYPES = [
+    "mypy"
+]  # beside the tests: it computes in one process, and would leave the other cores idle
 # Neighbors in a file share what they make, so each process begins with a row of them and later takes of another's.
 PYTEST = ["pytest", "-n", "auto", "--dist", "worksteal"]
 # Without compiled files each process would compile pytest's asserts, and each command that a test starts the package.
-ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+ENVIRONMENT = {
+    name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"
+}
 
 
 def start(step: list[str], output: int | None = None) -> "subprocess.Popen[bytes]":
     command = [sys.executable, "-m", *step]
-    return subprocess.Popen(command, cwd=ROOT, env=ENVIRONMENT, stdout=output, stderr=output and subprocess.STDOUT)
+    return subprocess.Popen(
+        command, cwd=ROOT, env=ENVIRONMENT, stdout=output, stderr=output and subprocess.STDOUT
+    )
 
 
 def run(step: list[str]) -> int:

@@ -22,7 +22,9 @@ from minigen.backends.cores import usable_cores
 from minigen.checkpoints.plan import plan
 from minigen.families import HubConfig, find_family
 
-os.environ.setdefault("HF_HUB_OFFLINE", "1")  # nothing here may reach for a real hub; its own tests lift it
+os.environ.setdefault(
+    "HF_HUB_OFFLINE", "1"
+)  # nothing here may reach for a real hub; its own tests lift it
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 # MLX computes on the CPU unless its GPU is asked for. What names no device takes the same one:
 # commands, and models that are loaded here or in processes of their own.
@@ -93,9 +95,15 @@ KERNELS = "torch with kernels"
 GPU = "torch as on a GPU"
 # What generates, scores and chats, with either architecture.
 AS_ON_A_GPU = ("test_", "models/", "generation/", "evaluation/", "chat/", "sampling/")
-NO_DECODING = ("models/test_state.py",)  # calls architectures alone, which do not know how a backend decodes
+NO_DECODING = (
+    "models/test_state.py",
+)  # calls architectures alone, which do not know how a backend decodes
 # Long texts and real models, whose kinds the others have.
-TOO_LONG = {"test_stories_greedy_text_and_logits", "test_the_model_that_ships", "test_a_story_model"}
+TOO_LONG = {
+    "test_stories_greedy_text_and_logits",
+    "test_the_model_that_ships",
+    "test_a_story_model",
+}
 MOST_PROCESSES = 16  # each takes about 1 GiB, and some seconds to start
 
 
@@ -112,11 +120,18 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     In the files and folders of AS_ON_A_GPU they also run as on a GPU, see `played_gpu`: `pytest -m gpu` runs these.
     """
     if "backend" in metafunc.fixturenames:
-        own = "run_cli" not in metafunc.fixturenames  # commands may run models in processes of their own
+        own = (
+            "run_cli" not in metafunc.fixturenames
+        )  # commands may run models in processes of their own
         kernels = [KERNELS] * (own and getattr(metafunc.module, "WITH_KERNELS", False))
         where = Path(str(metafunc.module.__file__)).relative_to(ROOT / "tests").as_posix()
         fits = own and metafunc.function.__name__ not in TOO_LONG
-        as_on_a_gpu = fits and DEVICES["torch"] == "cpu" and where.startswith(AS_ON_A_GPU) and where not in NO_DECODING
+        as_on_a_gpu = (
+            fits
+            and DEVICES["torch"] == "cpu"
+            and where.startswith(AS_ON_A_GPU)
+            and where not in NO_DECODING
+        )
         gpu = [pytest.param(GPU, marks=pytest.mark.gpu)] * as_on_a_gpu
         metafunc.parametrize("backend", [*BACKENDS, *kernels, *gpu], indirect=True)
 
@@ -165,7 +180,9 @@ def compiled_kernels() -> None:
 @pytest.fixture
 def started_kernels(compiled_kernels: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every model that torch loads on a CPU has its kernels from the beginning, however small it is."""
-    backend_module = pytest.importorskip("minigen.backends.torch.backend", reason="torch is not installed")
+    backend_module = pytest.importorskip(
+        "minigen.backends.torch.backend", reason="torch is not installed"
+    )
 
     class Started(backend_module.Kernels):  # type: ignore[misc, name-defined]
         def __init__(self, threads: int | None = None) -> None:
@@ -208,7 +225,9 @@ def any_backend(installed: list[str]) -> str:
 def played_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every model that torch loads decodes as on a GPU, but for the graphs: by static steps, which are not captured,
     and with the next step asked for before the last one's tokens are read. No kernels of a CPU take part."""
-    backend_module = pytest.importorskip("minigen.backends.torch.backend", reason="torch is not installed")
+    backend_module = pytest.importorskip(
+        "minigen.backends.torch.backend", reason="torch is not installed"
+    )
     from minigen.backends.torch.graphs import StaticSteps
 
     make = backend_module.TorchBackend.__init__
@@ -249,7 +268,9 @@ def write_checkpoint(folder: Path, config: dict[str, Any], seed: int = 0) -> Pat
     for entry in entries:
         for piece in entry.pieces:
             mean = 1.0 if "norm" in entry.path and entry.path.endswith("weight") else 0.0
-            tensors[piece.name] = (mean + spread * rng.standard_normal(piece.shape)).astype(np.float32)
+            tensors[piece.name] = (mean + spread * rng.standard_normal(piece.shape)).astype(
+                np.float32
+            )
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(config))
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
@@ -260,7 +281,9 @@ def write_checkpoint(folder: Path, config: dict[str, Any], seed: int = 0) -> Pat
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """tiny("gpt2" | "llama" | "lstm" | "lfm2"): a folder with a random model over bytes, made once."""
     root = tmp_path_factory.mktemp("tiny")
-    return lambda name: root / name if (root / name).is_dir() else write_checkpoint(root / name, TINY[name])
+    return lambda name: (
+        root / name if (root / name).is_dir() else write_checkpoint(root / name, TINY[name])
+    )
 
 
 @pytest.fixture
@@ -268,7 +291,9 @@ def make_model(tmp_path: Path) -> Callable[..., Path]:
     """make_model("llama", vocab_size=5, seed=3): a folder with a random model, its config changed as given."""
 
     def make(name: str, seed: int = 0, **changes: Any) -> Path:
-        return write_checkpoint(tmp_path / f"{name}-{len(os.listdir(tmp_path))}", TINY[name] | changes, seed)
+        return write_checkpoint(
+            tmp_path / f"{name}-{len(os.listdir(tmp_path))}", TINY[name] | changes, seed
+        )
 
     return make
 
@@ -305,7 +330,9 @@ def write_bigram(folder: Path, template: str | None = None, context: int = 512) 
     V = tokenizer.get_vocab_size()
     counts = np.full((V, V), 1e-3)
     begin = [tokenizer.token_to_id("<|assistant|>"), *tokenizer.encode("Assistant:").ids[-1:]]
-    for sentence in [f" {line}" if i % 2 else line for line in TALK.split("\n\n") for i in range(2)]:
+    for sentence in [
+        f" {line}" if i % 2 else line for line in TALK.split("\n\n") for i in range(2)
+    ]:
         ids = [*tokenizer.encode(sentence).ids, 0]
         for start in begin:
             counts[start, ids[0]] += 1
@@ -332,7 +359,9 @@ def write_bigram(folder: Path, template: str | None = None, context: int = 512) 
         for piece in entry.pieces
     }
     tensors["model.embed_tokens.weight"] = np.eye(V, dtype=np.float32)
-    tensors["model.norm.weight"] = np.full(V, 1 / np.sqrt(V), np.float32)  # undoes what the norm does to a one-hot
+    tensors["model.norm.weight"] = np.full(
+        V, 1 / np.sqrt(V), np.float32
+    )  # undoes what the norm does to a one-hot
     tensors["lm_head.weight"] = logits.T.astype(np.float32).copy()
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps(config))
@@ -399,14 +428,20 @@ class KilledError(BaseException):
 class Killer:
     """Counts what changes files in a folder, and lets the process die before one such call."""
 
-    EVENTS = frozenset({"open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.link", "shutil.rmtree"})
+    EVENTS = frozenset(
+        {"open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.link", "shutil.rmtree"}
+    )
 
     def __init__(self) -> None:
         self.folder, self.count, self.at = "", 0, 0
         sys.addaudithook(self.see)  # it stays for as long as Python runs
 
     def see(self, event: str, args: tuple[Any, ...]) -> None:
-        if not self.folder or event not in self.EVENTS or (event == "open" and not self.writes(args)):
+        if (
+            not self.folder
+            or event not in self.EVENTS
+            or (event == "open" and not self.writes(args))
+        ):
             return
         names = [os.fsdecode(x) for x in args[:2] if isinstance(x, str | bytes | os.PathLike)]
         # `rmtree` names what it removes relative to an open folder.

@@ -46,7 +46,9 @@ def pretend_cuda(replace: Replace = setattr) -> None:
 
     make = TorchBackend.__init__
 
-    def make_static(self: TorchBackend, device: str | None = None, threads: int | None = None) -> None:
+    def make_static(
+        self: TorchBackend, device: str | None = None, threads: int | None = None
+    ) -> None:
         make(self, device, threads)
         self.asynchronous, self.static = True, StaticSteps(self)
 

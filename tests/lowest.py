@@ -27,7 +27,11 @@ ROOT = Path(__file__).resolve().parents[1]
 EXTRAS = ("torch", "mlx", "fast", "plot")  # what users install
 TOOLS = "test"
 LATER = "transformers"
-LEFT_OUT = ("torch", "ruff", "mypy")  # the last two read the source, by the types of the newest versions
+LEFT_OUT = (
+    "torch",
+    "ruff",
+    "mypy",
+)  # the last two read the source, by the types of the newest versions
 
 
 def meant_for(system: str, requirement: str) -> bool:
@@ -52,7 +56,11 @@ def pins(versions: dict[str, str]) -> list[str]:
 def users(package: str) -> list[str]:
     """The test files that take a package where it is installed."""
     files = sorted((ROOT / "tests").rglob("test_*.py"))
-    return [str(path) for path in files if f'importorskip("{package}' in path.read_text(encoding="utf-8")]
+    return [
+        str(path)
+        for path in files
+        if f'importorskip("{package}' in path.read_text(encoding="utf-8")
+    ]
 
 
 def main() -> int:
@@ -70,7 +78,9 @@ def main() -> int:
 
         def run(*words: str) -> int:
             print(f"$ {' '.join(words)}", flush=True)
-            return subprocess.run([folder / "bin" / "python", "-m", *words], cwd=ROOT, env=environment).returncode
+            return subprocess.run(
+                [folder / "bin" / "python", "-m", *words], cwd=ROOT, env=environment
+            ).returncode
 
         install = ("pip", "install", "--quiet")
         package = f".[{','.join(EXTRAS)}]"

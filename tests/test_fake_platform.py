@@ -52,14 +52,23 @@ def test_memory_is_what_metal_lets_a_gpu_hold() -> None:
     """Not the memory of the machine; and no array is longer than a buffer of Metal."""
     ops = get_backend("mlx", "gpu")
     assert ops.total_memory() == WORKING_SET
-    with pytest.raises(BackendError, match=r"^this needs 2.0 GiB at once, and the device has 1.0 GiB: ask for fewer"):
+    with pytest.raises(
+        BackendError,
+        match=r"^this needs 2.0 GiB at once, and the device has 1.0 GiB: ask for fewer",
+    ):
         ops.zeros((2**29,), "float32")
-    with pytest.raises(BackendError, match=r"^this needs 0.5 GiB in one array, and the device takes 0.2 GiB: ask for"):
+    with pytest.raises(
+        BackendError,
+        match=r"^this needs 0.5 GiB in one array, and the device takes 0.2 GiB: ask for",
+    ):
         ops.zeros((2**27,), "float32")
     assert ops.zeros((3,), "float32").shape == (3,)
     slot = Slot((2, 64), ALL)
     layers = [{"k": slot, "v": slot}] * 8  # each array fits, and all of them together do not
-    with pytest.raises(BackendError, match=r"^this needs 1.2 GiB at once, and the device has 1.0 GiB: ask for fewer"):
+    with pytest.raises(
+        BackendError,
+        match=r"^this needs 1.2 GiB at once, and the device has 1.0 GiB: ask for fewer",
+    ):
         State.empty(ops, layers, 1, 160000)
 
 
@@ -84,7 +93,9 @@ get_backend("mlx")
 """
     environment = {name: value for name, value in os.environ.items() if name != "MLX_ENABLE_TF32"}
     environment |= {} if told is None else {"MLX_ENABLE_TF32": told}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment
+    )
     assert (done.stdout, done.stderr) == (f"{counts}\n", "")
 
 
@@ -138,7 +149,9 @@ def run_on_a_mac(program: str, **environment: str) -> str:
 
 def test_kernels_on_a_mac_want_no_library_and_are_called_one_by_one() -> None:
     """numba's own layer of threads ends the process where two threads of Python call it."""
-    said = run_on_a_mac(KERNELS_AT_ONCE).splitlines()  # which may begin with how busy the machine is
+    said = run_on_a_mac(
+        KERNELS_AT_ONCE
+    ).splitlines()  # which may begin with how busy the machine is
     assert said[-1] == "workqueue True 1200 False"
 
 
@@ -174,6 +187,8 @@ def test_prompts_are_left_to_torch_on_a_mac(
         assert (kernels.linear(x, weight, None) is not None) == wanted
         assert (kernels.attention(heads, heads, heads, 1.0, "causal") is not None) == wanted
         packed = ops.quantize(torch.randn(32, 64), 8, 32)
-        found = kernels.linear(x, packed, None)  # unpacked for torch's products where those are wanted
+        found = kernels.linear(
+            x, packed, None
+        )  # unpacked for torch's products where those are wanted
         assert torch.allclose(found, x @ ops.dequantize(packed).T, atol=1e-4)
         assert kernels.activate("SILU", x) is not None

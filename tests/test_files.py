@@ -44,7 +44,9 @@ with workspace(Path(sys.argv[1])) as work:
 @pytest.fixture
 def other(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], Path]]:
     """Another process that is at work beside tmp_path/file."""
-    process = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path / "file")], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path / "file")], stdout=subprocess.PIPE, text=True
+    )
     assert process.stdout is not None
     work = Path(process.stdout.readline().strip())
     yield process, work
@@ -62,7 +64,9 @@ def write(path: Path, text: str) -> None:
         beside.write_text(text)
 
 
-def test_only_what_the_dead_left_is_swept(other: tuple[subprocess.Popen[str], Path], tmp_path: Path) -> None:
+def test_only_what_the_dead_left_is_swept(
+    other: tuple[subprocess.Popen[str], Path], tmp_path: Path
+) -> None:
     process, work = other
     write(tmp_path / "file", "mine")
     assert (work / "half").read_text() == "x"  # two at once do each other no harm
@@ -160,7 +164,9 @@ def test_a_new_folder(tmp_path: Path, killed: Killed) -> None:
 
 
 # -- each file-changing command, killed before each of its changes --
-def at_every_point(folder: Path, killed: Killed, act: Callable[[], object], check: Callable[[bool], object]) -> None:
+def at_every_point(
+    folder: Path, killed: Killed, act: Callable[[], object], check: Callable[[bool], object]
+) -> None:
     """`check(done)` reads back what there is, and `act` once more leaves it whole, with nothing beside it."""
     before = folder.with_name(f"{folder.name}-before")
     shutil.copytree(folder, before)
@@ -201,7 +207,9 @@ def test_a_prompt_cache_killed_at_every_point(
     def check(done: bool) -> None:
         assert len(load_prompt(model, folder / "cache")[1]) in ((5,) if done else (3, 5))
 
-    at_every_point(folder, killed, lambda: save_prompt(model, [1, 2, 3, 4, 5], folder / "cache"), check)
+    at_every_point(
+        folder, killed, lambda: save_prompt(model, [1, 2, 3, 4, 5], folder / "cache"), check
+    )
 
 
 def test_a_converted_model_killed_at_every_point(
@@ -254,5 +262,7 @@ def test_tokens_killed_at_every_point(tmp_path: Path, killed: Killed) -> None:
 
     at_every_point(folder, killed, act, check)
     (shard,) = folder.iterdir()
-    (shard / "tokens.bin").write_bytes(b"x")  # it is made again, and the damaged one goes as a whole
+    (shard / "tokens.bin").write_bytes(
+        b"x"
+    )  # it is made again, and the damaged one goes as a whole
     at_every_point(folder, killed, act, check)

@@ -41,7 +41,10 @@ def test_a_killed_process_leaves_no_lasting_lock(tmp_path: Path) -> None:
     lock = tmp_path / "run.jsonl.lock"
     with hold(lock) as other:
         try:
-            with pytest.raises(MinigenError, match=r"^it is written$"), only_process(lock, "it is written"):
+            with (
+                pytest.raises(MinigenError, match=r"^it is written$"),
+                only_process(lock, "it is written"),
+            ):
                 raise AssertionError
         finally:
             other.send_signal(signal.SIGKILL)

@@ -34,12 +34,18 @@ CHARACTER_MODELS = ("charrnn-shakespeare", "charrnn-bronte")
 
 
 def reference(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    return json.loads((folder / "reference.json").read_text()), load_file(folder / "reference.safetensors")
+    return json.loads((folder / "reference.json").read_text()), load_file(
+        folder / "reference.safetensors"
+    )
 
 
 def oracle(shared: Path, name: str) -> Path:
     """The folder of a model that was made for comparison."""
-    return next(folder for folder in (shared / "oracles" / name, shared / "oracles2" / name) if folder.is_dir())
+    return next(
+        folder
+        for folder in (shared / "oracles" / name, shared / "oracles2" / name)
+        if folder.is_dir()
+    )
 
 
 def load(folder: Path, backend: str, device: str) -> Model:
@@ -47,7 +53,9 @@ def load(folder: Path, backend: str, device: str) -> Model:
 
 
 @pytest.mark.parametrize("name", DECODERS)
-def test_decoder_logits_and_greedy_tokens(shared: Path, backend: str, device: str, name: str) -> None:
+def test_decoder_logits_and_greedy_tokens(
+    shared: Path, backend: str, device: str, name: str
+) -> None:
     folder = oracle(shared, name)
     facts, arrays = reference(folder)
     model = load(folder, backend, device)
@@ -65,7 +73,8 @@ OLDER = ("gpt2", "llama", "mistral", "qwen3", "llama_rope_llama3", "llama_rope_l
 
 
 @pytest.mark.parametrize(
-    ("name", "config"), [*((name, "config_legacy.json") for name in OLDER), ("lfm2", "config_sparse.json")]
+    ("name", "config"),
+    [*((name, "config_legacy.json") for name in OLDER), ("lfm2", "config_sparse.json")],
 )
 def test_older_config_gives_the_same_model(
     shared: Path, tmp_path: Path, backend: str, device: str, name: str, config: str
@@ -106,10 +115,14 @@ def test_stories_greedy_text_and_logits(shared: Path, backend: str, device: str)
         ids = case["prompt_ids"] + case["greedy_ids"]
         logits = model.logits([ids])[0, case["logit_positions"]]
         assert np.abs(logits - arrays[f"{i}.logits"]).max() <= 2e-4
-        (greedy,) = model.generate_ids([case["prompt_ids"]], max_tokens=200, temperature=0, ignore_eos=True)
+        (greedy,) = model.generate_ids(
+            [case["prompt_ids"]], max_tokens=200, temperature=0, ignore_eos=True
+        )
         assert greedy == case["greedy_ids"]
     texts = model.generate(prompts, max_tokens=200, temperature=0)
-    assert [p + t for p, t in zip(prompts, texts, strict=True)] == [case["full_text"] for case in facts["cases"]]
+    assert [p + t for p, t in zip(prompts, texts, strict=True)] == [
+        case["full_text"] for case in facts["cases"]
+    ]
 
 
 @pytest.mark.parametrize("name", CHARACTER_MODELS)
@@ -150,7 +163,11 @@ def test_lstm_layers(shared: Path, ops: Backend, name: str, start: str) -> None:
     weights = {key: ops.asarray(x) for key, x in load_file(folder / "model.safetensors").items()}
     x = ops.asarray(arrays["x"])
     for layer in range(len(arrays["h0"])):
-        p = {key.removesuffix(f"_l{layer}"): w for key, w in weights.items() if key.endswith(f"_l{layer}")}
+        p = {
+            key.removesuffix(f"_l{layer}"): w
+            for key, w in weights.items()
+            if key.endswith(f"_l{layer}")
+        }
         first = [arrays["h0"][layer], arrays["c0"][layer]]
         state = tuple(ops.asarray(np.zeros_like(s) if start else s) for s in first)
         block = RecurrentBlock(CELLS["lstm"], x.shape[-1], state[0].shape[-1])
@@ -167,10 +184,19 @@ def test_a_seed_gives_the_same_text_on_both_backends(shared: Path, seed: int) ->
     drawn = {}
     for backend in ("torch", "mlx"):
         model = minigen.load(shared / "models" / "stories260K", backend=backend, device="cpu")
-        settings = {"max_tokens": 200, "temperature": 0.8, "top_p": 0.95, "seed": seed, "ignore_eos": True}
+        settings = {
+            "max_tokens": 200,
+            "temperature": 0.8,
+            "top_p": 0.95,
+            "seed": seed,
+            "ignore_eos": True,
+        }
         drawn[backend] = model.generate_ids([[1, 403, 407], [1, 291, 280, 294, 262]], **settings)
         assert len(drawn[backend][0]) == 200
         if seed == 0:
-            alone = [model.generate_ids([p], **settings)[0] for p in ([1, 403, 407], [1, 291, 280, 294, 262])]
+            alone = [
+                model.generate_ids([p], **settings)[0]
+                for p in ([1, 403, 407], [1, 291, 280, 294, 262])
+            ]
             assert drawn[backend] == alone
     assert drawn["torch"] == drawn["mlx"]

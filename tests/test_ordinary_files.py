@@ -43,7 +43,9 @@ def test_what_is_known_before_the_work(tmp_path: Path, monkeypatch: pytest.Monke
     check_writable(tmp_path / "new")
     (tmp_path / "old").write_text("")
     check_writable(tmp_path / "old")
-    with pytest.raises(MinigenError, match=rf"^cannot write {tmp_path}/no/f: there is no folder {tmp_path}/no$"):
+    with pytest.raises(
+        MinigenError, match=rf"^cannot write {tmp_path}/no/f: there is no folder {tmp_path}/no$"
+    ):
         check_writable(tmp_path / "no" / "f")
     with pytest.raises(MinigenError, match=r"^cannot write .*/x+: File name too long$"):
         check_writable(tmp_path / ("x" * 300))
@@ -55,5 +57,7 @@ def test_what_is_known_before_the_work(tmp_path: Path, monkeypatch: pytest.Monke
     with pytest.raises(UsageError, match="is there already"), new_folder(tmp_path / "old"):
         pass
     monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write anywhere
-    with pytest.raises(MinigenError, match=rf"^cannot write {tmp_path}/new: {tmp_path} is not writable$"):
+    with pytest.raises(
+        MinigenError, match=rf"^cannot write {tmp_path}/new: {tmp_path} is not writable$"
+    ):
         check_writable(tmp_path / "new")

@@ -26,7 +26,14 @@ from minigen.evaluation.fewshot.metrics import regex
 from minigen.families import HubConfig, find_family
 from minigen.model import stop_ids
 from minigen.prompt_cache import read_prompt_info
-from minigen.reading import MOST_DEPTH, RepeatedKeyError, load_json, parse_json, parse_toml, read_bytes
+from minigen.reading import (
+    MOST_DEPTH,
+    RepeatedKeyError,
+    load_json,
+    parse_json,
+    parse_toml,
+    read_bytes,
+)
 from minigen.reading.patterns import Matcher
 from minigen.tokenizer import load_tokenizer
 from minigen.training import checkpoint
@@ -56,7 +63,9 @@ HOSTILE: dict[str, bytes] = {
 
 def write(path: Path, content: bytes | str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8", "surrogatepass"))
+    path.write_bytes(
+        content if isinstance(content, bytes) else content.encode("utf-8", "surrogatepass")
+    )
     return path
 
 
@@ -76,7 +85,9 @@ def refused(call: Callable[[], Any]) -> str:
 
 
 # -- the reader itself --
-@pytest.mark.parametrize("content", [x for name, x in HOSTILE.items() if name not in ("a list", "a number")])
+@pytest.mark.parametrize(
+    "content", [x for name, x in HOSTILE.items() if name not in ("a list", "a number")]
+)
 def test_no_json(content: bytes) -> None:
     with pytest.raises(ValueError, match=r"^.{1,150}$") as caught:
         parse_json(content)
@@ -84,7 +95,9 @@ def test_no_json(content: bytes) -> None:
 
 
 def test_what_is_fine() -> None:
-    assert parse_json('{"a": [1, {"b": "\\ud83d\\ude00"}], "model_max_length": 1000000000000000019884624838656}') == {
+    assert parse_json(
+        '{"a": [1, {"b": "\\ud83d\\ude00"}], "model_max_length": 1000000000000000019884624838656}'
+    ) == {
         "a": [1, {"b": "\U0001f600"}],
         "model_max_length": 10**30 + 19884624838656,
     }
@@ -123,7 +136,9 @@ def test_bytes_are_counted(tmp_path: Path) -> None:
         read_bytes(path, 4)
     os.mkfifo(tmp_path / "pipe")
     for other in (tmp_path / "pipe", Path("/dev/zero")):
-        with pytest.raises(ValueError, match="is not a regular file"):  # and nobody waits for a writer
+        with pytest.raises(
+            ValueError, match="is not a regular file"
+        ):  # and nobody waits for a writer
             read_bytes(other)
     with pytest.raises(ValueError, match="is larger than 0 MiB"):
         read_bytes(Path("/dev/zero"), 1000, pipes=True)
@@ -149,7 +164,9 @@ def test_no_toml(text: str, message: str) -> None:
 
 
 def test_dots_are_fine_in_texts() -> None:
-    text = f"a.b.c = '{'.'.join('x' * 99)}'\nd = '''\n{'.' * 99}\nSee a.b.c.\n'''\n[e.f]\n'g.h' = 1.5"
+    text = (
+        f"a.b.c = '{'.'.join('x' * 99)}'\nd = '''\n{'.' * 99}\nSee a.b.c.\n'''\n[e.f]\n'g.h' = 1.5"
+    )
     assert parse_toml(text)["e"]["f"]["g.h"] == 1.5
 
 
@@ -179,7 +196,13 @@ def test_messages_stay_short() -> None:
         {"model_type": "llama", "hidden_size": 10**4000},
         {"model_type": "llama", "hidden_size": float("nan")},
         {"model_type": "llama", "hidden_size": float("inf")},
-        {"model_type": "gpt2", "n_embd": 8, "n_head": 2, "n_layer": 1, "activation_function": "A" * 10**6},
+        {
+            "model_type": "gpt2",
+            "n_embd": 8,
+            "n_head": 2,
+            "n_layer": 1,
+            "activation_function": "A" * 10**6,
+        },
     ],
 )
 def test_values_are_quoted_in_part(values: dict[str, Any]) -> None:
@@ -222,7 +245,9 @@ ENTRY = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
 )
 def test_entries_of_a_header(tmp_path: Path, entry: Any) -> None:
     write(tmp_path / SINGLE, safetensors({"a": entry}, bytes(8)))
-    assert "is not a safetensors file, or is damaged (header: 'a' " in refused(lambda: read_headers(tmp_path))
+    assert "is not a safetensors file, or is damaged (header: 'a' " in refused(
+        lambda: read_headers(tmp_path)
+    )
 
 
 @pytest.mark.parametrize("content", HOSTILE.values(), ids=HOSTILE)
@@ -288,7 +313,9 @@ def tokenizer(folder: Path, **changes: Any) -> Any:
 
 
 @pytest.mark.parametrize("content", HOSTILE.values(), ids=HOSTILE)
-@pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"])
+@pytest.mark.parametrize(
+    "name", ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"]
+)
 def test_tokenizer_files(tmp_path: Path, name: str, content: bytes) -> None:
     write(tmp_path / "tokenizer.json", json.dumps(TOKENIZER))
     write(tmp_path / name, content)
@@ -313,11 +340,18 @@ def test_texts_do_not_grow_without_bound(tmp_path: Path, part: str) -> None:
         message = refused(lambda changes=changes: tokenizer(tmp_path, **changes))  # type: ignore[misc]
         assert f"tokenizer.json: its {part} can make more than 1024 characters from one" in message
     kept = [{"type": "Replace", "pattern": {"String": "\u2581"}, "content": " "}] * 30
-    assert tokenizer(tmp_path, **{part: {"type": "Sequence", name: [*kept, *doubling(3)]}}) is not None
+    assert (
+        tokenizer(tmp_path, **{part: {"type": "Sequence", name: [*kept, *doubling(3)]}}) is not None
+    )
 
 
 def test_a_panic_stays_off_the_screen(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    split = {"type": "Split", "pattern": {"Regex": "(a|a|aa)+$"}, "behavior": "Isolated", "invert": False}
+    split = {
+        "type": "Split",
+        "pattern": {"Regex": "(a|a|aa)+$"},
+        "behavior": "Isolated",
+        "invert": False,
+    }
     found = tokenizer(tmp_path, pre_tokenizer=split)
     assert found.encode("ab") == [2]
     message = refused(lambda: found.encode("a" * 60 + "b"))
@@ -340,7 +374,10 @@ def test_what_others_write_meanwhile_is_not_lost(capfd: pytest.CaptureFixture[st
 @pytest.mark.parametrize("token_id", ["1" * 5000, "2147483648", "-1", "1.5"])
 def test_ids_of_added_tokens(tmp_path: Path, token_id: str) -> None:
     write(tmp_path / "tokenizer.json", json.dumps(TOKENIZER))
-    write(tmp_path / "tokenizer_config.json", json.dumps({"added_tokens_decoder": {token_id: {"content": "<x>"}}}))
+    write(
+        tmp_path / "tokenizer_config.json",
+        json.dumps({"added_tokens_decoder": {token_id: {"content": "<x>"}}}),
+    )
     assert "an added token needs" in refused(lambda: load_tokenizer(tmp_path))
 
 
@@ -359,7 +396,12 @@ def prompts(folder: Path, text: str) -> Any:
 
 def test_many_seeds(tmp_path: Path) -> None:
     item = '[[items]]\ninput = "a"\noutput = "b"\n[shots]\nseeds = ['
-    assert len(prompts(tmp_path, f"format = 1\n{item}{','.join(map(str, range(MANY)))}]\n").shots.seeds) == MANY
+    assert (
+        len(
+            prompts(tmp_path, f"format = 1\n{item}{','.join(map(str, range(MANY)))}]\n").shots.seeds
+        )
+        == MANY
+    )
 
 
 @pytest.mark.parametrize(
@@ -390,7 +432,9 @@ def test_data_that_unpacks_without_end(tmp_path: Path, monkeypatch: pytest.Monke
         file.write(bytes(2**24))
     write(tmp_path / "d.jsonl.gz", packed.getvalue())
     tracemalloc.start()
-    assert "unpacks to more than 1 MiB" in refused(lambda: prompts(tmp_path, 'format = 1\nitems_file = "d.jsonl.gz"\n'))
+    assert "unpacks to more than 1 MiB" in refused(
+        lambda: prompts(tmp_path, 'format = 1\nitems_file = "d.jsonl.gz"\n')
+    )
     assert tracemalloc.get_traced_memory()[1] < 8 * 2**20
     tracemalloc.stop()
 
@@ -428,7 +472,9 @@ def test_values_of_a_position(tmp_path: Path, changes: dict[str, Any]) -> None:
 
 def test_a_position_as_it_is_written(tmp_path: Path) -> None:
     write(tmp_path / "latest", b"\xff\xfe")  # of no use, but no more than that
-    found = checkpoint.newest(position(tmp_path, json.dumps({**POSITION, "smoothed": float("nan"), "best_loss": None})))
+    found = checkpoint.newest(
+        position(tmp_path, json.dumps({**POSITION, "smoothed": float("nan"), "best_loss": None}))
+    )
     assert found is not None
     assert found[1].step == 5
     write(found[0] / checkpoint.STATE, safetensors({"a": ["F32", [0], [0, 0]]}))
@@ -479,7 +525,9 @@ ABOUT = {
 def shard(folder: Path, about: bytes | str = json.dumps(ABOUT), index: bytes | None = None) -> Any:
     write(folder / "about.json", about)
     write(folder / "tokens.bin", bytes(40))
-    np.save(folder / "documents.npy", np.array([(0, 10, 20, 0, 1), (10, 10, 20, 0, 2)], shards.DOCUMENT))
+    np.save(
+        folder / "documents.npy", np.array([(0, 10, 20, 0, 1), (10, 10, 20, 0, 2)], shards.DOCUMENT)
+    )
     if index is not None:
         write(folder / "documents.npy", index)
     return shards.open_shard(folder, "k")
@@ -489,7 +537,12 @@ def test_shards(tmp_path: Path) -> None:
     assert shard(tmp_path) is not None
     for content in HOSTILE.values():
         assert shard(tmp_path, content) is None
-    for changes in ({"dtype": "O", "tokens": 5}, {"dtype": "<f2"}, {"tokens": 10**400}, {"tokens": "x"}):
+    for changes in (
+        {"dtype": "O", "tokens": 5},
+        {"dtype": "<f2"},
+        {"tokens": 10**400},
+        {"tokens": "x"},
+    ):
         assert shard(tmp_path, json.dumps({**ABOUT, **changes})) is None
     packed, lies = io.BytesIO(), io.BytesIO()
     np.savez(packed, np.zeros(3))
@@ -499,7 +552,14 @@ def test_shards(tmp_path: Path) -> None:
     assert b"9999999999" in claims
     pickled = io.BytesIO()
     np.save(pickled, np.array([{}], object), allow_pickle=True)
-    for index in (packed.getvalue(), b"PK\x03\x04" + b"x" * 50, claims, pickled.getvalue(), b"", b"\x93NUMPY\x01\x00"):
+    for index in (
+        packed.getvalue(),
+        b"PK\x03\x04" + b"x" * 50,
+        claims,
+        pickled.getvalue(),
+        b"",
+        b"\x93NUMPY\x01\x00",
+    ):
         assert shard(tmp_path, index=index) is None
 
 
@@ -508,7 +568,8 @@ def test_shards(tmp_path: Path) -> None:
 def test_prompt_caches(tmp_path: Path, content: bytes) -> None:
     text = content.decode("utf-8", "replace")
     path = write(
-        tmp_path / "p.cache", safetensors({"__metadata__": {"minigen_prompt": text[: 10**6]}, "a": ENTRY}, bytes(8))
+        tmp_path / "p.cache",
+        safetensors({"__metadata__": {"minigen_prompt": text[: 10**6]}, "a": ENTRY}, bytes(8)),
     )
     assert "is no prompt cache" in refused(lambda: read_prompt_info(path))
 
@@ -516,7 +577,10 @@ def test_prompt_caches(tmp_path: Path, content: bytes) -> None:
 @pytest.mark.parametrize("found", ["Infinity", "[1]", '"x"', "1.5", "null"])
 def test_the_format_of_a_prompt_cache(tmp_path: Path, found: str) -> None:
     about = f'{{"format": {found}}}'
-    path = write(tmp_path / "p.cache", safetensors({"__metadata__": {"minigen_prompt": about}, "a": ENTRY}, bytes(8)))
+    path = write(
+        tmp_path / "p.cache",
+        safetensors({"__metadata__": {"minigen_prompt": about}, "a": ENTRY}, bytes(8)),
+    )
     assert "is no prompt cache" in refused(lambda: read_prompt_info(path))
 
 
@@ -536,7 +600,9 @@ RESULT = {"model": "m", "backend": "b", "dtype": "d", "test": "t", "samples_tps"
 )
 def test_results(tmp_path: Path, content: bytes | str) -> None:
     refused(lambda: read_results(write(tmp_path / "r.json", content)))
-    machine, _ = read_results(write(tmp_path / "r.json", json.dumps({"machine": {"a": 1}, "results": [RESULT]})))
+    machine, _ = read_results(
+        write(tmp_path / "r.json", json.dumps({"machine": {"a": 1}, "results": [RESULT]}))
+    )
     assert differences(machine, machine) == []
 
 

@@ -9,7 +9,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-INNER = ("models", "layers", "families")  # the rooms that know architectures, kinds of layers, and families
+INNER = (
+    "models",
+    "layers",
+    "families",
+)  # the rooms that know architectures, kinds of layers, and families
 # From the ground up; a room imports those of the lines below its own.
 FLOORS = (
     ("errors", "tree"),
@@ -53,7 +57,9 @@ def imports(name: str, path: Path, known: dict[str, Path]) -> Iterator[str]:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name in known)
         elif isinstance(node, ast.ImportFrom):
-            above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            above = (
+                package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            )
             base = ".".join([*above, *filter(None, [node.module])])
             for alias in node.names:
                 inner = f"{base}.{alias.name}"
@@ -79,7 +85,8 @@ def test_rooms_import_what_is_below_them(graph: dict[str, set[str]]) -> None:
         for name, targets in graph.items()
         for target in targets
         if name != "minigen" and target.count(".") and room_of(name) != room_of(target)
-        if name.count(".") and FLOOR.get(room_of(target), -1) >= FLOOR.get(room_of(name), len(FLOORS))
+        if name.count(".")
+        and FLOOR.get(room_of(target), -1) >= FLOOR.get(room_of(name), len(FLOORS))
     ]
     assert not wrong
 
@@ -100,7 +107,9 @@ def test_no_circles(graph: dict[str, set[str]]) -> None:
 
 # -- nothing else asks which architecture runs ------------------------------------------------------------------------
 A_TOKENIZER = "name == 'gpt2'"  # `train --tokenizer gpt2` has the name of a family
-Known = tuple[set[str], set[str]]  # classes of the inner rooms, and the names of families and of models to train
+Known = tuple[
+    set[str], set[str]
+]  # classes of the inner rooms, and the names of families and of models to train
 
 
 @pytest.fixture(scope="module")
@@ -108,8 +117,14 @@ def known() -> Known:
     from minigen.families import FAMILIES
     from minigen.families.new import NEW_MODELS
 
-    trees = [ast.parse(path.read_text()) for room in INNER for path in (ROOT / "minigen" / room).glob("*.py")]
-    classes = {node.name for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
+    trees = [
+        ast.parse(path.read_text())
+        for room in INNER
+        for path in (ROOT / "minigen" / room).glob("*.py")
+    ]
+    classes = {
+        node.name for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ClassDef)
+    }
     return classes, {*FAMILIES, *NEW_MODELS}
 
 
@@ -142,7 +157,9 @@ def asks(node: ast.AST, known: Known) -> bool:
         return bool(strings_in(node) & families)
     if not isinstance(node, ast.Compare):
         return False
-    of_type = any(function_of(part) == "type" for part in ast.walk(node)) and names_in(node) & classes
+    of_type = (
+        any(function_of(part) == "type" for part in ast.walk(node)) and names_in(node) & classes
+    )
     of_state = "state.kind" in ast.unparse(node)
     return bool(of_type or of_state or strings_in(node) & families)
 
@@ -152,7 +169,9 @@ def questions(text: str, known: Known) -> list[str]:
 
 
 def test_only_the_inner_rooms_ask_which_architecture_runs(known: Known) -> None:
-    outside = [path for name, path in modules().items() if name.count(".") and room_of(name) not in INNER]
+    outside = [
+        path for name, path in modules().items() if name.count(".") and room_of(name) not in INNER
+    ]
     assert len(outside) > 150
     asked = {str(path.relative_to(ROOT)): questions(path.read_text(), known) for path in outside}
     assert {path: found for path, found in asked.items() if found} == {

@@ -14,11 +14,19 @@ from minigen.errors import UsageError
 from minigen.reading.settings import Range, checked, setting
 
 LIMITS = {
-    "a number >= 0": (Range(least=0), [0, 0.0, 1e300, np.float32(2)], [-1e-9, math.nan, math.inf, True, "1", None]),
+    "a number >= 0": (
+        Range(least=0),
+        [0, 0.0, 1e300, np.float32(2)],
+        [-1e-9, math.nan, math.inf, True, "1", None],
+    ),
     "a number > 0 and < 1": (Range(above=0, below=1), [0.5], [0, 1]),
     "a number from 0 to 1": (Range(least=0, most=1), [0, 1], [-0.1, 1.1]),
     "a number > 0 and <= 1": (Range(above=0, most=1), [1], [0]),
-    "a whole number >= 1": (Range(whole=True, least=1), [1, np.int64(7), 2**70], [0, 1.0, 1.5, True]),
+    "a whole number >= 1": (
+        Range(whole=True, least=1),
+        [1, np.int64(7), 2**70],
+        [0, 1.0, 1.5, True],
+    ),
     "a whole number": (Range(whole=True), [-3], [0.5]),
     "a finite number": (Range(), [-3], [math.inf, 10**400]),
 }

@@ -59,11 +59,17 @@ def apart(runner: Runner, **settings: Any) -> list[list[int]]:
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=["greedy", "seed"])
 def test_however_a_text_comes_about(
-    model: Model, make_model: Callable[..., Path], backend: str, device: str, settings: dict[str, Any]
+    model: Model,
+    make_model: Callable[..., Path],
+    backend: str,
+    device: str,
+    settings: dict[str, Any],
 ) -> None:
     alone = apart(model.runner, **settings)
     assert texts(model.runner, PROMPTS, **settings) == alone
-    other = minigen.load(make_model("llama", seed=9), backend=backend, device=device, dtype="float32").runner
+    other = minigen.load(
+        make_model("llama", seed=9), backend=backend, device=device, dtype="float32"
+    ).runner
     for draft in (model.runner, other):  # guesses that are right, and guesses that are wrong
         assert [texts(model.runner, [prompt], draft, **settings)[0] for prompt in PROMPTS] == alone
     shared = SharedText(model.runner)
@@ -78,7 +84,10 @@ def test_on_either_backend(folder: Path, quant: str | None, settings: dict[str, 
     if not (find_spec("torch") and find_spec("mlx")):
         pytest.skip("torch and mlx are not both installed")
     found = [
-        apart(minigen.load(folder, backend=name, device="cpu", dtype="float32", quant=quant).runner, **settings)
+        apart(
+            minigen.load(folder, backend=name, device="cpu", dtype="float32", quant=quant).runner,
+            **settings,
+        )
         for name in ("torch", "mlx")
     ]
     assert found[0] == found[1]

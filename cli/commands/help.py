@@ -11,7 +11,9 @@ from ..parser import Parser
 
 
 def add_arguments(parser: Parser) -> None:
-    parser.add_argument("topic", nargs="?", metavar="TOPIC", help="a page, or a command (default: list the pages)")
+    parser.add_argument(
+        "topic", nargs="?", metavar="TOPIC", help="a page, or a command (default: list the pages)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:

@@ -32,7 +32,9 @@ PAGE_OF = {
 }
 
 COMMENT = re.compile(r"^<!--.*?-->\n", re.MULTILINE | re.DOTALL)
-LINK = re.compile(r"\[([^\]\n]+)\]\((?!https?:)[^)\n]+\)")  # to another file, or to a part of this one
+LINK = re.compile(
+    r"\[([^\]\n]+)\]\((?!https?:)[^)\n]+\)"
+)  # to another file, or to a part of this one
 CODE_INDENT = "    "
 WIDEST = 100  # columns: longer lines are hard to read
 

@@ -78,7 +78,9 @@ class Journal:
         """Opens the file, locks it and reads what is there. Raises OSError, or MinigenError as the class does."""
         self.made = not path.exists()
         if not self.made and not path.is_dir() and not path.is_file():
-            raise MinigenError(f"cannot use {path}: it is not an ordinary file; give a file for --jsonl")
+            raise MinigenError(
+                f"cannot use {path}: it is not an ordinary file; give a file for --jsonl"
+            )
         busy = f"{path} is being written by another run; wait for it, or {OTHER}"
         with ExitStack() as opened:
             self.stream = opened.enter_context(path.open("a+b", buffering=0))

@@ -122,9 +122,13 @@ def check_threads(threads: int | None, backend: str) -> None:
     if threads is None:
         return
     if backend != "torch":
-        raise UsageError(f"threads is {threads}: {backend} chooses its threads itself; leave it out, or take torch")
+        raise UsageError(
+            f"threads is {threads}: {backend} chooses its threads itself; leave it out, or take torch"
+        )
     if not 1 <= threads <= usable_cores():
-        raise UsageError(f"threads is {threads}: it must be from 1 to {usable_cores()}, the processors of this machine")
+        raise UsageError(
+            f"threads is {threads}: it must be from 1 to {usable_cores()}, the processors of this machine"
+        )
 
 
 def faster_dtype(ops: Backend) -> str:
@@ -173,5 +177,7 @@ def join_group() -> Group:
 
             group = MLXGroup()
     except (ImportError, OSError, RuntimeError, ValueError) as error:
-        raise BackendError(f"the processes of {LAUNCHERS[name]} do not meet: {what_broke(error)}") from error
+        raise BackendError(
+            f"the processes of {LAUNCHERS[name]} do not meet: {what_broke(error)}"
+        ) from error
     return group if group.size > 1 else ALONE

@@ -141,7 +141,9 @@ class Backend(Choosing, Protocol):
         i + half; those from 2 half on pass through."""
         ...
 
-    def attention(self, q: Array, k: Held, v: Held, scale: float, mask: Array | str | None) -> Array:
+    def attention(
+        self, q: Array, k: Held, v: Held, scale: float, mask: Array | str | None
+    ) -> Array:
         """q (B, H, T, D), k and v (B, G, S, D) with G dividing H -> (B, H, T, D).
 
         `mask` is None (every query sees every key), "causal" (query t sees keys up to t + S - T), or booleans
@@ -179,7 +181,11 @@ class Backend(Choosing, Protocol):
 
     # -- steps --------------------------------------------------------------------------------------------------------
     def replay(
-        self, ids: npt.NDArray[Any] | Array, state: Any, at: tuple[int, ...], record: Callable[[Any, Array], Any]
+        self,
+        ids: npt.NDArray[Any] | Array,
+        state: Any,
+        at: tuple[int, ...],
+        record: Callable[[Any, Array], Any],
     ) -> Array | None:
         """A pass of new tokens `ids` (B, T), NumPy's or on the device, by whatever is faster than one operation after
         the other: the logits (B, len(at), V) after the tokens `at`, which the state has then read. None, and nothing
@@ -233,7 +239,9 @@ def turn(a: Array, b: Array, cos: Array, sin: Array) -> tuple[Array, Array]:
     return a * cos - b * sin, b * cos + a * sin
 
 
-def rotate_halves(ops: Backend, x: Array, cos: Array, sin: Array, turn: Callable[..., Any] = turn) -> Array:
+def rotate_halves(
+    ops: Backend, x: Array, cos: Array, sin: Array, turn: Callable[..., Any] = turn
+) -> Array:
     """`Backend.rotate` by plain operations."""
     half = cos.shape[-1]
     a, b, rest = x[..., :half], x[..., half : 2 * half], x[..., 2 * half :]

@@ -18,7 +18,10 @@ def physical_cores() -> int:
     """The cores that this process may use, two threads of one core counted once."""
     try:
         usable = os.sched_getaffinity(0)
-        siblings = [Path(f"/sys/devices/system/cpu/cpu{i}/topology/thread_siblings_list").read_text() for i in usable]
+        siblings = [
+            Path(f"/sys/devices/system/cpu/cpu{i}/topology/thread_siblings_list").read_text()
+            for i in usable
+        ]
         return len(set(siblings))
     except (AttributeError, OSError):  # not Linux, or a container that hides it
         return os.cpu_count() or 1

@@ -14,8 +14,12 @@ from minigen.backends.faults import out_of_memory
 from minigen.errors import MinigenError, UsageError, first_line
 
 LAUNCHERS = {"torch": "torchrun", "mlx": "mlx.launch"}
-GRADIENTS = 30 * 60.0  # seconds that a process waits for the others' gradients: one that takes longer hangs
-NUMBERS = 24 * 60 * 60.0  # and for their numbers: the first process may read all the data before it sends one
+GRADIENTS = (
+    30 * 60.0
+)  # seconds that a process waits for the others' gradients: one that takes longer hangs
+NUMBERS = (
+    24 * 60 * 60.0
+)  # and for their numbers: the first process may read all the data before it sends one
 
 
 class Group(Protocol):
@@ -91,7 +95,9 @@ def check_backend(group: Group, name: str) -> str:
 def what_broke(error: Exception) -> str:
     """What went wrong between processes, without the place in the framework's source and its advice."""
     line = first_line(error)
-    line = re.sub(r"^NCCL error in: \S+:\d+, ", "NCCL: ", line).partition(" (run with NCCL_DEBUG")[0]
+    line = re.sub(r"^NCCL error in: \S+:\d+, ", "NCCL: ", line).partition(" (run with NCCL_DEBUG")[
+        0
+    ]
     return re.sub(r"^\[\S+:\d+\] ", "", line).split(". ")[0]
 
 

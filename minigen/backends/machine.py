@@ -69,7 +69,9 @@ def beyond_caches(accelerated: bool, memory: int) -> npt.NDArray[np.float32]:
     return np.ones((wanted // (4 * WIDTH), WIDTH), np.float32)
 
 
-def measure_numpy_bandwidth(values: npt.NDArray[Any], threads: int, seconds: float = SECONDS) -> float:
+def measure_numpy_bandwidth(
+    values: npt.NDArray[Any], threads: int, seconds: float = SECONDS
+) -> float:
     """The same of NumPy, which reads the array on so many threads."""
     parts = np.array_split(values, threads)
     with ThreadPoolExecutor(threads) as pool:
@@ -94,7 +96,11 @@ def describe(packages: Iterable[str], *, quiet: bool = False) -> dict[str, Any]:
     """
     cores = usable_cores()
     if not quiet and load() > BUSY * cores:
-        log.warning("the load average is %.2f on %d cores before the start: the machine is busy", load(), cores)
+        log.warning(
+            "the load average is %.2f on %d cores before the start: the machine is busy",
+            load(),
+            cores,
+        )
     return {
         "cpu": cpu_name(),
         "cores": cores,
@@ -113,7 +119,9 @@ def describe(packages: Iterable[str], *, quiet: bool = False) -> dict[str, Any]:
 
 def cpu_name() -> str:
     try:
-        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+        found = re.search(
+            r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE
+        )
     except OSError:
         found = None
     return found[1].strip() if found else _sysctl("machdep.cpu.brand_string") or platform.machine()
@@ -124,14 +132,22 @@ def cache_size() -> int | None:
     units = {"K": 2**10, "M": 2**20, "G": 2**30}
     sizes = [path.read_text().strip() for path in Path(CACHE_FILES).glob("index*/size")]
     found = [int(text[:-1]) * units[text[-1]] for text in sizes if re.fullmatch(r"\d+[KMG]", text)]
-    found += [int(text) for name in ("hw.l3cachesize", "hw.l2cachesize") if (text := _sysctl(name)).isdigit()]
+    found += [
+        int(text)
+        for name in ("hw.l3cachesize", "hw.l2cachesize")
+        if (text := _sysctl(name)).isdigit()
+    ]
     return max(found, default=None)
 
 
 def _sysctl(name: str) -> str:
     """What macOS says of itself; nothing elsewhere."""
     command = ["sysctl", "-n", name]
-    return "" if sys.platform != "darwin" else subprocess.run(command, capture_output=True, text=True).stdout.strip()
+    return (
+        ""
+        if sys.platform != "darwin"
+        else subprocess.run(command, capture_output=True, text=True).stdout.strip()
+    )
 
 
 def load() -> float:

@@ -36,8 +36,14 @@ def physical_memory() -> int:
 
 def peak_rss() -> int:
     """Peak resident memory of this process in bytes: what a backend on the CPU reports as its memory."""
-    status = Path("/proc/self/status")  # Linux: what getrusage says there may be the peak of the parent, at the start
-    found = re.search(r"^VmHWM:\s*(\d+) kB", status.read_text(), re.MULTILINE) if status.exists() else None
+    status = Path(
+        "/proc/self/status"
+    )  # Linux: what getrusage says there may be the peak of the parent, at the start
+    found = (
+        re.search(r"^VmHWM:\s*(\d+) kB", status.read_text(), re.MULTILINE)
+        if status.exists()
+        else None
+    )
     if found is not None:
         return 1024 * int(found[1])
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -40,9 +40,25 @@ class Promise:
 
 PROMISES = (
     Promise("torch", "cpu", "torch, CPU", "the reference", "the same bytes", "float32", "tests"),
-    Promise("torch", "cuda", "torch, NVIDIA GPU", "the same", "the same bytes, by default", "float32", "sources"),
+    Promise(
+        "torch",
+        "cuda",
+        "torch, NVIDIA GPU",
+        "the same",
+        "the same bytes, by default",
+        "float32",
+        "sources",
+    ),
     Promise("mlx", "cpu", "MLX, CPU", "the same", "the same bytes", "float32", "tests"),
-    Promise("mlx", "gpu", "MLX, Apple GPU", "the same", "the same bytes, by default", "float32", "sources"),
+    Promise(
+        "mlx",
+        "gpu",
+        "MLX, Apple GPU",
+        "the same",
+        "the same bytes, by default",
+        "float32",
+        "sources",
+    ),
 )
 
 

@@ -88,7 +88,9 @@ def each(function: Callable[..., Array], *xs: Held) -> Held:
     if not isinstance(first, Quantized):
         return function(*xs)
     arrays = list(map(function, *(x.arrays for x in xs)))
-    return first._replace(packed=arrays[0], scales=arrays[1], biases=arrays[2] if len(arrays) > 2 else None)
+    return first._replace(
+        packed=arrays[0], scales=arrays[1], biases=arrays[2] if len(arrays) > 2 else None
+    )
 
 
 def tokens(x: Held, first: int, last: int | None = None) -> Held:

@@ -30,9 +30,13 @@ def recode(ops: Backend, weight: Quantized, mode: str, bits: int) -> Quantized:
     assert mode == "affine"
     assert bits >= weight.bits
     if weight.mode == "affine":
-        return weight._replace(packed=pack(ops, unpack(ops, weight.packed, weight.bits), bits), bits=bits)
+        return weight._replace(
+            packed=pack(ops, unpack(ops, weight.packed, weight.bits), bits), bits=bits
+        )
     assert (weight.bits, bits) == (4, 8)
-    pairs = look_up(ops, ops.astype(ops.asarray(float4_pairs()), "int16"), ops.view(weight.packed, "uint8"))
+    pairs = look_up(
+        ops, ops.astype(ops.asarray(float4_pairs()), "int16"), ops.view(weight.packed, "uint8")
+    )
     scales = scales_of(ops, weight) / 2
     return Quantized(ops.view(pairs, "uint32"), scales, -MOST * scales, weight.group, bits)
 
@@ -90,7 +94,9 @@ def look_up(ops: Backend, table: Array, codes: Array) -> Array:
     """What a table has for bytes (rows, columns)."""
     rows, columns = codes.shape
     step = max(1, AT_ONCE // columns)
-    found = [table[ops.astype(codes[first : first + step], "int32")] for first in range(0, rows, step)]
+    found = [
+        table[ops.astype(codes[first : first + step], "int32")] for first in range(0, rows, step)
+    ]
     return ops.concat(found, axis=0)
 
 

@@ -39,12 +39,17 @@ class Optimizer:
         choices=("adamw", "muon"),
         key="optimizer",
     )
-    betas: tuple[float, float] = setting((0.9, 0.99), "AdamW's decay of its two averages", least=0, below=1)
+    betas: tuple[float, float] = setting(
+        (0.9, 0.99), "AdamW's decay of its two averages", least=0, below=1
+    )
     eps: float = setting(1e-8, "AdamW's epsilon", above=0)
     weight_decay: float = setting(0.1, "on matrices alone", least=0)
     clip: float = setting(1.0, "largest norm of the gradient; 0: off", least=0)
     ema: float = setting(
-        0.0, "average the weights with this decay a step, and keep the average; 0: off", least=0, below=1
+        0.0,
+        "average the weights with this decay a step, and keep the average; 0: off",
+        least=0,
+        below=1,
     )
 
     def average_decay(self, updates: int) -> float:
@@ -102,7 +107,9 @@ class TrainingSettings:
 
 
 class Training(Protocol):
-    def add_gradients(self, ids: Ids, targets: Ids, weights: Floats, total: float, seed: int) -> Callable[[], float]:
+    def add_gradients(
+        self, ids: Ids, targets: Ids, weights: Floats, total: float, seed: int
+    ) -> Callable[[], float]:
         """Adds the gradients of sum(weights * losses) / total over a batch (B, T) to those of the step, dropout drawn
         from `seed`. A loss is the nats of a target, or what a teacher makes of them. Returns what waits for the device
         and says that sum."""

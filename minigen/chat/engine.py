@@ -69,11 +69,18 @@ class Chat:
         self.model, self.plain, self.draft = model, plain, model.text_of(draft)
         self.tokenizer: Tokenizer = model.needed_tokenizer
         template = None if plain else find_template(model.text_folder)
-        self.format = ChatFormat(template, self.tokenizer) if template else ChatFormat.transcript(self.tokenizer)
+        self.format = (
+            ChatFormat(template, self.tokenizer)
+            if template
+            else ChatFormat.transcript(self.tokenizer)
+        )
         self.settings: dict[str, Any] = {}
         self.configure(**(settings or {}))
         self.readings: list[Reading] = []
-        self._counted: tuple[Any, int | MinigenError] = (None, 0)  # a conversation, and its tokens, or why it has none
+        self._counted: tuple[Any, int | MinigenError] = (
+            None,
+            0,
+        )  # a conversation, and its tokens, or why it has none
         self.left_out = LeftOut(self.format)
         self.shared = SharedText(model.runner)  # what the model has read
         self.set_window(overflow, context)
@@ -87,7 +94,9 @@ class Chat:
         for name in settings:
             if name not in CHAT_SETTINGS:
                 raise UsageError(f"{name} is no setting of a chat: {advice(name, CHAT_SETTINGS)}")
-        merged = {name: value for name, value in (self.settings | settings).items() if value is not None}
+        merged = {
+            name: value for name, value in (self.settings | settings).items() if value is not None
+        }
         options = Options.of(**merged)
         if any(map(has_half_character, options.stop)):
             raise UsageError("stop is not valid Unicode: it has half of a surrogate pair")
@@ -103,7 +112,9 @@ class Chat:
             if architecture.context is None:
                 raise UsageError("this model has no context to make smaller: drop --context")
             if not 8 <= context <= architecture.context:
-                raise UsageError(f"context is {context}: it must be from 8 to the model's {architecture.context}")
+                raise UsageError(
+                    f"context is {context}: it must be from 8 to the model's {architecture.context}"
+                )
             architecture = replace(architecture, context=context)  # type: ignore[type-var]
         window = Window(architecture.context, overflow)
         if overflow == "sinks":
@@ -128,11 +139,15 @@ class Chat:
         used = self._counted[1]
         if isinstance(used, MinigenError):
             raise used
-        return used if self.window.bound is None else min(used, self.window.bound)  # how the last turn ends may not fit
+        return (
+            used if self.window.bound is None else min(used, self.window.bound)
+        )  # how the last turn ends may not fit
 
     def warning(self, used: int | None = None) -> tuple[str, str] | None:
         """What to say before the window overflows, with a name for its kind; None where it has room."""
-        return self.window.warning(self.used if used is None else used, self.window.answer(self.options.max_tokens))
+        return self.window.warning(
+            self.used if used is None else used, self.window.answer(self.options.max_tokens)
+        )
 
     def set_system(self, text: str | None) -> None:
         """The system prompt. Raises ChatError, and leaves the old one, where the template does not take it; warns
@@ -167,7 +182,9 @@ class Chat:
             if not self.conversation.waits:
                 old = self.conversation.take_answer()
                 if seed is None:
-                    seed = ((old.runs[-1].settings if old.runs else self.settings)["seed"] + 1) % 2**64
+                    seed = (
+                        (old.runs[-1].settings if old.runs else self.settings)["seed"] + 1
+                    ) % 2**64
             return self._reply(seed, on_read)
 
     def edit(self, text: str, seed: int | None = None, on_read: OnRead = None) -> Answer:
@@ -183,7 +200,9 @@ class Chat:
         return self._answer(last, len(talk.spoken) - 2, seed, on_read)
 
     def _reply(self, seed: int | None, on_read: OnRead) -> Answer:
-        return self._answer(Message("assistant", "", ()), len(self.conversation.spoken) - 1, seed, on_read)
+        return self._answer(
+            Message("assistant", "", ()), len(self.conversation.spoken) - 1, seed, on_read
+        )
 
     def _answer(self, begun: Message, turn: int, seed: int | None, on_read: OnRead) -> Answer:
         """An answer to the spoken message `turn`, from what is there of it."""
@@ -215,9 +234,13 @@ class Chat:
 class Answer:
     """One answer while it is made: iterate for its text as it comes, stop whenever you like, then `finish`."""
 
-    def __init__(self, chat: Chat, begun: Message, ids: list[int], run: Run, on_read: OnRead = None) -> None:
+    def __init__(
+        self, chat: Chat, begun: Message, ids: list[int], run: Run, on_read: OnRead = None
+    ) -> None:
         self.chat, self.begun, self.run = chat, begun, run
-        self.left_out = 0  # spoken messages that the answer before had in its window, and this one has not
+        self.left_out = (
+            0  # spoken messages that the answer before had in its window, and this one has not
+        )
         self.reading = Reading()
         guessing = {name: getattr(chat.options, name) for name in GUESSING}
         options = replace(Options.of(**run.settings), **guessing)

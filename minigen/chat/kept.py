@@ -32,7 +32,9 @@ class KeptReader:
     def prefill(self, prompts: Sequence[Sequence[int]], capacity: int) -> tuple[Array, SharedText]:
         (prompt,) = prompts
         self.shared.reserve(capacity)
-        if not self.shared.state.goes_back_anywhere:  # it goes back to copies alone, so one is made here
+        if (
+            not self.shared.state.goes_back_anywhere
+        ):  # it goes back to copies alone, so one is made here
             self.shared.seek(prompt[:-1], on_read=self.on_read)
             self.shared.mark()
         logits = self.shared.seek(prompt, [len(prompt) - 1], self.on_read)
@@ -52,7 +54,9 @@ def without_half(tokenizer: Tokenizer, prompt: Sequence[int], ids: Sequence[int]
     return whole if rest.startswith("\ufffd") and text == whole + rest else text
 
 
-def kept_ids(tokenizer: Tokenizer, prompt: Sequence[int], ids: Sequence[int], text: str) -> list[int] | None:
+def kept_ids(
+    tokenizer: Tokenizer, prompt: Sequence[int], ids: Sequence[int], text: str
+) -> list[int] | None:
     """The tokens for `text`, the beginning of what `ids` say after `prompt`: as they are, as far as they go.
 
     A stop string may begin within a token; what stands before it there is encoded anew. None where that gives another
@@ -78,7 +82,9 @@ def check_vocabulary(conversation: Conversation, size: int) -> None:
     for number, message in enumerate(conversation.spoken, 1):
         for token in message.ids or ():
             if not 0 <= token < size:
-                raise ChatError(f"message {number} has the token {token}, and the model's go from 0 to {size - 1}")
+                raise ChatError(
+                    f"message {number} has the token {token}, and the model's go from 0 to {size - 1}"
+                )
 
 
 def fitted(conversation: Conversation, tokenizer: Tokenizer, size: int) -> Conversation:
@@ -94,7 +100,10 @@ def fitted(conversation: Conversation, tokenizer: Tokenizer, size: int) -> Conve
         spoken.append(message if true else replace(message, ids=None, runs=()))
         edited += [] if true else [str(number)]
     if edited:
-        log.warning("the model is given the text of message %s, whose tokens say something else", ", ".join(edited))
+        log.warning(
+            "the model is given the text of message %s, whose tokens say something else",
+            ", ".join(edited),
+        )
     return Conversation(spoken, conversation.system)
 
 
@@ -106,5 +115,7 @@ def says(tokenizer: Tokenizer, message: Message) -> bool:
     """
     decoder = tokenizer.stream()
     said = "".join(map(decoder.push, message.ids or ())) + decoder.finish()
-    found, expected = (re.sub("\ufffd+", "\ufffd", text.lstrip(" ")) for text in (said, message.content))
+    found, expected = (
+        re.sub("\ufffd+", "\ufffd", text.lstrip(" ")) for text in (said, message.content)
+    )
     return found == expected

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-MARK, RIGHT, LONGER = "\ue000", "\ue001", "\ue002"  # for private use: in no template, and hardly in a text
+MARK, RIGHT, LONGER = (
+    "\ue000",
+    "\ue001",
+    "\ue002",
+)  # for private use: in no template, and hardly in a text
 
 
 def unused_mark(texts: Iterable[str]) -> str:

@@ -35,7 +35,9 @@ def require_matplotlib() -> None:
     try:
         import matplotlib.figure  # noqa: F401
     except ImportError:
-        raise MinigenError('a plot needs matplotlib, which is not installed: pip install "minigen[plot]"') from None
+        raise MinigenError(
+            'a plot needs matplotlib, which is not installed: pip install "minigen[plot]"'
+        ) from None
 
 
 @contextmanager

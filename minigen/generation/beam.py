@@ -58,7 +58,9 @@ def beam_search(
     live: list[tuple[list[int], float]] = [([], 0.0)]
     for length in range(1, row.limit + 1):
         host = ops.numpy(logits[:, -1])
-        totals = np.stack([log_softmax(values) + score for values, (_, score) in zip(host, live, strict=True)])
+        totals = np.stack(
+            [log_softmax(values) + score for values, (_, score) in zip(host, live, strict=True)]
+        )
         # Stop ids may take as many places as there are, and `beams` must be left to go on.
         count = min(beams * (1 + len(set(stop_ids))), totals.size)
         best = np.argsort(-totals, axis=None, kind="stable")[:count]
@@ -69,7 +71,9 @@ def beam_search(
             ids, total = [*live[parent][0], token], float(totals[parent, token])
             if token in stop_ids:
                 if rank < beams:  # a stop below the beam would not have been followed either
-                    done.append(Hypothesis(ids, total, total / length_penalty(length, alpha), "stop"))
+                    done.append(
+                        Hypothesis(ids, total, total / length_penalty(length, alpha), "stop")
+                    )
             elif len(grown) < beams and np.isfinite(total):
                 parents.append(parent)
                 grown.append((ids, total))
@@ -79,7 +83,10 @@ def beam_search(
             break
         state = state.fork(ops, parents)
         logits = decode(branches, [ids[-1] for ids, _ in live], state)
-    ended = [Hypothesis(ids, total, total / length_penalty(len(ids), alpha), "length") for ids, total in live]
+    ended = [
+        Hypothesis(ids, total, total / length_penalty(len(ids), alpha), "length")
+        for ids, total in live
+    ]
     if len(done) == beams and live and len(live[0][0]) < row.limit:
         ended = []  # nothing that was still growing could have come in front
     return sorted(done + ended, key=lambda h: -h.score)[:beams]
@@ -100,7 +107,9 @@ def generate_beams(
     set_limits(rows, options, runner.architecture)
     for row in rows:
         began, prefill = time.perf_counter(), timing.prefill_s
-        best, *_ = beam_search(runner, row, options.beams, options.length_penalty, stop_ids, timing, shared)
+        best, *_ = beam_search(
+            runner, row, options.beams, options.length_penalty, stop_ids, timing, shared
+        )
         taken = time.perf_counter() - began
         timing.add_prompt(len(row.prompt))
         timing.first_token_s = timing.first_token_s or taken  # all tokens come at once
@@ -114,6 +123,12 @@ def generate_beams(
                 break
 
 
-def _settled(done: list[Hypothesis], live: list[tuple[list[int], float]], beams: int, limit: int, alpha: float) -> bool:
+def _settled(
+    done: list[Hypothesis],
+    live: list[tuple[list[int], float]],
+    beams: int,
+    limit: int,
+    alpha: float,
+) -> bool:
     """Whether no hypothesis still growing can beat the worst finished one: sums only fall, penalties only rise."""
     return len(done) == beams and live[0][1] / length_penalty(limit, alpha) <= done[-1].score

@@ -28,7 +28,9 @@ class Branches:
         self.count = 0
         self.positions = np.arange(self.shared)  # of the shared text, then of each node
         # Row i has node i's ancestors and itself; grown by doubling. None where nothing attends.
-        self.ancestors = np.zeros((64, 64), dtype=np.bool_) if runner.architecture.attentions else None
+        self.ancestors = (
+            np.zeros((64, 64), dtype=np.bool_) if runner.architecture.attentions else None
+        )
 
     def append(self, tokens: Sequence[int], parents: Sequence[int], at: Sequence[int]) -> Array:
         """Adds nodes, numbered on from those there are; a parent stands before its children.
@@ -40,9 +42,13 @@ class Branches:
         positions = np.concatenate([self.positions, np.zeros(new, dtype=self.positions.dtype)])
         for node, parent in enumerate(parents, start=older):
             assert -1 <= parent < node
-            positions[self.shared + node] = self.shared if parent < 0 else positions[self.shared + parent] + 1
+            positions[self.shared + node] = (
+                self.shared if parent < 0 else positions[self.shared + parent] + 1
+            )
         self.positions = positions
-        step = BranchStep(positions, self.seen(older, parents), [parent + 1 for parent in parents], older)
+        step = BranchStep(
+            positions, self.seen(older, parents), [parent + 1 for parent in parents], older
+        )
         runner, state = self.runner, self.state
         if state.capacity is not None and len(positions) > state.capacity:
             state.reserve(runner.ops, max(len(positions), state.capacity * 5 // 4))

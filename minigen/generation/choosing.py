@@ -25,11 +25,15 @@ class Choice:
     the device it draws them, and `read` says whether they are `right`: the host draws them again.
     """
 
-    def __init__(self, ops: Backend, logits: Array, options: Options, uniform: Array | None = None) -> None:
+    def __init__(
+        self, ops: Backend, logits: Array, options: Options, uniform: Array | None = None
+    ) -> None:
         self.ops, self.options, self.logits = ops, options, logits[:, -1]
         self.ids: Array | None = None
         self.right = True
-        self.some = False  # whether the best logits come first, and the rest only where it is needed
+        self.some = (
+            False  # whether the best logits come first, and the rest only where it is needed
+        )
         self.wait: Callable[[], list[npt.NDArray[Any]]] | None = None
         self.greedy = options.sampling.is_greedy and options.logprobs is None
         if self.greedy:
@@ -88,9 +92,13 @@ class Choice:
             row, token = rows[i], None
             if self.some:
                 values, ids, total = (x[i] for x in self.brought[:3])
-                token = sample_best(values, ids, float(total), len(row.tokens), options.sampling, row.sequence)
+                token = sample_best(
+                    values, ids, float(total), len(row.tokens), options.sampling, row.sequence
+                )
             if token is None:
-                token = sample(self.whole[i], row.tokens, len(row.prompt), options.sampling, row.sequence)
+                token = sample(
+                    self.whole[i], row.tokens, len(row.prompt), options.sampling, row.sequence
+                )
             if options.logprobs is not None:
                 logprob, top = top_logprobs(self.whole[i], token, options.logprobs)
                 row.logprobs.append(TokenLogprob(token, logprob, top))
@@ -98,6 +106,8 @@ class Choice:
         return found
 
 
-def pick(ops: Backend, logits: Array, rows: Sequence[Row], options: Options) -> list[tuple[Row, int]]:
+def pick(
+    ops: Backend, logits: Array, rows: Sequence[Row], options: Options
+) -> list[tuple[Row, int]]:
     """The next id of each row that goes on, from logits (B, 1, V). Raises as `Choice.read`."""
     return Choice(ops, logits, options).read(rows)

@@ -37,7 +37,9 @@ def possible(options: Options) -> bool:
     """Whether the device can draw with these settings: what asks for the history or for logprobs is the host's."""
     sampling = options.sampling
     others = {*LOGIT_STAGES, *CUTS} - set(ON_DEVICE)
-    return sampling.temperature > 0 and options.logprobs is None and sampling.active.isdisjoint(others)
+    return (
+        sampling.temperature > 0 and options.logprobs is None and sampling.active.isdisjoint(others)
+    )
 
 
 class Uniforms:
@@ -58,7 +60,10 @@ class Uniforms:
 
     def send(self) -> Array:
         """Those of the steps from `begin` on: (B, steps) float32, as 24 of the 53 bits."""
-        drawn = [uniforms(self.seed, sequence, start + self.begin, self.steps) for sequence, start in self.rows]
+        drawn = [
+            uniforms(self.seed, sequence, start + self.begin, self.steps)
+            for sequence, start in self.rows
+        ]
         whole = self.ops.asarray((np.stack(drawn) * 2**24).astype(np.int64))
         return self.ops.astype(whole, "float32") * 2**-24
 
@@ -71,7 +76,9 @@ class Uniforms:
         return self.block[:, step - self.begin]
 
 
-def drawn_from_all(ops: Backend, scaled: Array, total: Array, sampling: Sampling, uniform: Array) -> Array:
+def drawn_from_all(
+    ops: Backend, scaled: Array, total: Array, sampling: Sampling, uniform: Array
+) -> Array:
     """The ids (B,) that `sampling.sample` returns, if no cut is on and rounding does not matter.
 
     `scaled` (B, V) are the logits as (logit - best) / temperature, `total` (B,) the logarithm of
@@ -81,7 +88,9 @@ def drawn_from_all(ops: Backend, scaled: Array, total: Array, sampling: Sampling
     return place_of(ops, as_whole(ops, ops.exp(scaled - total[:, None])), uniform)
 
 
-def drawn_from_best(ops: Backend, values: Array, ids: Array, total: Array, sampling: Sampling, uniform: Array) -> Array:
+def drawn_from_best(
+    ops: Backend, values: Array, ids: Array, total: Array, sampling: Sampling, uniform: Array
+) -> Array:
     """As `drawn_from_all`, with cuts, if the best logits (B, K), unscaled, and their ids are enough."""
     cuts, active = sampling.cuts, sampling.active
     order = ops.argsort(-values)

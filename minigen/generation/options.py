@@ -43,7 +43,9 @@ class Options:
     special: bool = False  # special tokens written in the text count as such
     beams: int = 1  # more than 1: beam search of this width
     length_penalty: float = 0.6  # of beam search
-    speculate: str | None = None  # "lookup": guess tokens by what the text has said before, and read several at once
+    speculate: str | None = (
+        None  # "lookup": guess tokens by what the text has said before, and read several at once
+    )
     draft_tokens: int = 10  # guesses at most in one pass of speculation
     sampling: Sampling = field(default_factory=lambda: Sampling.of(**DEFAULTS).seeded())
 

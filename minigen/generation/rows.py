@@ -38,10 +38,14 @@ class Row:
     limit: int = 0  # new tokens at most
     ids: list[int] = field(default_factory=list)  # new tokens, a stop token included
     logprobs: list[TokenLogprob] = field(default_factory=list)
-    finish: str | None = None  # "stop" or "length" once it is done; a caller may set it to end the row
+    finish: str | None = (
+        None  # "stop" or "length" once it is done; a caller may set it to end the row
+    )
 
     def __post_init__(self) -> None:
-        self.tokens = self.prompt + self.ids  # kept beside, so that a step does not copy the whole text
+        self.tokens = (
+            self.prompt + self.ids
+        )  # kept beside, so that a step does not copy the whole text
 
     def add(self, token: int) -> None:
         self.ids.append(token)
@@ -109,7 +113,9 @@ def check_bias(bias: Mapping[int, float], vocab_size: int) -> None:
     """Raises UsageError for a logit bias of an id that the model does not have."""
     for token in bias:
         if token >= vocab_size:
-            raise UsageError(f"logit_bias names token {token}: this model's ids end at {vocab_size - 1}")
+            raise UsageError(
+                f"logit_bias names token {token}: this model's ids end at {vocab_size - 1}"
+            )
 
 
 def check_ids(ids: npt.ArrayLike, vocab_size: int) -> npt.NDArray[Any]:

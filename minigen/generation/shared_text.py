@@ -59,7 +59,9 @@ class SharedText:
     def tokens_saved(self) -> int:
         return self.tokens_asked - self.tokens_read
 
-    def seek(self, ids: Sequence[int], at: Sequence[int] = (), on_read: OnRead = None) -> Array | None:
+    def seek(
+        self, ids: Sequence[int], at: Sequence[int] = (), on_read: OnRead = None
+    ) -> Array | None:
         """Makes the state that of `ids`, without branches.
 
         Returns the logits (len(at), V) after the tokens `at`, increasing and counted from 0.
@@ -152,7 +154,9 @@ class BranchReader:
     def __init__(self, shared: SharedText) -> None:
         self.shared, self.runner = shared, shared.runner
 
-    def prefill(self, prompts: Sequence[Sequence[int]], capacity: int) -> tuple[Array, BranchedState]:
+    def prefill(
+        self, prompts: Sequence[Sequence[int]], capacity: int
+    ) -> tuple[Array, BranchedState]:
         shared_tokens = self.common(prompts)
         self.shared.tokens_asked += sum(map(len, prompts))
         self.shared.seek(prompts[0][:shared_tokens])

@@ -114,9 +114,13 @@ def draft_text(runner: Runner, draft: Runner) -> SharedText:
 def check_speculation(runner: Runner, options: Options, draft: bool) -> None:
     """Raises UsageError where what is asked for cannot be sped up by guesses."""
     if options.speculate is not None and draft:
-        raise UsageError(f"draft and speculate={options.speculate} both say who guesses: drop one of them")
+        raise UsageError(
+            f"draft and speculate={options.speculate} both say who guesses: drop one of them"
+        )
     if options.beams > 1:
-        raise UsageError("beam search follows several texts and speculation one: drop beams, or speculate and draft")
+        raise UsageError(
+            "beam search follows several texts and speculation one: drop beams, or speculate and draft"
+        )
     if not runner.architecture.reads_at_once:
         raise UsageError(
             "a recurrent model reads a token at a time, so guesses save it nothing: drop speculate and draft"
@@ -138,7 +142,9 @@ def speculative(
     """
     check_speculation(reader.runner, options, draft is not None)
     if len(rows) > 1:
-        raise UsageError(f"speculation follows one text, not {len(rows)}: ask for one sample of one prompt, or drop it")
+        raise UsageError(
+            f"speculation follows one text, not {len(rows)}: ask for one sample of one prompt, or drop it"
+        )
     if not rows:
         return reader
     drafter: Drafter = PromptLookup(options.draft_tokens)

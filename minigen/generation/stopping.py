@@ -19,7 +19,9 @@ class StopStrings:
             raise UsageError(f"stop is {stops!r}: it must be a list of strings")
         for stop in stops:
             if not isinstance(stop, str) or not stop:
-                raise UsageError(f"stop has the entry {stop!r}: it must be a string of at least one character")
+                raise UsageError(
+                    f"stop has the entry {stop!r}: it must be a string of at least one character"
+                )
         self.stops = tuple(dict.fromkeys(stops))
         self.found = False  # whether the text has come to a stop string; what follows is ignored
         self._held = ""
@@ -53,6 +55,9 @@ class StopStrings:
         """Return where the longest end of `text` that may grow into a stop string starts, or its length."""
         longest = max(map(len, self.stops), default=0)
         for start in range(max(0, len(text) - longest + 1), len(text)):
-            if any(len(text) - start < len(stop) and stop.startswith(text[start:]) for stop in self.stops):
+            if any(
+                len(text) - start < len(stop) and stop.startswith(text[start:])
+                for stop in self.stops
+            ):
                 return start
         return len(text)

@@ -86,7 +86,9 @@ class BranchStep(Step):
             levels[depth].append(token)
         return levels
 
-    def recur(self, ops: Backend, x: Array, before: Memory, advance: Advance) -> tuple[Array, Memory]:
+    def recur(
+        self, ops: Backend, x: Array, before: Memory, advance: Advance
+    ) -> tuple[Array, Memory]:
         """As `Step.recur`, with a memory for each token, so that a token continues its parent's.
 
         Args:

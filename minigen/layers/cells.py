@@ -151,7 +151,9 @@ class RecurrentBlock:
                 slots.put(name, value)
         return y
 
-    def run(self, ops: Backend, p: Any, x: Array, step: Step, before: Memory) -> tuple[Array, Memory]:
+    def run(
+        self, ops: Backend, p: Any, x: Array, step: Step, before: Memory
+    ) -> tuple[Array, Memory]:
         """x (B, T, C) and the memory before it -> (B, T, H) and the memory after it.
 
         The backend's own kernel runs where there is one; it knows neither branches nor padding.

@@ -62,7 +62,9 @@ class ShortConvolution:
                 slots.put(name, value)
         return ops.linear(c * y, **p["out"])
 
-    def token_by_token(self, ops: Backend, p: Any, z: Array, step: Step, before: Memory) -> tuple[Array, Memory]:
+    def token_by_token(
+        self, ops: Backend, p: Any, z: Array, step: Step, before: Memory
+    ) -> tuple[Array, Memory]:
         """The convolution of z (B, T, C), one token after the other, and the memory after it."""
         last = self.length - 1
         filters = [p["weight"][:, 0, last - back] for back in range(self.length)]
@@ -75,7 +77,9 @@ class ShortConvolution:
 
         return step.recur(ops, z, before, advance)
 
-    def all_tokens(self, ops: Backend, p: Any, z: Array, step: Step, before: Memory) -> tuple[Array, Memory]:
+    def all_tokens(
+        self, ops: Backend, p: Any, z: Array, step: Step, before: Memory
+    ) -> tuple[Array, Memory]:
         """The convolution of z (B, T, C), all tokens of a row together, and the memory after it."""
         real = step.real_on(ops)
         if real is not None:

@@ -137,7 +137,9 @@ class Step:
             k, v = tokens(k, first), tokens(v, first)
         return ops.attention(rotate(q, self), k, v, scale, self.mask(ops, window))
 
-    def recur(self, ops: Backend, x: Array, before: Memory, advance: Advance) -> tuple[Array, Memory]:
+    def recur(
+        self, ops: Backend, x: Array, before: Memory, advance: Advance
+    ) -> tuple[Array, Memory]:
         """A recurrence over the new tokens. Padding leaves the memory as it was.
 
         Args:

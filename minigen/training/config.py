@@ -18,28 +18,40 @@ class ModelConfig:
     layers: int = setting(4, "layers", least=1, shape=True)
     heads: int = setting(4, "attention heads", least=1, shape=True)
     kv_heads: int = setting(0, "heads of keys and values; 0: as many as heads", least=0, shape=True)
-    width: int = setting(128, "width of the residual stream, or of the embedding", least=1, shape=True)
+    width: int = setting(
+        128, "width of the residual stream, or of the embedding", least=1, shape=True
+    )
     hidden: int = setting(
         0,
         "width inside the feed-forward, or of the recurrent state; 0: 4 x width (gpt), 8/3 x width (llama), width",
         least=0,
         shape=True,
     )
-    context: int = setting(0, "tokens that the model reads at once, in training too; 0: 128", least=0)
+    context: int = setting(
+        0, "tokens that the model reads at once, in training too; 0: 128", least=0
+    )
     vocab: int = setting(0, "size of the vocabulary; 0: the tokenizer's", least=0, shape=True)
     tied: bool = setting(True, "one matrix for embedding and head", shape=True)
     dropout: float = setting(0.0, "share that is dropped while training", least=0, below=1)
-    from_model: str = setting("", "begin with the weights of a model: a folder or a hub id", key="from")
-    lora_rank: int = setting(0, "train an adapter of this rank on --from's frozen weights; 0: all weights", least=0)
+    from_model: str = setting(
+        "", "begin with the weights of a model: a folder or a hub id", key="from"
+    )
+    lora_rank: int = setting(
+        0, "train an adapter of this rank on --from's frozen weights; 0: all weights", least=0
+    )
     lora_alpha: float = setting(16.0, "the adapter counts alpha / rank times", above=0)
     lora_target: str = setting(
-        "all", "which matrices of the layers have one: all, or those of attention", choices=("all", "attention")
+        "all",
+        "which matrices of the layers have one: all, or those of attention",
+        choices=("all", "attention"),
     )
 
 
 @dataclass(frozen=True)
 class DataConfig:
-    data: tuple[str, ...] = setting((), "texts: files, folders, globs; .jsonl files hold rows of text or messages")
+    data: tuple[str, ...] = setting(
+        (), "texts: files, folders, globs; .jsonl files hold rows of text or messages"
+    )
     tokenizer: str = setting(
         "bpe:1024",
         "char, bytes, bpe:N (learned from the data, N tokens), gpt2, or a folder; --from and --teacher bring their own",
@@ -49,12 +61,20 @@ class DataConfig:
         "the format of conversations (default: the chat template of --from's model, or of the tokenizer's folder)",
         choices=("", "phi3", "chatml"),
     )
-    chat_date: str = setting("", "the day that a chat template is told, where it asks (default: today)")
-    separator: str = setting("", "what stands between documents (default: a line that is <|endoftext|>)")
+    chat_date: str = setting(
+        "", "the day that a chat template is told, where it asks (default: today)"
+    )
+    separator: str = setting(
+        "", "what stands between documents (default: a line that is <|endoftext|>)"
+    )
     valid: float = setting(0.05, "share of the data that validates", above=0, below=1)
-    valid_data: tuple[str, ...] = setting((), "files, folders or globs that validate, instead of a share")
+    valid_data: tuple[str, ...] = setting(
+        (), "files, folders or globs that validate, instead of a share"
+    )
     mode: str = setting(
-        "auto", "random windows, or documents in a new order each epoch", choices=("auto", "windows", "documents")
+        "auto",
+        "random windows, or documents in a new order each epoch",
+        choices=("auto", "windows", "documents"),
     )
 
 
@@ -68,9 +88,14 @@ class TeacherConfig:
         most=1,
         key="teacher_weight",
     )
-    temperature: float = setting(1.0, "by which both soften these probabilities", above=0, key="teacher_temperature")
+    temperature: float = setting(
+        1.0, "by which both soften these probabilities", above=0, key="teacher_temperature"
+    )
     tokens: int = setting(
-        0, "of text that it writes first, to train on beside DATA; 0: none", least=0, key="teacher_tokens"
+        0,
+        "of text that it writes first, to train on beside DATA; 0: none",
+        least=0,
+        key="teacher_tokens",
     )
 
 
@@ -81,8 +106,12 @@ class ScheduleConfig:
     accumulate: int = setting(1, "batches to an update", least=1)
     lr: float = setting(1e-3, "highest learning rate", above=0)
     warmup: int = setting(100, "steps until the learning rate is reached", least=0)
-    schedule: str = setting("cosine", "cosine, or wsd: flat, then linear", choices=("cosine", "wsd"))
-    final: float = setting(0.1, "the last learning rate, as a share of the highest", least=0, most=1)
+    schedule: str = setting(
+        "cosine", "cosine, or wsd: flat, then linear", choices=("cosine", "wsd")
+    )
+    final: float = setting(
+        0.1, "the last learning rate, as a share of the highest", least=0, most=1
+    )
     decay: float = setting(0.5, "share of the steps in which wsd falls", above=0, most=1)
 
 
@@ -90,24 +119,37 @@ class ScheduleConfig:
 class RunConfig:
     seed: int = setting(1, "of initial weights, batches and dropout", least=0)
     eval_every: int = setting(250, "steps between validations", least=1)
-    save_every: int = setting(0, "steps between checkpoints, a multiple of --eval-every; 0: the same", least=0)
+    save_every: int = setting(
+        0, "steps between checkpoints, a multiple of --eval-every; 0: the same", least=0
+    )
     keep: int = setting(2, "checkpoints to keep, beside the best", least=1, free=True)
     log_every: int = setting(10, "steps between reports", least=1, free=True)
-    sample_tokens: int = setting(80, "tokens of the sample that each validation writes; 0: none", least=0, free=True)
-    prompt: str = setting("", "what the sample begins with (default: as a document does)", free=True)
+    sample_tokens: int = setting(
+        80, "tokens of the sample that each validation writes; 0: none", least=0, free=True
+    )
+    prompt: str = setting(
+        "", "what the sample begins with (default: as a document does)", free=True
+    )
     backend: str = setting("auto", "as in generate", choices=("auto", "torch", "mlx"))
     device: str = setting("", "cuda, cuda:1, cpu (torch); gpu, cpu (mlx)")
     threads: int = setting(0, "of the CPU to compute with (torch); 0: one on each core", least=0)
     processes: int = setting(
-        0, "processes that train together, as torchrun or mlx.launch starts them; 0: all that they start", least=0
+        0,
+        "processes that train together, as torchrun or mlx.launch starts them; 0: all that they start",
+        least=0,
     )
-    dtype: str = setting("float32", "bfloat16: mixed precision with float32 weights", choices=("float32", "bfloat16"))
+    dtype: str = setting(
+        "float32", "bfloat16: mixed precision with float32 weights", choices=("float32", "bfloat16")
+    )
     compile: bool = setting(False, "compile the step")
     deterministic: bool = setting(
-        True, "the same bytes in every run and after a resume, on a GPU too, where that costs some speed"
+        True,
+        "the same bytes in every run and after a resume, on a GPU too, where that costs some speed",
     )
     save_dtype: str = setting("float32", "of the saved weights", choices=("float32", "bfloat16"))
-    tensorboard: bool = setting(False, "write for TensorBoard too, into the run's folder", free=True)
+    tensorboard: bool = setting(
+        False, "write for TensorBoard too, into the run's folder", free=True
+    )
     wandb: str = setting("", "a Weights & Biases project to report to", free=True)
 
 
@@ -122,7 +164,9 @@ class Config:
 
     def values(self) -> dict[str, Any]:
         """Every setting by the name that users know."""
-        return {name: getattr(getattr(self, group), f.name) for name, (group, f) in SETTINGS.items()}
+        return {
+            name: getattr(getattr(self, group), f.name) for name, (group, f) in SETTINGS.items()
+        }
 
     def replace(self, **values: Any) -> Config:
         """With these settings, by the names that users know, checked. Raises UsageError."""
@@ -130,7 +174,9 @@ class Config:
         for name, value in values.items():
             group, found = SETTINGS[name]
             groups.setdefault(group, {})[found.name] = checked(name, value)
-        changed = {group: dataclasses.replace(getattr(self, group), **new) for group, new in groups.items()}
+        changed = {
+            group: dataclasses.replace(getattr(self, group), **new) for group, new in groups.items()
+        }
         return dataclasses.replace(self, **changed)
 
 

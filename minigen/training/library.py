@@ -99,7 +99,9 @@ def train(
     if resume_from is not None:
         folder = Path(resume_from)
         if out is not None or preset is not None:
-            raise UsageError("resume_from continues with the settings of the run: drop out and preset")
+            raise UsageError(
+                "resume_from continues with the settings of the run: drop out and preset"
+            )
         setup, start = resume(folder, named)
     else:
         config = make_config(named, preset)

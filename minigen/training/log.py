@@ -33,7 +33,9 @@ class RunLog:
                 self.drop_later(after)
                 self.file = opened.enter_context(self.path.open("a", encoding="utf-8"))
             except OSError as error:
-                raise MinigenError(f"cannot write {self.path}: {error.strerror or error}") from error
+                raise MinigenError(
+                    f"cannot write {self.path}: {error.strerror or error}"
+                ) from error
             self.opened = opened.pop_all()
 
     def drop_later(self, after: int) -> None:
@@ -54,14 +56,22 @@ class RunLog:
     def __enter__(self) -> RunLog:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
         with suppress(OSError):  # a full disk, which has been said
             self.opened.close()
 
 
 def line(row: Mapping[str, Any]) -> str:
     """JSON has no NaN and no infinity: they become null."""
-    plain = {name: None if isinstance(x, float) and not math.isfinite(x) else x for name, x in row.items()}
+    plain = {
+        name: None if isinstance(x, float) and not math.isfinite(x) else x
+        for name, x in row.items()
+    }
     return json.dumps(plain, ensure_ascii=False) + "\n"
 
 

@@ -16,7 +16,9 @@ from minigen.training.config import Config
 from minigen.training.data import Batches, Dataset, Validation, prepare, validation
 from minigen.training.model_files import first_ids
 
-Progress = Callable[[str, int, int], None]  # what is being read, bytes done, of all (0: nobody knows)
+Progress = Callable[
+    [str, int, int], None
+]  # what is being read, bytes done, of all (0: nobody knows)
 
 
 def read_dataset(
@@ -46,10 +48,19 @@ def make_batches(config: Config, dataset: Dataset, group: Group) -> Batches:
     schedule = config.schedule
     mode: Any = None if config.data.mode == "auto" else config.data.mode
     micros = schedule.accumulate * group.size
-    return Batches(dataset.train, schedule.batch, config.model.context, config.run.seed, mode=mode, micros=micros)
+    return Batches(
+        dataset.train,
+        schedule.batch,
+        config.model.context,
+        config.run.seed,
+        mode=mode,
+        micros=micros,
+    )
 
 
-def make_validation(config: Config, dataset: Dataset, mode: Any, architecture: Architecture) -> Validation:
+def make_validation(
+    config: Config, dataset: Dataset, mode: Any, architecture: Architecture
+) -> Validation:
     """All rows that validate, in batches of one size.
 
     They cost no gradient, so there are more of them at once than in training, where the logits are not too large.
@@ -74,5 +85,7 @@ def sample_prompt(
     elif not (ids := first_ids(tokenizer)):
         ids = dataset.valid.read(int(dataset.valid.index["start"][0]), 1)[0].tolist()
     if architecture.context is not None and len(ids) >= architecture.context:
-        raise UsageError(f"the prompt of the sample has {len(ids)} tokens and the context is {architecture.context}")
+        raise UsageError(
+            f"the prompt of the sample has {len(ids)} tokens and the context is {architecture.context}"
+        )
     return tuple(ids)

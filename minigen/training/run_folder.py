@@ -54,7 +54,9 @@ def check_empty(out: Path) -> None:
     """Raises UsageError for a folder that holds anything but what a process that was killed has left."""
     names = {path.name for path in out.iterdir()} if out.is_dir() else {out.name}
     if SAVED in names:
-        raise UsageError(f"{out} has a run already: go on with --resume {out}, or name another --out")
+        raise UsageError(
+            f"{out} has a run already: go on with --resume {out}, or name another --out"
+        )
     if MARK in names:
         sweep(out)
         names -= {MARK, *PARTS, *(name for name in names if not (out / name).exists())}

@@ -36,7 +36,13 @@ from minigen.training.model_files import (
     model_config,
     text_files,
 )
-from minigen.training.run_data import Progress, make_batches, make_validation, read_dataset, sample_prompt
+from minigen.training.run_data import (
+    Progress,
+    make_batches,
+    make_validation,
+    read_dataset,
+    sample_prompt,
+)
 from minigen.training.teacher import WRITING, check_sources, open_teacher, resolve_teacher
 from minigen.training.tokenizer_files import copy_tokenizer, make_tokenizer
 from minigen.training.trainer import Optimizer, Trainer
@@ -86,13 +92,29 @@ class Setup:
         arrays = as_arrays(self.ops, weights)
         return arrays if self.lora is None else self.lora.merge(self.ops, arrays)
 
-    def trainer(self, params: Tree | None = None, *, optimizer: Optimizer | None = None, **changes: Any) -> Trainer:
+    def trainer(
+        self, params: Tree | None = None, *, optimizer: Optimizer | None = None, **changes: Any
+    ) -> Trainer:
         """At the beginning of the run, or with other weights, another optimizer or settings."""
         c = self.config
-        settings: dict[str, Any] = {"dropout": c.model.dropout, "seed": c.run.seed, "compile": c.run.compile}
-        settings |= {"group": self.group, "teacher": self.soft, "deterministic": c.run.deterministic}
+        settings: dict[str, Any] = {
+            "dropout": c.model.dropout,
+            "seed": c.run.seed,
+            "compile": c.run.compile,
+        }
+        settings |= {
+            "group": self.group,
+            "teacher": self.soft,
+            "deterministic": c.run.deterministic,
+        }
         params = self.initial() if params is None else params
-        return Trainer(self.ops, self.lora or self.architecture, params, optimizer or c.optimizer, **settings | changes)
+        return Trainer(
+            self.ops,
+            self.lora or self.architecture,
+            params,
+            optimizer or c.optimizer,
+            **settings | changes,
+        )
 
     def model_files(self) -> dict[str, bytes]:
         """The small files of a model folder by name."""
@@ -103,7 +125,10 @@ class Setup:
 
 
 def build(
-    config: Config, folder: Path, progress: Progress = lambda what, done, total: None, group: Group = ALONE
+    config: Config,
+    folder: Path,
+    progress: Progress = lambda what, done, total: None,
+    group: Group = ALONE,
 ) -> Setup:
     """Makes what is not there yet: the tokenizer, in `folder`/tokenizer, and the tokens, in the cache.
 
@@ -114,14 +139,18 @@ def build(
     ops, config = place_in(group, config)
     source = from_folder(config)
     if source is None:
-        new_config(config.model, 0, {}, config.run.save_dtype)  # nor is anything made for a shape that cannot be
+        new_config(
+            config.model, 0, {}, config.run.save_dtype
+        )  # nor is anything made for a shape that cannot be
     teacher = open_teacher(config, ops)
 
     def written() -> list[str]:
         """The teacher's text. It is written when it is first asked for: what else may be wrong is said before."""
         if teacher is None or not config.teacher.tokens:
             return []
-        return [str(teacher.text(folder, config, lambda done, total: progress(WRITING, done, total)))]
+        return [
+            str(teacher.text(folder, config, lambda done, total: progress(WRITING, done, total)))
+        ]
 
     tokenizer_folder = folder / TOKENIZER
     if tokenizer_folder.is_dir():
@@ -174,14 +203,20 @@ def check_names(config: Config) -> None:
     check_sources(config)
     run = config.run
     if run.save_every % run.eval_every:
-        raise UsageError(f"save_every is {run.save_every}: it must be a multiple of eval_every, {run.eval_every}")
+        raise UsageError(
+            f"save_every is {run.save_every}: it must be a multiple of eval_every, {run.eval_every}"
+        )
 
 
-def check_sizes(config: Config, architecture: Architecture, tokenizer: Tokenizer, source: Path | None) -> None:
+def check_sizes(
+    config: Config, architecture: Architecture, tokenizer: Tokenizer, source: Path | None
+) -> None:
     """Raises UsageError for a context or a vocabulary that the model has not."""
     context = config.model.context
     if architecture.context is not None and context > architecture.context:
-        raise UsageError(f"context is {context}: {source} reads at most {architecture.context} tokens")
+        raise UsageError(
+            f"context is {context}: {source} reads at most {architecture.context} tokens"
+        )
     if tokenizer.vocab_size > architecture.vocab_size:
         raise UsageError(
             f"the tokenizer has {tokenizer.vocab_size} tokens and the model's vocabulary {architecture.vocab_size}: "
@@ -203,7 +238,9 @@ def place_in(group: Group, config: Config) -> tuple[Backend, Config]:
     name = check_backend(group, config.run.backend)
     device, threads = group.place(config.run.device or None), config.run.threads or None
     ops = get_backend(name, device, config.run.dtype, threads=threads)
-    kind = ops.device if group.size == 1 else ops.device.partition(":")[0]  # each has a GPU of its own
+    kind = (
+        ops.device if group.size == 1 else ops.device.partition(":")[0]
+    )  # each has a GPU of its own
     return ops, config.replace(backend=ops.name, device=kind, processes=there)
 
 
@@ -213,7 +250,9 @@ def absolute(config: Config) -> Config:
     def whole(name: str) -> str:
         return os.path.abspath(os.path.expanduser(name)) if name else name
 
-    changes: dict[str, Any] = {name: [whole(x) for x in config.values()[name]] for name in ("data", "valid_data")}
+    changes: dict[str, Any] = {
+        name: [whole(x) for x in config.values()[name]] for name in ("data", "valid_data")
+    }
     if at_home(config.data.tokenizer).is_dir():
         changes["tokenizer"] = whole(config.data.tokenizer)
     if config.model.from_model:

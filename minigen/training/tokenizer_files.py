@@ -10,7 +10,15 @@ from pathlib import Path
 from minigen.errors import SourceError, UsageError, first_line
 from minigen.files import new_folder
 from minigen.reading import at_home
-from minigen.tokenizer.names import CONFIG, SETTINGS, TEMPLATES, TOKENIZER, VOCABULARIES, files_there, rank_files
+from minigen.tokenizer.names import (
+    CONFIG,
+    SETTINGS,
+    TEMPLATES,
+    TOKENIZER,
+    VOCABULARIES,
+    files_there,
+    rank_files,
+)
 from minigen.training.chat_formats import chat_format
 from minigen.training.config import Config
 from minigen.training.data import open_tokenizer

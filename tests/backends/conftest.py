@@ -17,7 +17,9 @@ def fake_cuda(monkeypatch: pytest.MonkeyPatch) -> Any:
     """torch.cuda on a CPU, as far as graphs need it: see fake_cuda.py."""
     from minigen.backends.torch import lanes as torch_lanes
 
-    spec = importlib.util.spec_from_file_location("fake_cuda", Path(__file__).with_name("fake_cuda.py"))
+    spec = importlib.util.spec_from_file_location(
+        "fake_cuda", Path(__file__).with_name("fake_cuda.py")
+    )
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     fake = module.FakeCuda()
@@ -41,7 +43,9 @@ def trace_passes(monkeypatch: pytest.MonkeyPatch, fake_cuda: Any) -> Callable[[A
     def capture(step: Any, state: Any, record: Any, compiled: bool, lane: Any, pool: Any) -> None:
         made.append(compiled)
         step.compute(state, record, step.ids, step.length)
-        run = compile_pass(lambda ids, length: step.compute(state, record, ids, length), step.ids, step.length)
+        run = compile_pass(
+            lambda ids, length: step.compute(state, record, ids, length), step.ids, step.length
+        )
         step.result = torch.empty_like(run(step.ids, step.length))
         step.graph = SimpleNamespace(replay=lambda: step.result.copy_(run(step.ids, step.length)))
 
@@ -62,7 +66,9 @@ def large_step(monkeypatch: pytest.MonkeyPatch) -> Callable[..., bool]:
 
     def step(ops: Any, length: int, size: int = 1024) -> bool:
         monkeypatch.setitem(vars(ops.kernels), "steps", SimpleNamespace(read=lambda *_: None))
-        ops.replay(np.zeros((1, 1), np.int64), SimpleNamespace(length=length), (-1,), lambda *_: None)
+        ops.replay(
+            np.zeros((1, 1), np.int64), SimpleNamespace(length=length), (-1,), lambda *_: None
+        )
         ops.linear(ops.zeros((1, 1, size)), ops.zeros((size, size)))
         return bool(ops.kernels.started)
 

@@ -37,7 +37,9 @@ class Tape(TorchDispatchMode):
         self.failure = failure
         self.calls: list[tuple[Any, Any, Any, Any]] = []
 
-    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         if self.failure is not None:
             raise self.failure
         found = function(*args, **(kwargs or {}))
@@ -90,7 +92,9 @@ class FakeCuda:
 
             def replay(self) -> None:
                 assert self.captured
-                assert fake.workspaces.get(self.stream) is self.workspace, "a graph writes to freed memory"
+                assert fake.workspaces.get(self.stream) is self.workspace, (
+                    "a graph writes to freed memory"
+                )
                 assert self.tape is not None
                 self.tape.run()
 

@@ -18,7 +18,11 @@ def machine(monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
     def make(system: str, processor: str, *installed: str) -> None:
         monkeypatch.setattr(sys, "platform", system)
         monkeypatch.setattr(platform, "machine", lambda: processor)
-        monkeypatch.setattr(backends, "find_spec", lambda name: ModuleSpec(name, None) if name in installed else None)
+        monkeypatch.setattr(
+            backends,
+            "find_spec",
+            lambda name: ModuleSpec(name, None) if name in installed else None,
+        )
 
     return make
 
@@ -33,18 +37,23 @@ def machine(monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
         ("linux", "aarch64", ("mlx",), "mlx"),
     ],
 )
-def test_auto(machine, system: str, processor: str, installed: tuple[str, ...], wanted: str) -> None:  # type: ignore[no-untyped-def]
+def test_auto(
+    machine, system: str, processor: str, installed: tuple[str, ...], wanted: str
+) -> None:  # type: ignore[no-untyped-def]
     machine(system, processor, *installed)
     assert choose_backend("auto") == wanted
 
 
 def test_missing_frameworks_name_the_command(machine) -> None:  # type: ignore[no-untyped-def]
     machine("linux", "x86_64", "mlx")
-    with pytest.raises(BackendError, match=r'^torch is not installed: pip install "minigen\[torch\]"$'):
+    with pytest.raises(
+        BackendError, match=r'^torch is not installed: pip install "minigen\[torch\]"$'
+    ):
         choose_backend("torch")
     machine("linux", "x86_64")
     with pytest.raises(
-        BackendError, match=r'^no array framework is installed: pip install "minigen\[torch\]" .*\[mlx\]"'
+        BackendError,
+        match=r'^no array framework is installed: pip install "minigen\[torch\]" .*\[mlx\]"',
     ):
         choose_backend("auto")
 
@@ -66,7 +75,9 @@ def test_unknown_names(backend: str) -> None:
         choose_backend("jax")
     with pytest.raises(UsageError, match="unknown dtype 'int4': choose float32, bfloat16, float16"):
         get_backend(backend, dtype="int4")
-    with pytest.raises(BackendError, match=rf"^{backend} (has no|cannot use the) device 'abacus': "):
+    with pytest.raises(
+        BackendError, match=rf"^{backend} (has no|cannot use the) device 'abacus': "
+    ):
         get_backend(backend, "abacus")
 
 

@@ -100,7 +100,9 @@ def test_all_kernels_are_compiled_by_the_program() -> None:
 def test_a_text_ends_as_it_began(
     cold: Path, program: Callable[[str], None], large_step: Step, caplog: pytest.LogCaptureFixture
 ) -> None:
-    program(f"import sys; sys.stdin.read(); import pathlib; pathlib.Path({str(cold)!r}).write_text('0')")
+    program(
+        f"import sys; sys.stdin.read(); import pathlib; pathlib.Path({str(cold)!r}).write_text('0')"
+    )
     ops: Any = get_backend("torch", "cpu", "float32")
     kernels = ops.kernels
     with ops.one_text():
@@ -145,7 +147,10 @@ def test_a_text_that_began_before_the_kernels_were_ready(
 @pytest.mark.parametrize(
     ("code", "reason"),
     [
-        ("import sys; print('a line'); sys.exit('numba: no locator available')", "numba: no locator available"),
+        (
+            "import sys; print('a line'); sys.exit('numba: no locator available')",
+            "numba: no locator available",
+        ),
         ("raise SystemExit(3)", "the compiling process ended with code 3"),
     ],
 )
@@ -173,7 +178,9 @@ def test_the_reason_is_the_last_line(cold: Path) -> None:
     """Not what numba advises under it."""
     code = "import sys; sys.modules['numba.np.ufunc.omppool'] = None\n" + compiling.PROGRAM
     told = os.environ | {"NUMBA_THREADING_LAYER": "omp"}
-    done = subprocess.run([sys.executable, "-c", code, *sys.path], capture_output=True, text=True, env=told)
+    done = subprocess.run(
+        [sys.executable, "-c", code, *sys.path], capture_output=True, text=True, env=told
+    )
     assert done.returncode == 1
     assert done.stderr.startswith("Traceback")
     assert done.stderr.splitlines()[-1] == "No threading layer could be loaded."
@@ -191,7 +198,12 @@ def test_who_measures_waits(
     ops.prepare()
     assert cold.exists()
     ops.prepare()
-    assert len([m for m in caplog.messages if m.startswith("compiling kernels for this machine, once")]) == 1
+    assert (
+        len(
+            [m for m in caplog.messages if m.startswith("compiling kernels for this machine, once")]
+        )
+        == 1
+    )
 
 
 def test_who_measures_is_told_why_not(
@@ -222,7 +234,9 @@ def test_two_processes_compile_once(cold: Path) -> None:
     cold.parent.mkdir(parents=True, exist_ok=True)
     with open(compiling.lock_file(), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        done = subprocess.run([*compiling.Compiler.command], capture_output=True, text=True, timeout=PATIENCE)
+        done = subprocess.run(
+            [*compiling.Compiler.command], capture_output=True, text=True, timeout=PATIENCE
+        )
     assert (done.returncode, done.stderr) == (0, "")
     assert not cold.exists()
 

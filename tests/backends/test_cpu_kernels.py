@@ -18,7 +18,10 @@ pytest.importorskip("numba", reason="numba is not installed")
 pytest.importorskip("torch", reason="torch is not installed")
 pytestmark = pytest.mark.usefixtures("compiled_kernels")
 
-BOUND = {"float32": 2e-6, "bfloat16": 1.2e-2}  # of the largest number: torch rounds where the kernels do not
+BOUND = {
+    "float32": 2e-6,
+    "bfloat16": 1.2e-2,
+}  # of the largest number: torch rounds where the kernels do not
 
 
 def draw(*shape: int, seed: int = 0) -> np.ndarray[Any, Any]:
@@ -63,13 +66,21 @@ def same(pair: tuple[Any, Any], name: str, *args: Any, taken: bool = True) -> No
 
 # an odd size for each way a matrix can end: less than a vector, a tile, a panel, a part of the columns
 @pytest.mark.parametrize(
-    ("rows", "cols"), [(1, 1), (3, 5), (4, 64), (9, 1), (31, 257), (301, 300), (700, 130), (70, 1100), (5, 2064)]
+    ("rows", "cols"),
+    [(1, 1), (3, 5), (4, 64), (9, 1), (31, 257), (301, 300), (700, 130), (70, 1100), (5, 2064)],
 )
 def test_linear(pair: tuple[Any, Any], rows: int, cols: int) -> None:
     for bias in (None, draw(rows, seed=1)):
         same(pair, "linear", draw(1, 1, cols), draw(rows, cols), bias)
         for n in (2, 5, 13, 23):
-            same(pair, "linear", draw(1, n, cols), draw(rows, cols), bias, taken=pair[0].dtype == "float32")
+            same(
+                pair,
+                "linear",
+                draw(1, n, cols),
+                draw(rows, cols),
+                bias,
+                taken=pair[0].dtype == "float32",
+            )
     same(pair, "linear", draw(cols), draw(rows, cols), None)
     turned = pair[0].asarray(draw(cols, 3)).T  # whose numbers are not side by side
     same(pair, "linear", turned, draw(rows, cols), None, taken=pair[0].dtype == "float32")
@@ -79,9 +90,19 @@ def test_linear(pair: tuple[Any, Any], rows: int, cols: int) -> None:
 @pytest.mark.parametrize("bits", [4, 8])
 @pytest.mark.parametrize(
     ("rows", "cols", "group"),
-    [(1, 32, 32), (31, 256, 64), (70, 1216, 64), (5, 2176, 128), (33, 1040, 16), (9, 288, 96), (3, 96, 48)],
+    [
+        (1, 32, 32),
+        (31, 256, 64),
+        (70, 1216, 64),
+        (5, 2176, 128),
+        (33, 1040, 16),
+        (9, 288, 96),
+        (3, 96, 48),
+    ],
 )
-def test_quantized_linear(pair: tuple[Any, Any], rows: int, cols: int, group: int, bits: int) -> None:
+def test_quantized_linear(
+    pair: tuple[Any, Any], rows: int, cols: int, group: int, bits: int
+) -> None:
     weight = pair[0].quantize(pair[0].asarray(draw(rows, cols)), bits, group)
     taken = group % 32 == 0 or (bits, group) == (8, 16)
     for bias in (None, draw(rows, seed=1)):
@@ -125,11 +146,19 @@ def test_norms_rotations_and_activations(pair: tuple[Any, Any]) -> None:
 
 @pytest.mark.parametrize(
     ("B", "H", "G", "T", "S", "D"),
-    [(1, 4, 4, 2, 2, 16), (2, 6, 2, 7, 9, 48), (3, 6, 1, 70, 70, 64), (1, 4, 4, 30, 300, 80), (1, 2, 2, 5, 64, 128)],
+    [
+        (1, 4, 4, 2, 2, 16),
+        (2, 6, 2, 7, 9, 48),
+        (3, 6, 1, 70, 70, 64),
+        (1, 4, 4, 30, 300, 80),
+        (1, 2, 2, 5, 64, 128),
+    ],
 )
 def test_attention(pair: tuple[Any, Any], B: int, H: int, G: int, T: int, S: int, D: int) -> None:
     fast, _ = pair
-    k, v = (fast.asarray(draw(B, G, S + 9, D, seed=i))[:, :, :S] for i in (1, 2))  # of a longer buffer
+    k, v = (
+        fast.asarray(draw(B, G, S + 9, D, seed=i))[:, :, :S] for i in (1, 2)
+    )  # of a longer buffer
     same(pair, "attention", fast.asarray(draw(B, T, H, D)).permute(0, 2, 1, 3), k, v, 0.3, "causal")
 
 
@@ -167,7 +196,11 @@ def test_shapes_that_a_kernel_would_read_beyond(pair: tuple[Any, Any]) -> None:
     assert kernels.linear(line, a(draw(5, 4)), None) is None
     q, k = a(draw(1, 4, 3, 16)), a(draw(1, 2, 5, 16))
     assert kernels.attention(q, k, k, 0.3, "causal") is not None
-    for keys, values in ((k, k[:, :1]), (k[:, :, :2], k[:, :, :2]), (a(draw(1, 3, 5, 16)), a(draw(1, 3, 5, 16)))):
+    for keys, values in (
+        (k, k[:, :1]),
+        (k[:, :, :2], k[:, :, :2]),
+        (a(draw(1, 3, 5, 16)), a(draw(1, 3, 5, 16))),
+    ):
         assert kernels.attention(q, keys, values, 0.3, "causal") is None
     assert kernels.attention(a(draw(2, 4, 3, 16)), k, k, 0.3, "causal") is None
 
@@ -195,7 +228,9 @@ def test_memory_that_is_known_by_address_is_held() -> None:
     assert (done.returncode, done.stdout) == (0, "held\n"), done.stderr
 
 
-def test_when_numba_starts(large_step: Callable[..., bool], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_when_numba_starts(
+    large_step: Callable[..., bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Not for small models, not for the first prompt, but for the step after it, and after much work."""
     small, large, busy = (get_backend("torch", "cpu", "float32") for _ in range(3))
     assert not large_step(small, 0, 100)
@@ -228,7 +263,9 @@ def test_the_switch(monkeypatch: pytest.MonkeyPatch) -> None:
         get_backend("torch", "cpu")
 
 
-def test_numba_that_does_not_work(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_numba_that_does_not_work(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     ops: Any = get_backend("torch", "cpu", "float32")
     monkeypatch.setattr("minigen.backends.cpu.compiling.is_compiled", lambda: True)
     monkeypatch.setitem(sys.modules, "numba", None)
@@ -236,5 +273,7 @@ def test_numba_that_does_not_work(monkeypatch: pytest.MonkeyPatch, caplog: pytes
     monkeypatch.setattr("minigen.backends.cpu.start.WORK", 1)
     for _ in range(2):
         assert not ops.linear(ops.zeros((1, 1, 1024)), large).any()
-    assert [record.message.partition(" (")[0] for record in caplog.records] == ["numba does not work here"]
+    assert [record.message.partition(" (")[0] for record in caplog.records] == [
+        "numba does not work here"
+    ]
     assert not ops.kernels.started

@@ -22,7 +22,15 @@ class Kernels:
         self.taken: list[str] = []
         self.compute = F.scaled_dot_product_attention
 
-    def __call__(self, q: Any, k: Any, v: Any, attn_mask: Any = None, is_causal: bool = False, **settings: Any) -> Any:
+    def __call__(
+        self,
+        q: Any,
+        k: Any,
+        v: Any,
+        attn_mask: Any = None,
+        is_causal: bool = False,
+        **settings: Any,
+    ) -> Any:
         half = q.dtype in (torch.bfloat16, torch.float16)
         square = not is_causal or q.shape[2] == k.shape[2]
         if half and attn_mask is None and square and q.shape[3] <= 256:
@@ -67,7 +75,14 @@ CASES = [
 
 @pytest.mark.parametrize(("T", "S", "heads", "groups", "kind", "dtype", "kernel"), CASES)
 def test_the_kernel_of_a_gpu(
-    monkeypatch: pytest.MonkeyPatch, T: int, S: int, heads: int, groups: int, kind: str | None, dtype: str, kernel: str
+    monkeypatch: pytest.MonkeyPatch,
+    T: int,
+    S: int,
+    heads: int,
+    groups: int,
+    kind: str | None,
+    dtype: str,
+    kernel: str,
 ) -> None:
     ops: Any = get_backend("torch", "cpu", dtype)
     ops.kernels = None
@@ -79,7 +94,9 @@ def test_the_kernel_of_a_gpu(
     ops.accelerated = True
     got = ops.attention(q, k, v, 0.25, mask)
     assert kernels.taken == [kernel]
-    assert torch.allclose(got.float(), want.float(), atol={"float32": 1e-6, "float16": 2e-3, "bfloat16": 2e-2}[dtype])
+    assert torch.allclose(
+        got.float(), want.float(), atol={"float32": 1e-6, "float16": 2e-3, "bfloat16": 2e-2}[dtype]
+    )
 
 
 def test_heads_that_are_too_wide_for_flash(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,7 +53,9 @@ OURS = [
 
 
 @pytest.fixture
-def fail(monkeypatch: pytest.MonkeyPatch, run_cli: Run) -> Callable[[Exception], tuple[int, str, str]]:
+def fail(
+    monkeypatch: pytest.MonkeyPatch, run_cli: Run
+) -> Callable[[Exception], tuple[int, str, str]]:
     """What the command says of an error that a framework raised."""
     main = import_module("minigen.cli.main")
 
@@ -82,16 +84,22 @@ def test_a_device_that_broke(words: str, fail: Callable[[Exception], tuple[int, 
     assert not out_of_memory(error)
     code, out, err = fail(error)
     assert (code, out) == (1, "")
-    assert err.startswith(f"minigen: the GPU failed ({words.rstrip('.')}); memory is not short: run it again")
+    assert err.startswith(
+        f"minigen: the GPU failed ({words.rstrip('.')}); memory is not short: run it again"
+    )
     assert err.count("\n") == 1
     assert ("MINIGEN_GRAPHS=0" in err) == ("METAL" not in words)
 
 
 @pytest.mark.parametrize("words", OURS)
-def test_other_errors_that_speak_of_memory(words: str, fail: Callable[[Exception], tuple[int, str, str]]) -> None:
+def test_other_errors_that_speak_of_memory(
+    words: str, fail: Callable[[Exception], tuple[int, str, str]]
+) -> None:
     """They are mistakes of ours, and keep their traceback."""
     assert not out_of_memory(RuntimeError(words))
-    with pytest.raises(RuntimeError, match="^" + words[:20].replace("(", r"\(").replace(")", r"\)")):
+    with pytest.raises(
+        RuntimeError, match="^" + words[:20].replace("(", r"\(").replace(")", r"\)")
+    ):
         fail(RuntimeError(words))
 
 
@@ -116,7 +124,8 @@ def test_memory_is_short_while_processes_wait(name: str) -> None:
     """It is not taken for a process that was lost."""
     pytest.importorskip(name, reason=f"{name} is not installed")
     group_class = getattr(
-        import_module(f"minigen.backends.{name}.group"), "MLXGroup" if name == "mlx" else "TorchGroup"
+        import_module(f"minigen.backends.{name}.group"),
+        "MLXGroup" if name == "mlx" else "TorchGroup",
     )
     group = object.__new__(group_class)
     group.rank, group.size = 0, 2

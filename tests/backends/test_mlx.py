@@ -24,8 +24,14 @@ def test_fused_functions_compute_the_same(dtype: str) -> None:
     for f in SMALL:
         fused = mx.compile(f, shapeless=True)
         for rows, T in ((1, 1), (2, 3), (1, 5)):  # made for the first shape, right for the others
-            x, y = (mx.array(rng.standard_normal((2, 3, T, 8))).astype(getattr(mx, dtype)) for _ in range(2))
-            tables = [mx.array(rng.standard_normal((rows, 1, T, 8))).astype(getattr(mx, dtype)) for _ in range(2)]
+            x, y = (
+                mx.array(rng.standard_normal((2, 3, T, 8))).astype(getattr(mx, dtype))
+                for _ in range(2)
+            )
+            tables = [
+                mx.array(rng.standard_normal((rows, 1, T, 8))).astype(getattr(mx, dtype))
+                for _ in range(2)
+            ]
             args = (x, y, *tables) if f is turn else (x,)
             got, want = fused(*args), f(*args)
             for a, b in zip(got, want, strict=True) if f is turn else ((got, want),):
@@ -39,7 +45,9 @@ def test_steps_ahead_do_not_copy_the_cache(make_model: Callable[..., Path]) -> N
     from minigen.generation.options import Options
     from minigen.generation.rows import Row
 
-    runner: Any = minigen.load(make_model("llama", max_position_embeddings=20000), backend="mlx", device="cpu").runner
+    runner: Any = minigen.load(
+        make_model("llama", max_position_embeddings=20000), backend="mlx", device="cpu"
+    ).runner
     runner.ops.asynchronous = True
     row = Row([1, 2, 3])
     steps = generate(runner, [row], Options.of(temperature=0, max_tokens=19000, ignore_eos=True))
@@ -71,7 +79,9 @@ def test_nan_among_the_logits_is_an_error_on_metal(
         return argmax(mx.where(mx.isnan(x), -mx.inf, x), **how)
 
     monkeypatch.setattr(mx, "argmax", skipping)
-    runner: Any = minigen.load(make_model("llama", vocab_size=700), backend="mlx", device="cpu").runner
+    runner: Any = minigen.load(
+        make_model("llama", vocab_size=700), backend="mlx", device="cpu"
+    ).runner
     weight = runner.params["embedding"]["weight"]
     weight[5, 0] = mx.nan  # the head is tied to it: one logit of each row
     for asynchronous in (False, True):
@@ -80,7 +90,9 @@ def test_nan_among_the_logits_is_an_error_on_metal(
             list(generate(runner, [Row([1, 2, 3])], Options.of(max_tokens=3, seed=1, **settings)))
 
 
-@pytest.mark.parametrize(("info", "wired"), [({"max_recommended_working_set_size": 7 * 2**30}, [7 * 2**30]), ({}, [])])
+@pytest.mark.parametrize(
+    ("info", "wired"), [({"max_recommended_working_set_size": 7 * 2**30}, [7 * 2**30]), ({}, [])]
+)
 def test_memory_is_wired_as_the_system_recommends(
     monkeypatch: pytest.MonkeyPatch, info: dict[str, int], wired: list[int]
 ) -> None:
@@ -131,7 +143,11 @@ def test_attention_over_codes_is_that_over_numbers(
     S, group = 33, 64 if width % 64 == 0 else 32
     q = ops.asarray(rng.standard_normal((2, heads, T, width)))
     k, v = (
-        tokens(ops.quantize(ops.asarray(rng.standard_normal((2, groups, 40, width))), bits, group), 0, S)
+        tokens(
+            ops.quantize(ops.asarray(rng.standard_normal((2, groups, 40, width))), bits, group),
+            0,
+            S,
+        )
         for _ in range(2)
     )
     mask: Any = kind

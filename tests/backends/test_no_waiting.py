@@ -77,10 +77,14 @@ DECODERS = {name: model for name, model in ALL.items() if model.timed_slots}
 class NothingOnTheHost(TorchDispatchMode):
     """Refuses every operation that has a tensor on the host, before it or after it."""
 
-    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         found = function(*args, **(kwargs or {}))
         for x in tree_leaves([args, kwargs, found]):
-            assert not isinstance(x, torch.Tensor) or x.is_meta, f"{function} has a tensor on the host"
+            assert not isinstance(x, torch.Tensor) or x.is_meta, (
+                f"{function} has a tensor on the host"
+            )
         return found
 
 
@@ -109,7 +113,9 @@ def test_every_layer_takes_part() -> None:
         module = import_module(f"minigen.layers.{info.name}")
         for name, kind in inspect.getmembers(module, is_dataclass):
             if kind.__module__ == module.__name__ and name not in NOT_LAYERS:
-                assert kind in here, f"no model of this module has a {name}: add a change that makes one"
+                assert kind in here, (
+                    f"no model of this module has a {name}: add a change that makes one"
+                )
 
 
 @pytest.mark.parametrize(
@@ -137,7 +143,11 @@ def test_what_is_refused(wait: Callable[[Any], Any]) -> None:
 
 # -- the pass that is captured ----------------------------------------------------------------------------------------
 def pass_without_waiting(
-    counted: Any, architecture: Any, shape: tuple[int, int], quant: str | None = None, dtype: str = "bfloat16"
+    counted: Any,
+    architecture: Any,
+    shape: tuple[int, int],
+    quant: str | None = None,
+    dtype: str = "bfloat16",
 ) -> None:
     from minigen.backends.torch.graphs import StaticStep
 
@@ -152,7 +162,9 @@ def pass_without_waiting(
     def record(of: Any, ids: Any) -> Any:
         return architecture.record(of, params, ids, state, tuple(range(T)))
 
-    step.compute(state, record, step.ids, step.length)  # a first time, as before a capture: it makes the constants
+    step.compute(
+        state, record, step.ids, step.length
+    )  # a first time, as before a capture: it makes the constants
     with NothingOnTheHost():
         logits = step.compute(state, record, step.ids, step.length)
     assert logits.shape == (rows, T, architecture.vocab_size)

@@ -23,12 +23,21 @@ from minigen.errors import BackendError
 
 Numbers = np.ndarray[Any, Any]
 TOLERANCE = {"float32": 3e-6, "bfloat16": 2e-2, "float16": 3e-3}  # beside the size of the numbers
-PROTOCOL = {name: f for name, f in inspect.getmembers(Backend, inspect.isfunction) if not name.startswith("_")}
+PROTOCOL = {
+    name: f
+    for name, f in inspect.getmembers(Backend, inspect.isfunction)
+    if not name.startswith("_")
+}
 
 
 def draw(*shape: int, seed: int = 0) -> Numbers:
     """Numbers of few bits: most of them are exact in every dtype."""
-    return np.round(np.random.default_rng([seed, *shape]).standard_normal(shape) * 32).astype(np.float32) / 32
+    return (
+        np.round(np.random.default_rng([seed, *shape]).standard_normal(shape) * 32).astype(
+            np.float32
+        )
+        / 32
+    )
 
 
 def normalise(x: Numbers, eps: float) -> Numbers:
@@ -82,7 +91,9 @@ REFERENCE: dict[str, Callable[..., Any]] = {
     "take": lambda x, indices, axis: np.take(x, list(indices), axis),
     "embedding": lambda ids, weight: weight[ids],
     "linear": lambda x, weight, bias=None: x @ weight.T + (0 if bias is None else bias),
-    "layer_norm": lambda x, weight, bias, eps: normalise(x, eps) * weight + (0 if bias is None else bias),
+    "layer_norm": lambda x, weight, bias, eps: (
+        normalise(x, eps) * weight + (0 if bias is None else bias)
+    ),
     "rms_norm": lambda x, weight, eps: x / np.sqrt((x**2).mean(-1, keepdims=True) + eps) * weight,
     "gelu": gelu,
     "relu": lambda x: np.maximum(x, 0),
@@ -215,7 +226,9 @@ def compare(ops: Backend, got: Any, want: Any, dtype: str | None = None) -> None
     assert numbers.shape == want.shape
     if want.dtype.kind == "f":
         assert dtype_of(got) == (dtype or ops.dtype)
-        assert np.abs(numbers - want).max(initial=0) <= TOLERANCE[ops.dtype] * max(1, np.abs(want).max(initial=0))
+        assert np.abs(numbers - want).max(initial=0) <= TOLERANCE[ops.dtype] * max(
+            1, np.abs(want).max(initial=0)
+        )
     else:
         assert numbers.dtype.kind in "iu"
         assert np.array_equal(numbers, want)
@@ -223,7 +236,11 @@ def compare(ops: Backend, got: Any, want: Any, dtype: str | None = None) -> None
 
 @pytest.mark.parametrize(
     ("name", "args"),
-    [pytest.param(name, args, id=f"{name}{i}") for name in CASES for i, args in enumerate(CASES[name])],
+    [
+        pytest.param(name, args, id=f"{name}{i}")
+        for name in CASES
+        for i, args in enumerate(CASES[name])
+    ],
 )
 def test_float32(ops: Backend, name: str, args: tuple[Any, ...]) -> None:
     compare(ops, *call(ops, name, args))
@@ -254,7 +271,9 @@ def test_a_copy_keeps_what_assign_overwrites(ops: Backend) -> None:
 def test_replay(ops: Backend) -> None:
     """What a backend records is tested beside it; here, that an empty state has nothing to repeat."""
     state, ids = SimpleNamespace(length=0), np.zeros((1, 1), np.int64)
-    assert ops.replay(ids, state, (-1,), lambda *_: pytest.fail("there is nothing to record")) is None
+    assert (
+        ops.replay(ids, state, (-1,), lambda *_: pytest.fail("there is nothing to record")) is None
+    )
 
 
 def test_one_text_and_prepare(ops: Backend) -> None:
@@ -372,7 +391,12 @@ def test_asarray(ops: Backend, x: Any) -> None:
     got = ops.asarray(x)
     assert tuple(got.shape) == x.shape
     assert np.array_equal(ops.numpy(got), x)
-    want = {"f": ("float32",), "i": ("int32", "int64"), "u": ("int32", "int64"), "b": ("bool", "bool_")}
+    want = {
+        "f": ("float32",),
+        "i": ("int32", "int64"),
+        "u": ("int32", "int64"),
+        "b": ("bool", "bool_"),
+    }
     assert dtype_of(got) in want[x.dtype.kind]
 
 
@@ -390,13 +414,37 @@ def test_numpy(backend: str, device: str, dtype: str, bits: int) -> None:
     """Halves are rounded to the nearest, ties to even, and widened without loss."""
     ops = get_backend(backend, device, dtype)
     step = 2.0 ** (1 - bits)  # between the numbers from 1 to 2
-    x = np.array([1, 1 + step, 1 + 0.4 * step, 1 + 0.6 * step, 1 + 0.5 * step, 1 + 1.5 * step, -1 - 0.6 * step, 0.1])
-    want = np.array([1, 1 + step, 1, 1 + step, 1, 1 + 2 * step, -1 - step, np.round(0.1 * 16 / step) * step / 16])
+    x = np.array(
+        [
+            1,
+            1 + step,
+            1 + 0.4 * step,
+            1 + 0.6 * step,
+            1 + 0.5 * step,
+            1 + 1.5 * step,
+            -1 - 0.6 * step,
+            0.1,
+        ]
+    )
+    want = np.array(
+        [
+            1,
+            1 + step,
+            1,
+            1 + step,
+            1,
+            1 + 2 * step,
+            -1 - step,
+            np.round(0.1 * 16 / step) * step / 16,
+        ]
+    )
     got = ops.asarray(x)
     assert dtype_of(got) == dtype
     assert ops.numpy(got).dtype == np.float32
     assert np.array_equal(ops.numpy(got), want)
-    assert np.array_equal(ops.numpy(ops.asarray(np.array([3, 2**20 + 1]))), [3, 2**20 + 1])  # ids are not rounded
+    assert np.array_equal(
+        ops.numpy(ops.asarray(np.array([3, 2**20 + 1]))), [3, 2**20 + 1]
+    )  # ids are not rounded
     assert ops.numpy(ops.asarray(x > 0)).dtype == bool
 
 
@@ -456,7 +504,9 @@ def test_save(ops: Backend, tmp_path: Path, name: str) -> None:
     start, end = entries["brain"]["data_offsets"]
     assert np.frombuffer(data[start:end], "<u2").tolist() == [0x3F80, 0xC020, 0x7F62]
     back = ops.load(path)
-    assert {key: dtype_of(back[key]) for key in arrays} == {key: dtype_of(x) for key, x in arrays.items()}
+    assert {key: dtype_of(back[key]) for key in arrays} == {
+        key: dtype_of(x) for key, x in arrays.items()
+    }
     assert all(np.array_equal(ops.numpy(back[key]), ops.numpy(x)) for key, x in arrays.items())
 
 
@@ -504,7 +554,9 @@ def test_taken_rows_are_a_copy(ops: Backend) -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_all_finite(backend: str, device: str, dtype: str) -> None:
     ops = get_backend(backend, device, dtype)
-    largest = {"float32": 3e38, "bfloat16": 3e38, "float16": 65504}[dtype]  # their sum is none of the dtype
+    largest = {"float32": 3e38, "bfloat16": 3e38, "float16": 65504}[
+        dtype
+    ]  # their sum is none of the dtype
     rows = {
         "plain": (draw(3, 5), True),
         "large": (np.full((40, 33), largest), True),
@@ -576,7 +628,9 @@ def quantized(w: Numbers, bits: int, group: int) -> tuple[Numbers, Numbers, Numb
     x, most = w.reshape(len(w), -1, group), np.float32(2**bits - 1)
     low, high = x.min(-1, keepdims=True), x.max(-1, keepdims=True)
     spread = np.maximum((high - low) / most, np.float32(1e-7))
-    edge, scale = (np.where(abs(low) > abs(high), *pair) for pair in ((low, high), (spread, -spread)))
+    edge, scale = (
+        np.where(abs(low) > abs(high), *pair) for pair in ((low, high), (spread, -spread))
+    )
     zero = np.rint(edge / scale)
     scale = np.where(zero == 0, scale, edge / np.where(zero == 0, 1, zero))
     bias = np.where(zero == 0, np.float32(0), edge)
@@ -584,14 +638,21 @@ def quantized(w: Numbers, bits: int, group: int) -> tuple[Numbers, Numbers, Numb
     return codes.astype(np.uint32), scale[..., 0], bias[..., 0]
 
 
-@pytest.mark.parametrize(("bits", "group"), [(bits, group) for bits in (4, 8) for group in (32, 64, 128)])
+@pytest.mark.parametrize(
+    ("bits", "group"), [(bits, group) for bits in (4, 8) for group in (32, 64, 128)]
+)
 def test_quantize(ops: Backend, bits: int, group: int) -> None:
     numbers = np.random.default_rng(bits).standard_normal((5, 256)).astype(np.float32)
     numbers[1], numbers[2, :128], numbers[3] = 0, 0.75, abs(numbers[3])
     for w in (numbers, 1e-3 * numbers, 1e-9 * numbers, -100 * numbers):
         got = ops.quantize(ops.asarray(w), bits, group)
         packed, scales, biases = map(ops.numpy, got.arrays)
-        assert (packed.shape, packed.dtype, got.bits, got.group) == ((5, 256 * bits // 32), np.uint32, bits, group)
+        assert (packed.shape, packed.dtype, got.bits, got.group) == (
+            (5, 256 * bits // 32),
+            np.uint32,
+            bits,
+            group,
+        )
         wanted = quantized(w, bits, group)
         for one, other in zip((codes_of(packed, bits), scales, biases), wanted, strict=True):
             assert np.array_equal(one, other)

@@ -36,7 +36,9 @@ def test_linear_and_embedding(ops: Backend, bits: int, group: int) -> None:
     assert plain.shape == (7, 128)
     for x in (draw(1, 1, 128), draw(2, 3, 128), draw(5, 128)):
         for bias in (None, ops.asarray(draw(7))):
-            got, want = (ops.numpy(ops.linear(ops.asarray(x), weight, bias)) for weight in (held, plain))
+            got, want = (
+                ops.numpy(ops.linear(ops.asarray(x), weight, bias)) for weight in (held, plain)
+            )
             assert got.shape == (*x.shape[:-1], 7)
             assert np.abs(got - want).max() <= 1e-5
     ids = ops.asarray([[6, 0, 6], [2, 5, 1]])
@@ -53,7 +55,9 @@ def test_in_half_precision(backend: str, device: str, dtype: str) -> None:
     got, want = (ops.linear(x, weight) for weight in (held, ops.dequantize(held)))
     rows = ops.embedding(ids, held)
     assert {str(y.dtype).rsplit(".", 1)[-1] for y in (got, rows, *held.arrays[1:])} == {dtype}
-    assert np.abs(ops.numpy(got) - ops.numpy(want)).max() <= 0.25  # of numbers up to 30, with 8 bits
+    assert (
+        np.abs(ops.numpy(got) - ops.numpy(want)).max() <= 0.25
+    )  # of numbers up to 30, with 8 bits
     assert np.array_equal(ops.numpy(rows), ops.numpy(ops.dequantize(held))[None, [1, 6]])
 
 
@@ -64,13 +68,17 @@ def test_the_bits_of_mlx(backend: str, device: str, dtype: str, bits: int, group
     ops = get_backend(backend, device, dtype)
     for size in (1.0, 1e-2, 1e-8, 0.0):
         numbers = draw(9, 256) * np.float32(size)
-        wanted = mx.quantize(mx.array(numbers).astype(getattr(mx, dtype)), group_size=group, bits=bits)
+        wanted = mx.quantize(
+            mx.array(numbers).astype(getattr(mx, dtype)), group_size=group, bits=bits
+        )
         held = ops.quantize(ops.asarray(numbers), bits, group)
         assert np.array_equal(ops.numpy(held.packed), np.array(wanted[0]))
         for one, other in zip(held.arrays[1:], wanted[1:], strict=True):
             assert np.array_equal(ops.numpy(one), np.array(other.astype(mx.float32)))
         back = mx.dequantize(*wanted, group_size=group, bits=bits).astype(mx.float32)
-        bound = {"float32": 1e-6, "bfloat16": 2e-2, "float16": 2e-3}[dtype]  # MLX rounds after each operation
+        bound = {"float32": 1e-6, "bfloat16": 2e-2, "float16": 2e-3}[
+            dtype
+        ]  # MLX rounds after each operation
         assert np.abs(ops.numpy(ops.dequantize(held)) - np.array(back)).max() <= 4 * bound * size
 
 

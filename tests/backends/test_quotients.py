@@ -19,7 +19,9 @@ AS_CUDA = [torch.ops.aten.div.Tensor, torch.ops.aten.div.Scalar, torch.ops.aten.
 class CudaQuotients(TorchDispatchMode):
     """A quotient by a number is a product with its reciprocal, as in torch's BinaryDivTrueKernel.cu."""
 
-    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         if function in AS_CUDA and not (isinstance(args[1], torch.Tensor) and args[1].dim()):
             reciprocal = 1 / torch.tensor(float(args[1]), dtype=torch.float32)
             return args[0] * reciprocal.item()

@@ -48,7 +48,9 @@ def stored(ops: Backend, arrays: Any, group: int, bits: int, mode: str) -> Quant
     """What MLX quantized, as arrays of the backend."""
     mx = pytest.importorskip("mlx.core")
     packed, scales, *biases = arrays
-    floats = [ops.asarray(np.array(x.astype(mx.float32))) for x in (scales, *biases) if mode == "affine"]
+    floats = [
+        ops.asarray(np.array(x.astype(mx.float32))) for x in (scales, *biases) if mode == "affine"
+    ]
     scales, biases = floats or (integers(ops, np.array(scales)), None)
     return Quantized(integers(ops, np.array(packed)), scales, biases, group, bits, mode)
 
@@ -60,7 +62,9 @@ def test_more_bits(backend: str, dtype: str, bits: int, group: int) -> None:
     mx = pytest.importorskip("mlx.core")
     ops = get_backend(backend, "cpu", dtype)
     try:
-        given = mx.quantize(mx.array(draw(5, 256)).astype(getattr(mx, dtype)), group_size=group, bits=bits)
+        given = mx.quantize(
+            mx.array(draw(5, 256)).astype(getattr(mx, dtype)), group_size=group, bits=bits
+        )
     except ValueError as error:  # older ones do not write 1 bit
         pytest.skip(str(error))
     wide = [given[0], *(x.astype(mx.float32) for x in given[1:])]
@@ -77,7 +81,9 @@ def test_more_bits(backend: str, dtype: str, bits: int, group: int) -> None:
         assert np.array_equal((codes * scales + biases).reshape(5, 256), want)
     held = recode(ops, weight, *kind)
     assert np.array_equal(ops.numpy(as_floats(ops, weight)), ops.numpy(ops.dequantize(held)))
-    bound = {"float32": 1e-6, "bfloat16": 3e-2, "float16": 4e-3}[dtype]  # MLX rounds after each operation
+    bound = {"float32": 1e-6, "bfloat16": 3e-2, "float16": 4e-3}[
+        dtype
+    ]  # MLX rounds after each operation
     assert np.abs(ops.numpy(as_floats(ops, weight)) - want).max() <= bound
     check_product(ops, draw(3, 256), held, want)
 
@@ -102,13 +108,17 @@ def every_code(mode: str) -> tuple[Numbers, Numbers]:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("mode", FLOATS)
-def test_floats_of_4_and_8_bits(backend: str, dtype: str, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_floats_of_4_and_8_bits(
+    backend: str, dtype: str, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     mx = pytest.importorskip("mlx.core")
     monkeypatch.setattr("minigen.backends.recoding.AT_ONCE", 1000)  # a few rows at a time
     ops, kind = get_backend(backend, "cpu", dtype), getattr(mx, dtype)
     bits, group = MODES[mode].bits[0], MODES[mode].groups[0]
     words, scales = every_code(mode)
-    want = np.array(mx.dequantize(mx.array(words), mx.array(scales), mode=mode, dtype=kind).astype(mx.float32))
+    want = np.array(
+        mx.dequantize(mx.array(words), mx.array(scales), mode=mode, dtype=kind).astype(mx.float32)
+    )
     assert np.isfinite(want).all()
     weight = Quantized(integers(ops, words), integers(ops, scales), None, group, bits, mode)
     found = as_floats(ops, weight)
@@ -127,7 +137,17 @@ def test_floats_of_4_and_8_bits(backend: str, dtype: str, mode: str, monkeypatch
 
 def test_what_a_float_of_8_bits_is() -> None:
     """From the standard: sign, 4 bits of exponent, 3 of fraction; the largest is 448, the smallest 2^-9."""
-    named = {0x00: 0, 0x01: 2**-9, 0x07: 7 / 512, 0x08: 2**-6, 0x38: 1, 0x3C: 1.5, 0x7E: 448, 0xFE: -448, 0xB8: -1}
+    named = {
+        0x00: 0,
+        0x01: 2**-9,
+        0x07: 7 / 512,
+        0x08: 2**-6,
+        0x38: 1,
+        0x3C: 1.5,
+        0x7E: 448,
+        0xFE: -448,
+        0xB8: -1,
+    }
     assert {code: float8()[code] for code in named} == named
     assert np.flatnonzero(np.isnan(float8())).tolist() == [0x7F, 0xFF]
 
@@ -142,8 +162,14 @@ def test_scales_that_are_no_numbers(ops: Backend, mode: str, code: int) -> None:
 
 
 def test_every_kind_is_held_somehow(backend: str) -> None:
-    found = {(mode, bits): computed_in(backend, mode, bits) for mode in MODES for bits in MODES[mode].bits}
-    more = {bits: kind for (mode, bits), kind in found.items() if mode == "affine" and kind is not None}
+    found = {
+        (mode, bits): computed_in(backend, mode, bits)
+        for mode in MODES
+        for bits in MODES[mode].bits
+    }
+    more = {
+        bits: kind for (mode, bits), kind in found.items() if mode == "affine" and kind is not None
+    }
     assert set(more) == set(MODES["affine"].bits)
     assert all(kind == "affine" and held >= bits for bits, (kind, held) in more.items())
     assert [more[bits][1] for bits in (4, 8)] == [4, 8]

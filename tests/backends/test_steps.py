@@ -25,12 +25,18 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("llama", {}),
     "mistral": ("llama", {"model_type": "mistral", "sliding_window": 5}),
     "qwen2": ("llama", {"model_type": "qwen2"}),
-    "wide": ("llama", {"hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 4, "head_dim": 16}),
+    "wide": (
+        "llama",
+        {"hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 4, "head_dim": 16},
+    ),
     "heads of 32": ("llama", {"head_dim": 32, "num_attention_heads": 3, "num_key_value_heads": 1}),
     "heads of 64": ("llama", {"head_dim": 64}),
     "qwen3": ("llama", {"model_type": "qwen3", "head_dim": 24}),
 }
-BOUND = {"float32": 2e-5, "bfloat16": 0.12}  # of the largest logit: torch rounds each operation, the program none
+BOUND = {
+    "float32": 2e-5,
+    "bfloat16": 0.12,
+}  # of the largest logit: torch rounds each operation, the program none
 
 
 @pytest.fixture(params=["programs", "static", "traced"])
@@ -105,7 +111,9 @@ TRACED_CACHES = [("heads of 32", 8, "bfloat16"), ("heads of 64", 4, "float32")]
 def test_logits(models: Any, name: str, dtype: str, quant: str | None) -> None:
     """Single tokens, blocks of several, and batches padded on the left; past the window of a family that has one."""
     found = logits_of(models(name, dtype, quant=quant))
-    assert all(np.abs(fast - plain).max() <= BOUND[dtype] * np.abs(plain).max() for fast, plain in found)
+    assert all(
+        np.abs(fast - plain).max() <= BOUND[dtype] * np.abs(plain).max() for fast, plain in found
+    )
 
 
 @pytest.mark.parametrize(
@@ -160,7 +168,10 @@ def test_the_same_text(models: Any, name: str, bits: int | None) -> None:
     prompts = [[5, 77, 3, 9], [200, 1], list(range(30, 50))]
     for settings in ({"temperature": 0.0}, {"seed": 7}, {"beams": 3}):
         for batch in (prompts[:1], prompts[:1] if "beams" in settings else prompts):
-            told = [model.generate_ids(batch, max_tokens=24, **settings) for model in models(name, kv_bits=bits)]
+            told = [
+                model.generate_ids(batch, max_tokens=24, **settings)
+                for model in models(name, kv_bits=bits)
+            ]
             assert told[0] == told[1]
 
 
@@ -194,7 +205,10 @@ def test_a_state_that_moves(models: Any, bits: int | None) -> None:
         other.reserve(runner.ops, 40)
         step(other, 7)
         found.append(np.concatenate(seen))
-    assert np.abs(found[0] - found[1]).max() < (2e-5 if bits is None else 2e-3) * np.abs(found[1]).max()
+    assert (
+        np.abs(found[0] - found[1]).max()
+        < (2e-5 if bits is None else 2e-3) * np.abs(found[1]).max()
+    )
 
 
 def test_logits_are_the_callers(models: Any) -> None:

@@ -55,7 +55,11 @@ def test_no_number_of_threads_changes_a_bit() -> None:
     """Which thread computes a number may change while a text is written; the number may not."""
     pytest.importorskip("numba", reason="numba is not installed")
     pytest.importorskip("torch", reason="torch is not installed")
-    told = os.environ | {"NUMBA_NUM_THREADS": "4", "OMP_NUM_THREADS": "4", "OMP_WAIT_POLICY": "passive"}
+    told = os.environ | {
+        "NUMBA_NUM_THREADS": "4",
+        "OMP_NUM_THREADS": "4",
+        "OMP_WAIT_POLICY": "passive",
+    }
     done = subprocess.run([sys.executable, "-c", DIGESTS], capture_output=True, text=True, env=told)
     assert done.returncode == 0, done.stderr
     digests = done.stdout.split()
@@ -77,7 +81,9 @@ def test_threads_that_are_asked_for(tiny: Tiny) -> None:
 @pytest.mark.parametrize("threads", [0, -1, usable_cores() + 1])
 def test_threads_that_there_are_not(threads: int) -> None:
     pytest.importorskip("torch", reason="torch is not installed")
-    with pytest.raises(UsageError, match=rf"threads is {threads}: it must be from 1 to {usable_cores()}"):
+    with pytest.raises(
+        UsageError, match=rf"threads is {threads}: it must be from 1 to {usable_cores()}"
+    ):
         get_backend("torch", "cpu", threads=threads)
 
 
@@ -87,7 +93,9 @@ def test_mlx_chooses_its_threads() -> None:
         get_backend("mlx", "cpu", threads=1)
 
 
-@pytest.mark.parametrize("command", ["generate", "chat", "prompt", "score", "cache", "bench", "train"])
+@pytest.mark.parametrize(
+    "command", ["generate", "chat", "prompt", "score", "cache", "bench", "train"]
+)
 def test_every_command_that_runs_a_model_takes_threads(command: str, run_cli: Run) -> None:
     code, out, _ = run_cli(*([command, "build"] if command == "cache" else [command]), "--help")
     assert (code, "--threads" in out) == (0, True)
@@ -95,7 +103,9 @@ def test_every_command_that_runs_a_model_takes_threads(command: str, run_cli: Ru
 
 def test_a_wrong_number_on_the_command_line(tiny: Tiny, run_cli: Run) -> None:
     pytest.importorskip("torch", reason="torch is not installed")
-    code, out, err = run_cli("generate", tiny("llama"), "-p", "a", "--backend", "torch", "--threads", "0")
+    code, out, err = run_cli(
+        "generate", tiny("llama"), "-p", "a", "--backend", "torch", "--threads", "0"
+    )
     assert (code, out) == (2, "")
     assert err.startswith("minigen: threads is 0: it must be from 1 to")
 
@@ -112,7 +122,9 @@ def test_threads_soon_sleep_while_they_wait(told: dict[str, str], spins: str) ->
 
     def spins_after(module: str) -> str:
         program = [sys.executable, "-c", code.format(module)]
-        return subprocess.run(program, capture_output=True, text=True, check=True, env=clean | told).stdout
+        return subprocess.run(
+            program, capture_output=True, text=True, check=True, env=clean | told
+        ).stdout
 
     assert spins_after("minigen.cli.entry") == f"{spins} False\n"
     assert spins_after("minigen.model") == f"{told.get('GOMP_SPINCOUNT')} False\n"

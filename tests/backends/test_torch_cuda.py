@@ -28,7 +28,9 @@ class FakeGPUs:
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
         zeros = torch.zeros
-        monkeypatch.setattr(torch, "zeros", lambda *shape, device=None, **settings: zeros(*shape, **settings))
+        monkeypatch.setattr(
+            torch, "zeros", lambda *shape, device=None, **settings: zeros(*shape, **settings)
+        )
         monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
         monkeypatch.setattr(torch.cuda, "current_device", lambda: CURRENT)
         results = {
@@ -38,7 +40,9 @@ class FakeGPUs:
             "get_device_name": "a GPU",
             "get_device_capability": (9, 0),
         }
-        monkeypatch.setattr(torch.backends.cuda, "enable_cudnn_sdp", lambda enabled: self.cudnn.append(enabled))
+        monkeypatch.setattr(
+            torch.backends.cuda, "enable_cudnn_sdp", lambda enabled: self.cudnn.append(enabled)
+        )
         for name, result in results.items():
             monkeypatch.setattr(torch.cuda, name, self.note(name, result))
 
@@ -59,7 +63,8 @@ def gpus(monkeypatch: pytest.MonkeyPatch) -> FakeGPUs:
 
 
 @pytest.mark.parametrize(
-    ("wanted", "device"), [(None, "cuda:1"), ("cuda", "cuda:1"), ("cuda:0", "cuda:0"), ("cuda:2", "cuda:2")]
+    ("wanted", "device"),
+    [(None, "cuda:1"), ("cuda", "cuda:1"), ("cuda:0", "cuda:0"), ("cuda:2", "cuda:2")],
 )
 def test_a_backend_acts_on_its_own_gpu(gpus: FakeGPUs, wanted: str | None, device: str) -> None:
     ops: Any = get_backend("torch", wanted, "float32")
@@ -68,11 +73,17 @@ def test_a_backend_acts_on_its_own_gpu(gpus: FakeGPUs, wanted: str | None, devic
     assert ops.memory() == 5
     assert ops.total_memory() == 80 * 2**30
     assert ops.device_name() == "a GPU"
-    assert {name for name, _ in gpus.asked} >= {"synchronize", "max_memory_allocated", "get_device_name"}
+    assert {name for name, _ in gpus.asked} >= {
+        "synchronize",
+        "max_memory_allocated",
+        "get_device_name",
+    }
     assert {index for _, index in gpus.asked} == {int(device[-1])}
 
 
-def test_files_are_read_to_the_same_gpu(gpus: FakeGPUs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_files_are_read_to_the_same_gpu(
+    gpus: FakeGPUs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     import safetensors
     from safetensors.numpy import save_file
 
@@ -104,7 +115,9 @@ def test_attention_of_cudnn(
 
 def test_a_setting_that_is_neither(gpus: FakeGPUs, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MINIGEN_CUDNN_ATTENTION", "yes")
-    with pytest.raises(UsageError, match=r"^MINIGEN_CUDNN_ATTENTION is 'yes': set it to 0 \(the default\), or to 1"):
+    with pytest.raises(
+        UsageError, match=r"^MINIGEN_CUDNN_ATTENTION is 'yes': set it to 0 \(the default\), or to 1"
+    ):
         get_backend("torch", "cuda", "float32")
 
 

@@ -33,7 +33,11 @@ def runners(folder: Path) -> tuple[Any, Any]:
 
 
 def steps_of(runner: Any, state: Any) -> list[Any]:
-    return [step for kind in runner.ops.static.states[state].kinds.values() for step in kind.steps.values()]
+    return [
+        step
+        for kind in runner.ops.static.states[state].kinds.values()
+        for step in kind.steps.values()
+    ]
 
 
 @pytest.mark.parametrize("window", [None, 6, 20])
@@ -104,7 +108,9 @@ def test_padding_is_not_captured(make_model: Make, cell: str) -> None:
     for runner in runners(make_model("lstm", model_type=f"{cell}_lm")):
         state = runner.architecture.new_state(runner.ops, 2, 20, np.array([0, 5]))
         ids = np.array([[1, 2, 3, 4, 5, 6, 7, 8, 9], [0, 0, 0, 0, 0, 6, 7, 8, 9]])
-        results.append([runner.ops.numpy(runner.decode(column, state)).copy() for column in ids.T.tolist()])
+        results.append(
+            [runner.ops.numpy(runner.decode(column, state)).copy() for column in ids.T.tolist()]
+        )
     assert np.allclose(*results, atol=1e-6)
 
 
@@ -115,7 +121,9 @@ def test_a_full_cache_is_refused(make_model: Make) -> None:
     _, state = runner.prefill([[1, 2, 3]], 5)
     for token in (4, 5):
         runner.decode([token], state)
-    with pytest.raises(ContextError, match="1 more tokens do not fit after 5: the state has room for 5"):
+    with pytest.raises(
+        ContextError, match="1 more tokens do not fit after 5: the state has room for 5"
+    ):
         runner.decode([6], state)
     assert state.length == 5
 
@@ -141,13 +149,18 @@ def test_a_long_run_is_compiled_where_it_is_asked_for(
     made, found = trace_passes(static.ops.static), []
     for runner in (static, plain):
         _, state = runner.prefill([[1, 2, 3]], 60)
-        found.append(np.concatenate([runner.ops.numpy(runner.decode([token], state)) for token in range(9)]))
+        found.append(
+            np.concatenate([runner.ops.numpy(runner.decode([token], state)) for token in range(9)])
+        )
     assert np.abs(found[0] - found[1]).max() < 1e-5 * np.abs(found[1]).max()
     assert made == [False, True]
 
 
 def test_where_graphs_do_not_work(
-    make_model: Make, monkeypatch: pytest.MonkeyPatch, trace_passes: Callable[[Any], list[bool]], caplog: Any
+    make_model: Make,
+    monkeypatch: pytest.MonkeyPatch,
+    trace_passes: Callable[[Any], list[bool]],
+    caplog: Any,
 ) -> None:
     """It is said once, and decoding goes on without."""
     from minigen.backends.torch.graphs import StaticStep
@@ -161,7 +174,9 @@ def test_where_graphs_do_not_work(
     found = []
     for runner in (static, plain):
         _, state = runner.prefill([[1, 2, 3]], 60)
-        found.append(np.concatenate([runner.ops.numpy(runner.decode([token], state)) for token in range(5)]))
+        found.append(
+            np.concatenate([runner.ops.numpy(runner.decode([token], state)) for token in range(5)])
+        )
         assert state.length == 8
     assert np.array_equal(*found)
     assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [

@@ -49,7 +49,9 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: len(found.own))
     monkeypatch.setattr(torch.cuda, "set_device", lambda index: found.calls.append(("set", index)))
     monkeypatch.setattr(
-        torch.cuda, "get_device_properties", lambda index: SimpleNamespace(uuid=found.own[index], total_memory=1)
+        torch.cuda,
+        "get_device_properties",
+        lambda index: SimpleNamespace(uuid=found.own[index], total_memory=1),
     )
     monkeypatch.setenv("TORCH_NCCL_BLOCKING_WAIT", "")  # so that it is put back afterwards
     monkeypatch.delenv("TORCH_NCCL_BLOCKING_WAIT")
@@ -71,7 +73,12 @@ def test_one_visible_gpu_each(machine: SimpleNamespace) -> None:
     """The second process of a machine, with one GPU: its own."""
     group = torch_group.TorchGroup()
     assert group.place(None) == group.place("cuda") == "cuda:0"
-    assert machine.calls == [("begin", "cpu:gloo,cuda:nccl"), ("gather", ["GPU-2"]), ("set", 0), ("set", 0)]
+    assert machine.calls == [
+        ("begin", "cpu:gloo,cuda:nccl"),
+        ("gather", ["GPU-2"]),
+        ("set", 0),
+        ("set", 0),
+    ]
 
 
 def test_two_of_one_machine(machine: SimpleNamespace) -> None:
@@ -136,20 +143,30 @@ def test_a_sum_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     assert summed(monkeypatch, Work(looks=3)) == ["gloo", "nccl"]
 
 
-def test_a_process_that_has_ended_is_found_before_nccl_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_has_ended_is_found_before_nccl_waits_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     work = Work(looks=0)
-    with pytest.raises(MinigenError, match=r"^process 0 of 2 has lost another one \(Connection closed by peer \[1"):
-        summed(monkeypatch, work, RuntimeError("[a/pair.cc:12] Connection closed by peer [1.2.3.4]:5"))
+    with pytest.raises(
+        MinigenError, match=r"^process 0 of 2 has lost another one \(Connection closed by peer \[1"
+    ):
+        summed(
+            monkeypatch, work, RuntimeError("[a/pair.cc:12] Connection closed by peer [1.2.3.4]:5")
+        )
     assert work.waited == 0
 
 
 def test_a_fault_of_nccl_reaches_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
     said = "NCCL error in: /a/b.cpp:94, remote process exited or there was a network error, NCCL version 2.27\nlong"
-    with pytest.raises(MinigenError, match=r"^process 0 of 2 has lost another one \(NCCL: remote process exited or"):
+    with pytest.raises(
+        MinigenError, match=r"^process 0 of 2 has lost another one \(NCCL: remote process exited or"
+    ):
         summed(monkeypatch, Work(looks=2, error=said))
 
 
 def test_a_sum_that_never_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch_group, "GRADIENTS", 0.01)
-    with pytest.raises(MinigenError, match=r"^process 0 of 2 has lost another one \(it took too long\)"):
+    with pytest.raises(
+        MinigenError, match=r"^process 0 of 2 has lost another one \(it took too long\)"
+    ):
         summed(monkeypatch, Work(looks=float("inf"), error="it took too long"))

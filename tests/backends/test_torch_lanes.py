@@ -51,7 +51,9 @@ class Text:
     def read(self, *tokens: int) -> Text:
         for token in tokens:
             self.tokens.append(token)
-            self.logits.append(self.runner.ops.numpy(self.runner.decode([token], self.state)).copy())
+            self.logits.append(
+                self.runner.ops.numpy(self.runner.decode([token], self.state)).copy()
+            )
         return self
 
     def is_as_by(self, runner: Any) -> bool:
@@ -114,7 +116,9 @@ def test_more_texts_than_streams(models: Any, fake_cuda: Any) -> None:
     assert fake_cuda.graphs == 1
 
 
-def test_all_graphs_go_where_the_buffers_moved(models: Any, fake_cuda: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_graphs_go_where_the_buffers_moved(
+    models: Any, fake_cuda: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from minigen.backends.torch import graphs as torch_graphs
 
     monkeypatch.setattr(torch_graphs, "KEYS", 8)
@@ -133,7 +137,9 @@ def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
 
 
-def test_the_warning_names_the_cause(models: Any, fake_cuda: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_warning_names_the_cause(
+    models: Any, fake_cuda: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     """And not that a capture cannot be ended after it."""
     runner, other = models
     fake_cuda.failure = RuntimeError("operation not permitted when stream is capturing")
@@ -146,10 +152,14 @@ def test_the_warning_names_the_cause(models: Any, fake_cuda: Any, caplog: pytest
     ]
 
 
-def test_out_of_memory_is_of_one_text(models: Any, fake_cuda: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_out_of_memory_is_of_one_text(
+    models: Any, fake_cuda: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     runner, other = models
     Text(runner).read(1, 2, 3)  # the memory of all graphs is there
-    fake_cuda.failure = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 MiB.\nmore")
+    fake_cuda.failure = torch.OutOfMemoryError(
+        "CUDA out of memory. Tried to allocate 2.00 MiB.\nmore"
+    )
     text = Text(runner).read(1, 2, 3, 4)
     fake_cuda.failure = None
     assert text.read(5, 6).is_as_by(other)
@@ -164,7 +174,9 @@ def test_out_of_memory_is_of_one_text(models: Any, fake_cuda: Any, caplog: pytes
     ]
 
 
-def test_out_of_memory_without_a_graph_is_an_error(models: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_out_of_memory_without_a_graph_is_an_error(
+    models: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What does not fit either way is told as ever."""
     runner, _ = models
     text = Text(runner).read(1)

@@ -70,9 +70,17 @@ def trainer(ops: Any, **changes: Any) -> Any:
     from minigen.layers.param import initialise
     from minigen.training.trainer import Optimizer, Trainer
 
-    config = {"model_type": "lstm_lm", "vocab_size": 11, "embedding_size": 6, "hidden_size": 6, "num_layers": 2}
+    config = {
+        "model_type": "lstm_lm",
+        "vocab_size": 11,
+        "embedding_size": 6,
+        "hidden_size": 6,
+        "num_layers": 2,
+    }
     architecture = find_family(config).build(HubConfig(config))
-    return Trainer(ops, architecture, initialise(architecture.shapes(), seed=1), Optimizer(), **changes)
+    return Trainer(
+        ops, architecture, initialise(architecture.shapes(), seed=1), Optimizer(), **changes
+    )
 
 
 def one_batch() -> Any:
@@ -159,7 +167,9 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("said", REFUSED)
-def test_what_torch_refuses_is_one_line(pretended: Any, monkeypatch: pytest.MonkeyPatch, said: str) -> None:
+def test_what_torch_refuses_is_one_line(
+    pretended: Any, monkeypatch: pytest.MonkeyPatch, said: str
+) -> None:
     made = trainer(pretended)
 
     def refuse(*arguments: Any) -> Any:
@@ -195,7 +205,9 @@ def test_the_compilers_own_switch_comes_back(monkeypatch: pytest.MonkeyPatch) ->
         assert inductor.deterministic is before
 
 
-def test_batches_are_sent_from_pinned_memory(pretended: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batches_are_sent_from_pinned_memory(
+    pretended: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sent: list[dict[str, Any]] = []
     made = trainer(pretended)
 
@@ -207,9 +219,13 @@ def test_batches_are_sent_from_pinned_memory(pretended: Any, monkeypatch: pytest
             sent.append({"device": device, **how})
             return self.x
 
-    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda x: Pinned(x))  # a class would not be a method
+    monkeypatch.setattr(
+        torch.Tensor, "pin_memory", lambda x: Pinned(x)
+    )  # a class would not be a method
     made.step([one_batch()], 1e-3, 0)
-    assert sent == [{"device": (pretended.device,), "non_blocking": True}] * 3  # ids, targets, weights
+    assert (
+        sent == [{"device": (pretended.device,), "non_blocking": True}] * 3
+    )  # ids, targets, weights
 
 
 def test_weights_of_a_layer_are_one_piece_of_memory() -> None:
@@ -232,7 +248,9 @@ def test_no_advice_on_weights_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     from minigen.backends.torch import recurrence as torch_recurrence
 
     def advising(*arguments: Any) -> Any:
-        warnings.warn("RNN module weights are not part of single contiguous chunk of memory.", UserWarning, 1)
+        warnings.warn(
+            "RNN module weights are not part of single contiguous chunk of memory.", UserWarning, 1
+        )
         return torch.rnn_tanh(*arguments)
 
     monkeypatch.setitem(torch_recurrence.KERNELS, "rnn", advising)
@@ -243,7 +261,9 @@ def test_no_advice_on_weights_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("name", ["lstm", "gru", "rnn"])
-def test_prompts_on_a_gpu_are_one_call(pretended: Any, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_prompts_on_a_gpu_are_one_call(
+    pretended: Any, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     """With full float32, and what single steps give; 16 bits, 8-bit weights and single steps go step by step."""
     from minigen.backends.torch import recurrence as torch_recurrence
     from minigen.layers.cells import CELLS, RecurrentBlock
@@ -308,18 +328,24 @@ def test_metal_by_torch_is_refused(device: str) -> None:
 @pytest.mark.parametrize("asked", [None, ":16:8"])
 def test_the_workspace_is_asked_for_before_the_first_product(asked: str | None) -> None:
     """torch looks at the variable once: a backend has set it by the time that it can compute."""
-    environment = {name: value for name, value in os.environ.items() if name != "CUBLAS_WORKSPACE_CONFIG"}
+    environment = {
+        name: value for name, value in os.environ.items() if name != "CUBLAS_WORKSPACE_CONFIG"
+    }
     environment |= {} if asked is None else {"CUBLAS_WORKSPACE_CONFIG": asked}
     code = (
         "import os; from minigen.backends import get_backend; get_backend('torch', 'cpu'); "
         "print(os.environ['CUBLAS_WORKSPACE_CONFIG'])"
     )
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == (asked or ":4096:8")
 
 
 @pytest.mark.parametrize("device", ["cuda:1", "xpu:0"])
-def test_dropout_keeps_the_generator_of_its_own_device(monkeypatch: pytest.MonkeyPatch, device: str) -> None:
+def test_dropout_keeps_the_generator_of_its_own_device(
+    monkeypatch: pytest.MonkeyPatch, device: str
+) -> None:
     """torch takes a device without its kind for one of CUDA."""
     from minigen.backends.torch.training import TorchTraining
 

@@ -23,7 +23,11 @@ from minigen.backends.torch import quantized as torch_quantized  # noqa: E402
 from minigen.backends.torch.few_rows import FewRows  # noqa: E402
 from minigen.errors import UsageError  # noqa: E402
 
-TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 2e-3}  # of the largest number
+TOLERANCE = {
+    torch.float32: 1e-5,
+    torch.bfloat16: 2e-2,
+    torch.float16: 2e-3,
+}  # of the largest number
 
 
 def compare() -> int:
@@ -32,14 +36,18 @@ def compare() -> int:
     rows_and_shapes = [(1, 5, 128), (1, 9, 1280), (3, 4, 384), (5, 1, 128), (8, 6, 256)]
     layouts = [(4, 32), (4, 64), (8, 64), (8, 128)]
     count = 0
-    for (rows, lines, width), (bits, group), dtype in itertools.product(rows_and_shapes, layouts, TOLERANCE):
+    for (rows, lines, width), (bits, group), dtype in itertools.product(
+        rows_and_shapes, layouts, TOLERANCE
+    ):
         few = FewRows()
         matrix = torch.randn(lines, width, generator=random).to(dtype)
         x = torch.randn(rows, width, generator=random).to(dtype)
         bias = torch.randn(lines, generator=random).to(dtype) if count % 2 else None
         held = torch_quantized.quantize(matrix, bits, group)
         want = torch_quantized.linear(x[:, None], held, bias)
-        got: Any = few.product(x[:, None], torch_quantized.arrays_of(held), bias, group, bits, lambda want=want: want)
+        got: Any = few.product(
+            x[:, None], torch_quantized.arrays_of(held), bias, group, bits, lambda want=want: want
+        )
         assert few.possible
         assert (got.shape, got.dtype) == (want.shape, want.dtype)
         apart = (got.float() - want.float()).abs().max() / want.float().abs().max()
@@ -50,7 +58,9 @@ def compare() -> int:
         held = torch_quantized.quantize(torch.randn(shape, generator=random), bits, group)
         x = torch.randn(shape[-1], 2, generator=random).T
         want = torch_quantized.linear(x, held, None)
-        got = FewRows().product(x, torch_quantized.arrays_of(held), None, group, bits, lambda want=want: want)
+        got = FewRows().product(
+            x, torch_quantized.arrays_of(held), None, group, bits, lambda want=want: want
+        )
         assert got.shape == want.shape
         assert torch.allclose(got, want, atol=1e-4)
         count += 1
@@ -60,7 +70,9 @@ def compare() -> int:
 @pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")
 def test_the_kernel_is_unpacking() -> None:
     environment = os.environ | {"TRITON_INTERPRET": "1"}  # read when triton is imported
-    done = subprocess.run([sys.executable, __file__], env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, __file__], env=environment, capture_output=True, text=True
+    )
     assert (done.returncode, done.stdout) == (0, "63\n"), done.stderr
 
 
@@ -113,7 +125,10 @@ def test_a_kernel_that_computes_something_else_is_left_out(
 ) -> None:
     """The first product of each kind is compared, and none after it."""
     weight = held()
-    matrix, want = torch_quantized.arrays_of(weight), torch_quantized.dequantize(weight).sum(-1)[None]
+    matrix, want = (
+        torch_quantized.arrays_of(weight),
+        torch_quantized.dequantize(weight).sum(-1)[None],
+    )
     factor = [1.0]
     kernel = SimpleNamespace(quantized_product=lambda x, *args: want.repeat(len(x), 1) * factor[0])
     monkeypatch.setitem(sys.modules, "minigen.backends.torch.triton", kernel)
@@ -139,7 +154,12 @@ def test_what_is_no_number_tells_nothing(monkeypatch: pytest.MonkeyPatch) -> Non
     few.possible = True
     kernel = SimpleNamespace(quantized_product=lambda *args: torch.zeros(1, 6))
     monkeypatch.setitem(sys.modules, "minigen.backends.torch.triton", kernel)
-    assert few.product(torch.ones(1, 128), torch_quantized.arrays_of(held()), None, 64, 4, lambda: wrong) is not None
+    assert (
+        few.product(
+            torch.ones(1, 128), torch_quantized.arrays_of(held()), None, 64, 4, lambda: wrong
+        )
+        is not None
+    )
     assert few.possible
     assert not few.checked
 
@@ -154,7 +174,9 @@ def test_which_products_go_by_the_kernel(monkeypatch: pytest.MonkeyPatch) -> Non
     few, matrix = FewRows(), torch_quantized.arrays_of(held())
     few.possible = True
     monkeypatch.setattr(torch_few_rows, "capturing", lambda x: True)
-    monkeypatch.setitem(sys.modules, "minigen.backends.torch.triton", SimpleNamespace(quantized_product=product))
+    monkeypatch.setitem(
+        sys.modules, "minigen.backends.torch.triton", SimpleNamespace(quantized_product=product)
+    )
     assert shape_of(few.product(torch.ones(2, 4, 128), matrix, None, 64, 4, never)) == (2, 4, 6)
     assert shape_of(few.product(torch.ones(128), matrix, None, 64, 4, never)) == (6,)
     for x in (
@@ -175,7 +197,9 @@ def test_the_switch(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.setenv("MINIGEN_QUANT_KERNEL", said)
         assert FewRows().possible is possible
     monkeypatch.setenv("MINIGEN_QUANT_KERNEL", "yes")
-    with pytest.raises(UsageError, match=r"^MINIGEN_QUANT_KERNEL is 'yes': set it to 1 \(the default\), or to 0"):
+    with pytest.raises(
+        UsageError, match=r"^MINIGEN_QUANT_KERNEL is 'yes': set it to 1 \(the default\), or to 0"
+    ):
         FewRows()
     monkeypatch.delenv("MINIGEN_QUANT_KERNEL")
     monkeypatch.setattr(torch_few_rows, "find_spec", lambda name: None)
@@ -187,7 +211,9 @@ class Traffic(TorchDispatchMode):  # type: ignore[misc]
 
     total = 0
 
-    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         result = function(*args, **(kwargs or {}))
         if not function.is_view:
             arrays = [x for x in tree_leaves((args, result)) if isinstance(x, torch.Tensor)]
@@ -199,16 +225,22 @@ class Traffic(TorchDispatchMode):  # type: ignore[misc]
 @pytest.mark.parametrize(("bits", "unpacked"), [(4, 25), (8, 21)])
 def test_bytes_a_weight(bits: int, unpacked: int, monkeypatch: pytest.MonkeyPatch) -> None:
     weight = torch_quantized.quantize(torch.zeros(512, 512, dtype=torch.bfloat16), bits, 64)
-    weight = weight._replace(**{name: getattr(weight, name).to("meta") for name in ("packed", "scales", "biases")})
+    weight = weight._replace(
+        **{name: getattr(weight, name).to("meta") for name in ("packed", "scales", "biases")}
+    )
     x = torch.empty(1, 512, dtype=torch.bfloat16, device="meta")
     few = FewRows()
-    monkeypatch.setattr(torch_few_rows, "capturing", lambda x: True)  # meta tensors cannot be compared
+    monkeypatch.setattr(
+        torch_few_rows, "capturing", lambda x: True
+    )  # meta tensors cannot be compared
     with Traffic() as before:
         torch_quantized.linear(x, weight, None)
     with Traffic() as after:
         assert few.product(x, torch_quantized.arrays_of(weight), None, 64, bits, never) is not None
     assert before.total / 512**2 > unpacked
-    assert after.total / 512**2 < bits / 8 + 0.08  # a scale and a bias of 2 bytes for 64 codes, and x and y
+    assert (
+        after.total / 512**2 < bits / 8 + 0.08
+    )  # a scale and a bias of 2 bytes for 64 codes, and x and y
 
 
 if __name__ == "__main__":

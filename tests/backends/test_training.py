@@ -43,7 +43,9 @@ def with_gradients(ops: Backend, f: Any, arrays: list[Any]) -> list[Any]:
 
 @pytest.mark.parametrize(("H", "G"), [(4, 4), (4, 2), (3, 1)])
 @pytest.mark.parametrize("chunk", [1, 2**21])
-def test_attention(ops: Backend, monkeypatch: pytest.MonkeyPatch, H: int, G: int, chunk: int) -> None:
+def test_attention(
+    ops: Backend, monkeypatch: pytest.MonkeyPatch, H: int, G: int, chunk: int
+) -> None:
     if ops.name == "torch":
         monkeypatch.setattr("minigen.backends.torch.kernels.CHUNK", chunk)
     rng = np.random.default_rng(0)
@@ -56,7 +58,9 @@ def test_attention(ops: Backend, monkeypatch: pytest.MonkeyPatch, H: int, G: int
     assert all(np.abs(one - other).max() < 2e-5 for one, other in zip(*both, strict=True))
 
 
-def test_attention_that_would_keep_too_much_is_the_frameworks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_attention_that_would_keep_too_much_is_the_frameworks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     torch = pytest.importorskip("torch")
     monkeypatch.setattr("minigen.backends.torch.kernels.KEPT", 100)
     monkeypatch.setattr("minigen.backends.torch.kernels.CausalAttention.apply", None)
@@ -71,13 +75,17 @@ def test_recurrence(ops: Backend, name: str) -> None:
     cell, B, T, C, H = CELLS[name], 3, 7, 5, 4
     p = as_arrays(ops, initialise(cell_shapes(cell, C, H), seed=1))
     rng = np.random.default_rng(0)
-    x, *state = (ops.asarray(rng.standard_normal(s)) for s in [(B, T, C)] + [(B, H)] * len(cell.memory))
+    x, *state = (
+        ops.asarray(rng.standard_normal(s)) for s in [(B, T, C)] + [(B, H)] * len(cell.memory)
+    )
     names = list(p)
 
     def layer(own: Any) -> Any:
         def f(x: Any, *rest: Any) -> Any:
             weights = dict(zip(names, rest[: len(names)], strict=True))
-            y, after = RecurrentBlock(cell, C, H).run(own, weights, x, Step(0, T), tuple(rest[len(names) :]))
+            y, after = RecurrentBlock(cell, C, H).run(
+                own, weights, x, Step(0, T), tuple(rest[len(names) :])
+            )
             return own.concat([y.reshape(-1), *(h.reshape(-1) for h in after)], axis=0)
 
         return f
@@ -113,7 +121,10 @@ def test_embeddings_in_order_have_the_same_bits(dtype: str, compiled: bool) -> N
 
     ops = get_backend("mlx", "cpu", dtype)
     rng = np.random.default_rng(0)
-    ids, weight = ops.asarray(rng.integers(0, 7, (5, 40))), ops.asarray(rng.standard_normal((9, 16)))
+    ids, weight = (
+        ops.asarray(rng.integers(0, 7, (5, 40))),
+        ops.asarray(rng.standard_normal((9, 16))),
+    )
     spread = ops.asarray(rng.standard_normal((5, 40, 16)))
     found = []
     for ordered in (False, True):
@@ -129,7 +140,9 @@ def test_embeddings_in_order_have_the_same_bits(dtype: str, compiled: bool) -> N
     assert all(np.array_equal(one, other) for one, other in zip(*found, strict=True))
 
 
-@pytest.mark.parametrize(("accelerated", "deterministic"), [(True, True), (True, False), (False, True)])
+@pytest.mark.parametrize(
+    ("accelerated", "deterministic"), [(True, True), (True, False), (False, True)]
+)
 def test_embeddings_are_in_order_on_metal_alone(
     monkeypatch: pytest.MonkeyPatch, accelerated: bool, deterministic: bool
 ) -> None:
@@ -147,7 +160,13 @@ def test_embeddings_are_in_order_on_metal_alone(
         return take(x, ids, **how)
 
     monkeypatch.setattr(mx, "take", watching)
-    config = {"model_type": "gru_lm", "vocab_size": 11, "embedding_size": 6, "hidden_size": 6, "num_layers": 1}
+    config = {
+        "model_type": "gru_lm",
+        "vocab_size": 11,
+        "embedding_size": 6,
+        "hidden_size": 6,
+        "num_layers": 1,
+    }
     architecture = find_family(config).build(HubConfig(config))
     ops: Any = get_backend("mlx", "cpu", "float32")
     monkeypatch.setattr(ops, "accelerated", accelerated)

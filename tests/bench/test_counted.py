@@ -22,7 +22,9 @@ CONFIG: dict[str, Any] = {
 NUMBERS = 2 * 2 * 2 * 64  # of keys and values that a token adds: layers, both, heads, width
 
 
-def count(quant: str | None = None, kv_bits: int | None = None, keys: int = 2048, static: bool = True) -> Any:
+def count(
+    quant: str | None = None, kv_bits: int | None = None, keys: int = 2048, static: bool = True
+) -> Any:
     from bench.counted import count_step
 
     return count_step(CONFIG, quant, kv_bits, keys, static)
@@ -40,7 +42,9 @@ def test_a_step_reads_the_weights_once() -> None:
     from minigen.tree import leaves
 
     architecture = find_family(CONFIG).build(HubConfig(CONFIG))
-    weights = sum(map(size_of, leaves(params_without_values(MetaBackend("bfloat16"), architecture))))
+    weights = sum(
+        map(size_of, leaves(params_without_values(MetaBackend("bfloat16"), architecture)))
+    )
     moved = count(keys=16).bytes.total()
     assert weights < moved < 1.1 * weights
 

@@ -41,7 +41,9 @@ def test_each_step_has_its_own_process_and_time(tmp_path: Path) -> None:
     command = [sys.executable, str(program), "cuda", "--simulated"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1, done.stderr
-    assert done.stdout.startswith("# The first hour on an NVIDIA GPU: SIMULATED\n\n**Simulated** on ")
+    assert done.stdout.startswith(
+        "# The first hour on an NVIDIA GPU: SIMULATED\n\n**Simulated** on "
+    )
     rows = [line.split(" | ") for line in done.stdout.split("\n") if line.startswith("| ")][1:]
     assert [(row[1], row[3].removesuffix(" |")) for row in rows] == [
         ("held, simulated", "cpu / 24"),

@@ -19,7 +19,14 @@ from minigen.benchmark import run
 from minigen.benchmark.plan import Case, shape_of
 from minigen.benchmark.session import Subject, Timed
 
-TINY = {"model_type": "gpt2", "vocab_size": 50, "n_embd": 8, "n_head": 2, "n_layer": 1, "n_positions": 64}
+TINY = {
+    "model_type": "gpt2",
+    "vocab_size": 50,
+    "n_embd": 8,
+    "n_head": 2,
+    "n_layer": 1,
+    "n_positions": 64,
+}
 SHAPE = {**shape_of("gpt2"), "config": TINY | {"torch_dtype": "float32"}}
 
 
@@ -74,10 +81,18 @@ class Here:
     def ask(self, what: str, *args: Any) -> Any:
         s = self.subject
         if what == "begin":
-            return {"device": "cpu", "dtype": s.dtype, "threads": 2, "gpu": None, "total_memory": 2**40}
+            return {
+                "device": "cpu",
+                "dtype": s.dtype,
+                "threads": 2,
+                "gpu": None,
+                "total_memory": 2**40,
+            }
         if what == "run":
             assert s.takes(args[0])
-            return Timed(args[0].tokens * (2.0 if isinstance(s, PeerSubject) else 1.0), steps_s=[1.0])
+            return Timed(
+                args[0].tokens * (2.0 if isinstance(s, PeerSubject) else 1.0), steps_s=[1.0]
+            )
         return {"load": None, "memory": 1, "limits": (1e9, 1e9)}[what]
 
     def close(self) -> None:
@@ -102,17 +117,34 @@ class Absent(Counting):
 def test_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("torch", reason="torch is not installed")
     out = tmp_path / "found"
-    words = ["--shape", "gpt2", "--dtype", "float32,8-bit,bfloat16", "--backend", "torch", "-r", "2", "--out", str(out)]
+    words = [
+        "--shape",
+        "gpt2",
+        "--dtype",
+        "float32,8-bit,bfloat16",
+        "--backend",
+        "torch",
+        "-r",
+        "2",
+        "--out",
+        str(out),
+    ]
     assert command.main([*words, "--threads", "2"]) == 0
     said = capsys.readouterr()
     found = json.loads(said.out.splitlines()[-1])
     assert found == json.loads(out.with_suffix(".json").read_text())
     alone, batch = ("pp512", "tg128 @ d128"), ("tg64 @ d128 b16",)
-    wanted = [("torch", dtype, test) for dtype in ("float32", "bfloat16", "8-bit") for test in alone + batch]
+    wanted = [
+        ("torch", dtype, test)
+        for dtype in ("float32", "bfloat16", "8-bit")
+        for test in alone + batch
+    ]
     wanted += [("counting", dtype, test) for dtype in ("float32", "8-bit") for test in alone]
     assert sorted((r["backend"], r["dtype"], r["test"]) for r in found["results"]) == sorted(wanted)
     reasons = {(s["backend"], s["dtype"]): s["reason"] for s in found["skipped"]}
-    assert reasons["absent", None] == "no-such-package is not installed: pip install no-such-package"
+    assert (
+        reasons["absent", None] == "no-such-package is not installed: pip install no-such-package"
+    )
     assert reasons["counting", "bfloat16"] == "it has no bfloat16 weights on a CPU of its own"
     assert all(f"skipped: {name}" in said.err for name, _ in reasons)
     text = out.with_suffix(".md").read_text()
@@ -124,9 +156,20 @@ def test_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.usefixtures("_scripted")
 def test_nothing_to_measure(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    words = ["--backend", "mlx", "--shape", "qwen2.5-0.5b", "--peers", "absent", "--out", str(tmp_path / "f")]
+    words = [
+        "--backend",
+        "mlx",
+        "--shape",
+        "qwen2.5-0.5b",
+        "--peers",
+        "absent",
+        "--out",
+        str(tmp_path / "f"),
+    ]
     assert command.main(words) == 1
-    assert capsys.readouterr().err.endswith("bench.peers: nothing was measured: see the reasons above\n")
+    assert capsys.readouterr().err.endswith(
+        "bench.peers: nothing was measured: see the reasons above\n"
+    )
     assert command.main(["--threads", "0"]) == 2
     assert list(tmp_path.iterdir()) == []
 
@@ -136,7 +179,11 @@ def test_reasons() -> None:
     assert refused(Counting, "gpt2", "8-bit") is None
     assert refused(PlainGPT, "llama", "float32") == "it has no llama model"
     assert refused(PlainGPT, "gpt2", "4-bit") == "it has no quantized weights on a CPU of its own"
-    skips = [subjects.Skipped("x", "why", "a", "4-bit"), subjects.Skipped("x", "why", "b"), subjects.Skipped("y", "no")]
+    skips = [
+        subjects.Skipped("x", "why", "a", "4-bit"),
+        subjects.Skipped("x", "why", "b"),
+        subjects.Skipped("y", "no"),
+    ]
     assert report.reasons(skips) == ["- x (a 4-bit, b): why", "- y: no"]
 
 
@@ -145,7 +192,10 @@ def test_groups() -> None:
     fast = subjects.groups(("torch", "mlx"), ["llama.cpp", "mlx-lm"], quick=False, slow_mlx=False)
     assert [(g.backends, g.peers) for g in fast] == [(["torch", "mlx"], ["llama.cpp", "mlx-lm"])]
     slow = subjects.groups(("torch", "mlx"), ["llama.cpp", "mlx-lm"], quick=False, slow_mlx=True)
-    assert [(g.backends, g.peers) for g in slow] == [(["torch"], ["llama.cpp"]), (["mlx"], ["mlx-lm"])]
+    assert [(g.backends, g.peers) for g in slow] == [
+        (["torch"], ["llama.cpp"]),
+        (["mlx"], ["mlx-lm"]),
+    ]
     assert "batch" not in slow[1].tests
     found, skipped = subjects.subjects_of("qwen2.5-0.5b", "float32", slow[1], 2, Path())
     assert found == []
@@ -155,7 +205,9 @@ def test_groups() -> None:
 
 def test_the_plain_loop() -> None:
     torch = pytest.importorskip("torch")
-    session = subject_of(PlainGPT, threads=torch.get_num_threads()).session()  # other tests want as many as there were
+    session = subject_of(
+        PlainGPT, threads=torch.get_num_threads()
+    ).session()  # other tests want as many as there were
     session.begin()
     session.load()
     assert session.run(Case("pp", 9)).seconds > 0
@@ -172,7 +224,9 @@ def test_a_gguf_file_has_all_weights(shape: str) -> None:
     subject = Subject(**shape_of(shape), backend="torch")
     config = subject.config
     names = (
-        ("n_layer", "n_embd", "n_positions") if config["model_type"] == "gpt2" else ("num_hidden_layers", "hidden_size")
+        ("n_layer", "n_embd", "n_positions")
+        if config["model_type"] == "gpt2"
+        else ("num_hidden_layers", "hidden_size")
     )
     layers, width, *context = (config[name] for name in names)
     heads, kv = config.get("num_attention_heads", 1), config.get("num_key_value_heads", 1)

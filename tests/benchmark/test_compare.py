@@ -11,7 +11,11 @@ import pytest
 from minigen.benchmark.compare import compare, differences, read_results
 from minigen.errors import MinigenError, UsageError
 
-FAST, SLOW, NOISY = [110.0, 111, 109, 110, 112], [100.0, 101, 99, 100, 102], [60.0, 150, 90, 130, 80]
+FAST, SLOW, NOISY = (
+    [110.0, 111, 109, 110, 112],
+    [100.0, 101, 99, 100, 102],
+    [60.0, 150, 90, 130, 80],
+)
 
 
 def row(test: str, samples: list[float], **changes: str) -> dict[str, Any]:
@@ -20,12 +24,20 @@ def row(test: str, samples: list[float], **changes: str) -> dict[str, Any]:
 
 
 def write(path: Path, rows: list[dict[str, Any]], **machine: Any) -> Path:
-    path.write_text(json.dumps({"machine": {"cpu": "x", "versions": {"torch": "1"}} | machine, "results": rows}))
+    path.write_text(
+        json.dumps({"machine": {"cpu": "x", "versions": {"torch": "1"}} | machine, "results": rows})
+    )
     return path
 
 
 def test_what_both_have(tmp_path: Path) -> None:
-    rows = [row("pp8", SLOW), row("tg8", FAST), row("tg9", SLOW), row("tg8", SLOW, dtype="bfloat16"), row("a", FAST)]
+    rows = [
+        row("pp8", SLOW),
+        row("tg8", FAST),
+        row("tg9", SLOW),
+        row("tg8", SLOW, dtype="bfloat16"),
+        row("a", FAST),
+    ]
     other = [row("tg9", NOISY), row("tg8", SLOW), row("pp8", FAST), row("tg8", SLOW, backend="mlx")]
     a, b = (
         read_results(write(tmp_path / name, found))[1]
@@ -45,7 +57,9 @@ def test_what_both_have(tmp_path: Path) -> None:
 
 def test_quantized_weights_are_other_models(tmp_path: Path) -> None:
     old, new = [row("tg8", SLOW)], [row("tg8", SLOW, quant=""), row("tg8", FAST, quant="q4")]
-    a, b = (read_results(write(tmp_path / name, found))[1] for name, found in (("a", old), ("b", new)))
+    a, b = (
+        read_results(write(tmp_path / name, found))[1] for name, found in (("a", old), ("b", new))
+    )
     found, alone = compare(a, b)
     assert [(c.quant, c.ratio) for c in found] == [("", 1.0)]
     assert alone == ["only in B: m, torch, float32, q4, tg8"]
@@ -53,29 +67,45 @@ def test_quantized_weights_are_other_models(tmp_path: Path) -> None:
 
 def test_nothing_in_common(tmp_path: Path) -> None:
     a, b = ({("m", "torch", "float32", "", test): SLOW} for test in ("pp8", "tg8"))
-    with pytest.raises(UsageError, match=r"^the two files have no test in common: compare runs of the same models"):
+    with pytest.raises(
+        UsageError, match=r"^the two files have no test in common: compare runs of the same models"
+    ):
         compare(a, b)
 
 
 def test_machines_differ(tmp_path: Path) -> None:
     a = read_results(write(tmp_path / "a", [row("a", FAST)], load_start=1.0))[0]
-    b = read_results(write(tmp_path / "b", [row("a", FAST)], load_start=2.0, versions={"torch": "2", "mlx": "3"}))[0]
+    b = read_results(
+        write(tmp_path / "b", [row("a", FAST)], load_start=2.0, versions={"torch": "2", "mlx": "3"})
+    )[0]
     assert differences(a, a) == []
     assert differences(a, b) == ["torch: 1 in A, 2 in B", "mlx: None in A, 3 in B"]
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", "{}", '{"machine": {}, "results": [{"test": "tg8"}]}', '{"machine": 1, "results": []}', "\x00"]
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"machine": {}, "results": [{"test": "tg8"}]}',
+        '{"machine": 1, "results": []}',
+        "\x00",
+    ],
 )
 def test_other_files(tmp_path: Path, text: str) -> None:
     (tmp_path / "f").write_text(text)
-    with pytest.raises(MinigenError, match=r"f has no results: write it with `minigen bench -o json`$"):
+    with pytest.raises(
+        MinigenError, match=r"f has no results: write it with `minigen bench -o json`$"
+    ):
         read_results(tmp_path / "f")
 
 
 def test_files_without_runs(tmp_path: Path) -> None:
     for rows in ([], [row("tg8", [])], [row("tg8", [1.0, 0.0])]):
-        with pytest.raises(MinigenError, match=r"has no tests, or a test without runs: measure it again$"):
+        with pytest.raises(
+            MinigenError, match=r"has no tests, or a test without runs: measure it again$"
+        ):
             read_results(write(tmp_path / "f", rows))
     with pytest.raises(MinigenError, match=r"^cannot read .*/g: No such file or directory$"):
         read_results(tmp_path / "g")

@@ -72,16 +72,23 @@ def test_what_else_a_model_may_have(tiny_llama: dict[str, Any], tiny_lstm: dict[
     untied = Costs.of(build(tiny_llama | {"tie_word_embeddings": False}))
     tied = Costs.of(build(tiny_llama))
     assert untied == tied  # the same matrix of the same size is read as the head
-    assert parameters(build(tiny_llama | {"tie_word_embeddings": False})) == parameters(build(tiny_llama)) + 256 * 32
+    assert (
+        parameters(build(tiny_llama | {"tie_word_embeddings": False}))
+        == parameters(build(tiny_llama)) + 256 * 32
+    )
     window = Costs.of(build(tiny_llama | {"model_type": "mistral", "sliding_window": 8}))
     full = 2 * 2 * (2 * 8)  # layers, key and value, heads of a width
     assert tied.bytes_read(30, 1, 1, "float32") == 4 * (tied.used + full * 31)
     assert window.bytes_read(30, 1, 1, "float32") == 4 * (window.used + full * 8)
-    assert window.flops(0, 10, 1) == 2 * (10 * window.body + window.head) + 2 * 4 * 32 * (36 + 8 + 8)
+    assert window.flops(0, 10, 1) == 2 * (10 * window.body + window.head) + 2 * 4 * 32 * (
+        36 + 8 + 8
+    )
     lstm = Costs.of(build(tiny_lstm))
     gates = 4 * 24 * (16 + 24) + 4 * 24 * (24 + 24)
     assert (lstm.body, lstm.head) == (gates, 256 * 24)
-    assert lstm.used == gates + 4 * 2 * 4 * 24 // 2 + 256 * 24 + 256  # and two biases a layer, and the head's
+    assert (
+        lstm.used == gates + 4 * 2 * 4 * 24 // 2 + 256 * 24 + 256
+    )  # and two biases a layer, and the head's
     assert lstm.bytes_read(30, 1, 4, "float32") == 4 * lstm.used
 
 
@@ -90,11 +97,19 @@ def test_quantized_weights() -> None:
     gpt2 = build(SHAPES["gpt2"])
     plain, matrices = Costs.of(gpt2), GPT2_BODY + GPT2_HEAD
     vectors = GPT2_USED - matrices
-    for quant, codes in (("8", matrices), ("4", matrices // 2), ("mixed", GPT2_BODY // 2 + GPT2_HEAD)):
+    for quant, codes in (
+        ("8", matrices),
+        ("4", matrices // 2),
+        ("mixed", GPT2_BODY // 2 + GPT2_HEAD),
+    ):
         packings = choose_packings(quant, gpt2, {}, "gpt2")
         costs = Costs.of(gpt2, packings)
         assert (costs.codes, costs.used) == (codes, vectors + matrices // 32)
-        assert (costs.body, costs.head, costs.flops(9, 3, 2)) == (GPT2_BODY, GPT2_HEAD, plain.flops(9, 3, 2))
+        assert (costs.body, costs.head, costs.flops(9, 3, 2)) == (
+            GPT2_BODY,
+            GPT2_HEAD,
+            plain.flops(9, 3, 2),
+        )
         cache = plain.bytes_read(100, 1, 8, "bfloat16") - 2 * GPT2_USED
         assert costs.bytes_read(100, 1, 8, "bfloat16") == codes + 2 * costs.used + cache
         assert weights_bytes(gpt2, packings, "float32") == codes + 4 * (costs.used + 1024 * 768)
@@ -111,11 +126,20 @@ def tiny_llama() -> dict[str, Any]:
 
 @pytest.fixture
 def tiny_lstm() -> dict[str, Any]:
-    return {"model_type": "lstm_lm", "vocab_size": 256, "embedding_size": 16, "hidden_size": 24, "num_layers": 2}
+    return {
+        "model_type": "lstm_lm",
+        "vocab_size": 256,
+        "embedding_size": 16,
+        "hidden_size": 24,
+        "num_layers": 2,
+    }
 
 
 def test_training_counts_as_papers_do() -> None:
-    assert training_flops(build(SHAPES["gpt2"]), 1024) == 6 * (GPT2_BODY + GPT2_HEAD) + 12 * 12 * 768 * 1024
+    assert (
+        training_flops(build(SHAPES["gpt2"]), 1024)
+        == 6 * (GPT2_BODY + GPT2_HEAD) + 12 * 12 * 768 * 1024
+    )
 
 
 def test_the_limit_is_the_slower_of_the_two() -> None:

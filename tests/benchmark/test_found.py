@@ -15,7 +15,9 @@ from minigen.backends import BACKENDS
 from minigen.backends.promises import HEAD, PROMISES, promise_for
 from minigen.benchmark.found import look
 
-PAGE = (Path(__file__).parents[2] / "minigen" / "pages" / "internals.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "minigen" / "pages" / "internals.md").read_text(
+    encoding="utf-8"
+)
 
 
 def test_the_page_has_the_table() -> None:
@@ -77,7 +79,9 @@ def test_no_framework(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, name, None)
     found = look()
     assert found["frameworks"] == {"torch": None, "mlx": None}
-    assert found["without_flags"]["error"].startswith("no array framework is installed: pip install")
+    assert found["without_flags"]["error"].startswith(
+        "no array framework is installed: pip install"
+    )
     assert not any(row["here"] for row in found["promises"])
 
 
@@ -109,8 +113,20 @@ def test_gpus_of_torch(two_gpus: Any) -> None:
     found = facts()
     assert (found["cuda"], found["hint"], found["float32_products"]) == ("12.8", None, "float32")
     assert found["gpus"] == [
-        {"device": "cuda:0", "name": "NVIDIA A", "memory_bytes": 2**35, "capability": "8.9", "bfloat16": True},
-        {"device": "cuda:1", "name": "NVIDIA B", "memory_bytes": 2**34, "capability": "7.5", "bfloat16": False},
+        {
+            "device": "cuda:0",
+            "name": "NVIDIA A",
+            "memory_bytes": 2**35,
+            "capability": "8.9",
+            "bfloat16": True,
+        },
+        {
+            "device": "cuda:1",
+            "name": "NVIDIA B",
+            "memory_bytes": 2**34,
+            "capability": "7.5",
+            "bfloat16": False,
+        },
     ]
 
 
@@ -146,7 +162,11 @@ def test_kernels_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     from minigen.backends.torch import facts as torch_facts
 
     monkeypatch.setenv("MINIGEN_KERNELS", "1")
-    told = {(False, False): "not there: pip", (True, False): "compiled at the first use", (True, True): "compiled"}
+    told = {
+        (False, False): "not there: pip",
+        (True, False): "compiled at the first use",
+        (True, True): "compiled",
+    }
     for (numba, compiled), said in told.items():
         monkeypatch.setattr(torch_facts, "find_spec", lambda name, numba=numba: numba or None)
         monkeypatch.setattr(torch_facts, "is_compiled", lambda compiled=compiled: compiled)
@@ -157,12 +177,18 @@ def test_kernels_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "set it to 1" in torch_facts.kernels()
 
 
-@pytest.mark.parametrize(("said", "products"), [("0", "float32"), ("1", "TF32 where"), (None, "TF32 where")])
+@pytest.mark.parametrize(
+    ("said", "products"), [("0", "float32"), ("1", "TF32 where"), (None, "TF32 where")]
+)
 def test_the_gpu_of_mlx(monkeypatch: pytest.MonkeyPatch, said: str | None, products: str) -> None:
     mx = pytest.importorskip("mlx.core")
     from minigen.backends.mlx.facts import facts
 
-    info = {"device_name": "Apple M5", "memory_size": 2**35, "max_recommended_working_set_size": 2**34}
+    info = {
+        "device_name": "Apple M5",
+        "memory_size": 2**35,
+        "max_recommended_working_set_size": 2**34,
+    }
     monkeypatch.setattr(mx, "is_available", lambda device: True)
     monkeypatch.setattr(mx, "device_info", lambda: info)
     monkeypatch.setenv("MLX_ENABLE_TF32", "")

@@ -20,7 +20,9 @@ def test_names_and_order() -> None:
         "pp512 b8", "pp64 b8", "tg128 b8", "pp512 @ d256 b8", "pp64 @ d256 b8", "tg128 @ d256 b8",
     ]  # fmt: skip
     assert [case.name for case in make_cases([0], [5, 5], [0, 0], [1])] == ["tg5"]
-    with pytest.raises(UsageError, match=r"^there is nothing to measure: give a length > 0 to -p or -n$"):
+    with pytest.raises(
+        UsageError, match=r"^there is nothing to measure: give a length > 0 to -p or -n$"
+    ):
         make_cases([0], [0], [0, 512], [1])
 
 
@@ -32,10 +34,18 @@ def test_passes() -> None:
 
 def test_what_goes_beyond_the_context(tiny: Callable[[str], Path]) -> None:
     folder = tiny("gpt2")  # a context of 64
-    gpt2, lstm = (Subject(**model_of(str(tiny(name))), backend="torch") for name in ("gpt2", "lstm"))
-    check_context([gpt2], [Case("pp", 64), Case("tg", 63), Case("tg", 60, depth=4), Case("pp", 60, depth=4)])
+    gpt2, lstm = (
+        Subject(**model_of(str(tiny(name))), backend="torch") for name in ("gpt2", "lstm")
+    )
+    check_context(
+        [gpt2], [Case("pp", 64), Case("tg", 63), Case("tg", 60, depth=4), Case("pp", 60, depth=4)]
+    )
     check_context([lstm], [Case("pp", 10**6, depth=10**6)])
-    for case, wanted in ((Case("pp", 65), 65), (Case("tg", 64), 65), (Case("tg", 60, depth=5, batch=2), 65)):
+    for case, wanted in (
+        (Case("pp", 65), 65),
+        (Case("tg", 64), 65),
+        (Case("tg", 60, depth=5, batch=2), 65),
+    ):
         message = f"{case.name} needs {wanted} tokens, but the context of {folder} is 64: lower -p, -n or -d"
         with pytest.raises(ContextError, match=f"^{re.escape(message)}$"):
             check_context([lstm, gpt2], [Case("pp", 1), case])
@@ -43,7 +53,11 @@ def test_what_goes_beyond_the_context(tiny: Callable[[str], Path]) -> None:
 
 def test_models_and_shapes(tiny: Callable[[str], Path]) -> None:
     found = model_of(f"{tiny('llama')}/")
-    assert (found["model"], found["folder"], found["stored"]) == (str(tiny("llama")), tiny("llama"), "float32")
+    assert (found["model"], found["folder"], found["stored"]) == (
+        str(tiny("llama")),
+        tiny("llama"),
+        "float32",
+    )
     assert model_of(None)["model"] == "stories-3m"
     assert model_of(None)["stored"] == "bfloat16"
     shape = Subject(**shape_of("llama-1b"), backend="mlx")

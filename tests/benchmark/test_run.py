@@ -16,7 +16,9 @@ from minigen.benchmark.worker import Worker
 from minigen.errors import BackendError, ContextError, MinigenError, UsageError
 from minigen.models.costs import Costs
 
-GPT2 = [Subject(**shape_of("gpt2"), backend=backend, dtype="float32") for backend in ("torch", "mlx")]
+GPT2 = [
+    Subject(**shape_of("gpt2"), backend=backend, dtype="float32") for backend in ("torch", "mlx")
+]
 
 
 class Scripted:
@@ -36,9 +38,17 @@ class Scripted:
         if what == "run":
             self.seconds /= 2
             steps = [self.seconds / args[0].tokens] * args[0].tokens
-            return Timed(self.seconds, None, steps) if args[0].kind == "tg" else Timed(self.seconds, self.seconds + 1)
+            return (
+                Timed(self.seconds, None, steps)
+                if args[0].kind == "tg"
+                else Timed(self.seconds, self.seconds + 1)
+            )
         self.limits += what == "limits"
-        return {"load": 0.5, "memory": 12345, "limits": (1e9 * self.limits, 1e12 / max(1, self.limits))}[what]
+        return {
+            "load": 0.5,
+            "memory": 12345,
+            "limits": (1e9 * self.limits, 1e12 / max(1, self.limits)),
+        }[what]
 
     def close(self) -> None:
         Scripted.asked.append((self.subject.backend, "close"))
@@ -48,7 +58,9 @@ class Scripted:
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Any]]:
     monkeypatch.setattr(run, "Worker", Scripted)
     monkeypatch.setattr(
-        run.machine, "describe", lambda names, quiet: {"cache_bytes": 2**25, "gpu": None, "load_end": None}
+        run.machine,
+        "describe",
+        lambda names, quiet: {"cache_bytes": 2**25, "gpu": None, "load_end": None},
     )
     monkeypatch.setattr(Scripted, "asked", [])
     return Scripted.asked
@@ -56,7 +68,9 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Any]]:
 
 def test_models_and_tests_take_turns(asked: list[tuple[str, Any]]) -> None:
     seen: list[tuple[int, int]] = []
-    run.measure(GPT2, [Case("pp", 4), Case("tg", 2)], 2, lambda done, total: seen.append((done, total)))
+    run.measure(
+        GPT2, [Case("pp", 4), Case("tg", 2)], 2, lambda done, total: seen.append((done, total))
+    )
     both = ("torch", "mlx")
     turn = [(name, test) for test in ("pp4", "tg2") for name in both]
     between = [(name, what) for name in both for what in ("memory", "limits")]
@@ -68,7 +82,9 @@ def test_models_and_tests_take_turns(asked: list[tuple[str, Any]]) -> None:
 
 @pytest.mark.usefixtures("asked")
 def test_the_figures() -> None:
-    about, results = run.measure(GPT2[:1], [Case("pp", 32, batch=2), Case("tg", 16)], 2, lambda done, total: None)
+    about, results = run.measure(
+        GPT2[:1], [Case("pp", 32, batch=2), Case("tg", 16)], 2, lambda done, total: None
+    )
     assert about["load_end"] is not None
     read, decoded = results
     # Seconds: 4 and 2 in the first round, which is dropped, then 1 and 1/2, then 1/4 and 1/8.
@@ -81,9 +97,16 @@ def test_the_figures() -> None:
         pytest.approx(135.76, 1e-4),
     )
     assert (read.first_token_ms, read.p50_ms, read.p95_ms) == (1625, None, None)
-    assert (decoded.first_token_ms, decoded.p50_ms) == (None, pytest.approx(1000 * (1 / 32 + 1 / 128) / 2))
+    assert (decoded.first_token_ms, decoded.p50_ms) == (
+        None,
+        pytest.approx(1000 * (1 / 32 + 1 / 128) / 2),
+    )
     assert decoded.p95_ms == pytest.approx(1000 / 32)
-    assert (read.parameters, read.weights_bytes, read.peak_memory_bytes) == (124_439_808, 497_759_232, 12345)
+    assert (read.parameters, read.weights_bytes, read.peak_memory_bytes) == (
+        124_439_808,
+        497_759_232,
+        12345,
+    )
     assert (read.threads, read.load_s, read.in_cache) == (2, 0.5, False)
     # Of two measurements of the limits the better one counts, for each of them.
     assert (read.bandwidth_bytes_per_s, read.peak_flops) == (2e9, 1e12)
@@ -98,7 +121,9 @@ def test_the_figures() -> None:
 
 
 def test_one_machine_has_one_limit() -> None:
-    def seen(device: str, threads: int, dtype: str, bandwidth: float, peak: float) -> run.Contestant:
+    def seen(
+        device: str, threads: int, dtype: str, bandwidth: float, peak: float
+    ) -> run.Contestant:
         about = {"device": device, "threads": threads, "dtype": dtype}
         return run.Contestant(GPT2[0], None, about, bandwidth=bandwidth, peak=peak)  # type: ignore[arg-type]
 
@@ -115,7 +140,10 @@ def test_refusals(asked: list[tuple[str, Any]], monkeypatch: pytest.MonkeyPatch)
         run.measure(GPT2, [Case("pp", 2), Case("pp", 1025)], 1, lambda done, total: None)
     assert asked == []  # before any process is started
     monkeypatch.setattr(Scripted, "total_memory", 2**29)
-    with pytest.raises(MinigenError, match=r"^the weights need 0\.9 GiB together, but cpu has 0\.5 GiB: measure fewer"):
+    with pytest.raises(
+        MinigenError,
+        match=r"^the weights need 0\.9 GiB together, but cpu has 0\.5 GiB: measure fewer",
+    ):
         run.measure(GPT2, [Case("pp", 2)], 1, lambda done, total: None)
     assert [what for _, what in asked] == ["begin", "begin", "close", "close"]
 
@@ -127,7 +155,9 @@ def test_a_process_of_its_own(tiny: Callable[[str], Path], backend: str, device:
         assert worker.ask("load") > 0
         assert len(worker.ask("run", Case("tg", 3)).steps_s) == 3
         worker.process.kill()
-        with pytest.raises(MinigenError, match=rf"on {backend} was killed, probably because memory ran out$"):
+        with pytest.raises(
+            MinigenError, match=rf"on {backend} was killed, probably because memory ran out$"
+        ):
             worker.ask("memory")
     finally:
         worker.close()

@@ -19,7 +19,9 @@ from minigen.generation.reader import Runner
 from minigen.tree import flatten
 
 
-def session_of(fields: dict[str, Any], backend: str, device: str, dtype: str | None = None) -> Session:
+def session_of(
+    fields: dict[str, Any], backend: str, device: str, dtype: str | None = None
+) -> Session:
     session = Session(Subject(**fields, backend=backend, device=device, dtype=dtype))
     session.begin()
     session.load()
@@ -27,7 +29,9 @@ def session_of(fields: dict[str, Any], backend: str, device: str, dtype: str | N
 
 
 @pytest.mark.parametrize("name", ["gpt2", "lstm"])
-@pytest.mark.parametrize("case", [Case("tg", 6), Case("tg", 4, depth=9, batch=3), Case("pp", 8, 5, 2), Case("pp", 8)])
+@pytest.mark.parametrize(
+    "case", [Case("tg", 6), Case("tg", 4, depth=9, batch=3), Case("pp", 8, 5, 2), Case("pp", 8)]
+)
 def test_the_ids_are_those_of_generate(
     tiny: Callable[[str], Path], backend: str, device: str, name: str, case: Case
 ) -> None:
@@ -38,7 +42,10 @@ def test_the_ids_are_those_of_generate(
     prompts = ids[:, : case.before] if decoding else ids
     model = minigen.load(tiny(name), backend=backend, device=device)
     wanted = model.generate_ids(
-        prompts.tolist(), max_tokens=case.tokens + 1 if decoding else 1, temperature=0, ignore_eos=True
+        prompts.tolist(),
+        max_tokens=case.tokens + 1 if decoding else 1,
+        temperature=0,
+        ignore_eos=True,
     )
     assert [row.ids for row in session.rows] == wanted
     assert len(timed.steps_s) == (case.tokens if decoding else 0)
@@ -47,7 +54,9 @@ def test_the_ids_are_those_of_generate(
     assert (timed.first_token_s is None) == decoding
 
 
-def test_what_is_run(tiny: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, backend: str, device: str) -> None:
+def test_what_is_run(
+    tiny: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, backend: str, device: str
+) -> None:
     """The shapes of the passes, whoever is asked for them."""
     session = session_of(model_of(str(tiny("llama"))), backend, device)
     seen: list[tuple[int, ...]] = []
@@ -65,7 +74,11 @@ def test_what_is_run(tiny: Callable[[str], Path], monkeypatch: pytest.MonkeyPatc
 
 def test_random_weights(backend: str, device: str) -> None:
     fields = shape_of("stories-3m")
-    fields["config"] = fields["config"] | {"num_hidden_layers": 1, "hidden_size": 32, "vocab_size": 100}
+    fields["config"] = fields["config"] | {
+        "num_hidden_layers": 1,
+        "hidden_size": 32,
+        "vocab_size": 100,
+    }
     session = session_of(fields, backend, device, "bfloat16")
     assert session.begin()["dtype"] == "bfloat16"
     assert session.load() is None
@@ -80,8 +93,15 @@ def test_random_weights(backend: str, device: str) -> None:
 
 def test_quantized(make_model: Callable[..., Path], backend: str, device: str) -> None:
     fields = shape_of("stories-3m")
-    fields["config"] = fields["config"] | {"num_hidden_layers": 1, "hidden_size": 64, "vocab_size": 100}
-    for found in (fields, model_of(str(make_model("llama", hidden_size=64, intermediate_size=128)))):
+    fields["config"] = fields["config"] | {
+        "num_hidden_layers": 1,
+        "hidden_size": 64,
+        "vocab_size": 100,
+    }
+    for found in (
+        fields,
+        model_of(str(make_model("llama", hidden_size=64, intermediate_size=128))),
+    ):
         session = Session(Subject(**found, backend=backend, device=device, quant="mixed"))
         session.begin()
         session.load()

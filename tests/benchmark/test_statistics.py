@@ -11,7 +11,9 @@ from minigen.benchmark.statistics import Summary, percentile, ratio, summarize, 
 
 
 def test_summaries() -> None:
-    assert summarize([2, 4, 4, 4, 5, 5, 7, 9]) == Summary(4.5, 5.0, pytest.approx(math.sqrt(32 / 7)))
+    assert summarize([2, 4, 4, 4, 5, 5, 7, 9]) == Summary(
+        4.5, 5.0, pytest.approx(math.sqrt(32 / 7))
+    )
     assert summarize([3.0]) == Summary(3.0, 3.0, None)
     assert percentile([1, 2, 3, 4, 5], 50) == 3
     assert percentile([1, 2, 3, 4, 5], 95) == pytest.approx(4.8)
@@ -34,7 +36,10 @@ def test_welch_by_hand() -> None:
     half = t_quantile(0.95, freedom) * math.sqrt(4 / 3)
     found = ratio(a, b)
     assert found.ratio == pytest.approx(math.exp(3))
-    assert (found.low, found.high) == (pytest.approx(math.exp(3 - half)), pytest.approx(math.exp(3 + half)))
+    assert (found.low, found.high) == (
+        pytest.approx(math.exp(3 - half)),
+        pytest.approx(math.exp(3 + half)),
+    )
     assert found.verdict == "no difference shown"
 
 

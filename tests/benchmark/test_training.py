@@ -43,7 +43,12 @@ def test_the_figures(tiny: Callable[[str], Path]) -> None:
     found = run.result(contestant, case, [Timed(0.5, steps_s=[0.4, 0.6])], 2**40)
     flops = training_flops(subject.architecture(), 16)
     assert found.samples_tps == [128]
-    assert (found.p50_ms, found.limit_by, found.in_cache, found.bytes_per_token) == (500, "compute", None, None)
+    assert (found.p50_ms, found.limit_by, found.in_cache, found.bytes_per_token) == (
+        500,
+        "compute",
+        None,
+        None,
+    )
     assert found.flops_per_token == pytest.approx(flops)
     assert found.share == pytest.approx(128 * flops / 1e9)
 
@@ -61,7 +66,9 @@ def test_recipes(tmp_path: Path) -> None:
     assert (fields["stored"], fields["compile"]) == ("bfloat16", True)
     assert TrainedSubject(**fields, backend="torch").architecture().vocab_size == 2048
     path = tmp_path / "r.toml"
-    path.write_text('[model]\nvocab = 300\nwidth = 32\n[data]\ntokenizer = "gpt2"\n[optimizer]\noptimizer = "muon"\n')
+    path.write_text(
+        '[model]\nvocab = 300\nwidth = 32\n[data]\ntokenizer = "gpt2"\n[optimizer]\noptimizer = "muon"\n'
+    )
     fields, _ = recipe_of(str(path))
     assert fields["optimizer"].name == "muon"
     assert fields["config"]["vocab_size"] == 300
@@ -69,7 +76,11 @@ def test_recipes(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"tokenizer is 'somewhere': add its size as vocab = N$"):
         recipe_of(str(path))
     path.write_text('[model]\nfrom = "m"\nlora_rank = 8\n')
-    with pytest.raises(UsageError, match=r"has lora_rank = 8: bench measures only the training of all weights"):
+    with pytest.raises(
+        UsageError, match=r"has lora_rank = 8: bench measures only the training of all weights"
+    ):
         recipe_of(str(path))
-    with pytest.raises(UsageError, match=r"^--recipe is 'big': choose tiny, .*, or a TOML file of minigen train$"):
+    with pytest.raises(
+        UsageError, match=r"^--recipe is 'big': choose tiny, .*, or a TOML file of minigen train$"
+    ):
         recipe_of("big")

@@ -29,12 +29,18 @@ Load = Callable[..., Model]
 
 
 @pytest.fixture
-def loaded(backend: str, device: str, make_model: Callable[..., Path], make_bigram: Callable[..., Path]) -> Load:
+def loaded(
+    backend: str, device: str, make_model: Callable[..., Path], make_bigram: Callable[..., Path]
+) -> Load:
     """loaded("llama" | "gpt2" | "lstm" | "bigram" | "bigram-base", context): the model on each backend in turn."""
 
     def get(name: str, context: int = 200) -> Model:
         if name.startswith("bigram"):
-            folder = make_bigram(None, context) if name.endswith("base") else make_bigram(context=context)
+            folder = (
+                make_bigram(None, context)
+                if name.endswith("base")
+                else make_bigram(context=context)
+            )
         else:
             limit = {"llama": "max_position_embeddings", "gpt2": "n_positions"}
             folder = make_model(name, **({limit[name]: context} if name in limit else {}))
@@ -49,28 +55,40 @@ def finished(answer: Answer, stop_after: int | None = None) -> Message:
         if count == stop_after:
             break
     message = answer.finish()
-    assert message.ids is None or says(answer.chat.tokenizer, message)  # it is not taken for one that was edited
+    assert message.ids is None or says(
+        answer.chat.tokenizer, message
+    )  # it is not taken for one that was edited
     return message
 
 
 def from_scratch(chat: Chat, answer: Answer) -> list[int]:
     """The tokens that the plain loop gives after the same prompt, read from its beginning by a state of its own."""
     row = Row(list(answer.row.prompt))
-    options = Options.of(**(dict(answer.run.settings) | {"max_tokens": max(1, len(answer.row.ids))}))
+    options = Options.of(
+        **(dict(answer.run.settings) | {"max_tokens": max(1, len(answer.row.ids))})
+    )
     for _ in generate(chat.shared.runner, [row], options, answer.stop_ids):
         pass
     return row.ids
 
 
 OPERATIONS = st.one_of(
-    st.tuples(st.just("say"), st.text(min_size=1, max_size=12).filter(lambda text: text.strip() != "")),
-    st.tuples(st.just("edit"), st.sampled_from(["Hi", "What is rain?", "日本語 🙂", "User: me\nAssistant: you"])),
+    st.tuples(
+        st.just("say"), st.text(min_size=1, max_size=12).filter(lambda text: text.strip() != "")
+    ),
+    st.tuples(
+        st.just("edit"),
+        st.sampled_from(["Hi", "What is rain?", "日本語 🙂", "User: me\nAssistant: you"]),
+    ),
     st.tuples(st.just("again"), st.one_of(st.none(), st.integers(0, 5))),
     st.tuples(st.just("go_on"), st.none()),
     st.tuples(st.just("undo"), st.none()),
     st.tuples(st.just("clear"), st.none()),
     st.tuples(st.just("system"), st.sampled_from([None, "Be kind.", "x"])),
-    st.tuples(st.just("set"), st.sampled_from([{"temperature": 0}, {"temperature": 1.3}, {"repetition_penalty": 1.3}])),
+    st.tuples(
+        st.just("set"),
+        st.sampled_from([{"temperature": 0}, {"temperature": 1.3}, {"repetition_penalty": 1.3}]),
+    ),
     st.tuples(st.just("interrupted"), st.integers(1, 4)),
 )
 CASES = [
@@ -132,7 +150,10 @@ def test_any_conversation_is_what_it_is_from_scratch(
             assert from_scratch(chat, answer) == answer.row.ids
             reading = answer.reading
             assert reading.tokens_read + reading.tokens_reused == len(answer.row.prompt)
-            missed = min(common_length(known, answer.row.prompt), len(answer.row.prompt) - 1) - reading.tokens_reused
+            missed = (
+                min(common_length(known, answer.row.prompt), len(answer.row.prompt) - 1)
+                - reading.tokens_reused
+            )
             # A recurrent state goes back to the copy before, which is at most so far away.
             assert 0 <= missed <= (64 if name == "lstm" else 0)
             if message.ids is not None:
@@ -181,7 +202,9 @@ def test_a_recurrent_state_goes_back_to_the_prompt(loaded: Load) -> None:
 def test_going_on_is_one_text(loaded: Load) -> None:
     """An answer in two parts is what it is in one, where nothing but its length was bounded."""
     model = loaded("bigram")
-    whole = finished(Chat(model, settings={"seed": 3, "max_tokens": 20, "temperature": 1.5}).say("Hi"))
+    whole = finished(
+        Chat(model, settings={"seed": 3, "max_tokens": 20, "temperature": 1.5}).say("Hi")
+    )
     chat = Chat(model, settings={"seed": 3, "max_tokens": 10, "temperature": 1.5})
     finished(chat.say("Hi"))
     assert finished(chat.go_on()).content == whole.content
@@ -209,7 +232,9 @@ def test_going_on_reads_what_was_read(
 ) -> None:
     """In pieces the same answer as in one go, the state kept, whatever the template makes of an answer."""
     model = load(make_bigram(template, 120), backend, device, "float32")
-    whole = finished(Chat(model, settings={"seed": 3, "max_tokens": 40, "temperature": 0.9}).say("Hi"))
+    whole = finished(
+        Chat(model, settings={"seed": 3, "max_tokens": 40, "temperature": 0.9}).say("Hi")
+    )
     chat = Chat(model, settings={"seed": 3, "max_tokens": 5, "temperature": 0.9}, overflow=policy)
     answer = chat.say("Hi")
     finished(answer)
@@ -261,8 +286,13 @@ def test_what_is_left_out_is_said_once(
     finished(resumed.say("So"))
     assert len(caplog.messages) == 2
     caplog.clear()
-    Chat(model, Conversation([Message("user" if i % 2 == 0 else "assistant", "x") for i in range(20)]))
-    assert caplog.messages[0].endswith("2 (the assistant's), 4 (the assistant's), 6 (the assistant's) and 7 more")
+    Chat(
+        model,
+        Conversation([Message("user" if i % 2 == 0 else "assistant", "x") for i in range(20)]),
+    )
+    assert caplog.messages[0].endswith(
+        "2 (the assistant's), 4 (the assistant's), 6 (the assistant's) and 7 more"
+    )
     caplog.clear()
     Chat(load(make_bigram(), backend, device, "float32"), chat.conversation)
     Chat(load(make_bigram(None), backend, device, "float32"), chat.conversation)
@@ -277,8 +307,14 @@ def test_an_answer_that_was_edited(loaded: Load, caplog: pytest.LogCaptureFixtur
     edited = list(chat.conversation.spoken)
     edited[1] = replace(edited[1], content="The roof is old.")
     resumed = Chat(chat.model, Conversation(edited), settings=chat.settings)
-    assert caplog.messages == ["the model is given the text of message 2, whose tokens say something else"]
-    assert resumed.conversation.spoken == [edited[0], Message("assistant", "The roof is old."), *edited[2:]]
+    assert caplog.messages == [
+        "the model is given the text of message 2, whose tokens say something else"
+    ]
+    assert resumed.conversation.spoken == [
+        edited[0],
+        Message("assistant", "The roof is old."),
+        *edited[2:],
+    ]
     resumed.conversation.take_turn()
     assert chat.tokenizer.decode(resumed.go_on().row.prompt).endswith("HiThe roof is old.")
     wrong = [edited[0], replace(edited[1], ids=(5, 10**6))]
@@ -311,9 +347,14 @@ def test_what_is_refused_is_worked_out_once(loaded: Load, monkeypatch: pytest.Mo
 
 def test_again_takes_the_next_seed(loaded: Load) -> None:
     chat = Chat(loaded("bigram"), settings={"seed": 3, "max_tokens": 10})
-    texts = [finished(chat.say("Hi")).content, finished(chat.again()).content, finished(chat.again()).content]
+    texts = [
+        finished(chat.say("Hi")).content,
+        finished(chat.again()).content,
+        finished(chat.again()).content,
+    ]
     assert [
-        finished(Chat(chat.model, settings={"seed": s, "max_tokens": 10}).say("Hi")).content for s in (3, 4, 5)
+        finished(Chat(chat.model, settings={"seed": s, "max_tokens": 10}).say("Hi")).content
+        for s in (3, 4, 5)
     ] == texts
     assert finished(chat.again(3)).content == texts[0]
     assert len(set(texts)) == 3
@@ -360,7 +401,9 @@ def test_stop_refuses_what_does_not_fit(loaded: Load) -> None:
         chat.say("x" * 80)
     assert str(error.value) == "this turn alone has 97 tokens, and the window is 64: shorten it"
     finished(chat.say("x" * 20))
-    with pytest.raises(ContextError, match="shorten it, /undo, /clear, or choose --overflow roll or sinks"):
+    with pytest.raises(
+        ContextError, match="shorten it, /undo, /clear, or choose --overflow roll or sinks"
+    ):
         chat.say("y" * 20)
     assert len(chat.conversation.spoken) == 2
     assert chat.warning() is None
@@ -379,7 +422,9 @@ def test_the_window_may_be_smaller(loaded: Load) -> None:
     assert chat.window.size == 40
     assert chat.window.answer(None) == 10
     for context in (7, 65):
-        with pytest.raises(UsageError, match=f"context is {context}: it must be from 8 to the model's 64"):
+        with pytest.raises(
+            UsageError, match=f"context is {context}: it must be from 8 to the model's 64"
+        ):
             chat.set_window("stop", context)
     with pytest.raises(UsageError, match="this model has no context to make smaller"):
         Chat(loaded("lstm"), context=40)
@@ -388,7 +433,9 @@ def test_the_window_may_be_smaller(loaded: Load) -> None:
 
 def test_settings(loaded: Load) -> None:
     chat = Chat(loaded("llama"), settings={"seed": 5})
-    with pytest.raises(UsageError, match="beams is no setting of a chat: there are max_tokens, stop, "):
+    with pytest.raises(
+        UsageError, match="beams is no setting of a chat: there are max_tokens, stop, "
+    ):
         chat.configure(beams=2)
     with pytest.raises(UsageError, match="top_p is 2: it must be a number > 0 and <= 1"):
         chat.configure(temperature=0.5, top_p=2)
@@ -430,17 +477,29 @@ def test_half_a_character_is_completed(loaded: Load) -> None:
 
 
 def test_a_message_that_waits(loaded: Load) -> None:
-    chat = Chat(loaded("bigram"), Conversation([Message("user", "Hi")]), settings={"seed": 3, "max_tokens": 10})
-    assert finished(chat.again()).content == finished(Chat(chat.model, settings=chat.settings).say("Hi")).content
+    chat = Chat(
+        loaded("bigram"),
+        Conversation([Message("user", "Hi")]),
+        settings={"seed": 3, "max_tokens": 10},
+    )
+    assert (
+        finished(chat.again()).content
+        == finished(Chat(chat.model, settings=chat.settings).say("Hi")).content
+    )
 
 
-def test_a_template_that_refuses(backend: str, device: str, make_bigram: Callable[..., Path]) -> None:
+def test_a_template_that_refuses(
+    backend: str, device: str, make_bigram: Callable[..., Path]
+) -> None:
     refusing = (
-        "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}{{ messages[-1].content }}"
+        "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}{{ "
+        "messages[-1].content }}"
     )
     chat = Chat(load(make_bigram(refusing), backend, device, "float32"))
     chat.conversation.system = "Be kind."
-    with pytest.raises(ChatError, match=r"the chat template refuses this conversation: no system .*drop it"):
+    with pytest.raises(
+        ChatError, match=r"the chat template refuses this conversation: no system .*drop it"
+    ):
         chat.say("Hi")
     assert chat.conversation.spoken == []
 
@@ -453,7 +512,11 @@ def test_errors_of_a_conversation() -> None:
     with pytest.raises(UsageError, match="the message is empty"):
         talk.say(" \n ")
     talk.say("Hi")
-    with pytest.raises(UsageError, match="the last message has no answer yet: /regen generates one"):
+    with pytest.raises(
+        UsageError, match="the last message has no answer yet: /regen generates one"
+    ):
         talk.say("Hello?")
-    with pytest.raises(ChatError, match="message 2 is the user's: user and assistant must alternate"):
+    with pytest.raises(
+        ChatError, match="message 2 is the user's: user and assistant must alternate"
+    ):
         Conversation([Message("user", "a"), Message("user", "b")])

@@ -19,7 +19,9 @@ Load = Callable[[str], Model]
 
 
 @pytest.fixture
-def loaded(backend: str, device: str, make_model: Callable[..., Path], make_bigram: Callable[..., Path]) -> Load:
+def loaded(
+    backend: str, device: str, make_model: Callable[..., Path], make_bigram: Callable[..., Path]
+) -> Load:
     def get(name: str) -> Model:
         folder = make_bigram() if name == "bigram" else make_model(name)
         return load(folder, backend, device, "float32")
@@ -49,7 +51,9 @@ def talk(chat: Chat) -> list[tuple[int, ...] | None]:
 
 
 # The llama's window is 64 tokens, which the conversation passes: it would not stop there.
-@pytest.mark.parametrize(("name", "overflow"), [("bigram", "stop"), ("bigram", "sinks"), ("llama", "sinks")])
+@pytest.mark.parametrize(
+    ("name", "overflow"), [("bigram", "stop"), ("bigram", "sinks"), ("llama", "sinks")]
+)
 def test_a_conversation_is_the_same(loaded: Load, name: str, overflow: str) -> None:
     model = loaded(name)
     for drawn in ({"temperature": 0}, {"temperature": 1.0, "seed": 4, "repetition_penalty": 1.2}):
@@ -81,7 +85,9 @@ def test_a_draft_model_reads_what_is_new(loaded: Load) -> None:
 
 def test_guesses_are_no_part_of_what_an_answer_is(loaded: Load) -> None:
     model = loaded("bigram")
-    chat = Chat(model, settings={"max_tokens": 12, "seed": 2, "speculate": "lookup", "draft_tokens": 4})
+    chat = Chat(
+        model, settings={"max_tokens": 12, "seed": 2, "speculate": "lookup", "draft_tokens": 4}
+    )
     talk(chat)
     assert chat.settings["speculate"] == "lookup"
     run = chat.conversation.last_answer().runs[-1]
@@ -91,7 +97,9 @@ def test_guesses_are_no_part_of_what_an_answer_is(loaded: Load) -> None:
     assert not any(result.skipped or result.at is not None for result in results)
 
 
-def test_what_is_refused(loaded: Load, backend: str, device: str, make_model: Callable[..., Path]) -> None:
+def test_what_is_refused(
+    loaded: Load, backend: str, device: str, make_model: Callable[..., Path]
+) -> None:
     model = loaded("llama")
     chat = Chat(model, draft=model)
     with pytest.raises(UsageError, match="draft and speculate=lookup both say who guesses"):

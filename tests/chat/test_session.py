@@ -26,7 +26,11 @@ from minigen.sampling.numeric import softmax
 def make_chat(backend: str, device: str, make_bigram: Callable[..., Path]) -> Callable[..., Chat]:
     def make(conversation: Conversation | None = None, **settings: Any) -> Chat:
         model = load(make_bigram(context=96), backend, device, "float32")
-        return Chat(model, conversation, settings={"seed": 3, "max_tokens": 12, "temperature": 1.2} | settings)
+        return Chat(
+            model,
+            conversation,
+            settings={"seed": 3, "max_tokens": 12, "temperature": 1.2} | settings,
+        )
 
     return make
 
@@ -50,7 +54,9 @@ def talked(chat: Chat) -> Chat:
 
 
 def as_session(chat: Chat) -> Session:
-    return Session(chat.conversation, "a model", tokenizer_key(chat.model), "roll", None, dict(chat.settings))
+    return Session(
+        chat.conversation, "a model", tokenizer_key(chat.model), "roll", None, dict(chat.settings)
+    )
 
 
 def test_a_session_comes_back_whole(make_chat: Callable[..., Chat], tmp_path: Path) -> None:
@@ -74,7 +80,9 @@ def test_replay_gives_the_same_again(make_chat: Callable[..., Chat]) -> None:
     results = list(replay(Chat(chat.model), chat.conversation))
     assert len(results) == 6
     assert {result.at for result in results} == {None}
-    assert sum(result.tokens for result in results) == sum(len(m.ids or ()) for m in chat.conversation.spoken)
+    assert sum(result.tokens for result in results) == sum(
+        len(m.ids or ()) for m in chat.conversation.spoken
+    )
     assert min(result.tokens for result in results) > 0
 
 
@@ -85,7 +93,10 @@ def test_replay_finds_the_first_difference(make_chat: Callable[..., Chat]) -> No
     ids[2] = chat.tokenizer.encode("Q")[0]
     spoken[3] = replace(spoken[3], ids=tuple(ids))
     spoken[5] = replace(
-        spoken[5], runs=(replace(spoken[5].runs[0], settings=dict(spoken[5].runs[0].settings) | {"seed": 99}),)
+        spoken[5],
+        runs=(
+            replace(spoken[5].runs[0], settings=dict(spoken[5].runs[0].settings) | {"seed": 99}),
+        ),
     )
     spoken[7] = replace(spoken[7], ids=None)
     results = list(replay(Chat(chat.model), Conversation(spoken)))
@@ -94,7 +105,9 @@ def test_replay_finds_the_first_difference(make_chat: Callable[..., Chat]) -> No
     assert found[3].expected.startswith("Q")
     assert not found[3].got.startswith("Q")
     assert 5 in found
-    assert [r for r in results if r.skipped][:1] == [Replayed(7, 0, None, skipped="its tokens are not recorded")]
+    assert [r for r in results if r.skipped][:1] == [
+        Replayed(7, 0, None, skipped="its tokens are not recorded")
+    ]
     broken = [spoken[0], replace(spoken[1], runs=(replace(spoken[1].runs[0], first=2),))]
     with pytest.raises(ChatError, match="message 2: its runs do not fit its tokens"):
         list(replay(Chat(chat.model), Conversation(broken)))
@@ -125,7 +138,9 @@ def test_why(make_chat: Callable[..., Chat]) -> None:
         said = [*prompt, *(message.ids or ())[:number]]
         probs = process(row, said, len(prompt), chat.options.sampling)
         assert choice.drawn_from == pytest.approx(probs[choice.token], abs=1e-5)
-        assert choice.probability == pytest.approx(softmax(row.astype(np.float64))[choice.token], abs=1e-5)
+        assert choice.probability == pytest.approx(
+            softmax(row.astype(np.float64))[choice.token], abs=1e-5
+        )
         assert [gone.stage for gone in choice.removed] in (["top_p"], ["top_p", "min_p"])
         left = len(row) - sum(gone.tokens for gone in choice.removed)
         assert left == (probs > 0).sum()
@@ -161,7 +176,15 @@ HEAD = {
 }
 USER = {"role": "user", "content": "a"}
 ANSWER, SYSTEM = {"role": "assistant", "content": "b"}, {"role": "system", "content": "s"}
-RUN = {"start": 0, "tokens": 1, "finish": "stop", "first": 0, "settings": {"seed": 1}, "system": None, "sinks": None}
+RUN = {
+    "start": 0,
+    "tokens": 1,
+    "finish": "stop",
+    "first": 0,
+    "settings": {"seed": 1},
+    "system": None,
+    "sinks": None,
+}
 
 
 def run(**changes: Any) -> dict[str, Any]:
@@ -249,7 +272,11 @@ BROKEN: dict[str, tuple[list[Any] | bytes, str]] = {
 def test_broken_files(name: str, tmp_path: Path) -> None:
     content, reason = BROKEN[name]
     path = tmp_path / "s.jsonl"
-    path.write_bytes(content if isinstance(content, bytes) else "".join(json.dumps(x) + "\n" for x in content).encode())
+    path.write_bytes(
+        content
+        if isinstance(content, bytes)
+        else "".join(json.dumps(x) + "\n" for x in content).encode()
+    )
     with pytest.raises(ChatError) as error:
         load_session(path)
     assert str(error.value).startswith(f"{path}{reason}")
@@ -266,12 +293,16 @@ def test_a_file_that_cannot_be_had(tmp_path: Path) -> None:
         load_session(Path("/dev/zero"))
     with pytest.raises(MinigenError, match="cannot write"):
         save_session(Session(), tmp_path / "none" / "s.jsonl")
-    with pytest.raises(MinigenError, match=r"cannot write .*: a text of the session has the lone surrogate U\+DC80"):
+    with pytest.raises(
+        MinigenError, match=r"cannot write .*: a text of the session has the lone surrogate U\+DC80"
+    ):
         save_session(Session(model="\udc80"), tmp_path / "s.jsonl")
     assert not list(tmp_path.iterdir())
 
 
-def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_write_leaves_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "s.jsonl"
     save_session(Session(Conversation([Message("user", "first")])), path)
     before = path.read_bytes()

@@ -36,7 +36,13 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     """The way to everything in a JSON value."""
     if path:
         yield path
-    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    inner = (
+        value.items()
+        if isinstance(value, dict)
+        else enumerate(value)
+        if isinstance(value, list)
+        else ()
+    )
     for key, item in inner:
         yield from places(item, (*path, key))
 
@@ -77,7 +83,9 @@ CHANGES = st.lists(
 
 def told(model: Model, folder: Path) -> list[Any]:
     """The lines of a session with a continued answer."""
-    chat = Chat(model, settings={"seed": 3, "max_tokens": 4, "logit_bias": {5: 0.5}, "stop": ["zzz"]})
+    chat = Chat(
+        model, settings={"seed": 3, "max_tokens": 4, "logit_bias": {5: 0.5}, "stop": ["zzz"]}
+    )
     chat.conversation.system = "Be kind."
     for begin in (lambda: chat.say("Hi"), chat.go_on, lambda: chat.say("More")):
         answer = begin()
@@ -89,7 +97,9 @@ def told(model: Model, folder: Path) -> list[Any]:
 
 def as_session(chat: Chat) -> Session:
     key, policy = tokenizer_key(chat.model), chat.window.policy
-    return Session(chat.conversation, "m", key, policy, chat.context, dict(chat.settings), chat.plain)
+    return Session(
+        chat.conversation, "m", key, policy, chat.context, dict(chat.settings), chat.plain
+    )
 
 
 def drive(model: Model, path: Path) -> int:
@@ -132,7 +142,10 @@ def drive(model: Model, path: Path) -> int:
 
 
 def test_a_session_from_a_stranger(
-    any_backend: str, make_bigram: Callable[..., Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+    any_backend: str,
+    make_bigram: Callable[..., Path],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     model = load(make_bigram(context=96), any_backend, "cpu", "float32")
     lines = told(model, tmp_path)

@@ -42,7 +42,9 @@ def peer() -> Callable[..., Any]:
     from tokenizers import Tokenizer, models
 
     def make(source: str, special: Mapping[str, str]) -> Callable[[Messages, bool], str | None]:
-        tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE()), **special)
+        tokenizer = transformers.PreTrainedTokenizerFast(
+            tokenizer_object=Tokenizer(models.BPE()), **special
+        )
 
         def render(messages: Messages, generate: bool) -> str | None:
             try:
@@ -61,7 +63,9 @@ def test_importing_it_is_light() -> None:
     names = "jinja2 torch mlx transformers tokenizers tiktoken numpy"
     code = f"import sys, minigen.chat.template; print([n for n in '{names}'.split() if n in sys.modules])"
     here = Path(__file__).resolve().parents[2]
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=here)
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=here
+    )
     assert result.stdout.strip() == "[]"
 
 
@@ -93,11 +97,17 @@ EVEN = {
     "three": said(("user", "Hi"), ("assistant", "Hello!"), ("user", "Why?")),
     "answered": said(("user", "Hi"), ("assistant", "Hello!")),
     "system": said(("system", "Be brief."), ("user", "Hi")),
-    "system, four": said(("system", "B"), ("user", "1"), ("assistant", "2"), ("user", "3"), ("assistant", "4")),
+    "system, four": said(
+        ("system", "B"), ("user", "1"), ("assistant", "2"), ("user", "3"), ("assistant", "4")
+    ),
     "spaces": said(("system", SPACES), ("user", SPACES), ("assistant", SPACES), ("user", SPACES)),
-    "unicode": said(("system", UNICODE), ("user", UNICODE), ("assistant", UNICODE), ("user", UNICODE)),
+    "unicode": said(
+        ("system", UNICODE), ("user", UNICODE), ("assistant", UNICODE), ("user", UNICODE)
+    ),
     "empty texts": said(("system", ""), ("user", ""), ("assistant", ""), ("user", "")),
-    "more keys": [{"role": "user", "content": "Hi", "name": "Al", "tool_calls": None, "n": [1, {"a": 2.5}]}],
+    "more keys": [
+        {"role": "user", "content": "Hi", "name": "Al", "tool_calls": None, "n": [1, {"a": 2.5}]}
+    ],
 }
 ODD = {
     "two users": said(("user", "Hi"), ("user", "Hello?")),
@@ -116,7 +126,10 @@ def test_the_collection_is_complete(shared: Path) -> None:
     assert {path.stem for path in folder.glob("*.jinja")} == set(COUNTS)
     named = [json.loads(path.read_text())["chat_template"] for path in folder.glob("*.json")]
     assert len(named) == 19
-    assert {Path(name).stem for name in named} == set(COUNTS) - {"falcon-instruct", "qwen2.5-instruct"}
+    assert {Path(name).stem for name in named} == set(COUNTS) - {
+        "falcon-instruct",
+        "qwen2.5-instruct",
+    }
 
 
 @pytest.mark.parametrize("compact", [False, True], ids=["as it is", "compact"])
@@ -127,13 +140,22 @@ def test_real_templates(name: str, compact: bool, shared: Path, peer: Callable[.
     if compact:
         source = source.replace("    ", "").replace("\n", "")
     about = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
-    prompts = {a["system_prompt"] for a in about if a["system_prompt"] and Path(a["chat_template"]).stem == name}
-    own = [said(("system", prompt), ("user", SPACES), ("assistant", "Yes"), ("user", "東")) for prompt in prompts]
+    prompts = {
+        a["system_prompt"]
+        for a in about
+        if a["system_prompt"] and Path(a["chat_template"]).stem == name
+    }
+    own = [
+        said(("system", prompt), ("user", SPACES), ("assistant", "Yes"), ("user", "東"))
+        for prompt in prompts
+    ]
     refused = []
     for tokens in (TOKENS, {}):
         template, expected = ChatTemplate(source, tokens), peer(source, tokens)
         for group in ([*own, *EVEN.values()], ODD.values()):
-            texts = [(ours(template, m, g), expected(m, g), m, g) for m in group for g in (False, True)]
+            texts = [
+                (ours(template, m, g), expected(m, g), m, g) for m in group for g in (False, True)
+            ]
             for text, true, messages, generate in texts:
                 assert text == true, (messages, generate, tokens)
             assert len(texts) == 2 * len(group)
@@ -212,7 +234,9 @@ FEATURES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("source", "text"), [pytest.param(*rest, id=name) for name, *rest in FEATURES])
+@pytest.mark.parametrize(
+    ("source", "text"), [pytest.param(*rest, id=name) for name, *rest in FEATURES]
+)
 def test_features(source: str, text: str | None, peer: Callable[..., Any]) -> None:
     assert ours(ChatTemplate(source, TOKENS), HI, True) == text
     assert peer(source, TOKENS)(HI, True) == text
@@ -245,7 +269,9 @@ class Role(str, Enum):
         {"role": Role.USER, "content": None, "n": {Role.USER: [(1, True), 2.5, None]}},
     ],
 )
-def test_what_a_template_sees_of_a_message(message: dict[str, Any], peer: Callable[..., Any]) -> None:
+def test_what_a_template_sees_of_a_message(
+    message: dict[str, Any], peer: Callable[..., Any]
+) -> None:
     source, copy = "{{ messages }}{{ messages | tojson }}", dict(message)
     text = ChatTemplate(source).render([message], generate=False)
     assert text == peer(source, {})([message], False)
@@ -269,9 +295,17 @@ LISTED = [{"name": "rag", "template": "R"}, {"name": "default", "template": "D{{
     [
         ({"chat_template__jinja": "é\n"}, "chat_template.jinja", "é\n"),
         ({"chat_template__json": {"chat_template": "J"}}, "chat_template.json", "J"),
-        ({"chat_template__json": {"chat_template": LISTED}}, "chat_template.json", LISTED[1]["template"]),
+        (
+            {"chat_template__json": {"chat_template": LISTED}},
+            "chat_template.json",
+            LISTED[1]["template"],
+        ),
         ({"tokenizer_config__json": {"chat_template": "T"}}, "tokenizer_config.json", "T"),
-        ({"tokenizer_config__json": {"chat_template": LISTED}}, "tokenizer_config.json", LISTED[1]["template"]),
+        (
+            {"tokenizer_config__json": {"chat_template": LISTED}},
+            "tokenizer_config.json",
+            LISTED[1]["template"],
+        ),
     ],
 )
 def test_each_kind_of_file(tmp_path: Path, files: dict[str, Any], where: str, source: str) -> None:
@@ -295,28 +329,57 @@ def test_the_order_of_the_files(tmp_path: Path) -> None:
 def test_a_folder_without_one(tmp_path: Path) -> None:
     assert find_template(tmp_path) is None
     assert find_template(tmp_path / "nowhere") is None
-    assert find_template(write(tmp_path, tokenizer_config__json={"chat_template": None, "bos_token": "x"})) is None
+    assert (
+        find_template(
+            write(tmp_path, tokenizer_config__json={"chat_template": None, "bos_token": "x"})
+        )
+        is None
+    )
 
 
-OBJECT = {"content": "<s>", "lstrip": False, "rstrip": False, "normalized": False, "single_word": False}
+OBJECT = {
+    "content": "<s>",
+    "lstrip": False,
+    "rstrip": False,
+    "normalized": False,
+    "single_word": False,
+}
 KINDS = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
-WITH = {"added_tokens_decoder": {"0": {**OBJECT, "special": True}}}  # its presence makes the map a second source
+WITH = {
+    "added_tokens_decoder": {"0": {**OBJECT, "special": True}}
+}  # its presence makes the map a second source
 
 
 @pytest.mark.parametrize(
     ("config", "token_map", "special"),
     [
         ({}, {}, {}),
-        ({f"{kind}_token": f"<{kind}>" for kind in KINDS}, {}, {f"{kind}_token": f"<{kind}>" for kind in KINDS}),
+        (
+            {f"{kind}_token": f"<{kind}>" for kind in KINDS},
+            {},
+            {f"{kind}_token": f"<{kind}>" for kind in KINDS},
+        ),
         ({}, {"bos_token": OBJECT, "eos_token": "</s>"}, TOKENS),
         ({"bos_token": {**OBJECT, "__type": "AddedToken"}, "eos_token": "</s>"}, {}, TOKENS),
-        ({"x_token": "x", "add_bos_token": True}, {"y_token": OBJECT}, {"x_token": "x", "y_token": "<s>"}),
+        (
+            {"x_token": "x", "add_bos_token": True},
+            {"y_token": OBJECT},
+            {"x_token": "x", "y_token": "<s>"},
+        ),
         ({"extra_special_tokens": {"image": "<img>"}}, {}, {"image": "<img>"}),
-        ({"bos_token": "<s>", "pad_token": None}, {"eos_token": "</s>", "extra_special_tokens": ["<x>"]}, TOKENS),
+        (
+            {"bos_token": "<s>", "pad_token": None},
+            {"eos_token": "</s>", "extra_special_tokens": ["<x>"]},
+            TOKENS,
+        ),
         ({"bos_token": "<s>", "eos_token": "<e>"}, {"eos_token": "</s>"}, TOKENS),
         ({"bos_token": "<s>", "eos_token": None}, {"eos_token": "</s>"}, TOKENS),
         (WITH | {"bos_token": "<s>", "eos_token": "</s>"}, {"eos_token": "<e>"}, TOKENS),
-        (WITH | {"bos_token": "<s>", "eos_token": None}, {"eos_token": "</s>"}, {"bos_token": "<s>"}),
+        (
+            WITH | {"bos_token": "<s>", "eos_token": None},
+            {"eos_token": "</s>"},
+            {"bos_token": "<s>"},
+        ),
         ({"bos_token": ""}, {}, {"bos_token": ""}),
     ],
 )
@@ -325,8 +388,14 @@ def test_the_control_tokens_are_those_of_transformers(
 ) -> None:
     transformers = pytest.importorskip("transformers")
     source = "".join(f"[{{{{ {kind}_token }}}}]" for kind in (*KINDS, "x")) + "{{ image }}"
-    spec = {"version": "1.0", "added_tokens": [], "model": {"type": "BPE", "vocab": {}, "merges": []}}
-    write(tmp_path, chat_template__jinja=source, tokenizer_config__json=config, tokenizer__json=spec)
+    spec = {
+        "version": "1.0",
+        "added_tokens": [],
+        "model": {"type": "BPE", "vocab": {}, "merges": []},
+    }
+    write(
+        tmp_path, chat_template__jinja=source, tokenizer_config__json=config, tokenizer__json=spec
+    )
     if token_map:
         write(tmp_path, special_tokens_map__json=token_map)
     template = find_template(tmp_path)
@@ -339,7 +408,12 @@ def test_the_control_tokens_are_those_of_transformers(
 
 def test_a_token_that_only_the_map_names(tmp_path: Path) -> None:
     """Where transformers has a default of the tokenizer's class, or none."""
-    write(tmp_path, chat_template__jinja="x", tokenizer_config__json=WITH, special_tokens_map__json=TOKENS)
+    write(
+        tmp_path,
+        chat_template__jinja="x",
+        tokenizer_config__json=WITH,
+        special_tokens_map__json=TOKENS,
+    )
     template = find_template(tmp_path)
     assert template is not None
     assert template.special == TOKENS
@@ -360,8 +434,16 @@ ENTRY = "an entry of chat_template needs a name and a template"
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("chat_template.jinja", "", "the chat template is empty: write one, or remove it to do without"),
-        ("chat_template.jinja", " \n", "the chat template is empty: write one, or remove it to do without"),
+        (
+            "chat_template.jinja",
+            "",
+            "the chat template is empty: write one, or remove it to do without",
+        ),
+        (
+            "chat_template.jinja",
+            " \n",
+            "the chat template is empty: write one, or remove it to do without",
+        ),
         ("chat_template.jinja", b"\xff", "not UTF-8: byte 0xFF at 0"),
         (
             "chat_template.json",
@@ -370,16 +452,32 @@ ENTRY = "an entry of chat_template needs a name and a template"
         ),
         ("chat_template.json", [], "must be a JSON object, not list"),
         ("chat_template.json", {}, "it has no chat_template: add one, or remove the file"),
-        ("chat_template.json", {"chat_template": 5}, f"chat_template must be a string or {NAMED}, not int"),
+        (
+            "chat_template.json",
+            {"chat_template": 5},
+            f"chat_template must be a string or {NAMED}, not int",
+        ),
         ("tokenizer_config.json", "nonsense", "not valid JSON: Expecting value at line 1 column 1"),
-        ("tokenizer_config.json", {"chat_template": 5}, f"chat_template must be a string or {NAMED}, not int"),
-        ("tokenizer_config.json", {"chat_template": {}}, f"chat_template must be a string or {NAMED}, not dict"),
+        (
+            "tokenizer_config.json",
+            {"chat_template": 5},
+            f"chat_template must be a string or {NAMED}, not int",
+        ),
+        (
+            "tokenizer_config.json",
+            {"chat_template": {}},
+            f"chat_template must be a string or {NAMED}, not dict",
+        ),
         (
             "tokenizer_config.json",
             {"chat_template": ""},
             "the chat template is empty: write one, or remove it to do without",
         ),
-        ("tokenizer_config.json", {"chat_template": [{"name": "default"}]}, f"{ENTRY}: {{'name': 'default'}}"),
+        (
+            "tokenizer_config.json",
+            {"chat_template": [{"name": "default"}]},
+            f"{ENTRY}: {{'name': 'default'}}",
+        ),
         (
             "tokenizer_config.json",
             {"chat_template": [{"name": 1, "template": ""}]},
@@ -388,7 +486,12 @@ ENTRY = "an entry of chat_template needs a name and a template"
         ("tokenizer_config.json", {"chat_template": ["x"]}, f"{ENTRY}: 'x'"),
         (
             "tokenizer_config.json",
-            {"chat_template": [{"name": "tool\nuse", "template": "x"}, {"name": "rag", "template": "y"}]},
+            {
+                "chat_template": [
+                    {"name": "tool\nuse", "template": "x"},
+                    {"name": "rag", "template": "y"},
+                ]
+            },
             "no chat template is named 'default', there are 'rag', 'tool\\nuse': rename the one to use",
         ),
         (
@@ -426,7 +529,10 @@ FAILS = "the chat template (f.jinja) fails: "
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("a\nb {{ x", "is not valid: line 2: unexpected end of template, expected 'end of print statement'."),
+        (
+            "a\nb {{ x",
+            "is not valid: line 2: unexpected end of template, expected 'end of print statement'.",
+        ),
         ("\n\n{% nothing %}", "is not valid: line 3: Encountered unknown tag 'nothing'."),
         ("{{ 1 | nothing }}", "is not valid: line 1: No filter named 'nothing'."),
         ("{% break %}", "cannot be compiled: SyntaxError: 'break' outside loop"),
@@ -438,15 +544,26 @@ FAILS = "the chat template (f.jinja) fails: "
 )
 def test_what_is_no_template(source: str, message: str) -> None:
     text = message_of(lambda: ChatTemplate(source, where="f.jinja"))
-    assert text.startswith(f"the chat template (f.jinja) {message}")  # a version of Python may say where it stood
+    assert text.startswith(
+        f"the chat template (f.jinja) {message}"
+    )  # a version of Python may say where it stood
 
 
 @pytest.mark.parametrize(
     ("source", "reason"),
     [
-        ("{{ ''.__class__.__mro__ }}", "access to attribute '__class__' of 'str' object is unsafe."),
-        ("{{ cycler.__init__.__globals__ }}", "access to attribute '__init__' of 'type' object is unsafe."),
-        ("{{ '{0.__class__.__mro__}'.format(1) }}", "access to attribute '__class__' of 'int' object is unsafe."),
+        (
+            "{{ ''.__class__.__mro__ }}",
+            "access to attribute '__class__' of 'str' object is unsafe.",
+        ),
+        (
+            "{{ cycler.__init__.__globals__ }}",
+            "access to attribute '__init__' of 'type' object is unsafe.",
+        ),
+        (
+            "{{ '{0.__class__.__mro__}'.format(1) }}",
+            "access to attribute '__class__' of 'int' object is unsafe.",
+        ),
         ("{{ messages.append(1) }}", "access to attribute 'append' of 'list' object is unsafe."),
         ("{% include '/etc/passwd' %}", "TypeError: no loader for this environment specified"),
         (
@@ -456,28 +573,41 @@ def test_what_is_no_template(source: str, message: str) -> None:
         ("{{ 'x' * 10**9 }}", "OverflowError: the result of * would be too large"),
         ("{{ 10**9 * [1] }}", "OverflowError: the result of * would be too large"),
         ("{{ (9**9)**(9**9) }}", "OverflowError: the result of ** would be too large"),
-        ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "RecursionError: maximum recursion depth exceeded"),
+        (
+            "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
+            "RecursionError: maximum recursion depth exceeded",
+        ),
         ("{{ messages[1].content }}", "list object has no element 1"),
         ("{{ none + 'x' }}", "TypeError: unsupported operand type(s) for +: 'NoneType' and 'str'"),
         ("{{ nothing | tojson }}", "TypeError: Object of type Undefined is not JSON serializable"),
         ("{{ '%(a)s' % {} }}", "KeyError: 'a'"),
-        ("{% set n = namespace(_x=1) %}", "a namespace of a chat template may not have the name '_x'"),
-        ("{{ {}['a\n\x1b[2J' + 'x' * 900].b }}", f"'dict object' has no attribute 'a\\n\\x1b[2J{'x' * 257}…"),
+        (
+            "{% set n = namespace(_x=1) %}",
+            "a namespace of a chat template may not have the name '_x'",
+        ),
+        (
+            "{{ {}['a\n\x1b[2J' + 'x' * 900].b }}",
+            f"'dict object' has no attribute 'a\\n\\x1b[2J{'x' * 257}…",
+        ),
     ],
 )
 def test_what_fails(source: str, reason: str) -> None:
     template = ChatTemplate(source, where="f.jinja")
     text = message_of(lambda: template.render(HI, generate=True))
     assert text.startswith(FAILS + reason)
-    assert len(text) - len(FAILS + reason) < 40  # a version of Python may say where its recursion stood
+    assert (
+        len(text) - len(FAILS + reason) < 40
+    )  # a version of Python may say where its recursion stood
 
 
 REFUSES = "the chat template refuses this conversation: "
 NO_SYSTEM = (
-    "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('No  system\n role\x1b!') }}{% endif %}"
+    "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('No  system\n role\x1b!') "
+    "}}{% endif %}"
 )
 ALTERNATES = (
-    "{% for m in messages %}{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('Turns') }}"
+    "{% for m in messages %}{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}{{ "
+    "raise_exception('Turns') }}"
 )
 END = "{% endif %}{% endfor %}"
 LEADS = "{% if messages[0].role == 'system' %}{% set messages = messages[1:] %}{% endif %}"
@@ -490,7 +620,11 @@ TWO = "(user and assistant must alternate)"
     ("source", "messages", "message"),
     [
         ("{{ raise_exception('never') }}", HI, "never"),
-        ("{{ raise_exception('never') }}", said(("system", "x"), ("user", "y"), ("user", "z")), "never"),
+        (
+            "{{ raise_exception('never') }}",
+            said(("system", "x"), ("user", "y"), ("user", "z")),
+            "never",
+        ),
         ("{{ raise_exception('') }}", HI, "it gives no reason"),
         ("{{ raise_exception(messages[0].role) }}", HI, "user"),
         (
@@ -500,17 +634,40 @@ TWO = "(user and assistant must alternate)"
         ),
         (NO_SYSTEM + "{% endfor %}", said(("system", "x")), "No system role\\x1b!"),
         (ALTERNATES + END, said(("user", "x"), ("user", "y")), f"Turns {TWO}"),
-        (ALTERNATES + END, said(("user", "x"), ("assistant", "y"), ("assistant", "z")), f"Turns {TWO}"),
-        ("{{ messages[0].role + '' }}" + ALTERNATES + END, said(("assistant", "x")), f"Turns {TWO}"),
-        (LEADS + ALTERNATES + END, said(("system", "x"), ("user", "y"), ("user", "z")), f"Turns {TWO}"),
-        (LEADS + ALTERNATES + END, said(("system", "x"), ("system", "y"), ("user", "z")), f"Turns {TWO}"),
-        (LEADS + ALTERNATES + END, said(("user", "x"), ("assistant", "y"), ("system", "z")), f"Turns {TWO}"),
+        (
+            ALTERNATES + END,
+            said(("user", "x"), ("assistant", "y"), ("assistant", "z")),
+            f"Turns {TWO}",
+        ),
+        (
+            "{{ messages[0].role + '' }}" + ALTERNATES + END,
+            said(("assistant", "x")),
+            f"Turns {TWO}",
+        ),
+        (
+            LEADS + ALTERNATES + END,
+            said(("system", "x"), ("user", "y"), ("user", "z")),
+            f"Turns {TWO}",
+        ),
+        (
+            LEADS + ALTERNATES + END,
+            said(("system", "x"), ("system", "y"), ("user", "z")),
+            f"Turns {TWO}",
+        ),
+        (
+            LEADS + ALTERNATES + END,
+            said(("user", "x"), ("assistant", "y"), ("system", "z")),
+            f"Turns {TWO}",
+        ),
         (LONG, said(("user", "x"), ("assistant", "y")), "Long"),
         (NO_TOOLS, said(("user", "x"), ("assistant", "y"), ("tool", "z")), f"Turns {TWO}"),
     ],
 )
 def test_what_is_refused(source: str, messages: Messages, message: str) -> None:
-    assert message_of(lambda: ChatTemplate(source).render(messages, generate=True)) == REFUSES + message
+    assert (
+        message_of(lambda: ChatTemplate(source).render(messages, generate=True))
+        == REFUSES + message
+    )
 
 
 @pytest.mark.parametrize(

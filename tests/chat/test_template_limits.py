@@ -13,7 +13,10 @@ from minigen.errors import ChatError
 
 HI = [{"role": "user", "content": "Hi"}]
 NS = "{% set ns = namespace(x=[], y=[], t=(), s='aaaaaaaaaa') %}"
-NESTED = NS + "{% for i in range(60) %}{% set ns.x = [ns.x, ns.x] %}{% set ns.y = [ns.y, ns.y] %}{% endfor %}"
+NESTED = (
+    NS
+    + "{% for i in range(60) %}{% set ns.x = [ns.x, ns.x] %}{% set ns.y = [ns.y, ns.y] %}{% endfor %}"
+)
 TUPLES = NS + "{% for i in range(60) %}{% set ns.t = (ns.t, ns.t) %}{% endfor %}"
 MANY = "{% for i in range(99999) %}"
 STEPS, BYTES, WIDE = "takes more than", "makes more than", "formats to more than 1000 columns"
@@ -159,14 +162,19 @@ def test_what_is_refused_by_its_name(source: str, name: str) -> None:
 def test_generators_are_not_stacked(name: str) -> None:
     """Taken apart, thousands of them within each other end the process."""
     loop = f"{{% for i in range(30000) %}}{{% set ns.x = ns.x | {name} %}}{{% endfor %}}"
-    text = ChatTemplate("{% set ns = namespace(x=[1]) %}" + loop + "{{ ns.x | list }}").render(HI, generate=False)
+    text = ChatTemplate("{% set ns = namespace(x=[1]) %}" + loop + "{{ ns.x | list }}").render(
+        HI, generate=False
+    )
     assert text in ("[1]", "['1']")
 
 
 def test_a_long_program() -> None:
     with pytest.raises(ChatError) as caught:
         ChatTemplate("x" * 200_000, where="f.jinja")
-    assert str(caught.value) == "the chat template (f.jinja) has more than 131,072 characters: it is refused"
+    assert (
+        str(caught.value)
+        == "the chat template (f.jinja) has more than 131,072 characters: it is refused"
+    )
 
 
 def test_a_long_text(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,13 +186,21 @@ def test_a_long_text(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_limits_grow_with_the_conversation() -> None:
     """A long conversation is no reason to stop a template that does little with each message of it."""
     source = (
-        "{% for m in messages %}{{ '<' + m.role + '>' + m.content | trim | replace('x', 'yy') + '\n' }}{% endfor %}"
+        "{% for m in messages %}{{ '<' + m.role + '>' + m.content | trim | replace('x', 'yy') + "
+        "'\n' }}{% endfor %}"
     )
     messages = [{"role": ("user", "assistant")[i % 2], "content": "x" * 2000} for i in range(1000)]
     text = ChatTemplate(source).render(messages, generate=False)
     assert len(text) > 4_000_000
     long = [{"role": "user", "content": "some words " * 200_000}]
-    assert len(ChatTemplate("{{ messages[0].content.split() | join(' ') }}").render(long, generate=False)) > 2_000_000
+    assert (
+        len(
+            ChatTemplate("{{ messages[0].content.split() | join(' ') }}").render(
+                long, generate=False
+            )
+        )
+        > 2_000_000
+    )
 
 
 def test_ctrl_c_ends_a_rendering(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,10 @@ from minigen.reading.patterns import Matcher
 Make = Callable[..., Path]
 IDS = np.arange(20).reshape(2, 10) * 7
 MODULES = {
-    "llama": {"model.layers.0.self_attn.q_proj": (32, 32), "model.layers.1.mlp.down_proj": (32, 48)},
+    "llama": {
+        "model.layers.0.self_attn.q_proj": (32, 32),
+        "model.layers.1.mlp.down_proj": (32, 48),
+    },
     "gpt2": {"transformer.h.0.attn.c_attn": (96, 32), "transformer.h.1.mlp.c_fc": (128, 32)},
 }
 
@@ -53,7 +56,10 @@ def adapter(tiny: Callable[[str], Path], tmp_path: Path) -> Make:
 def by_hand(adapter: Path, base: Path, out: Path, scales: tuple[float, float]) -> Path:
     """The base with the adapter added in NumPy."""
     shutil.copytree(base, out)
-    tensors, pairs = load_file(base / "model.safetensors"), load_file(adapter / "adapter_model.safetensors")
+    tensors, pairs = (
+        load_file(base / "model.safetensors"),
+        load_file(adapter / "adapter_model.safetensors"),
+    )
     modules = dict.fromkeys(name.rsplit(".", 2)[0] for name in pairs)
     for module, scale in zip(sorted(modules), scales, strict=True):
         name = module.removeprefix("base_model.model.") + ".weight"
@@ -79,7 +85,9 @@ def test_merged_as_by_hand(
     changes: dict[str, Any], scales: tuple[float, float],
 ) -> None:  # fmt: skip
     folder = adapter(model, ranks, **changes)
-    wanted = minigen.load(by_hand(folder, tiny(model), tmp_path / "wanted", scales), backend, "cpu").logits(IDS)
+    wanted = minigen.load(
+        by_hand(folder, tiny(model), tmp_path / "wanted", scales), backend, "cpu"
+    ).logits(IDS)
     found = minigen.load(folder, backend, "cpu")
     assert np.abs(found.logits(IDS) - wanted).max() < 1e-4
     assert np.abs(minigen.load(tiny(model), backend, "cpu").logits(IDS) - wanted).max() > 0.1
@@ -87,14 +95,21 @@ def test_merged_as_by_hand(
     assert found.tokenizer.kind == "bytes"
 
 
-def test_a_base_saved_without_its_prefix(adapter: Make, tiny: Callable[[str], Path], tmp_path: Path) -> None:
+def test_a_base_saved_without_its_prefix(
+    adapter: Make, tiny: Callable[[str], Path], tmp_path: Path
+) -> None:
     bare = tmp_path / "bare"
     shutil.copytree(tiny("gpt2"), bare)
     tensors = load_file(bare / "model.safetensors")
-    save_file({name.removeprefix("transformer."): x for name, x in tensors.items()}, bare / "model.safetensors")
+    save_file(
+        {name.removeprefix("transformer."): x for name, x in tensors.items()},
+        bare / "model.safetensors",
+    )
     wanted = minigen.load(adapter("gpt2")).logits(IDS)
     path = tmp_path / "adapter/adapter_config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"base_model_name_or_path": str(bare)}))
+    path.write_text(
+        json.dumps(json.loads(path.read_text()) | {"base_model_name_or_path": str(bare)})
+    )
     assert np.array_equal(minigen.load(tmp_path / "adapter").logits(IDS), wanted)
 
 
@@ -110,45 +125,96 @@ def half(module: str, which: str, *shape: int) -> dict[str, Any]:
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
-    "kind": ({"peft_type": "IA3"}, r"adapter_config\.json: peft_type is 'IA3': minigen reads plain LoRA adapters; "),
-    "dora": ({"use_dora": True}, r"use_dora is True: minigen reads plain LoRA adapters; merge this one with PEFT"),
+    "kind": (
+        {"peft_type": "IA3"},
+        r"adapter_config\.json: peft_type is 'IA3': minigen reads plain LoRA adapters; ",
+    ),
+    "dora": (
+        {"use_dora": True},
+        r"use_dora is True: minigen reads plain LoRA adapters; merge this one with PEFT",
+    ),
     "bias": ({"bias": "all"}, r"bias is 'all': "),
     "modules": ({"modules_to_save": ["lm_head"]}, r"modules_to_save is \['lm_head'\]: "),
     "pissa": ({"init_lora_weights": "pissa"}, r"init_lora_weights is 'pissa': "),
     "future": ({"use_something_new": {"x": 1}}, r"use_something_new is \{'x': 1\}: "),
-    "alpha": ({"lora_alpha": None}, r"alpha of model\.layers\.0\.self_attn\.q_proj is None: it must be a number$"),
-    "pattern": ({"alpha_pattern": {"(": 3}}, r"alpha_pattern is \{'\(': 3\}: it must map names to numbers$"),
+    "alpha": (
+        {"lora_alpha": None},
+        r"alpha of model\.layers\.0\.self_attn\.q_proj is None: it must be a number$",
+    ),
+    "pattern": (
+        {"alpha_pattern": {"(": 3}},
+        r"alpha_pattern is \{'\(': 3\}: it must map names to numbers$",
+    ),
     "huge alpha": (
         {"lora_alpha": 10**400},
         r"alpha of model\.layers\.0\.self_attn\.q_proj is 10+\.\.\.: it must be a n",
     ),
     "no alpha": ({"lora_alpha": float("nan")}, r"alpha of .* is nan: it must be a number$"),
-    "infinite alpha": ({"alpha_pattern": {"q_proj": float("inf")}}, r"alpha of .* is inf: it must be a number$"),
-    "a list of alphas": ({"alpha_pattern": {"q_proj": [1]}}, r"alpha of .* is \[1\]: it must be a number$"),
-    "no patterns": ({"alpha_pattern": [1]}, r"alpha_pattern is \[1\]: it must map names to numbers$"),
+    "infinite alpha": (
+        {"alpha_pattern": {"q_proj": float("inf")}},
+        r"alpha of .* is inf: it must be a number$",
+    ),
+    "a list of alphas": (
+        {"alpha_pattern": {"q_proj": [1]}},
+        r"alpha of .* is \[1\]: it must be a number$",
+    ),
+    "no patterns": (
+        {"alpha_pattern": [1]},
+        r"alpha_pattern is \[1\]: it must map names to numbers$",
+    ),
     "no ranks": ({"rank_pattern": "x"}, r"rank_pattern is 'x': it must map names to numbers$"),
-    "rank": ({"r": 4}, r"r of .*q_proj is 4, but its matrices have rank 3: one of the two files is from another ad"),
-    "rank by name": ({"rank_pattern": {"q_proj": 2}}, r"r of .*q_proj is 2, but its matrices have rank 3"),
+    "rank": (
+        {"r": 4},
+        r"r of .*q_proj is 4, but its matrices have rank 3: one of the two files is from another ad",
+    ),
+    "rank by name": (
+        {"rank_pattern": {"q_proj": 2}},
+        r"r of .*q_proj is 2, but its matrices have rank 3",
+    ),
     "root": ({"use_rslora": "x"}, r"use_rslora is 'x': it must be true or false$"),
     "nobody": (
         {"base_model_name_or_path": "~no-such-user/x", "revision": "main"},
         r"the base model of adapter .* \(no such",
     ),
-    "long base": ({"base_model_name_or_path": "x" * 10**6}, r"cannot load the base .* correct base_model_name_or_path"),
-    "base": ({"base_model_name_or_path": None}, r"does not name its base model: correct base_model_name"),
-    "gone": ({"base_model_name_or_path": "/no/where"}, r"the base model .* \(no such folder: /no/where\): correct"),
+    "long base": (
+        {"base_model_name_or_path": "x" * 10**6},
+        r"cannot load the base .* correct base_model_name_or_path",
+    ),
+    "base": (
+        {"base_model_name_or_path": None},
+        r"does not name its base model: correct base_model_name",
+    ),
+    "gone": (
+        {"base_model_name_or_path": "/no/where"},
+        r"the base model .* \(no such folder: /no/where\): correct",
+    ),
     "embedding": (
-        {"more": {"base_model.model.model.embed_tokens.lora_embedding_A": np.zeros((3, 256), np.float32)}},
+        {
+            "more": {
+                "base_model.model.model.embed_tokens.lora_embedding_A": np.zeros(
+                    (3, 256), np.float32
+                )
+            }
+        },
         r"has 'base_model\.model\.model\.embed_tokens\.lora_embedding_A', F32 \(3, 256\): expected only float matrices",
     ),
     "head": (
         {"more": half("lm_head", "A", 3, 32) | half("lm_head", "B", 256, 3)},
         r"does not fit .*llama: the model has no weight lm_head: it was made for another model$",
     ),
-    "one half": ({"more": half("x", "A", 3, 32)}, r"x has lora_A \(3, 32\): expected lora_A \(rank, in\) and lora_B"),
-    "ranks": ({"more": half("x", "A", 3, 9) | half("x", "B", 9, 2)}, r"x has lora_A \(3, 9\), lora_B \(9, 2\): expec"),
+    "one half": (
+        {"more": half("x", "A", 3, 32)},
+        r"x has lora_A \(3, 32\): expected lora_A \(rank, in\) and lora_B",
+    ),
+    "ranks": (
+        {"more": half("x", "A", 3, 9) | half("x", "B", 9, 2)},
+        r"x has lora_A \(3, 9\), lora_B \(9, 2\): expec",
+    ),
     "shape": (
-        {"more": half("model.layers.0.mlp.up_proj", "A", 3, 31) | half("model.layers.0.mlp.up_proj", "B", 48, 3)},
+        {
+            "more": half("model.layers.0.mlp.up_proj", "A", 3, 31)
+            | half("model.layers.0.mlp.up_proj", "B", 48, 3)
+        },
         r"does not fit .*llama: layers\.0\.mlp\.up_proj is \(48, 31\), the model's is \(48, 32\): it was made",
     ),
 }
@@ -166,9 +232,16 @@ def test_refused(adapter: Make, what: str) -> None:
 @pytest.mark.parametrize("key", ["alpha_pattern", "rank_pattern"])
 def test_a_pattern_takes_its_time(adapter: Make, monkeypatch: pytest.MonkeyPatch, key: str) -> None:
     """The usual engine takes longer than anybody waits for these."""
-    assert read_adapter(adapter(**{key: {r"(([a-z0-9_.])+)+!": 1}})).pairs["model.layers.0.self_attn.q_proj"].scale == 2
+    assert (
+        read_adapter(adapter(**{key: {r"(([a-z0-9_.])+)+!": 1}}))
+        .pairs["model.layers.0.self_attn.q_proj"]
+        .scale
+        == 2
+    )
     monkeypatch.setattr("minigen.checkpoints.adapters.Matcher", lambda: Matcher(0.0))
-    with pytest.raises(MinigenError, match=rf"{key} has .* takes more than 0 seconds to match: name the modules$"):
+    with pytest.raises(
+        MinigenError, match=rf"{key} has .* takes more than 0 seconds to match: name the modules$"
+    ):
         read_adapter(adapter(**{key: {"x": 1}}))
 
 
@@ -178,13 +251,12 @@ def test_files_that_are_missing(adapter: Make, tiny: Callable[[str], Path], tmp_
     assert not is_adapter(tiny("llama"))
     (folder / "adapter_model.safetensors").rename(folder / "adapter_model.bin")
     with pytest.raises(
-        MinigenError, match=r"has no adapter_model\.safetensors; .* only as a pickle \(adapter_model\.b"
+        MinigenError,
+        match=r"has no adapter_model\.safetensors; .* only as a pickle \(adapter_model\.b",
     ):
         minigen.load(folder)
     (folder / "adapter_model.bin").unlink()
-    with pytest.raises(
-        MinigenError, match=r"has no adapter_model\.safetensors, so it has no w"
-    ):
+    with pytest.raises(MinigenError, match=r"has no adapter_model\.safetensors, so it has no w"):
         minigen.load(folder)
 
 

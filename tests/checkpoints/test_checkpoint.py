@@ -107,7 +107,9 @@ def test_no_config(tmp_path):
 
 def test_adapter_is_no_model(tmp_path):
     (tmp_path / "adapter_config.json").touch()
-    expected = "FOLDER has no config.json; it has adapter_config.json: an adapter is not a whole model"
+    expected = (
+        "FOLDER has no config.json; it has adapter_config.json: an adapter is not a whole model"
+    )
     assert fails(read_config, tmp_path) == expected
 
 
@@ -210,7 +212,9 @@ def test_no_tensors(tmp_path):
 
 
 def test_git_lfs_pointer(tmp_path):
-    (tmp_path / SINGLE).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 548105171\n")
+    (tmp_path / SINGLE).write_text(
+        "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 548105171\n"
+    )
     expected = "model.safetensors is a Git LFS pointer, not the weights: run git lfs pull"
     assert fails(read_headers, tmp_path) == expected
 
@@ -277,7 +281,9 @@ def test_tensor_in_two_shards(tmp_path):
 
 def test_index_that_is_not_json(tmp_path):
     (tmp_path / INDEX).write_text("<html>")
-    assert fails(read_headers, tmp_path) == f"{INDEX}: not JSON (Expecting value at line 1, column 1)"
+    assert (
+        fails(read_headers, tmp_path) == f"{INDEX}: not JSON (Expecting value at line 1, column 1)"
+    )
 
 
 def test_damaged_shard_is_named(tmp_path):
@@ -297,7 +303,10 @@ def test_shards_of_a_peer():
     assert {name: info.file.name for name, info in tensors.items()} == weight_map
     assert {info.dtype for info in tensors.values()} == {"BF16"}
     config = read_config(SHARDED)
-    assert tensors["model.embed_tokens.weight"].shape == (config["vocab_size"], config["hidden_size"])
+    assert tensors["model.embed_tokens.weight"].shape == (
+        config["vocab_size"],
+        config["hidden_size"],
+    )
 
 
 # No weights that minigen reads
@@ -329,7 +338,9 @@ def test_no_weights(tmp_path, names, message):
 @pytest.mark.parametrize("name", ["m.pt", "m.pth", "m.ckpt", "pytorch_model-00001-of-00002.bin"])
 def test_every_kind_of_pickle_is_refused(tmp_path, name):
     (tmp_path / name).touch()
-    assert fails(read_headers, tmp_path).startswith(f"FOLDER has its weights only as pickles ({name}), which can run")
+    assert fails(read_headers, tmp_path).startswith(
+        f"FOLDER has its weights only as pickles ({name}), which can run"
+    )
 
 
 def test_unreadable(tmp_path, monkeypatch):

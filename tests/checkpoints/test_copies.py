@@ -57,7 +57,9 @@ def make(tmp_path: Path) -> Make:
     """make("llama"): a random model with a head of its own, whose config says that the head is the embedding."""
     from tests.conftest import write_checkpoint
 
-    def model(family: str = "llama", name: str = "model", tied: Any = True, change: Change | None = None) -> Path:
+    def model(
+        family: str = "llama", name: str = "model", tied: Any = True, change: Change | None = None
+    ) -> Path:
         config = {"model_type": family, "tokenizer": "bytes", **SHAPES.get(family, LLAMA)}
         folder = write_checkpoint(tmp_path / name, {**config, "tie_word_embeddings": False}, seed=3)
         if change is not None:
@@ -92,7 +94,9 @@ def said(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 # -- a second head --
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_head_of_its_own_counts(make: Make, backend: str, family: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_head_of_its_own_counts(
+    make: Make, backend: str, family: str, caplog: pytest.LogCaptureFixture
+) -> None:
     folder = make(family)
     if family == "gpt2":
         edit(folder, tie_word_embeddings=...)  # what it is where nothing is said
@@ -109,18 +113,24 @@ def test_a_head_of_its_own_counts(make: Make, backend: str, family: str, caplog:
     assert found.config["tie_word_embeddings"] is False
 
 
-def test_another_name_of_the_tie(make: Make, backend: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_another_name_of_the_tie(
+    make: Make, backend: str, caplog: pytest.LogCaptureFixture
+) -> None:
     folder = make("lfm2", tied=...)
     edit(folder, tie_embedding=True)
     model = minigen.load(folder, backend, "cpu")
     assert has_head(model)
-    assert [message.rsplit("; ", 1)[1] for message in said(caplog)] == ['write "tie_embedding": false there']
+    assert [message.rsplit("; ", 1)[1] for message in said(caplog)] == [
+        'write "tie_embedding": false there'
+    ]
     edit(folder, tie_embedding=False)
     assert np.array_equal(model.logits(IDS), minigen.load(folder, backend, "cpu").logits(IDS))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_copy_is_dropped(make: Make, backend: str, family: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_copy_is_dropped(
+    make: Make, backend: str, family: str, caplog: pytest.LogCaptureFixture
+) -> None:
     copied = minigen.load(make(family, change=copy_head(family)), backend, "cpu")
     assert said(caplog) == []
     assert not has_head(copied)
@@ -129,7 +139,8 @@ def test_a_copy_is_dropped(make: Make, backend: str, family: str, caplog: pytest
         del tensors[names(family)[0]]
 
     assert np.array_equal(
-        copied.logits(IDS), minigen.load(make(family, "alone", change=drop), backend, "cpu").logits(IDS)
+        copied.logits(IDS),
+        minigen.load(make(family, "alone", change=drop), backend, "cpu").logits(IDS),
     )
 
 
@@ -169,7 +180,9 @@ def test_the_values_count_not_the_dtype(make: Make, tmp_path: Path) -> None:
     del tensors["lm_head.weight"]
     write_tensors(folder / "model-00001-of-00002.safetensors", tensors)
     second = folder / "model-00002-of-00002.safetensors"
-    places = dict.fromkeys(tensors, "model-00001-of-00002.safetensors") | {"lm_head.weight": second.name}
+    places = dict.fromkeys(tensors, "model-00001-of-00002.safetensors") | {
+        "lm_head.weight": second.name
+    }
     (folder / INDEX).write_text(json.dumps({"metadata": {}, "weight_map": places}))
     (folder / SINGLE).unlink()
     embedding = tensors["model.embed_tokens.weight"]
@@ -188,12 +201,27 @@ def test_the_values_count_not_the_dtype(make: Make, tmp_path: Path) -> None:
 
 def test_special_numbers(tmp_path: Path) -> None:
     x = np.array([0.0, np.nan, np.inf, 1.0], np.float32)
-    other = {"same": x, "sign": x * np.float32(1), "bits": x.view(np.uint32), "wide": x.reshape(2, 2)}
+    other = {
+        "same": x,
+        "sign": x * np.float32(1),
+        "bits": x.view(np.uint32),
+        "wide": x.reshape(2, 2),
+    }
     other["sign"] = np.array([-0.0, -np.nan, np.inf, 1.0], np.float32)
-    save_file({"x": x, **other, "not": np.array([0.0, np.nan, -np.inf, 1.0], np.float32)}, tmp_path / SINGLE)
+    save_file(
+        {"x": x, **other, "not": np.array([0.0, np.nan, -np.inf, 1.0], np.float32)},
+        tmp_path / SINGLE,
+    )
     found = read_headers(tmp_path)
     alike = {name: same_values(found["x"], found[name]) for name in found}
-    assert alike == {"x": True, "same": True, "sign": True, "bits": False, "wide": False, "not": False}
+    assert alike == {
+        "x": True,
+        "same": True,
+        "sign": True,
+        "bits": False,
+        "wide": False,
+        "not": False,
+    }
 
 
 def test_large_heads_are_compared_in_parts(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -217,11 +245,19 @@ def test_large_heads_are_compared_in_parts(make: Make, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("bits", ["4", "8"])
-def test_quantized_heads(make: Make, tmp_path: Path, backend: str, bits: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_quantized_heads(
+    make: Make, tmp_path: Path, backend: str, bits: str, caplog: pytest.LogCaptureFixture
+) -> None:
     """In mlx-lm's layout: codes, scales and biases are a copy together."""
     for name, change, kept in (("copied", copy_head(), False), ("own", None, True)):
         folder = tmp_path / f"{name}-{bits}"
-        convert(make(name=name, tied=False, change=change), folder, quant=bits, group=32, backend=backend)
+        convert(
+            make(name=name, tied=False, change=change),
+            folder,
+            quant=bits,
+            group=32,
+            backend=backend,
+        )
         assert "lm_head.scales" in read_headers(folder)
         right = minigen.load(folder, backend, "cpu").logits(IDS)
         edit(folder, tie_word_embeddings=True)
@@ -260,9 +296,17 @@ def test_quantized_heads_that_differ_in_a_part(make: Make, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("name", "shape", "fault"),
     [
-        ("lm_head.weight", (40, 16), r"lm_head\.weight is \(40, 16\), the config asks for \(40, 32\)"),
+        (
+            "lm_head.weight",
+            (40, 16),
+            r"lm_head\.weight is \(40, 16\), the config asks for \(40, 32\)",
+        ),
         ("lm_head.weight", (39, 32), r"lm_head\.weight is \(39, 32\)"),
-        ("lm_head.scales", (40, 1), r"1 missing: lm_head\.weight \(40, 32\); 1 unexpected: lm_head\.scales"),
+        (
+            "lm_head.scales",
+            (40, 1),
+            r"1 missing: lm_head\.weight \(40, 32\); 1 unexpected: lm_head\.scales",
+        ),
         ("lm_head.bias", (40,), r"1 unexpected: lm_head\.bias"),
     ],
 )
@@ -275,7 +319,9 @@ def test_a_head_that_is_none(make: Make, name: str, shape: tuple[int, ...], faul
         minigen.load(make(change=change), device="cpu")
 
 
-def test_convert_keeps_the_head(make: Make, tmp_path: Path, backend: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_convert_keeps_the_head(
+    make: Make, tmp_path: Path, backend: str, caplog: pytest.LogCaptureFixture
+) -> None:
     for family in ("llama", "gpt2", "lstm_lm"):
         folder, out = make(family, family), tmp_path / f"{family}-out"
         right = minigen.load(folder, backend, "cpu").logits(IDS)
@@ -284,7 +330,9 @@ def test_convert_keeps_the_head(make: Make, tmp_path: Path, backend: str, caplog
         caplog.clear()
         assert np.array_equal(minigen.load(out, backend, "cpu").logits(IDS), right)
         assert said(caplog) == []
-        convert(folder, tmp_path / f"{family}-q", quant="8", group=32, backend=backend) if family != "lstm_lm" else None
+        convert(
+            folder, tmp_path / f"{family}-q", quant="8", group=32, backend=backend
+        ) if family != "lstm_lm" else None
 
 
 def test_an_adapter_on_a_head_of_its_own(make: Make, tmp_path: Path, backend: str) -> None:
@@ -293,7 +341,10 @@ def test_an_adapter_on_a_head_of_its_own(make: Make, tmp_path: Path, backend: st
     rng = np.random.default_rng(0)
     a, b = (rng.standard_normal(shape).astype(np.float32) for shape in ((2, 32), (40, 2)))
     prefix = "base_model.model.lm_head"
-    save_file({f"{prefix}.lora_A.weight": a, f"{prefix}.lora_B.weight": b}, folder / "adapter_model.safetensors")
+    save_file(
+        {f"{prefix}.lora_A.weight": a, f"{prefix}.lora_B.weight": b},
+        folder / "adapter_model.safetensors",
+    )
     config = {"peft_type": "LORA", "r": 2, "lora_alpha": 2, "base_model_name_or_path": str(base)}
     (folder / "adapter_config.json").write_text(json.dumps(config))
 
@@ -360,9 +411,9 @@ def test_masks(
                 tensors[name.removeprefix("transformer.")] = tensors.pop(name)
 
     minigen.load(make("gpt2", change=change), device="cpu")
-    assert [("h.1.attn." in line, line.endswith(": using the latter")) for line in said(caplog)] == (
-        [(True, True)] if warned else []
-    )
+    assert [
+        ("h.1.attn." in line, line.endswith(": using the latter")) for line in said(caplog)
+    ] == ([(True, True)] if warned else [])
 
 
 def frequencies(theta: float = 10000.0, dims: int = 8) -> Any:
@@ -388,9 +439,16 @@ LINEAR = {"rope_scaling": {"type": "linear", "factor": 4.0}}
     ],
     ids=str,
 )
-@pytest.mark.parametrize("name", ["model.layers.0.self_attn.rotary_emb.inv_freq", "model.rotary_emb.inv_freq"])
+@pytest.mark.parametrize(
+    "name", ["model.layers.0.self_attn.rotary_emb.inv_freq", "model.rotary_emb.inv_freq"]
+)
 def test_frequencies(
-    make: Make, name: str, config: dict[str, Any], stored: Any, warned: bool, caplog: pytest.LogCaptureFixture
+    make: Make,
+    name: str,
+    config: dict[str, Any],
+    stored: Any,
+    warned: bool,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     def change(tensors: dict[str, Any]) -> None:
         copy_head()(tensors)
@@ -413,6 +471,8 @@ def test_frequencies_in_bfloat16(make: Make, caplog: pytest.LogCaptureFixture) -
     caplog.set_level(logging.WARNING)
     folder = make(change=copy_head())
     tensors = load_file(folder / SINGLE)
-    write_tensors(folder / SINGLE, {**tensors, "model.rotary_emb.inv_freq": frequencies()}, "bfloat16")
+    write_tensors(
+        folder / SINGLE, {**tensors, "model.rotary_emb.inv_freq": frequencies()}, "bfloat16"
+    )
     minigen.load(folder, device="cpu")
     assert said(caplog) == []

@@ -28,8 +28,15 @@ Make = Callable[..., Path]
 Choice = bool | dict[str, Any]
 IDS = np.arange(20).reshape(2, 10) * 7
 LLAMA = {"hidden_size": 128, "intermediate_size": 256, "tie_word_embeddings": False}
-AFFINE = [{"group_size": group, "bits": bits, "mode": "affine"} for bits in (2, 3, 5, 6) for group in (32, 64, 128)]
-MODES = [{"group_size": 32, "bits": 4, "mode": "mxfp4"}, {"group_size": 32, "bits": 8, "mode": "mxfp8"}]
+AFFINE = [
+    {"group_size": group, "bits": bits, "mode": "affine"}
+    for bits in (2, 3, 5, 6)
+    for group in (32, 64, 128)
+]
+MODES = [
+    {"group_size": 32, "bits": 4, "mode": "mxfp4"},
+    {"group_size": 32, "bits": 8, "mode": "mxfp8"},
+]
 MODES += [{"group_size": 16, "bits": 4, "mode": "nvfp4"}]
 NULLS = {"group_size": None, "bits": 4, "mode": "affine"}
 
@@ -79,8 +86,14 @@ def quantize(
         wide = [one if one.dtype == mx.uint8 else one.astype(mx.float32) for one in rest]
         floats[name] = np.array(mx.dequantize(weight, *wide, **kind, dtype=mx.float32))
     config = json.loads((source / "config.json").read_text())
-    declared = {**default, **{module: choice for module, choice in choices.items() if choice is not True}}
-    for folder, more in ((out, dict.fromkeys(keys, declared)), (out.with_name(f"{out.name}-floats"), {})):
+    declared = {
+        **default,
+        **{module: choice for module, choice in choices.items() if choice is not True},
+    }
+    for folder, more in (
+        (out, dict.fromkeys(keys, declared)),
+        (out.with_name(f"{out.name}-floats"), {}),
+    ):
         folder.mkdir()
         (folder / "config.json").write_text(json.dumps(config | more))
     mx.save_safetensors(str(out / "model.safetensors"), packed)
@@ -104,7 +117,11 @@ def held(model: minigen.Model) -> dict[str, Any]:
 # -- one kind for all -------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("kind", AFFINE + MODES, ids=label)
 def test_alike(
-    calm: Callable[..., Path], tmp_path: Path, backend: str, kind: dict[str, Any], caplog: pytest.LogCaptureFixture
+    calm: Callable[..., Path],
+    tmp_path: Path,
+    backend: str,
+    kind: dict[str, Any],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     floats = quantize(calm("llama", **LLAMA), tmp_path / "out", kind)
     model = check(tmp_path / "out", floats, backend)
@@ -119,31 +136,50 @@ def test_alike(
         assert held(model) == {}
     else:
         bits = 4 if kind["mode"] == "affine" and kind["bits"] < 4 else 8
-        now, before = f"q{bits}", kind["bits"] + (64 if kind["mode"] == "affine" else 8) / kind["group_size"]
+        now, before = (
+            f"q{bits}",
+            kind["bits"] + (64 if kind["mode"] == "affine" else 8) / kind["group_size"],
+        )
         more = (bits + 64 / kind["group_size"]) / before
         assert set(held(model).values()) == {("affine", bits)}
     said = f"torch holds weights in other codes ({name} as {now}): the same numbers, in {more:.1f} times the memory"
     assert [record.message for record in caplog.records] == [f"{tmp_path / 'out'}: {said}"]
 
 
-@pytest.mark.parametrize("kind", [{"group_size": 64, "bits": 3}, {"group_size": 32, "bits": 1}, *MODES[:1]], ids=label)
+@pytest.mark.parametrize(
+    "kind", [{"group_size": 64, "bits": 3}, {"group_size": 32, "bits": 1}, *MODES[:1]], ids=label
+)
 @pytest.mark.parametrize(
     ("name", "changes"),
     [
-        ("llama", {"model_type": "qwen2", "hidden_size": 64, "intermediate_size": 96}),  # tied; biases of q, k and v
+        (
+            "llama",
+            {"model_type": "qwen2", "hidden_size": 64, "intermediate_size": 96},
+        ),  # tied; biases of q, k and v
         ("llama", LLAMA | {"attention_bias": True, "mlp_bias": True}),
         ("lstm", {"embedding_size": 64, "hidden_size": 128}),
-        ("gpt2", {"n_embd": 64}),  # tied, with biases; quantized only under the names and in the layout of mlx-lm
+        (
+            "gpt2",
+            {"n_embd": 64},
+        ),  # tied, with biases; quantized only under the names and in the layout of mlx-lm
     ],
     ids=["qwen2", "llama", "lstm", "gpt2"],
 )
 def test_families(
-    calm: Callable[..., Path], tmp_path: Path, backend: str, name: str, changes: dict[str, Any], kind: dict[str, Any]
+    calm: Callable[..., Path],
+    tmp_path: Path,
+    backend: str,
+    name: str,
+    changes: dict[str, Any],
+    kind: dict[str, Any],
 ) -> None:
     source = calm(name, **changes)
     if name == "gpt2":
         tensors = load_file(source / "model.safetensors")
-        turned = {k: np.ascontiguousarray(x.T) if ".h." in k and x.ndim == 2 else x for k, x in tensors.items()}
+        turned = {
+            k: np.ascontiguousarray(x.T) if ".h." in k and x.ndim == 2 else x
+            for k, x in tensors.items()
+        }
         renamed = {k.replace("transformer.", "model."): x for k, x in turned.items()}
         save_file(renamed, source / "model.safetensors")
     try:
@@ -152,9 +188,14 @@ def test_families(
         pytest.skip(str(error))
     model = check(tmp_path / "out", floats, backend)
     assert "embedding.weight" in held(model)
-    assert ("head.weight" in held(model)) == (name != "gpt2" and changes.get("model_type") != "qwen2")
+    assert ("head.weight" in held(model)) == (
+        name != "gpt2" and changes.get("model_type") != "qwen2"
+    )
     settings: dict[str, Any] = {"max_tokens": 12, "temperature": 0}
-    texts = [minigen.load(x, backend, "cpu").generate_ids(IDS.tolist(), **settings) for x in (tmp_path / "out", floats)]
+    texts = [
+        minigen.load(x, backend, "cpu").generate_ids(IDS.tolist(), **settings)
+        for x in (tmp_path / "out", floats)
+    ]
     assert texts[0] == texts[1]
 
 
@@ -170,7 +211,9 @@ def test_in_half_precision(
     floats = quantize(calm("llama", **LLAMA), tmp_path / "out", kind, dtype=dtype)
     check(tmp_path / "out", floats, backend)
     assert stored_dtype(open_stored(tmp_path / "out").tensors) == dtype
-    got, want = (minigen.load(x, backend, "cpu", dtype).logits(IDS) for x in (tmp_path / "out", floats))
+    got, want = (
+        minigen.load(x, backend, "cpu", dtype).logits(IDS) for x in (tmp_path / "out", floats)
+    )
     assert np.abs(got - want).max() <= 0.1 * np.abs(want).max()
 
 
@@ -185,9 +228,16 @@ def test_nothing_said_is_the_default_of_the_mode(
     calm: Callable[..., Path], tmp_path: Path, backend: str, mode: str
 ) -> None:
     nulls = {"group_size": None, "bits": None, "mode": mode}
-    floats = quantize(calm("llama", **LLAMA), tmp_path / "out", nulls, {"lm_head": nulls, "model.embed_tokens": {}})
+    floats = quantize(
+        calm("llama", **LLAMA),
+        tmp_path / "out",
+        nulls,
+        {"lm_head": nulls, "model.embed_tokens": {}},
+    )
     model = check(tmp_path / "out", floats, backend)
-    assert model.quant == ("q4" if mode == "affine" else "mixed")  # a module's mode is affine, if it does not say
+    assert model.quant == (
+        "q4" if mode == "affine" else "mixed"
+    )  # a module's mode is affine, if it does not say
     assert held(model)["embedding.weight"] == ("affine", 4)
 
 
@@ -195,9 +245,14 @@ def test_nothing_said_is_the_default_of_the_mode(
 def recipe(low: int, high: int) -> dict[str, Choice]:
     """As --quant-predicate writes it: the value, the down projection and the head of some layers in more bits."""
     layer = "model.layers.{}.{}"
-    parts = [f"self_attn.{name}_proj" for name in "qkvo"] + [f"mlp.{name}_proj" for name in ("gate", "up", "down")]
+    parts = [f"self_attn.{name}_proj" for name in "qkvo"] + [
+        f"mlp.{name}_proj" for name in ("gate", "up", "down")
+    ]
     wide = {layer.format(1, "self_attn.v_proj"), layer.format(1, "mlp.down_proj"), "lm_head"}
-    modules = [layer.format(i, part) for i in range(2) for part in parts] + ["model.embed_tokens", "lm_head"]
+    modules = [layer.format(i, part) for i in range(2) for part in parts] + [
+        "model.embed_tokens",
+        "lm_head",
+    ]
     return {name: NULLS | {"bits": high if name in wide else low} for name in modules}
 
 
@@ -258,12 +313,16 @@ def test_rows_that_were_left_out(calm: Callable[..., Path], tmp_path: Path, back
 
 # -- what becomes of it -----------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("kind", [AFFINE[4], AFFINE[-1], *MODES], ids=label)
-def test_floats_again(calm: Callable[..., Path], tmp_path: Path, backend: str, kind: dict[str, Any]) -> None:
+def test_floats_again(
+    calm: Callable[..., Path], tmp_path: Path, backend: str, kind: dict[str, Any]
+) -> None:
     """What convert writes is what MLX makes of it; torch rounds once where MLX multiplies and adds."""
     floats = quantize(calm("llama", **LLAMA), tmp_path / "out", kind)
     made = convert(tmp_path / "out", tmp_path / "plain", backend=backend)
     assert (made.quant, made.dtype) == ("", "float32")
-    found, wanted = (load_file(folder / "model.safetensors") for folder in (tmp_path / "plain", floats))
+    found, wanted = (
+        load_file(folder / "model.safetensors") for folder in (tmp_path / "plain", floats)
+    )
     assert set(found) == set(wanted)
     rounding = 1e-7 if (backend, kind["mode"]) == ("torch", "affine") else 0.0
     assert all(np.abs(found[name] - wanted[name]).max() <= rounding for name in found)
@@ -274,10 +333,17 @@ def test_floats_again(calm: Callable[..., Path], tmp_path: Path, backend: str, k
 
 @pytest.mark.parametrize(("kind", "name"), [(AFFINE[4], "q3"), (MODES[2], "nvfp4")])
 def test_what_wants_floats(
-    calm: Callable[..., Path], tmp_path: Path, kind: dict[str, Any], name: str, run_cli: Any, backend: str
+    calm: Callable[..., Path],
+    tmp_path: Path,
+    kind: dict[str, Any],
+    name: str,
+    run_cli: Any,
+    backend: str,
 ) -> None:
     quantize(calm("llama", **LLAMA), tmp_path / "out", kind)
-    message = rf"out is quantized already \({name}\): leave --quant out, or use the unquantized model$"
+    message = (
+        rf"out is quantized already \({name}\): leave --quant out, or use the unquantized model$"
+    )
     with pytest.raises(UsageError, match=message):
         minigen.load(tmp_path / "out", backend, "cpu", quant="4")
     with pytest.raises(UsageError, match=message):
@@ -302,18 +368,25 @@ def test_a_prompt_cache(calm: Callable[..., Path], tmp_path: Path, backend: str)
 
 def test_what_the_benchmark_counts(calm: Callable[..., Path], tmp_path: Path, backend: str) -> None:
     """What is stored gives the name, what is held the bytes."""
-    for kind, torch, mlx in ((AFFINE[4], ("affine", 4), ("affine", 3)), (MODES[1], None, ("mxfp8", 8))):
+    for kind, torch, mlx in (
+        (AFFINE[4], ("affine", 4), ("affine", 3)),
+        (MODES[1], None, ("mxfp8", 8)),
+    ):
         out = tmp_path / label(kind)
         quantize(calm("llama", **LLAMA), out, kind)
         subject = Subject(**model_of(str(out)), backend=backend)
         wanted = {"torch": torch, "mlx": mlx}[backend]
-        assert {(x.mode, x.bits) for x in subject.packings().values()} == {(kind["mode"], kind["bits"])}
+        assert {(x.mode, x.bits) for x in subject.packings().values()} == {
+            (kind["mode"], kind["bits"])
+        }
         now = {path: (x.mode, x.bits) for path, x in subject.packings_in_memory().items()}
         assert now == held(minigen.load(out, backend, "cpu"))
         assert set(now.values()) == ({wanted} if wanted else set())
 
 
-def test_on_the_command_line(calm: Callable[..., Path], tmp_path: Path, run_cli: Any, backend: str) -> None:
+def test_on_the_command_line(
+    calm: Callable[..., Path], tmp_path: Path, run_cli: Any, backend: str
+) -> None:
     quantize(calm("llama", **LLAMA), tmp_path / "out", AFFINE[1])
     code, out, err = run_cli(
         "generate", tmp_path / "out", "-p", "x", "-n", "3", "--backend", backend, "--device", "cpu"
@@ -333,7 +406,9 @@ def test_a_number_that_is_none(
     tensors["lm_head.scales"][3, 2] = 127
     save_file(tensors, tmp_path / "out/model.safetensors")
     minigen.load(tmp_path / "out", backend, "cpu")
-    assert "weights that are NaN or infinite, in lm_head.weight: its text will be noise" in caplog.text
+    assert (
+        "weights that are NaN or infinite, in lm_head.weight: its text will be noise" in caplog.text
+    )
 
 
 # -- what cannot be read ----------------------------------------------------------------------------------------------
@@ -390,22 +465,31 @@ BAD: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("what", BAD)
-def test_what_cannot_be_read(calm: Callable[..., Path], tmp_path: Path, backend: str, what: str) -> None:
+def test_what_cannot_be_read(
+    calm: Callable[..., Path], tmp_path: Path, backend: str, what: str
+) -> None:
     declared, changes, message = BAD[what]
     quantize(calm("llama", **LLAMA), tmp_path / "out", AFFINE[4], {HEAD: AFFINE[4]})
     config = json.loads((tmp_path / "out/config.json").read_text())
     config |= {"quantization": config["quantization"] | declared}
     (tmp_path / "out/config.json").write_text(json.dumps(config))
     tensors = load_file(tmp_path / "out/model.safetensors") | changes
-    save_file({name: x for name, x in tensors.items() if x is not None}, tmp_path / "out/model.safetensors")
-    with pytest.raises(CheckpointError, match=f"^{message.replace('MODEL', re.escape(str(tmp_path / 'out')))}$"):
+    save_file(
+        {name: x for name, x in tensors.items() if x is not None},
+        tmp_path / "out/model.safetensors",
+    )
+    with pytest.raises(
+        CheckpointError, match=f"^{message.replace('MODEL', re.escape(str(tmp_path / 'out')))}$"
+    ):
         minigen.load(tmp_path / "out", backend, "cpu")
 
 
 # -- mlx-lm itself ----------------------------------------------------------------------------------------------------
 @pytest.mark.filterwarnings("ignore")  # of what mlx-lm imports
 @pytest.mark.parametrize("how", ["mixed_3_6", "mxfp4"])
-def test_as_mlx_lm_writes_it(calm: Callable[..., Path], tmp_path: Path, backend: str, how: str) -> None:
+def test_as_mlx_lm_writes_it(
+    calm: Callable[..., Path], tmp_path: Path, backend: str, how: str
+) -> None:
     convert_module = pytest.importorskip("mlx_lm.convert", reason="mlx-lm is not installed")
     utils = pytest.importorskip("mlx_lm.utils")
     source = calm("llama", **LLAMA, rms_norm_eps=1e-6)
@@ -413,7 +497,9 @@ def test_as_mlx_lm_writes_it(calm: Callable[..., Path], tmp_path: Path, backend:
     mode, choose = how, None
     if how.startswith("mixed"):
         mode, choose = "affine", convert_module.mixed_quant_predicate_builder(how, model, None)
-    model, config = utils.quantize_model(model, config, None, None, mode=mode, quant_predicate=choose)
+    model, config = utils.quantize_model(
+        model, config, None, None, mode=mode, quant_predicate=choose
+    )
     utils.save_model(tmp_path / "out", model)
     utils.save_config(config, tmp_path / "out/config.json")
     want = np.array(model(mx.array(IDS)))

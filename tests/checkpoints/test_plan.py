@@ -43,7 +43,9 @@ FAMILY = Family(
         "decoder.blocks.{layer}.experts.gate_up": Source(
             ("model.layers.{layer}.experts.{expert}.w1", "model.layers.{layer}.experts.{expert}.w3")
         ),
-        "decoder.blocks.{layer}.experts.down": Source(("model.layers.{layer}.experts.{expert}.w2",), transposed=True),
+        "decoder.blocks.{layer}.experts.down": Source(
+            ("model.layers.{layer}.experts.{expert}.w2",), transposed=True
+        ),
         "head.weight": Source(("lm_head.weight",)),
     },
 )
@@ -64,7 +66,11 @@ def test_the_names_of_all_tensors(tensors: dict[str, Any]) -> None:
         for expert in range(EXPERTS)
         for number in (1, 2, 3)
     }
-    assert tensors.keys() == experts | {"model.encoder.layers.0.w", "model.encoder.layers.1.w", "lm_head.weight"}
+    assert tensors.keys() == experts | {
+        "model.encoder.layers.0.w",
+        "model.encoder.layers.1.w",
+        "lm_head.weight",
+    }
     assert tensors["model.layers.1.experts.2.w3"].shape == (5, 4)
     assert tensors["model.layers.1.experts.2.w2"].shape == (5, 4)  # (in, out)
 
@@ -79,9 +85,12 @@ def test_there_and_back(ops: Backend, tensors: dict[str, Any], tmp_path: Path) -
             joined = np.concatenate([tensors[f"{where}.{expert}.{name}"] for name in ("w1", "w3")])
             assert np.array_equal(flat[f"decoder.blocks.{layer}.experts.gate_up"][expert], joined)
             assert np.array_equal(
-                flat[f"decoder.blocks.{layer}.experts.down"][expert], tensors[f"{where}.{expert}.w2"].T
+                flat[f"decoder.blocks.{layer}.experts.down"][expert],
+                tensors[f"{where}.{expert}.w2"].T,
             )
-        assert np.array_equal(flat[f"encoder.blocks.{layer}.weight"], tensors[f"model.encoder.layers.{layer}.w"])
+        assert np.array_equal(
+            flat[f"encoder.blocks.{layer}.weight"], tensors[f"model.encoder.layers.{layer}.w"]
+        )
     again = to_tensors(MODEL, FAMILY, unflatten(flat))
     assert again.keys() == tensors.keys()
     for name, x in tensors.items():
@@ -89,7 +98,9 @@ def test_there_and_back(ops: Backend, tensors: dict[str, Any], tmp_path: Path) -
 
 
 def test_quantized_matrices_are_stacked(ops: Backend) -> None:
-    (entry,) = [e for e in plan(MODEL, FAMILY, ["model."]) if e.path == "decoder.blocks.1.experts.gate_up"]
+    (entry,) = [
+        e for e in plan(MODEL, FAMILY, ["model."]) if e.path == "decoder.blocks.1.experts.gate_up"
+    ]
     rng = np.random.default_rng(1)
     drawn = [rng.standard_normal((5, 32)).astype(np.float32) for _ in entry.pieces]
     stacked = entry.assemble(ops, [ops.quantize(ops.asarray(x), 8, 32) for x in drawn])
@@ -111,5 +122,7 @@ def test_without_the_prefix(tensors: dict[str, Any]) -> None:
 def test_a_missing_expert_is_named(ops: Backend, tensors: dict[str, Any], tmp_path: Path) -> None:
     del tensors["model.layers.1.experts.2.w3"]
     save_file(tensors, tmp_path / "model.safetensors")
-    with pytest.raises(CheckpointError, match=r"1 missing: model\.layers\.1\.experts\.2\.w3 \(5, 4\)"):
+    with pytest.raises(
+        CheckpointError, match=r"1 missing: model\.layers\.1\.experts\.2\.w3 \(5, 4\)"
+    ):
         load_params(ops, MODEL, FAMILY, read_headers(tmp_path), tmp_path)

@@ -48,7 +48,8 @@ def wide(make_model: Make) -> Callable[[str], Path]:
         folder = make_model(name, **WIDE[name])
         found = load_file(folder / "model.safetensors")
         save_file(
-            {k: x * np.float32(0.4 if x.ndim == 2 else 1) for k, x in found.items()}, folder / "model.safetensors"
+            {k: x * np.float32(0.4 if x.ndim == 2 else 1) for k, x in found.items()},
+            folder / "model.safetensors",
         )
         return folder
 
@@ -58,8 +59,12 @@ def wide(make_model: Make) -> Callable[[str], Path]:
 def change(folder: Path, config: dict[str, Any] | None = None, **tensors: Any) -> None:
     """Changes config.json, and tensors by name (dots written as __); None takes one away."""
     path, values = folder / "config.json", json.loads((folder / "config.json").read_text())
-    path.write_text(json.dumps({k: v for k, v in (values | (config or {})).items() if v is not None}))
-    found = load_file(folder / "model.safetensors") | {k.replace("__", "."): x for k, x in tensors.items()}
+    path.write_text(
+        json.dumps({k: v for k, v in (values | (config or {})).items() if v is not None})
+    )
+    found = load_file(folder / "model.safetensors") | {
+        k.replace("__", "."): x for k, x in tensors.items()
+    }
     save_file({k: x for k, x in found.items() if x is not None}, folder / "model.safetensors")
 
 
@@ -67,7 +72,12 @@ def change(folder: Path, config: dict[str, Any] | None = None, **tensors: Any) -
 @pytest.mark.parametrize("quant", NAMES)
 @pytest.mark.parametrize("name", WIDE)
 def test_stored_or_on_load(
-    wide: Callable[[str], Path], tmp_path: Path, backend: str, installed: list[str], name: str, quant: str
+    wide: Callable[[str], Path],
+    tmp_path: Path,
+    backend: str,
+    installed: list[str],
+    name: str,
+    quant: str,
 ) -> None:
     """The same model either way, and on either backend."""
     folder, out = wide(name), tmp_path / "out"
@@ -83,19 +93,30 @@ def test_stored_or_on_load(
         1e-3 < np.std(stored - plain) / np.std(plain) < (0.05 if quant == "8" else 0.5)
     )  # another model, but not quite
     greedy = {"max_tokens": 30, "temperature": 0}
-    texts = [minigen.load(out, other, "cpu").generate_ids(IDS.tolist(), **greedy) for other in installed]
+    texts = [
+        minigen.load(out, other, "cpu").generate_ids(IDS.tolist(), **greedy) for other in installed
+    ]
     assert texts == [texts[0]] * len(installed)
-    assert (out / "model.safetensors").stat().st_size < 0.6 * (folder / "model.safetensors").stat().st_size
+    assert (out / "model.safetensors").stat().st_size < 0.6 * (
+        folder / "model.safetensors"
+    ).stat().st_size
 
 
 def test_the_layout(wide: Callable[[str], Path], tmp_path: Path, backend: str) -> None:
-    convert(wide("llama"), tmp_path / "out", quant="mixed", group=32, dtype="bfloat16", backend=backend)
+    convert(
+        wide("llama"), tmp_path / "out", quant="mixed", group=32, dtype="bfloat16", backend=backend
+    )
     config = json.loads((tmp_path / "out/config.json").read_text())
     outer = {"group_size": 32, "bits": 8}
     wanted = {"group_size": 32, "bits": 4, "model.embed_tokens": outer, "lm_head": outer}
     assert config["quantization"] == config["quantization_config"] == wanted
-    tensors = {name: (info.dtype, info.shape) for name, info in read_file(tmp_path / "out/model.safetensors").items()}
-    assert {name: found for name, found in tensors.items() if "layers.1.self_attn.k_proj" in name} == {
+    tensors = {
+        name: (info.dtype, info.shape)
+        for name, info in read_file(tmp_path / "out/model.safetensors").items()
+    }
+    assert {
+        name: found for name, found in tensors.items() if "layers.1.self_attn.k_proj" in name
+    } == {
         "model.layers.1.self_attn.k_proj.weight": ("U32", (32, 8)),
         "model.layers.1.self_attn.k_proj.scales": ("BF16", (32, 2)),
         "model.layers.1.self_attn.k_proj.biases": ("BF16", (32, 2)),
@@ -104,13 +125,20 @@ def test_the_layout(wide: Callable[[str], Path], tmp_path: Path, backend: str) -
     assert tensors["model.norm.weight"] == ("BF16", (64,))
     model = minigen.load(tmp_path / "out", backend, "cpu", "bfloat16")
     held = flatten(model.runner.params)["blocks.1.attention.qkv.weight"]
-    assert (held.packed.shape, held.scales.shape, held.bits, held.group) == ((128, 8), (128, 2), 4, 32)
+    assert (held.packed.shape, held.scales.shape, held.bits, held.group) == (
+        (128, 8),
+        (128, 2),
+        4,
+        32,
+    )
     assert str(held.scales.dtype).endswith("bfloat16")
     assert model.dtype == "bfloat16"
 
 
 @pytest.mark.parametrize("bits", [4, 8])
-def test_as_mlx_quantizes(wide: Callable[[str], Path], tmp_path: Path, backend: str, bits: int) -> None:
+def test_as_mlx_quantizes(
+    wide: Callable[[str], Path], tmp_path: Path, backend: str, bits: int
+) -> None:
     """By hand what mlx-lm does with every matrix; and our own file has the same bits."""
     mx = pytest.importorskip("mlx.core")
     folder = wide("llama")
@@ -118,10 +146,15 @@ def test_as_mlx_quantizes(wide: Callable[[str], Path], tmp_path: Path, backend: 
     for name, x in load_file(folder / "model.safetensors").items():
         module = name.removesuffix(".weight")
         parts = mx.quantize(mx.array(x), group_size=64, bits=bits) if x.ndim == 2 else [mx.array(x)]
-        tensors |= zip((name, f"{module}.scales", f"{module}.biases"), map(np.array, parts), strict=False)
+        tensors |= zip(
+            (name, f"{module}.scales", f"{module}.biases"), map(np.array, parts), strict=False
+        )
     shutil.copytree(folder, tmp_path / "theirs")
     save_file(tensors, tmp_path / "theirs/model.safetensors")
-    change(tmp_path / "theirs", {"quantization_config": {"group_size": 64, "bits": bits, "mode": "affine"}})
+    change(
+        tmp_path / "theirs",
+        {"quantization_config": {"group_size": 64, "bits": bits, "mode": "affine"}},
+    )
     convert(folder, tmp_path / "ours", quant=str(bits), backend=backend)
     ours = load_file(tmp_path / "ours/model.safetensors")
     assert set(ours) == set(tensors)
@@ -136,8 +169,12 @@ def test_floats_again(wide: Callable[[str], Path], tmp_path: Path, backend: str,
     convert(folder, tmp_path / "q", quant="4", backend=backend)
     made = convert(tmp_path / "q", tmp_path / "plain", backend=backend)
     assert (made.quant, made.dtype) == ("", "float32")
-    assert set(load_file(tmp_path / "plain/model.safetensors")) == set(load_file(folder / "model.safetensors"))
-    assert json.loads((tmp_path / "plain/config.json").read_text()) == json.loads((folder / "config.json").read_text())
+    assert set(load_file(tmp_path / "plain/model.safetensors")) == set(
+        load_file(folder / "model.safetensors")
+    )
+    assert json.loads((tmp_path / "plain/config.json").read_text()) == json.loads(
+        (folder / "config.json").read_text()
+    )
     want = logits(tmp_path / "q", backend)
     assert np.abs(logits(tmp_path / "plain", backend) - want).max() <= 1e-5 * np.abs(want).max()
 
@@ -147,14 +184,19 @@ def test_gpt2_as_mlx_lm_names_it(wide: Callable[[str], Path], tmp_path: Path, ba
     folder = wide("gpt2")
     plain = load_file(folder / "model.safetensors")
     tensors = {
-        name.replace("transformer.", "model."): np.ascontiguousarray(x.T) if ".h." in name and x.ndim == 2 else x
+        name.replace("transformer.", "model."): np.ascontiguousarray(x.T)
+        if ".h." in name and x.ndim == 2
+        else x
         for name, x in plain.items()
     }
     shutil.copytree(folder, tmp_path / "mlx")
     save_file(tensors, tmp_path / "mlx/model.safetensors")
     assert np.abs(logits(tmp_path / "mlx", backend) - logits(folder, backend)).max() < 1e-5
     convert(folder, tmp_path / "q", quant="8", backend=backend)
-    assert load_file(tmp_path / "q/model.safetensors")["model.h.0.attn.c_attn.weight"].shape == (192, 16)
+    assert load_file(tmp_path / "q/model.safetensors")["model.h.0.attn.c_attn.weight"].shape == (
+        192,
+        16,
+    )
     before = logits(tmp_path / "q", backend)
     ops = get_backend(backend, "cpu", "float32")
     held = ops.quantize(ops.asarray(plain["transformer.wpe.weight"]), 8, 64)
@@ -174,11 +216,26 @@ def test_modules_that_differ(
     held = ops.quantize(ops.asarray(floats[f"{value}.weight"]), 8, 32)
     parts = dict(zip(("weight", "scales", "biases"), map(ops.numpy, held.arrays), strict=True))
     new: dict[str, Any] = {f"{value}.{part}": x for part, x in parts.items()}
-    new |= {f"{down}.weight": floats[f"{down}.weight"], f"{down}.scales": None, f"{down}.biases": None}
-    declared = {"group_size": 64, "bits": 4, value: {"group_size": 32, "bits": 8}, down: False, "model.norm": True}
-    change(out, {"quantization": declared, "quantization_config": {"quant_method": "not read"}}, **new)
+    new |= {
+        f"{down}.weight": floats[f"{down}.weight"],
+        f"{down}.scales": None,
+        f"{down}.biases": None,
+    }
+    declared = {
+        "group_size": 64,
+        "bits": 4,
+        value: {"group_size": 32, "bits": 8},
+        down: False,
+        "model.norm": True,
+    }
+    change(
+        out, {"quantization": declared, "quantization_config": {"quant_method": "not read"}}, **new
+    )
     tree = flatten(minigen.load(out, backend, "cpu").runner.params)
-    assert re.search(r"out has parts of blocks\.0\.attention\.qkv\.weight quantized in different ways", caplog.text)
+    assert re.search(
+        r"out has parts of blocks\.0\.attention\.qkv\.weight quantized in different ways",
+        caplog.text,
+    )
     assert not isinstance(tree["blocks.0.attention.qkv.weight"], Quantized)
     assert isinstance(tree["blocks.1.attention.qkv.weight"], Quantized)
     assert not isinstance(tree["blocks.1.feed_forward.down.weight"], Quantized)
@@ -203,17 +260,24 @@ def test_shards(wide: Callable[[str], Path], tmp_path: Path, backend: str) -> No
 
 
 @pytest.mark.parametrize("tied", [True, False])
-def test_a_head_of_its_own(wide: Callable[[str], Path], tmp_path: Path, backend: str, tied: bool) -> None:
+def test_a_head_of_its_own(
+    wide: Callable[[str], Path], tmp_path: Path, backend: str, tied: bool
+) -> None:
     convert(wide("llama"), tmp_path / "out", quant="8", backend=backend)
     before = logits(tmp_path / "out", backend)
     change(tmp_path / "out", {"tie_word_embeddings": tied})
-    assert np.array_equal(logits(tmp_path / "out", backend), before)  # whatever config.json says of it
+    assert np.array_equal(
+        logits(tmp_path / "out", backend), before
+    )  # whatever config.json says of it
 
 
 # -- what it costs ----------------------------------------------------------------------------------------------------
 def changes_of_perplexity(folder: Path | None, backend: str, text: str) -> dict[str, float]:
     """Of each precision, as a share of the perplexity of floats."""
-    found = {q: score_text(minigen.load(folder, backend, "cpu", quant=q), text).perplexity for q in (None, *NAMES)}
+    found = {
+        q: score_text(minigen.load(folder, backend, "cpu", quant=q), text).perplexity
+        for q in (None, *NAMES)
+    }
     return {q: found[q] / found[None] - 1 for q in NAMES}
 
 
@@ -227,7 +291,9 @@ def test_perplexity_of_the_shipped_model(backend: str) -> None:
 
 def test_perplexity_of_stories260k(shared: Path, backend: str) -> None:
     """64 wide: 4 bits are too few for it, whatever the embedding has."""
-    text = (shared / "corpora/tinystories/valid.txt").read_text()[:2500].replace("<|endoftext|>", "")
+    text = (
+        (shared / "corpora/tinystories/valid.txt").read_text()[:2500].replace("<|endoftext|>", "")
+    )
     found = changes_of_perplexity(shared / "models/stories260K", backend, text)
     assert abs(found["8"]) < 0.005
     assert 0.05 < found["mixed"] < found["4"] < 0.2
@@ -265,13 +331,19 @@ def test_rows_that_cannot_be(
         found = logits(tmp_path / "out", backend)
     assert caplog.records == []
     assert np.abs(found - logits(folder, backend, quant="4")).max() < 1e-5
-    code, _, err = run_cli("generate", folder, "-p", "x", "-n", "1", "--quant", "8", "--backend", backend)
+    code, _, err = run_cli(
+        "generate", folder, "-p", "x", "-n", "1", "--quant", "8", "--backend", backend
+    )
     assert (code, err) == (0, f"minigen: warning: {said}\n")
 
 
-def test_a_prompt_cache_tells_them_apart(wide: Callable[[str], Path], tmp_path: Path, backend: str) -> None:
+def test_a_prompt_cache_tells_them_apart(
+    wide: Callable[[str], Path], tmp_path: Path, backend: str
+) -> None:
     folder = wide("llama")
-    models = {quant: minigen.load(folder, backend, "cpu", quant=quant) for quant in (None, "4", "8")}
+    models = {
+        quant: minigen.load(folder, backend, "cpu", quant=quant) for quant in (None, "4", "8")
+    }
     save_prompt(models["4"], [5, 6, 7], tmp_path / "c")
     assert load_prompt(models["4"], tmp_path / "c")[1] == [5, 6, 7]
     for quant, what in ((None, "float32"), ("8", "float32 q8")):
@@ -337,7 +409,9 @@ BAD: dict[str, tuple[dict[str, Any] | None, dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("what", BAD)
-def test_broken_checkpoints(wide: Callable[[str], Path], tmp_path: Path, backend: str, what: str) -> None:
+def test_broken_checkpoints(
+    wide: Callable[[str], Path], tmp_path: Path, backend: str, what: str
+) -> None:
     declared, tensors, message = BAD[what]
     out = tmp_path / "out"
     convert(wide("llama"), out, quant="4", backend=backend)
@@ -355,20 +429,26 @@ def test_the_methods_of_others(wide: Callable[[str], Path], backend: str, method
         minigen.load(folder, backend, "cpu")
 
 
-def test_gpt2_quantized_under_its_own_names(wide: Callable[[str], Path], tmp_path: Path, any_backend: str) -> None:
+def test_gpt2_quantized_under_its_own_names(
+    wide: Callable[[str], Path], tmp_path: Path, any_backend: str
+) -> None:
     """Which side of a square matrix is packed could not be told."""
     convert(wide("gpt2"), tmp_path / "out", quant="4", backend=any_backend)
     tensors = load_file(tmp_path / "out/model.safetensors")
     save_file(
-        {f"transformer.{k.removeprefix('model.')}": x for k, x in tensors.items()}, tmp_path / "out/model.safetensors"
+        {f"transformer.{k.removeprefix('model.')}": x for k, x in tensors.items()},
+        tmp_path / "out/model.safetensors",
     )
     with pytest.raises(
-        CheckpointError, match=r"transformer\.h\.0\.attn\.c_attn\.weight is quantized as \(in, out\); min"
+        CheckpointError,
+        match=r"transformer\.h\.0\.attn\.c_attn\.weight is quantized as \(in, out\); min",
     ):
         minigen.load(tmp_path / "out", any_backend, "cpu")
 
 
-def test_requests_that_cannot_be(wide: Callable[[str], Path], tiny: Make, tmp_path: Path, backend: str) -> None:
+def test_requests_that_cannot_be(
+    wide: Callable[[str], Path], tiny: Make, tmp_path: Path, backend: str
+) -> None:
     folder, out = wide("llama"), tmp_path / "out"
     convert(folder, out, quant="mixed", backend=backend)
 
@@ -379,15 +459,29 @@ def test_requests_that_cannot_be(wide: Callable[[str], Path], tiny: Make, tmp_pa
     again = r"out is quantized already \(mixed\): leave --quant out, or use the unquantized model$"
     refused(again, minigen.load, out, backend, "cpu", quant="8")
     refused(again, convert, out, tmp_path / "new", quant="8")
-    refused(r"^unknown quant '5': choose 8, 4, mixed$", minigen.load, folder, backend, "cpu", quant="5")
-    refused(r"^the group is 48: choose 32, 64, 128$", convert, folder, tmp_path / "new", quant="8", group=48)
-    nothing = r"llama has no matrix whose rows are a multiple of 64: --quant has nothing to quantize$"
+    refused(
+        r"^unknown quant '5': choose 8, 4, mixed$", minigen.load, folder, backend, "cpu", quant="5"
+    )
+    refused(
+        r"^the group is 48: choose 32, 64, 128$",
+        convert,
+        folder,
+        tmp_path / "new",
+        quant="8",
+        group=48,
+    )
+    nothing = (
+        r"llama has no matrix whose rows are a multiple of 64: --quant has nothing to quantize$"
+    )
     refused(nothing, minigen.load, tiny("llama"), backend, "cpu", quant="8")
     assert not (tmp_path / "new").exists()
 
 
 def test_adapters_and_training_want_floats(
-    wide: Callable[[str], Path], tmp_path: Path, run_cli: Callable[..., tuple[int, str, str]], backend: str
+    wide: Callable[[str], Path],
+    tmp_path: Path,
+    run_cli: Callable[..., tuple[int, str, str]],
+    backend: str,
 ) -> None:
     folder, out = wide("llama"), tmp_path / "out"
     convert(folder, out, quant="4", backend=backend)
@@ -397,17 +491,35 @@ def test_adapters_and_training_want_floats(
     (adapter / "adapter_config.json").write_text(json.dumps(config))
     name = "base_model.model.model.layers.0.self_attn.q_proj.lora"
     pair = {f"{name}_A.weight": (2, 64), f"{name}_B.weight": (64, 2)}
-    save_file({k: np.ones(shape, np.float32) for k, shape in pair.items()}, adapter / "adapter_model.safetensors")
+    save_file(
+        {k: np.ones(shape, np.float32) for k, shape in pair.items()},
+        adapter / "adapter_model.safetensors",
+    )
     merged = minigen.load(adapter, backend, "cpu", quant="8")  # merged in floats, then quantized
     assert merged.quant == "q8"
     assert np.abs(merged.logits(IDS) - logits(folder, backend, quant="8")).max() > 1
-    (adapter / "adapter_config.json").write_text(json.dumps(config | {"base_model_name_or_path": str(out)}))
+    (adapter / "adapter_config.json").write_text(
+        json.dumps(config | {"base_model_name_or_path": str(out)})
+    )
     message = "cannot be merged into .*out, whose weights are quantized: merge it into the unquantized model"
     with pytest.raises(CheckpointError, match=message):
         minigen.load(adapter, backend, "cpu")
     (tmp_path / "text.txt").write_text("some text to learn from\n" * 40)
     for lora in ([], ["--lora-rank", "2"]):
-        words = ("train", tmp_path / "text.txt", "--from", out, *lora, "--out", tmp_path / "run", "--backend", backend)
+        words = (
+            "train",
+            tmp_path / "text.txt",
+            "--from",
+            out,
+            *lora,
+            "--out",
+            tmp_path / "run",
+            "--backend",
+            backend,
+        )
         code, _, err = run_cli(*words)
         assert code == 2
-        assert re.fullmatch(rf"minigen: {out} is quantized, and floats are trained: .*, and give OUT to --from\n", err)
+        assert re.fullmatch(
+            rf"minigen: {out} is quantized, and floats are trained: .*, and give OUT to --from\n",
+            err,
+        )

@@ -21,7 +21,9 @@ PROMPTS = [[5, 6, 7, 8, 9, 10], [11, 12]]
 
 
 @pytest.fixture(params=["llama", "lstm", "lfm2"])
-def model(request: pytest.FixtureRequest, tiny: Callable[[str], Path], backend: str, device: str) -> Model:
+def model(
+    request: pytest.FixtureRequest, tiny: Callable[[str], Path], backend: str, device: str
+) -> Model:
     return minigen.load(tiny(request.param), backend=backend, device=device, dtype="float32")
 
 
@@ -38,10 +40,14 @@ def test_goes_on_as_if_never_saved(model: Model, tmp_path: Path) -> None:
         assert np.abs(ops.numpy(model.runner.decode([token, token], loaded)) - wanted).max() < 1e-6
 
 
-def test_a_state_of_the_other_backend_is_the_same(tiny: Callable[[str], Path], tmp_path: Path) -> None:
+def test_a_state_of_the_other_backend_is_the_same(
+    tiny: Callable[[str], Path], tmp_path: Path
+) -> None:
     pytest.importorskip("torch")
     pytest.importorskip("mlx.core")
-    first, second = (minigen.load(tiny("llama"), backend=name, device="cpu") for name in ("torch", "mlx"))
+    first, second = (
+        minigen.load(tiny("llama"), backend=name, device="cpu") for name in ("torch", "mlx")
+    )
     _, state = first.runner.prefill(PROMPTS, 8)
     save_state(first.runner.ops, state, tmp_path / "s")
     loaded, _ = load_state(second.runner.ops, second.architecture, tmp_path / "s")
@@ -58,11 +64,14 @@ def test_what_does_not_fit_is_named(
     _, state = model.runner.prefill(PROMPTS, 8)
     save_state(ops, state, path)
     half = minigen.load(model.folder, backend=backend, device=device, dtype="float16")
-    with pytest.raises(CheckpointError, match=r"saved in float32 and the model runs in float16: load it with that"):
+    with pytest.raises(
+        CheckpointError, match=r"saved in float32 and the model runs in float16: load it with that"
+    ):
         load_state(half.runner.ops, half.config, path)
     other = minigen.load(tiny("gpt2"), backend=backend, device=device, dtype="float32")
     with pytest.raises(
-        CheckpointError, match=r"recurrent model; this model's state is kv|another model: 0\.k is \(2, 2, 6, 8\)"
+        CheckpointError,
+        match=r"recurrent model; this model's state is kv|another model: 0\.k is \(2, 2, 6, 8\)",
     ):
         load_state(ops, other.architecture, path)
     with pytest.raises(CheckpointError, match=r"model\.safetensors is not a saved state"):
@@ -78,7 +87,13 @@ def test_a_file_that_claims_many_rows(model: Model, tmp_path: Path, length: int)
     ops, path, rows = model.runner.ops, tmp_path / "s", 2**30
     _, state = model.runner.prefill([PROMPTS[0]], 8)
     arrays = {name: ops.numpy(x) for name, x in state.arrays().items()}
-    about = {"kind": state.kind, "length": length, "batch": rows, "dtype": ops.dtype, "starts": None}
+    about = {
+        "kind": state.kind,
+        "length": length,
+        "batch": rows,
+        "dtype": ops.dtype,
+        "starts": None,
+    }
     for empty in (False, True):
         header, end = dict[str, Any](), 0
         for name, x in arrays.items():
@@ -88,7 +103,9 @@ def test_a_file_that_claims_many_rows(model: Model, tmp_path: Path, length: int)
             end += size
         text = json.dumps({**header, "__metadata__": {"minigen_state": json.dumps(about)}}).encode()
         path.write_bytes(len(text).to_bytes(8, "little") + text + bytes(end))
-        with pytest.raises(CheckpointError, match=r"is not a saved state|is the state of another model"):
+        with pytest.raises(
+            CheckpointError, match=r"is not a saved state|is the state of another model"
+        ):
             load_state(ops, model.architecture, path)
 
 

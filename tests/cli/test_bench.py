@@ -47,7 +47,18 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_json(run_cli: Run, tiny: Tiny, backend: str, device: str) -> None:
-    words = (tiny("llama"), *SMALL, "-d", "0,16", "-b", "1,2", "--backend", backend, "--device", device)
+    words = (
+        tiny("llama"),
+        *SMALL,
+        "-d",
+        "0,16",
+        "-b",
+        "1,2",
+        "--backend",
+        backend,
+        "--device",
+        device,
+    )
     code, out, err = run_cli("bench", *words, "-o", "json")
     assert (code, err, out.count("\n")) == (0, "", 1)
     found = json.loads(out)
@@ -56,15 +67,32 @@ def test_json(run_cli: Run, tiny: Tiny, backend: str, device: str) -> None:
     assert {"cpu", "cores", "memory_bytes", "gpu", "cache_bytes", "system", "versions"} < set(about)
     assert (about["load_start"], about["load_end"], about["cores"]) == (0.25, 0.25, 2)
     assert backend in about["versions"]
-    tests = ["pp8", "tg4", "pp8 @ d16", "tg4 @ d16", "pp8 b2", "tg4 b2", "pp8 @ d16 b2", "tg4 @ d16 b2"]
+    tests = [
+        "pp8",
+        "tg4",
+        "pp8 @ d16",
+        "tg4 @ d16",
+        "pp8 b2",
+        "tg4 b2",
+        "pp8 @ d16 b2",
+        "tg4 @ d16 b2",
+    ]
     assert [row["test"] for row in found["results"]] == tests
     for row in found["results"]:
         assert list(row) == [field.name for field in fields(Result)]
         assert len(row["samples_tps"]) == 2
         assert min(row["samples_tps"]) <= row["median_tps"] <= max(row["samples_tps"])
         assert row["share"] == pytest.approx(row["median_tps"] / row["limit_tps"])
-        assert (row["first_token_ms"] is None) == row["test"].startswith("tg") == (row["p50_ms"] is not None)
-        assert (row["model"], row["backend"], row["dtype"]) == (str(tiny("llama")), backend, "float32")
+        assert (
+            (row["first_token_ms"] is None)
+            == row["test"].startswith("tg")
+            == (row["p50_ms"] is not None)
+        )
+        assert (row["model"], row["backend"], row["dtype"]) == (
+            str(tiny("llama")),
+            backend,
+            "float32",
+        )
         assert row["peak_memory_bytes"] > 0
 
 
@@ -84,7 +112,9 @@ def test_table(run_cli: Run, tiny: Tiny, backend: str, device: str) -> None:
     assert [line.split()[0] for line in lines[at + 1 : at + 3]] == ["pp8", "tg4"]
     assert len({len(line) for line in lines[at : at + 3]}) == 1  # aligned
     # Several models: what they differ by stands in front.
-    code, out, _ = run_cli("bench", tiny("llama"), tiny("gpt2"), *SMALL, "--dtype", "float32,bfloat16", *where)
+    code, out, _ = run_cli(
+        "bench", tiny("llama"), tiny("gpt2"), *SMALL, "--dtype", "float32,bfloat16", *where
+    )
     rows = out[out.index("\n\n") :].strip().splitlines()
     assert rows[0].split()[:3] == ["model", "dtype", "test"]
     assert [tuple(row.split()[:3]) for row in rows[1:9]] == [
@@ -96,7 +126,12 @@ def test_table(run_cli: Run, tiny: Tiny, backend: str, device: str) -> None:
 
 
 def test_quantized(
-    run_cli: Run, make_model: Callable[..., Path], tmp_path: Path, backend: str, device: str, tiny: Tiny
+    run_cli: Run,
+    make_model: Callable[..., Path],
+    tmp_path: Path,
+    backend: str,
+    device: str,
+    tiny: Tiny,
 ) -> None:
     """On load, of random weights and as they are stored: by name, and with the bytes that are read."""
     folder, where = make_model("gpt2", n_embd=64), ("--backend", backend, "--device", device)
@@ -115,7 +150,13 @@ def test_quantized(
     code, out, err = run_cli("bench", "--shape", "stories-3m", *SMALL, *where, "--quant", "none,4")
     assert (code, err) == (0, "")
     table = [line.split()[:2] for line in out[out.index("\n\n") :].strip().splitlines()]
-    assert table[:5] == [["quant", "test"], ["-", "pp8"], ["-", "tg4"], ["q4", "pp8"], ["q4", "tg4"]]
+    assert table[:5] == [
+        ["quant", "test"],
+        ["-", "pp8"],
+        ["-", "tg4"],
+        ["q4", "pp8"],
+        ["q4", "tg4"],
+    ]
     code, out, err = run_cli("bench", tmp_path / "q", *SMALL, *where, "--quant", "8")
     assert (code, out) == (2, "")
     assert (
@@ -142,7 +183,10 @@ def test_a_narrow_terminal(
     words = (*SMALL, "--dtype", "float32,bfloat16", "--backend", backend, "--device", device)
     out = run_cli("bench", tiny("llama"), *words, "-d", "0,16", "-b", "1,8")[1]
     blocks = out.split("\n\n")[1:3]
-    assert [block.splitlines()[0] for block in blocks] == ["float32", "bfloat16"]  # above the numbers, not beside them
+    assert [block.splitlines()[0] for block in blocks] == [
+        "float32",
+        "bfloat16",
+    ]  # above the numbers, not beside them
     tables = [line for block in blocks for line in block.splitlines()[1:]]
     assert len(tables) == 2 * (1 + 8)
     assert max(map(len, tables)) <= 80
@@ -163,7 +207,9 @@ def test_other_outputs(run_cli: Run, tiny: Tiny, backend: str, device: str) -> N
     assert objects[0]["machine"]["cores"] == 2
     code, out, _ = run_cli(*words, "md")
     lines = out.splitlines()
-    assert all(line.startswith("| ") and line.count("|") == lines[0].count("|") for line in lines[:4])
+    assert all(
+        line.startswith("| ") and line.count("|") == lines[0].count("|") for line in lines[:4]
+    )
     assert re.fullmatch(r"\| --- (\| -+:? )+\|", lines[1])
     assert lines[4] == ""
     assert all(line.startswith("- ") for line in lines[5:])
@@ -186,7 +232,9 @@ def test_the_marks_are_explained(
         assert "* The weights fit into the largest cache (1.0 GiB)" in out
 
 
-def test_shapes_and_the_shipped_model(run_cli: Run, backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shapes_and_the_shipped_model(
+    run_cli: Run, backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen: list[Subject] = []
 
     def measure(subjects: list[Subject], *rest: Any) -> None:
@@ -195,7 +243,11 @@ def test_shapes_and_the_shipped_model(run_cli: Run, backend: str, monkeypatch: p
 
     monkeypatch.setattr(run, "measure", measure)
     for words in ([], ["--shape", "gpt2,llama-1b", "--shape", "gpt2", "--dtype", "float16"]):
-        assert run_cli("bench", *words, *SMALL, "--backend", backend) == (2, "", "minigen: enough\n")
+        assert run_cli("bench", *words, *SMALL, "--backend", backend) == (
+            2,
+            "",
+            "minigen: enough\n",
+        )
     assert [(s.model, s.folder is None, s.dtype) for s in seen] == [
         ("stories-3m", False, None),
         ("gpt2 shape", True, "float16"),
@@ -203,16 +255,25 @@ def test_shapes_and_the_shipped_model(run_cli: Run, backend: str, monkeypatch: p
     ]
 
 
-def test_a_busy_machine(run_cli: Run, tiny: Tiny, monkeypatch: pytest.MonkeyPatch, backend: str) -> None:
+def test_a_busy_machine(
+    run_cli: Run, tiny: Tiny, monkeypatch: pytest.MonkeyPatch, backend: str
+) -> None:
     monkeypatch.setattr(machine, "load", lambda: 1.5)
     code, out, err = run_cli("bench", tiny("gpt2"), *SMALL, "--backend", backend, "-o", "json")
     assert (code, out.count("\n")) == (0, 1)
-    assert err == "minigen: warning: the load average is 1.50 on 2 cores before the start: the machine is busy\n"
+    assert (
+        err
+        == "minigen: warning: the load average is 1.50 on 2 cores before the start: the machine is busy\n"
+    )
 
 
-def test_train(run_cli: Run, tiny: Tiny, backend: str, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_train(
+    run_cli: Run, tiny: Tiny, backend: str, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(training, "SECONDS", 0.01)
-    monkeypatch.setattr(TrainingSession, "ask", lambda self, what, *args: getattr(self, what)(*args), raising=False)
+    monkeypatch.setattr(
+        TrainingSession, "ask", lambda self, what, *args: getattr(self, what)(*args), raising=False
+    )
     monkeypatch.setattr(TrainingSession, "close", lambda self: None, raising=False)
     monkeypatch.setattr(TrainingSession, "limits", lambda self: (1e10, 1e11))
     monkeypatch.setattr(run, "Worker", lambda subject: subject.session())
@@ -221,7 +282,9 @@ def test_train(run_cli: Run, tiny: Tiny, backend: str, device: str, monkeypatch:
     assert (code, err) == (0, "")
     found = json.loads(out)["results"]
     assert [row["test"] for row in found] == ["train b2x8", "train b4x8"]
-    assert all(row["p50_ms"] > 0 and row["share"] > 0 and row["limit_by"] == "compute" for row in found)
+    assert all(
+        row["p50_ms"] > 0 and row["share"] > 0 and row["limit_by"] == "compute" for row in found
+    )
     out = run_cli("bench", tiny("gpt2"), *where)[1]
     assert re.search(r"^train b8x64 ", out, re.MULTILINE)  # no more than the context of 64
     out = run_cli("bench", "--recipe", "shakespeare_char", *where, "-b", "1")[1]
@@ -230,33 +293,87 @@ def test_train(run_cli: Run, tiny: Tiny, backend: str, device: str, monkeypatch:
 
 
 BAD: dict[str, tuple[list[str], int, str]] = {
-    "word": (["-p", "5x"], 2, r"argument -p/--n-prompt: '5x' is not a list of whole numbers such as 128,512 .*"),
+    "word": (
+        ["-p", "5x"],
+        2,
+        r"argument -p/--n-prompt: '5x' is not a list of whole numbers such as 128,512 .*",
+    ),
     "negative": (["-d", "-1"], 2, r"argument -d/--n-depth: .*"),
     "no rows": (["-b", "1,0"], 2, r"argument -b/--batch-size: '1,0': must be 1 or more .*"),
     "no runs": (["-r", "0"], 2, r"argument -r/--repetitions: '0': must be 1 or more .*"),
     "two runs": (["-r", "1,2"], 2, r"-r takes one number, for all tests"),
-    "nothing": (["-p", "0", "-n", "0"], 2, r"there is nothing to measure: give a length > 0 to -p or -n"),
-    "shape": (["--shape", "gpt5"], 2, r"argument --shape: unknown 'gpt5': choose from gpt2, gpt2-xl, .*"),
-    "backend": (["--backend", "torch,jax"], 2, r"argument --backend: unknown 'jax': choose from auto, torch, mlx .*"),
-    "dtype": (["--dtype", "int8"], 2, r"argument --dtype: unknown 'int8': choose from float32, bfloat16, float16 .*"),
+    "nothing": (
+        ["-p", "0", "-n", "0"],
+        2,
+        r"there is nothing to measure: give a length > 0 to -p or -n",
+    ),
+    "shape": (
+        ["--shape", "gpt5"],
+        2,
+        r"argument --shape: unknown 'gpt5': choose from gpt2, gpt2-xl, .*",
+    ),
+    "backend": (
+        ["--backend", "torch,jax"],
+        2,
+        r"argument --backend: unknown 'jax': choose from auto, torch, mlx .*",
+    ),
+    "dtype": (
+        ["--dtype", "int8"],
+        2,
+        r"argument --dtype: unknown 'int8': choose from float32, bfloat16, float16 .*",
+    ),
     "output": (["-o", "xml"], 2, r"argument -o/--output: invalid choice: 'xml' .*"),
-    "long": (["-p", "65"], 1, r"pp65 needs 65 tokens, but the context of MODEL is 64: lower -p, -n or -d"),
-    "deep": (["-p", "8", "-n", "8", "-d", "0,57"], 1, r"pp8 @ d57 needs 65 tokens, but the context of MODEL is 64: .*"),
-    "cold shape": (["--cold", "--shape", "gpt2"], 2, r"gpt2 shape has no files: --cold needs a model"),
-    "cold plot": (["--cold", "--plot", "f.png"], 2, r"--plot does not go with --cold: drop one of them"),
-    "train -n": (["--train", "-n", "8"], 2, r"-n does not go with --train, which takes only rows .*: drop one of them"),
+    "long": (
+        ["-p", "65"],
+        1,
+        r"pp65 needs 65 tokens, but the context of MODEL is 64: lower -p, -n or -d",
+    ),
+    "deep": (
+        ["-p", "8", "-n", "8", "-d", "0,57"],
+        1,
+        r"pp8 @ d57 needs 65 tokens, but the context of MODEL is 64: .*",
+    ),
+    "cold shape": (
+        ["--cold", "--shape", "gpt2"],
+        2,
+        r"gpt2 shape has no files: --cold needs a model",
+    ),
+    "cold plot": (
+        ["--cold", "--plot", "f.png"],
+        2,
+        r"--plot does not go with --cold: drop one of them",
+    ),
+    "train -n": (
+        ["--train", "-n", "8"],
+        2,
+        r"-n does not go with --train, which takes only rows .*: drop one of them",
+    ),
     "train -p": (["--train", "-p", "0"], 2, r"-p is 0: a row of training has at least 1 token"),
-    "train -p long": (["--train", "-p", "65"], 1, r"train b8x65 needs 65 tokens, but the context of MODEL is 64: .*"),
+    "train -p long": (
+        ["--train", "-p", "65"],
+        1,
+        r"train b8x65 needs 65 tokens, but the context of MODEL is 64: .*",
+    ),
     "recipe": (["--recipe", "baby"], 2, r"--recipe names what to train: add --train"),
-    "recipe model": (["--train", "--recipe", "baby"], 2, r"--recipe has a model of its own: drop .*"),
-    "compare": (["--compare", "nowhere.json", "b"], 1, r"cannot read nowhere\.json: No such file or directory"),
+    "recipe model": (
+        ["--train", "--recipe", "baby"],
+        2,
+        r"--recipe has a model of its own: drop .*",
+    ),
+    "compare": (
+        ["--compare", "nowhere.json", "b"],
+        1,
+        r"cannot read nowhere\.json: No such file or directory",
+    ),
 }
 
 
 @pytest.mark.parametrize("what", BAD)
 def test_bad_input(run_cli: Run, tiny: Tiny, backend: str, what: str) -> None:
     words, wanted, message = BAD[what]
-    code, out, err = run_cli("bench", tiny("gpt2"), *words, *(() if "--backend" in words else ("--backend", backend)))
+    code, out, err = run_cli(
+        "bench", tiny("gpt2"), *words, *(() if "--backend" in words else ("--backend", backend))
+    )
     assert (code, out) == (wanted, "")
     pattern = message.replace("MODEL", re.escape(str(tiny("gpt2"))))
     assert re.fullmatch(rf"minigen( bench)?: {pattern}\n", err)
@@ -264,12 +381,17 @@ def test_bad_input(run_cli: Run, tiny: Tiny, backend: str, what: str) -> None:
 
 def test_compare(run_cli: Run, tmp_path: Path) -> None:
     names = {"model": "m", "backend": "torch", "dtype": "float32"}
-    speeds = {"a": {"pp8": [10.0, 10.1, 9.9], "tg4": [5.0, 5.1]}, "b": {"pp8": [12.0, 12.1, 11.9], "tg4": [5.1, 5.0]}}
+    speeds = {
+        "a": {"pp8": [10.0, 10.1, 9.9], "tg4": [5.0, 5.1]},
+        "b": {"pp8": [12.0, 12.1, 11.9], "tg4": [5.1, 5.0]},
+    }
     files = []
     for name, tests in speeds.items():
         rows = [{**names, "test": test, "samples_tps": samples} for test, samples in tests.items()]
         files.append(tmp_path / f"{name}.json")
-        files[-1].write_text(json.dumps({"machine": {"cpu": name, "versions": {}}, "results": rows}))
+        files[-1].write_text(
+            json.dumps({"machine": {"cpu": name, "versions": {}}, "results": rows})
+        )
     code, out, err = run_cli("bench", "--compare", *files)
     assert (code, err) == (0, "")
     assert re.search(r"^pp8 +10\.00 +12\.00 +1\.200 +1\.\d+ - 1\.\d+  faster$", out, re.MULTILINE)
@@ -315,7 +437,9 @@ if __name__ == "__main__":
 """
 
 
-def test_in_processes_of_their_own(make_model: Callable[..., Path], tmp_path: Path, any_backend: str) -> None:
+def test_in_processes_of_their_own(
+    make_model: Callable[..., Path], tmp_path: Path, any_backend: str
+) -> None:
     """The whole command with its workers, and its cold starts; on one backend, for the time that it takes."""
     model = make_model("llama", hidden_size=64, intermediate_size=128)
     (tmp_path / "quick.py").write_text(QUICK)
@@ -333,5 +457,7 @@ def test_in_processes_of_their_own(make_model: Callable[..., Path], tmp_path: Pa
     (cold,) = rows("-m", "minigen", "bench", "--cold", "-r", "1", "--quant", "8")
     assert cold["quant"] == "q8"
     assert cold["samples_s"] == [cold["median_s"]]
-    assert cold["start_s"] + cold["load_s"] + cold["first_token_s"] == pytest.approx(cold["median_s"])
+    assert cold["start_s"] + cold["load_s"] + cold["first_token_s"] == pytest.approx(
+        cold["median_s"]
+    )
     assert min(cold["start_s"], cold["load_s"], cold["first_token_s"]) > 0

@@ -25,7 +25,9 @@ def folder(request: pytest.FixtureRequest, tiny: Tiny) -> Path:
 @pytest.fixture
 def cache(run_cli: Run, folder: Path, tmp_path: Path, backend: str) -> Path:
     path = tmp_path / "few.cache"
-    code, out, err = run_cli("cache", "build", path, "-m", folder, "-p", PREFIX, "--backend", backend)
+    code, out, err = run_cli(
+        "cache", "build", path, "-m", folder, "-p", PREFIX, "--backend", backend
+    )
     assert (code, err) == (0, "")
     assert re.fullmatch(rf"{path}: 28 tokens of {folder.name} in float32, [\d.]+ MB\n", out)
     return path
@@ -38,7 +40,9 @@ def test_generate_goes_on_from_it(run_cli: Run, cache: Path, folder: Path, backe
         assert (code, err) == (0, "")
         plain = json.loads(run_cli("generate", *where, *words)[1])
         assert json.loads(out)["results"] == plain["results"]
-    code, _, err = run_cli("generate", folder, "--backend", backend, "-p", PREFIX + " x", "--cache", cache, "-n1", "-v")
+    code, _, err = run_cli(
+        "generate", folder, "--backend", backend, "-p", PREFIX + " x", "--cache", cache, "-n1", "-v"
+    )
     assert code == 0
     assert f"minigen: 27 prompt tokens from {cache}\n" in err
     assert re.search(r"^minigen: prefill +3 tokens in", err, re.MULTILINE)
@@ -61,13 +65,19 @@ def test_show_needs_no_model(run_cli: Run, cache: Path, folder: Path) -> None:
 
 
 def test_a_prompt_from_a_file(run_cli: Run, tiny: Tiny, tmp_path: Path, backend: str) -> None:
-    (tmp_path / "prompt.txt").write_text(PREFIX + "\n")  # its last line break is no part of it, as in generate
+    (tmp_path / "prompt.txt").write_text(
+        PREFIX + "\n"
+    )  # its last line break is no part of it, as in generate
     where = ("-m", tiny("llama"), "--backend", backend)
     assert run_cli("cache", "build", tmp_path / "c", *where, "-f", tmp_path / "prompt.txt")[0] == 0
-    assert json.loads(run_cli("cache", "show", tmp_path / "c", "--json")[1])["ids"] == list(PREFIX.encode())
+    assert json.loads(run_cli("cache", "show", tmp_path / "c", "--json")[1])["ids"] == list(
+        PREFIX.encode()
+    )
 
 
-def test_what_is_refused(run_cli: Run, cache: Path, folder: Path, tiny: Tiny, tmp_path: Path, backend: str) -> None:
+def test_what_is_refused(
+    run_cli: Run, cache: Path, folder: Path, tiny: Tiny, tmp_path: Path, backend: str
+) -> None:
     def says(*words: object) -> tuple[int, str]:
         code, out, err = run_cli(*words)
         assert out == ""
@@ -93,11 +103,27 @@ def test_what_is_refused(run_cli: Run, cache: Path, folder: Path, tiny: Tiny, tm
         "TMP/few.cache was built in float32 and the model runs in bfloat16",
     )
     missing = (1, "cannot read TMP/none: No such file or directory")
-    assert generate(folder, tmp_path / "none", PREFIX) == says("cache", "show", tmp_path / "none") == missing
+    assert (
+        generate(folder, tmp_path / "none", PREFIX)
+        == says("cache", "show", tmp_path / "none")
+        == missing
+    )
     weights = folder / "model.safetensors"
-    assert says("cache", "show", weights) == (1, f"{weights} is no prompt cache: make one with minigen cache build")
+    assert says("cache", "show", weights) == (
+        1,
+        f"{weights} is no prompt cache: make one with minigen cache build",
+    )
     build = ("cache", "build", tmp_path / "c", "-m", folder, "--backend", backend)
-    assert says(*build, "-p", "a", "-p", "b") == (2, "a cache holds one prompt, not 2: give one -p or one -f")
-    assert says(*build, "-p", "a") == (2, "the prompt is a single token: a cache of it saves nothing")
-    assert says("cache", "build", "no/c", "-m", folder, "-p", "abc") == (1, "cannot write no/c: there is no folder no")
+    assert says(*build, "-p", "a", "-p", "b") == (
+        2,
+        "a cache holds one prompt, not 2: give one -p or one -f",
+    )
+    assert says(*build, "-p", "a") == (
+        2,
+        "the prompt is a single token: a cache of it saves nothing",
+    )
+    assert says("cache", "build", "no/c", "-m", folder, "-p", "abc") == (
+        1,
+        "cannot write no/c: there is no folder no",
+    )
     assert says("cache")[0] == says("cache", "build")[0] == says("cache", "drop")[0] == 2

@@ -28,7 +28,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def chat(run_cli: Run, backend: str, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str, str]]:
+def chat(
+    run_cli: Run, backend: str, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., tuple[int, str, str]]:
     """chat(model, text, *flags): what `minigen chat` does with that text on standard input."""
 
     def run(model: Path | str, text: str, *flags: str) -> tuple[int, str, str]:
@@ -48,7 +50,10 @@ def test_a_message_on_a_pipe(chat: Run, make_bigram: Callable[..., Path], home: 
     assert (code, out, err) == (0, HELLO, "")
     (path,) = sessions(home)
     lines = [json.loads(line) for line in path.read_text().splitlines()]
-    assert lines[1] == {"role": "user", "content": "Hello\nthere"}  # one message, whatever its lines
+    assert lines[1] == {
+        "role": "user",
+        "content": "Hello\nthere",
+    }  # one message, whatever its lines
     assert lines[2]["content"].strip() + "\n" == HELLO
     assert chat(model, "Hello\nthere\n", "--seed", "3", "-n", "30", "--no-save")[1] == HELLO
     assert sessions(home) == [path]
@@ -128,7 +133,9 @@ def test_a_transcript(chat: Run, make_bigram: Callable[..., Path], home: Path) -
 
 def test_the_views(chat: Run, make_bigram: Callable[..., Path]) -> None:
     text = "Hello.\nAnd the rain?\n/stats\n/context\n/why\n/set\n/help\n/model\n/markdown\n/export md\n"
-    code, out, _ = chat(make_bigram(), text, "--lines", "--seed", "5", "-n", "6", "--system", "Be kind.")
+    code, out, _ = chat(
+        make_bigram(), text, "--lines", "--seed", "5", "-n", "6", "--system", "Be kind."
+    )
     assert code == 0
     assert "prompt tokens reused" in out
     lines = out.splitlines()
@@ -155,7 +162,9 @@ def test_base_models_and_recurrent_ones(
         0, 'minigen: this model has no chat template: it continues a plain transcript, "User: ... Assistant: ..."',
     )  # fmt: skip
     assert "User:" not in out
-    code, out, err = chat(make_model("lstm"), "Hi\n/stats\n/context\n", "--lines", "-n", "5", "--seed", "1")
+    code, out, err = chat(
+        make_model("lstm"), "Hi\n/stats\n/context\n", "--lines", "-n", "5", "--seed", "1"
+    )
     assert code == 0
     assert "tokens, no limit" in out
     code, out, err = chat(make_bigram(), "Hi", "--plain", "--seed", "5", "-n", "20")
@@ -163,17 +172,27 @@ def test_base_models_and_recurrent_ones(
 
 
 def test_resume_and_replay(
-    chat: Run, run_cli: Run, make_bigram: Callable[..., Path], home: Path, backend: str, tmp_path: Path
+    chat: Run,
+    run_cli: Run,
+    make_bigram: Callable[..., Path],
+    home: Path,
+    backend: str,
+    tmp_path: Path,
 ) -> None:
     model, flags = make_bigram(), ("--lines", "--seed", "2", "-n", "10")
     whole = chat(model, "One.\nTwo.\nThree.\n", *flags)[1]
     path = sessions(home)[0]
     path.unlink()
     first = chat(model, "One.\nTwo.\n", *flags)[1]
-    second = chat("", "Three.\n", "--lines", "--resume")[1]  # model, seed and settings are in the file
+    second = chat("", "Three.\n", "--lines", "--resume")[
+        1
+    ]  # model, seed and settings are in the file
     assert first + second == whole
     (path,) = sessions(home)
-    assert [json.loads(line)["role"] for line in path.read_text().splitlines()[1:]] == ["user", "assistant"] * 3
+    assert [json.loads(line)["role"] for line in path.read_text().splitlines()[1:]] == [
+        "user",
+        "assistant",
+    ] * 3
     code, out, err = run_cli("chat", "--replay", path, "--backend", backend)
     assert (code, err) == (0, "")
     assert out == f"3 answers, 30 tokens, on {backend}: 3 identical, 0 different\n"
@@ -199,19 +218,27 @@ def test_files_of_others_are_not_written_over(
     chat: Run, make_bigram: Callable[..., Path], tmp_path: Path, home: Path
 ) -> None:
     data, other, model = tmp_path / "train.jsonl", tmp_path / "other.jsonl", make_bigram()
-    data.write_text('{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}\n' * 3)
+    data.write_text(
+        '{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}\n'
+        * 3
+    )
     before = data.read_bytes()
     assert chat(model, "Hello", "--resume", str(data), "-n", "3")[0] == 0
     assert data.read_bytes() == before
     (path,) = sessions(home)
-    assert [json.loads(line)["content"] for line in path.read_text().splitlines()[1:3]] == ["a", "b"]
+    assert [json.loads(line)["content"] for line in path.read_text().splitlines()[1:3]] == [
+        "a",
+        "b",
+    ]
     other.write_text("precious")
     assert chat("", "Hello", "--resume", str(path), "--session", str(other))[0] == 2
     assert other.read_text() == "precious"
     assert path.stat().st_mode & 0o077 == 0
 
 
-def test_a_session_that_two_use(chat: Run, make_bigram: Callable[..., Path], tmp_path: Path, home: Path) -> None:
+def test_a_session_that_two_use(
+    chat: Run, make_bigram: Callable[..., Path], tmp_path: Path, home: Path
+) -> None:
     path, copy = tmp_path / "s.jsonl", tmp_path / "copy.jsonl"
     assert chat(make_bigram(), "One.", "--session", str(path), "-n", "3", "--seed", "1")[0] == 0
     before = path.read_bytes()
@@ -233,10 +260,13 @@ def test_a_session_that_two_use(chat: Run, make_bigram: Callable[..., Path], tmp
     assert path.read_bytes() == before + b"\n"
 
 
-def test_a_message_without_an_answer(chat: Run, make_bigram: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_message_without_an_answer(
+    chat: Run, make_bigram: Callable[..., Path], tmp_path: Path
+) -> None:
     (tmp_path / "open.jsonl").write_text('{"messages": [{"role": "user", "content": "Hi"}]}')
     text = (
-        f"/load {tmp_path}/open.jsonl\n/regen\n/set seed default\nMore.\n/regen\n/set seed {2**64 - 1}\nNo.\n/regen\n"
+        f"/load {tmp_path}/open.jsonl\n/regen\n/set seed default\nMore.\n/regen\n/set seed "
+        f"{2**64 - 1}\nNo.\n/regen\n"
     )
     code, out, err = chat(make_bigram(), text, "--lines", "-n", "3", "--seed", "1")
     assert code == 0, err
@@ -256,7 +286,9 @@ def test_lines_as_they_come(chat: Run, make_bigram: Callable[..., Path], home: P
     monkey = b"ok\n" + b"\xff\n"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(monkey)))
-        code = import_module("minigen.cli.main").main(["chat", str(make_bigram()), "--lines", "-n", "3"])
+        code = import_module("minigen.cli.main").main(
+            ["chat", str(make_bigram()), "--lines", "-n", "3"]
+        )
     assert code == 1
 
 
@@ -271,7 +303,9 @@ LITERAL = [
 def test_messages_are_literal(chat: Run, make_bigram: Callable[..., Path], home: Path) -> None:
     """What is piped reaches the model as it is, as lines or as one message, but for one line ending at its end."""
     model, flags = make_bigram(context=2000), ("-n", "1", "--seed", "1")
-    text = "".join(f"{line}\n" for line in ["Hello", *LITERAL])  # a byte order mark is none but at the beginning
+    text = "".join(
+        f"{line}\n" for line in ["Hello", *LITERAL]
+    )  # a byte order mark is none but at the beginning
     assert chat(model, text, "--lines", *flags)[0] == 0
     assert said(home) == ["Hello", *LITERAL]
     windows = "".join(f"{line}\r\n" for line in ("Hello", "  there", "a\r"))
@@ -323,14 +357,25 @@ def test_ways_to_write_a_message(chat: Run, make_bigram: Callable[..., Path], ho
         f"/system {QUOTES}\n Be\nkind.\n{QUOTES}": " Be\nkind.",
         f"/system {QUOTES}kind{QUOTES}": f"{QUOTES}kind{QUOTES}",
     }.items():
-        assert chat(model, f"{written}\nHello\n", *flags, "--session", str(home / "s.jsonl"))[0] == 0
+        assert (
+            chat(model, f"{written}\nHello\n", *flags, "--session", str(home / "s.jsonl"))[0] == 0
+        )
         assert json.loads((home / "s.jsonl").read_text().split("\n")[0])["system"] == system
         (home / "s.jsonl").unlink()
 
 
-def test_files_are_literal(chat: Run, make_bigram: Callable[..., Path], home: Path, tmp_path: Path) -> None:
+def test_files_are_literal(
+    chat: Run, make_bigram: Callable[..., Path], home: Path, tmp_path: Path
+) -> None:
     model, flags = make_bigram(context=2000), ("--lines", "-n", "1", "--seed", "1")
-    for text in ("    if x:\n        y\n", "\n\nx\n\n", '"""Doc.\n\nMore.\n"""\n', "a\r\nb\r\n", "/clear\n", " x"):
+    for text in (
+        "    if x:\n        y\n",
+        "\n\nx\n\n",
+        '"""Doc.\n\nMore.\n"""\n',
+        "a\r\nb\r\n",
+        "/clear\n",
+        " x",
+    ):
         path = tmp_path / "a file.txt"
         path.write_bytes(text.encode())
         content = text.removesuffix("\n").removesuffix("\r")
@@ -367,12 +412,16 @@ def test_the_format_of_a_session(
     assert (code, out.count("skipped"), out.endswith("1 identical, 0 different\n")) == (0, 2, True)
 
 
-def test_a_model_that_does_not_take_the_conversation(chat: Run, make_bigram: Callable[..., Path], home: Path) -> None:
+def test_a_model_that_does_not_take_the_conversation(
+    chat: Run, make_bigram: Callable[..., Path], home: Path
+) -> None:
     refusing = "{% if messages[0].role == 'system' %}{{ raise_exception('no') }}{% endif %}{{ messages[-1].content }}"
     text = f"Hello.\n/system Be kind.\nMore.\n/model {make_bigram(refusing)}\n"
     code, _, err = chat(make_bigram(), text, "--lines", "-n", "3", "--seed", "1")
     assert code == 1
-    assert err.splitlines()[-1].startswith("minigen: the chat template refuses this conversation: no")
+    assert err.splitlines()[-1].startswith(
+        "minigen: the chat template refuses this conversation: no"
+    )
     assert chat("", "Go on.", "--resume", "-n", "3")[0] == 0  # the session is the old model's still
     assert chat(make_bigram(refusing), "Hi", "--system", "x")[0] == 1
 
@@ -401,7 +450,9 @@ Hello.
 
 def test_files(chat: Run, make_bigram: Callable[..., Path], tmp_path: Path, home: Path) -> None:
     (tmp_path / "note.txt").write_text("Rain\nis water.\n")
-    code, _, err = chat(make_bigram(), FILES.format(folder=tmp_path), "--lines", "--seed", "2", "-n", "8")
+    code, _, err = chat(
+        make_bigram(), FILES.format(folder=tmp_path), "--lines", "--seed", "2", "-n", "8"
+    )
     assert code == 0, err
     said = [json.loads(line) for line in (tmp_path / "saved.jsonl").read_text().splitlines()[1:]]
     assert said[2]["content"] == "What is this?\n\nRain\nis water."
@@ -456,10 +507,14 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("name", MISTAKES)
-def test_mistakes(name: str, run_cli: Run, make_bigram: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mistakes(
+    name: str, run_cli: Run, make_bigram: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     text, code, reason = MISTAKES[name]
     model = make_bigram()
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.format(model=model).encode())))
+    monkeypatch.setattr(
+        sys, "stdin", io.TextIOWrapper(io.BytesIO(text.format(model=model).encode()))
+    )
     found, _, err = run_cli("chat", model, "--lines", "-n", "3", "--seed", "1")
     last = err.splitlines()[-1]
     assert found == code
@@ -489,10 +544,16 @@ def test_mistakes_in_flags(
 
 
 def test_nothing_on_standard_input(chat: Run, make_bigram: Callable[..., Path]) -> None:
-    assert chat(make_bigram(), " \n") == (2, "", "minigen: standard input is empty: write a message\n")
+    assert chat(make_bigram(), " \n") == (
+        2,
+        "",
+        "minigen: standard input is empty: write a message\n",
+    )
 
 
-def test_kill_in_the_middle_of_an_answer(make_model: Callable[..., Path], any_backend: str, tmp_path: Path) -> None:
+def test_kill_in_the_middle_of_an_answer(
+    make_model: Callable[..., Path], any_backend: str, tmp_path: Path
+) -> None:
     """The session is whole up to the last finished turn."""
     path = tmp_path / "s.jsonl"
     command = [
@@ -502,7 +563,11 @@ def test_kill_in_the_middle_of_an_answer(make_model: Callable[..., Path], any_ba
     text = "/set max_tokens 5\nOne.\nTwo.\n/set max_tokens 100000\nThree.\n"
     environment = dict(os.environ, PYTHONUNBUFFERED="1")
     with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment,
     ) as process:
         assert process.stdin is not None
         assert process.stderr is not None
@@ -535,7 +600,9 @@ def test_ctrl_c_while_an_answer_begins(
     assert (code, out, sessions(home)) == (130, "", [])
 
 
-def test_a_session_that_cannot_be_saved(chat: Run, make_bigram: Callable[..., Path], home: Path) -> None:
+def test_a_session_that_cannot_be_saved(
+    chat: Run, make_bigram: Callable[..., Path], home: Path
+) -> None:
     home.parent.mkdir(parents=True)
     home.write_text("a file where a folder should be")
     code, out, err = chat(make_bigram(), "Hello\nMore\n", "--lines", "--seed", "3", "-n", "5")

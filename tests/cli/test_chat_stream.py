@@ -53,7 +53,9 @@ class Terminal(io.StringIO):
             assert text.count(BEGIN) == text.count(END) == 1
         else:  # what is on the screen stays
             for old, new in zip(before, self.rows(), strict=False):
-                assert unicodedata.normalize("NFD", new).startswith(unicodedata.normalize("NFD", old))
+                assert unicodedata.normalize("NFD", new).startswith(
+                    unicodedata.normalize("NFD", old)
+                )
         return len(text)
 
     def size(self) -> tuple[int, int]:
@@ -65,7 +67,9 @@ class Terminal(io.StringIO):
 
     def rows(self) -> list[str]:
         screen = self.screen
-        above = ["".join(line[x].data for x in range(screen.columns)) for line in screen.history.top]
+        above = [
+            "".join(line[x].data for x in range(screen.columns)) for line in screen.history.top
+        ]
         return [row.rstrip() for row in [*above, *screen.display]]
 
     def shown(self) -> list[str]:
@@ -89,7 +93,9 @@ def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-def answer(pieces: Iterable[str], terminal: Terminal | None = None, markdown: bool = True) -> Terminal:
+def answer(
+    pieces: Iterable[str], terminal: Terminal | None = None, markdown: bool = True
+) -> Terminal:
     """The terminal after an answer in these pieces; a string comes one character at a time."""
     terminal = terminal or Terminal()
     view = AnswerView(terminal, terminal=True, markdown=markdown, size=terminal.size)
@@ -130,7 +136,9 @@ def test_text_appears_at_once() -> None:
 
 
 def test_inline_styles() -> None:
-    terminal = answer("Some *words* and **more**,\nand `code`, <b>HTML</b>, ![an image](a.png).\n\nEnd.")
+    terminal = answer(
+        "Some *words* and **more**,\nand `code`, <b>HTML</b>, ![an image](a.png).\n\nEnd."
+    )
     assert terminal.shown() == [
         "Some words and more,",
         "and code, <b>HTML</b>, !an image",
@@ -148,7 +156,14 @@ def test_a_heading_ends_with_its_line() -> None:
     terminal = answer("## Heading\n")
     assert (words(terminal.shown()), terminal.replaced) == (["Heading"], 1)
     terminal = answer("Before\n## Heading\nAfter\n#hashtag")
-    assert [row.strip() for row in terminal.shown()] == ["Before", "", "Heading", "", "After", "#hashtag"]
+    assert [row.strip() for row in terminal.shown()] == [
+        "Before",
+        "",
+        "Heading",
+        "",
+        "After",
+        "#hashtag",
+    ]
 
 
 def test_lists_nest_and_go_on_after_a_blank_line() -> None:
@@ -175,9 +190,14 @@ def test_a_table() -> None:
     text = "| name | size |\n|------|-----:|\n| a | 1 |\n| 支払い | 22 |\n"
     assert words(answer(text).shown()) == ["name size", "a 1", "支払い 22"]
     narrow = answer(text.replace("a |", "antidisestablishment |"), Terminal(columns=20))
-    assert re.sub(r"[\s\d]", "", "".join(words(narrow.shown()))) == "namesizeantidisestablishment支払い"
+    assert (
+        re.sub(r"[\s\d]", "", "".join(words(narrow.shown())))
+        == "namesizeantidisestablishment支払い"
+    )
     many = ["|" + "a|" * 9, "|" + "-|" * 9]
-    assert answer("\n".join(many), Terminal(columns=20)).shown() == many  # no room for what it says: the text stays
+    assert (
+        answer("\n".join(many), Terminal(columns=20)).shown() == many
+    )  # no room for what it says: the text stays
 
 
 def test_a_fence_goes_on_after_blank_lines() -> None:
@@ -201,7 +221,14 @@ def test_a_fence_goes_on_after_blank_lines() -> None:
 
 
 def test_a_quote() -> None:
-    assert answer("> said\n> *so*\n\n> ```\n> x\n\nEnd").shown() == ["▌ said", "▌ so", "", "▌ x", "", "End"]
+    assert answer("> said\n> *so*\n\n> ```\n> x\n\nEnd").shown() == [
+        "▌ said",
+        "▌ so",
+        "",
+        "▌ x",
+        "",
+        "End",
+    ]
 
 
 def test_an_interrupted_fence_is_code() -> None:
@@ -249,7 +276,18 @@ def test_rows_are_those_of_the_terminal(text: str, columns: int) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["👩\u200d👩", "❤\ufe0f", "🇫🇷", "👍🏽", "שלום", "مرحبا", "कि", "\u202eabc", "\U000e0041", "x" * 39 + "\tx"],
+    [
+        "👩\u200d👩",
+        "❤\ufe0f",
+        "🇫🇷",
+        "👍🏽",
+        "שלום",
+        "مرحبا",
+        "कि",
+        "\u202eabc",
+        "\U000e0041",
+        "x" * 39 + "\tx",
+    ],
     ids=ascii,
 )
 def test_what_terminals_disagree_about_stays_as_it_is(text: str) -> None:
@@ -258,10 +296,19 @@ def test_what_terminals_disagree_about_stays_as_it_is(text: str) -> None:
 
 
 def test_rows_down() -> None:
-    assert [rows_down(text, 20) for text in ("", "x", "x\n", "x" * 20, "x" * 20 + "\n", "x" * 21)] == [0, 0, 1, 0, 1, 1]
+    assert [
+        rows_down(text, 20) for text in ("", "x", "x\n", "x" * 20, "x" * 20 + "\n", "x" * 21)
+    ] == [0, 0, 1, 0, 1, 1]
     assert [rows_down(text, 20) for text in ("支" * 10, "支" * 11, "x" + "支" * 10)] == [0, 1, 1]
-    assert [rows_down(text, 20) for text in ("e\u0301" * 20, "\txxxxxxxxxxxx", "x\txxxxxxxxxxxxx")] == [0, 0, 1]
-    assert [rows_down(text, 20) for text in ("\t\t\tx", "\t\t\txx", "\n\n", "x" * 41 + "\n\n")] == [0, 1, 2, 4]
+    assert [
+        rows_down(text, 20) for text in ("e\u0301" * 20, "\txxxxxxxxxxxx", "x\txxxxxxxxxxxxx")
+    ] == [0, 0, 1]
+    assert [rows_down(text, 20) for text in ("\t\t\tx", "\t\t\txx", "\n\n", "x" * 41 + "\n\n")] == [
+        0,
+        1,
+        2,
+        4,
+    ]
 
 
 def test_a_resize_leaves_the_block_under_way() -> None:
@@ -401,19 +448,31 @@ def expected(text: str, terminal: Terminal) -> list[str]:
     """The rows of the answer when each block is written only once, in its last form."""
     blocks = Blocks()
     text = re.sub(r"[\x00-\x08\x0b-\x1f]", "\ufffd", text.replace("\r\n", "\n")).lstrip()
-    found = [*(block for _, block in blocks.feed(text) if block), *[block for block in [blocks.finish()] if block]]
+    found = [
+        *(block for _, block in blocks.feed(text) if block),
+        *[block for block in [blocks.finish()] if block],
+    ]
     forms = []
     for block in found:
         down = rows_down(block.text, terminal.columns)
-        rendering = render(block, terminal.columns) if down is not None and down < terminal.lines else None
+        rendering = (
+            render(block, terminal.columns) if down is not None and down < terminal.lines else None
+        )
         forms.append(rendering or block.text + "\n" * (not block.text.endswith("\n")))
     terminal.stream.feed("\n".join(forms))
     return terminal.shown()
 
 
 @settings(deadline=None, derandomize=True, max_examples=80)
-@given(DOCUMENTS, st.lists(st.integers(0, 400)), st.sampled_from([20, 33, 80]), st.sampled_from([5, 12, 40]))
-def test_the_last_screen_is_the_same_for_all_pieces(text: str, cuts: list[int], columns: int, rows: int) -> None:
+@given(
+    DOCUMENTS,
+    st.lists(st.integers(0, 400)),
+    st.sampled_from([20, 33, 80]),
+    st.sampled_from([5, 12, 40]),
+)
+def test_the_last_screen_is_the_same_for_all_pieces(
+    text: str, cuts: list[int], columns: int, rows: int
+) -> None:
     cuts = sorted({0, len(text), *(cut for cut in cuts if cut < len(text))})
     pieces = [text[a:b] for a, b in pairwise(cuts)]
     terminal = answer(pieces, Terminal(columns, rows))
@@ -432,7 +491,9 @@ def test_blocks_hold_the_text(text: str) -> None:
             found += [block] if block else []
     found += [block for block in [blocks.finish()] if block]
     assert shown == "\n".join(block.text for block in found)
-    assert [line for line in shown.split("\n") if line.strip(" \t")] == [x for x in text.split("\n") if x.strip(" \t")]
+    assert [line for line in shown.split("\n") if line.strip(" \t")] == [
+        x for x in text.split("\n") if x.strip(" \t")
+    ]
 
 
 def test_blocks_alone() -> None:

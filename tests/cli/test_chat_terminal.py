@@ -32,7 +32,13 @@ class Terminal:
     """One command in a terminal of tmux's own server."""
 
     def __init__(
-        self, socket: str, home: Path, command: str, columns: int = 80, rows: int = 24, **environment: str
+        self,
+        socket: str,
+        home: Path,
+        command: str,
+        columns: int = 80,
+        rows: int = 24,
+        **environment: str,
     ) -> None:
         self.tmux_command = ["tmux", "-L", socket, "-f", "/dev/null"]
         self.prompts = 0
@@ -49,21 +55,33 @@ class Terminal:
         # The window stays when the command ends, so that its last words can be read.
         term = environment.get("TERM", "tmux-256color")
         self.tmux(
-            "respawn-window", "-k", *given, f"env -u COLUMNS -u LINES TERM={term} {command}; echo status $?; sleep 600"
+            "respawn-window",
+            "-k",
+            *given,
+            f"env -u COLUMNS -u LINES TERM={term} {command}; echo status $?; sleep 600",
         )
 
     def tmux(self, *words: str, text: str | None = None) -> str:
         done = subprocess.run(
-            [*self.tmux_command, *words], input=text, capture_output=True, text=True, check=True, timeout=TIMEOUT
+            [*self.tmux_command, *words],
+            input=text,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=TIMEOUT,
         )
         return done.stdout
 
     def close(self) -> None:
-        subprocess.run([*self.tmux_command, "kill-server"], capture_output=True, check=False, timeout=TIMEOUT)
+        subprocess.run(
+            [*self.tmux_command, "kill-server"], capture_output=True, check=False, timeout=TIMEOUT
+        )
 
     def screen(self, *flags: str) -> list[str]:
         """All lines so far, those that have scrolled away too, less the empty ones at the end."""
-        lines = [line.rstrip() for line in self.tmux("capture-pane", "-p", "-S", "-", *flags).split("\n")]
+        lines = [
+            line.rstrip() for line in self.tmux("capture-pane", "-p", "-S", "-", *flags).split("\n")
+        ]
         while lines and not lines[-1]:
             lines.pop()
         return lines
@@ -83,7 +101,11 @@ class Terminal:
         self.prompts += 1
         # As many prompts as lines that were sent, the last one empty, with the toolbar below it.
         found = self.wait(rf"\A(?:(?:.*\n)*?> .*\n){{{self.prompts - 1}}}(?:.*\n)*?>\n+{TOOLBAR}\Z")
-        return "\n".join(line for line in found if not re.fullmatch(TOOLBAR, line)).rstrip("\n").split("\n")
+        return (
+            "\n".join(line for line in found if not re.fullmatch(TOOLBAR, line))
+            .rstrip("\n")
+            .split("\n")
+        )
 
     def say(self, text: str, enter: str = "Enter") -> list[str]:
         """Types a line and waits for the next prompt."""
@@ -106,7 +128,9 @@ def chats(folder: Path, backend: str) -> Iterator[Start]:
 
     def begin(words: str, **settings: Any) -> Terminal:
         command = f"{sys.executable} -m minigen chat {words} --backend {backend}"
-        terminal = Terminal(f"minigen-{os.getpid()}-{next(NUMBERS)}", folder / "home", command, **settings)
+        terminal = Terminal(
+            f"minigen-{os.getpid()}-{next(NUMBERS)}", folder / "home", command, **settings
+        )
         opened.append(terminal)
         terminal.prompts = int("--resume" in words)  # which shows the last turn as it was
         if settings.get("TERM") == "dumb":
@@ -158,7 +182,9 @@ def converse(terminal: Terminal) -> list[str]:
     for line in CONVERSATION:
         if line == "/edit":
             terminal.keys(*"/edit", "Enter")
-            terminal.wait(rf"^> What is rain\?$\n+{TOOLBAR}\Z")  # the message stands there to be changed
+            terminal.wait(
+                rf"^> What is rain\?$\n+{TOOLBAR}\Z"
+            )  # the message stands there to be changed
             terminal.prompts += 1
             terminal.keys("BSpace")
             line = ", in one word?"
@@ -175,12 +201,19 @@ CONVERSATION = (
 
 
 def test_a_conversation(
-    start: Start, make_bigram: Callable[..., Path], tmp_path: Path, run_cli: Any, installed: list[str]
+    start: Start,
+    make_bigram: Callable[..., Path],
+    tmp_path: Path,
+    run_cli: Any,
+    installed: list[str],
 ) -> None:
     terminal = start(f"{make_bigram(context=150)} --seed 3 -n 30 --overflow roll")
     assert shown(converse(terminal)) == (Path(__file__).parent / "chat_terminal.txt").read_text()
     terminal.keys("C-d")
-    assert since(terminal.wait("^status"), "[saved") == "[saved: continue with minigen chat --resume]\nstatus 0"
+    assert (
+        since(terminal.wait("^status"), "[saved")
+        == "[saved: continue with minigen chat --resume]\nstatus 0"
+    )
     lines = session(tmp_path)
     assert [line["content"] for line in lines if line.get("role") == "user"] == [
         "What is rain, in one word?", "Tell me about 日本語.", "One more, please, and make it about the garden.",
@@ -207,7 +240,9 @@ e garden
 >"""
 
 
-def test_ctrl_c(start: Start, make_bigram: Callable[..., Path], tmp_path: Path, backend: str) -> None:
+def test_ctrl_c(
+    start: Start, make_bigram: Callable[..., Path], tmp_path: Path, backend: str
+) -> None:
     model = make_bigram(context=40_000)
     forever = """--logit-bias 0=-100 -n 30000 --seed 1 --no-markdown"""
     terminal = start(f"{model} {forever}")
@@ -218,10 +253,16 @@ def test_ctrl_c(start: Start, make_bigram: Callable[..., Path], tmp_path: Path, 
     terminal.wait(r"^> Hello\n.*\n.*\n")  # in the middle of the answer
     terminal.keys("C-c")
     lines = terminal.wait_for_prompt()
-    assert since(lines, "[stopped") == "[stopped: /continue resumes the answer, /regen tries again]\n\n>"
+    assert (
+        since(lines, "[stopped")
+        == "[stopped: /continue resumes the answer, /regen tries again]\n\n>"
+    )
     first = session(tmp_path)[2]
     assert first["runs"][0]["finish"] == "interrupted"
-    whole = Chat(load(model, backend, "cpu"), settings=first["runs"][0]["settings"] | {"logit_bias": {0: -100}})
+    whole = Chat(
+        load(model, backend, "cpu"),
+        settings=first["runs"][0]["settings"] | {"logit_bias": {0: -100}},
+    )
     answer = whole.say("Hello")
     said = ""
     for piece in answer:
@@ -238,14 +279,22 @@ def test_ctrl_c(start: Start, make_bigram: Callable[..., Path], tmp_path: Path, 
     assert len(second["runs"]) == 2
     assert second["content"].startswith(first["content"])
     assert second["ids"][: len(first["ids"])] == first["ids"]
-    assert since(terminal.say("/why"), "> /why").split()[2:5] == ["#", "token", "model"]  # the state is whole
-    for turns in range(2, 6):  # many, and at the worst moments: the turn is kept, and the chat goes on
+    assert since(terminal.say("/why"), "> /why").split()[2:5] == [
+        "#",
+        "token",
+        "model",
+    ]  # the state is whole
+    for turns in range(
+        2, 6
+    ):  # many, and at the worst moments: the turn is kept, and the chat goes on
         terminal.keys(*"Go on", "Enter")
         until = time.monotonic() + TIMEOUT
         while len(session(tmp_path)) < 1 + 2 * turns:
             assert time.monotonic() < until, "\n".join(terminal.screen())
             terminal.keys(*["C-c"] * 3)
-        terminal.keys("o", "k")  # once these stand there, no Ctrl-C is on its way that would take the next line
+        terminal.keys(
+            "o", "k"
+        )  # once these stand there, no Ctrl-C is on its way that would take the next line
         terminal.wait(rf"^> ok\n+{TOOLBAR}\Z")
         terminal.keys("BSpace", "BSpace")
     assert [line.get("role") for line in session(tmp_path)[1:]] == ["user", "assistant"] * 5
@@ -289,7 +338,9 @@ def paste(terminal: Terminal, text: str) -> None:
     terminal.tmux("paste-buffer", "-p")
 
 
-def test_what_is_pasted_is_text(start_any: Start, make_bigram: Callable[..., Path], tmp_path: Path) -> None:
+def test_what_is_pasted_is_text(
+    start_any: Start, make_bigram: Callable[..., Path], tmp_path: Path
+) -> None:
     """Whatever it begins with; what is typed around it is still a command, or a block."""
     terminal = start_any(f"{make_bigram(context=40_000)} --seed 1 -n 1")
     code = f"{QUOTES}Adds one.{QUOTES}\n\ndef f(x):\n\treturn x  + 1"
@@ -305,7 +356,15 @@ def test_what_is_pasted_is_text(start_any: Start, make_bigram: Callable[..., Pat
         said = [line["content"] for line in session(tmp_path)[1:] if line["role"] == "user"]
         assert tuple(said[-len(messages) :]) == messages
 
-    texts = [code, f"{opens}\n", "    if x:\n        y", "/clear", " /clear", "/usr/bin/python: none", f"{QUOTES}\nx"]
+    texts = [
+        code,
+        f"{opens}\n",
+        "    if x:\n        y",
+        "/clear",
+        " /clear",
+        "/usr/bin/python: none",
+        f"{QUOTES}\nx",
+    ]
     for text in texts:
         paste(terminal, text)
         terminal.wait(re.escape(text.rstrip("\n").split("\n")[-1].strip()[-9:]))
@@ -333,14 +392,18 @@ def test_what_is_pasted_is_text(start_any: Start, make_bigram: Callable[..., Pat
     sent("/usr/bin/python: none", f"{opens}z")
 
 
-def test_answers_into_a_pipe(make_bigram: Callable[..., Path], tmp_path: Path, any_backend: str) -> None:
+def test_answers_into_a_pipe(
+    make_bigram: Callable[..., Path], tmp_path: Path, any_backend: str
+) -> None:
     """`minigen chat | tee log`: the conversation goes on line by line, and says what it waits for."""
     chat = f"{sys.executable} -m minigen chat {make_bigram()} --backend {any_backend} --seed 3 -n 8"
     socket = f"minigen-{os.getpid()}-{next(NUMBERS)}"
     terminal = Terminal(socket, tmp_path / "home", f"{chat} | tee -i {tmp_path}/log")
     waits = r"^>$\n*\Z"
     try:
-        assert "minigen: type a message; /help lists the commands, Ctrl-D exits" in terminal.wait(waits)
+        assert "minigen: type a message; /help lists the commands, Ctrl-D exits" in terminal.wait(
+            waits
+        )
         for line in ("Hello", "/nothing", "And  the rain?"):
             terminal.tmux("send-keys", "-l", line)
             terminal.keys("Enter")
@@ -357,7 +420,11 @@ def test_answers_into_a_pipe(make_bigram: Callable[..., Path], tmp_path: Path, a
     finally:
         terminal.close()
     lines = session(tmp_path)[1:]
-    assert [line["content"] for line in lines if line["role"] == "user"] == ["Hello", "And  the rain?", "two\nlines"]
+    assert [line["content"] for line in lines if line["role"] == "user"] == [
+        "Hello",
+        "And  the rain?",
+        "two\nlines",
+    ]
     answers = [line["content"].strip() + "\n" for line in lines if line["role"] == "assistant"]
     assert (tmp_path / "log").read_text() == "".join(answers)
 
@@ -469,7 +536,9 @@ def test_a_terminal_that_is_resized(start_any: Start, make_bigram: Callable[...,
     assert shown(terminal.say("Again")) == RESIZED
     terminal.tmux("resize-window", "-x", "100", "-y", "30")
     terminal.wait(r"tokens/s\Z")
-    assert since(terminal.say("/system Be kind to everybody who asks you about the rain."), "> /sys") == (
+    assert since(
+        terminal.say("/system Be kind to everybody who asks you about the rain."), "> /sys"
+    ) == (
         "> /system Be kind to everybody who asks you about the rain.\n"
         "[system prompt: Be kind to everybody who asks you about the rain.]\n\n>"
     )
@@ -489,11 +558,23 @@ den.
 """
 
 
-def test_a_real_model(start_any: Start, shared: Path, tmp_path: Path, run_cli: Any, installed: list[str]) -> None:
+def test_a_real_model(
+    start_any: Start, shared: Path, tmp_path: Path, run_cli: Any, installed: list[str]
+) -> None:
     """Turns with every kind of change: the screen says what the session has, and it is the same from the beginning, on
     the backend that wrote it and on the other one."""
-    terminal = start_any(f"{shared}/models/stories260K --seed 4 -n 50 --overflow sinks --no-markdown")
-    for line in ("Once upon a time", "/regen", "What then?", "/undo", "Where was it?", "/continue", *["And then?"] * 7):
+    terminal = start_any(
+        f"{shared}/models/stories260K --seed 4 -n 50 --overflow sinks --no-markdown"
+    )
+    for line in (
+        "Once upon a time",
+        "/regen",
+        "What then?",
+        "/undo",
+        "Where was it?",
+        "/continue",
+        *["And then?"] * 7,
+    ):
         lines = terminal.say(line)
     used = int(re.findall(r"(\d+) tokens, window 512", "\n".join(terminal.screen()))[-1])
     assert used > 512
@@ -501,7 +582,9 @@ def test_a_real_model(start_any: Start, shared: Path, tmp_path: Path, run_cli: A
     said = session(tmp_path)[1:]
     assert len(said) == 2 * 9
     for line in said:
-        if len(line.get("runs", ())) < 2:  # another line of the user's stands in the middle of a continued answer
+        if (
+            len(line.get("runs", ())) < 2
+        ):  # another line of the user's stands in the middle of a continued answer
             assert "".join(line["content"].split()) in text
     path = next((tmp_path / "home" / "minigen" / "sessions").glob("*"))
     for other in installed:

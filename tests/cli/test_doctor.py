@@ -101,11 +101,15 @@ def test_hints_are_shown(run_cli: Run, machine: dict[str, Any]) -> None:
         (("mlx", "gpu", "float32"), ""),
     ],
 )
-def test_what_would_train_faster(monkeypatch: pytest.MonkeyPatch, ops: tuple[str, str, str], wanted: str) -> None:
+def test_what_would_train_faster(
+    monkeypatch: pytest.MonkeyPatch, ops: tuple[str, str, str], wanted: str
+) -> None:
     """A GPU that has bfloat16, trained in float32."""
     torch = pytest.importorskip("torch")
     from minigen.backends import faster_dtype
 
-    monkeypatch.setattr(torch.cuda, "get_device_capability", {"cuda:0": (8, 0), "cuda:1": (7, 5)}.__getitem__)
+    monkeypatch.setattr(
+        torch.cuda, "get_device_capability", {"cuda:0": (8, 0), "cuda:1": (7, 5)}.__getitem__
+    )
     name, device, dtype = ops
     assert faster_dtype(SimpleNamespace(name=name, device=device, dtype=dtype)) == wanted  # type: ignore[arg-type]

@@ -81,12 +81,19 @@ def test_a_jsonl_is_a_file(run_cli: Run, folder: Path) -> None:
     """A device would be read for ever, a pipe waited for."""
     pytest.importorskip("torch")
     os.mkfifo(folder / "pipe")
-    for name in ("pipe", *(str(path) for path in (FULL, Path("/dev/zero"), Path("/dev/null")) if path.exists())):
-        wanted = f"minigen: cannot use {name}: it is not an ordinary file; give a file for --jsonl\n"
+    for name in (
+        "pipe",
+        *(str(path) for path in (FULL, Path("/dev/zero"), Path("/dev/null")) if path.exists()),
+    ):
+        wanted = (
+            f"minigen: cannot use {name}: it is not an ordinary file; give a file for --jsonl\n"
+        )
         assert run_cli(*WORDS[:-1], name) == (1, "", wanted)
 
 
-def test_a_plot_is_refused_before_the_run(run_cli: Run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plot_is_refused_before_the_run(
+    run_cli: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("matplotlib")
     (folder / "p.png").mkdir()
 
@@ -109,7 +116,17 @@ OUTPUTS: dict[str, tuple[str, ...]] = {
     "json": ("prompt", "t.prompt.toml", "-m", "tiny", "--backend", "torch", "--json"),
     "table": ("prompt", "t.prompt.toml", "-m", "tiny", "--backend", "torch"),
     "generate": ("generate", "tiny", "-p", "a", "--max-tokens", "2", "--backend", "torch"),
-    "generate --json": ("generate", "tiny", "-p", "a", "--max-tokens", "2", "--json", "--backend", "torch"),
+    "generate --json": (
+        "generate",
+        "tiny",
+        "-p",
+        "a",
+        "--max-tokens",
+        "2",
+        "--json",
+        "--backend",
+        "torch",
+    ),
     "score": ("score", "t.prompt.toml", "-m", "tiny", "--backend", "torch"),
     "score --tokens": ("score", "long.prompt.toml", "-m", "tiny", "--tokens", "--backend", "torch"),
     "convert": ("convert", "tiny", "other"),
@@ -133,7 +150,10 @@ def test_standard_output_on_a_full_disk(
         finally:
             monkeypatch.undo()
     assert code == 1
-    assert capfd.readouterr() == ("", "minigen: cannot write to standard output: No space left on device\n")
+    assert capfd.readouterr() == (
+        "",
+        "minigen: cannot write to standard output: No space left on device\n",
+    )
 
 
 @pytest.mark.skipif(not FULL.exists(), reason="there is no /dev/full here")
@@ -167,7 +187,9 @@ def test_what_is_replaced_stays(run_cli: Run, folder: Path) -> None:
     assert sorted(path.name for path in folder.iterdir()) == ["c", "t.prompt.toml", "tiny"]
 
 
-def test_generated_data_is_whole_or_not_there(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_generated_data_is_whole_or_not_there(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     from minigen.weights.synthetic.__main__ import main as synthetic
 
     with files_end_at(500):

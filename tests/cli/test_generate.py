@@ -28,7 +28,9 @@ GREEDY = ("--temp", "0", "--ignore-eos")
 def letters(make_model: Callable[..., Path]) -> Path:
     """A model whose tokens are characters, so that its text can be counted."""
     folder = make_model("llama", tokenizer="char")
-    (folder / "vocab.json").write_text(json.dumps([chr(97 + i if i < 26 else 0x4E00 + i) for i in range(256)]))
+    (folder / "vocab.json").write_text(
+        json.dumps([chr(97 + i if i < 26 else 0x4E00 + i) for i in range(256)])
+    )
     return folder
 
 
@@ -38,14 +40,22 @@ def text_of(folder: Path, backend: str, prompt: str, **settings: Any) -> str:
     return minigen.load(folder, backend=backend).generate(prompt, **settings)
 
 
-def test_prints_the_continuation_and_nothing_else(run_cli: Run, letters: Path, backend: str) -> None:
+def test_prints_the_continuation_and_nothing_else(
+    run_cli: Run, letters: Path, backend: str
+) -> None:
     text = text_of(letters, backend, "abc", max_tokens=9, temperature=0)
     where = ("--backend", backend, *GREEDY, "-n", "9")
     assert run_cli("generate", letters, "-p", "abc", *where) == (0, text + "\n", "")
-    assert run_cli("generate", letters, "-p", "abc", "--echo", *where) == (0, "abc" + text + "\n", "")
+    assert run_cli("generate", letters, "-p", "abc", "--echo", *where) == (
+        0,
+        "abc" + text + "\n",
+        "",
+    )
 
 
-def test_prompts_from_a_file_and_stdin(letters: Path, tmp_path: Path, any_backend: str, run_cli: Run) -> None:
+def test_prompts_from_a_file_and_stdin(
+    letters: Path, tmp_path: Path, any_backend: str, run_cli: Run
+) -> None:
     file = tmp_path / "prompt.txt"
     file.write_text("abc\n")
     where = ["--backend", any_backend, *GREEDY, "-n", "5"]
@@ -58,7 +68,9 @@ def test_prompts_from_a_file_and_stdin(letters: Path, tmp_path: Path, any_backen
 
 def test_a_batch_has_headings(run_cli: Run, letters: Path, backend: str) -> None:
     where = ("--backend", backend, "-n", "4", "-s", "1", "--temp", "1")
-    code, out, err = run_cli("generate", letters, "-p", "ab", "-p", "cde", "--num-samples", "2", *where)
+    code, out, err = run_cli(
+        "generate", letters, "-p", "ab", "-p", "cde", "--num-samples", "2", *where
+    )
     assert (code, err) == (0, "")
     first = text_of(letters, backend, "ab", max_tokens=4, temperature=1, seed=1)
     third = text_of(letters, backend, "cde", max_tokens=4, temperature=1, seed=1)
@@ -89,7 +101,9 @@ def test_json(run_cli: Run, letters: Path, backend: str) -> None:
 
 
 def test_verbose_goes_to_stderr(run_cli: Run, letters: Path, backend: str) -> None:
-    code, out, err = run_cli("generate", letters, "-p", "ab", "-n", "5", "-s", "3", "--backend", backend, "-v")
+    code, out, err = run_cli(
+        "generate", letters, "-p", "ab", "-n", "5", "-s", "3", "--backend", backend, "-v"
+    )
     assert (code, len(out)) == (0, 6)
     assert re.fullmatch(
         rf"minigen: .* on {backend} \(cpu, float32\), loaded in [\d.]+ s, seed 3\n"
@@ -110,7 +124,9 @@ def test_logprobs_table(run_cli: Run, letters: Path, backend: str) -> None:
     assert text + "\n" == plain
     assert len(lines) == 2
     for line, character in zip(lines, text, strict=True):
-        assert re.fullmatch(rf" +-\d+\.\d{{4}}  '{character}' +'{character}' -\d+\.\d{{3}}  '.' -\d+\.\d{{3}}", line)
+        assert re.fullmatch(
+            rf" +-\d+\.\d{{4}}  '{character}' +'{character}' -\d+\.\d{{3}}  '.' -\d+\.\d{{3}}", line
+        )
 
 
 # -- bad input: one line, exit 1 for an error, 2 for bad usage --
@@ -148,7 +164,10 @@ def drop_and_add(folder: Path) -> None:
 EMBEDDING = "model.embed_tokens.weight"
 BROKEN_MODELS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no config": (lambda f: (f / "config.json").unlink(), r"MODEL has no config\.json; it has .*"),
-    "config no JSON": (lambda f: (f / "config.json").write_text("{"), r"MODEL/config\.json: not JSON \(.*\)"),
+    "config no JSON": (
+        lambda f: (f / "config.json").write_text("{"),
+        r"MODEL/config\.json: not JSON \(.*\)",
+    ),
     "no architecture": (
         lambda f: change_config(f, model_type=None),
         r"config\.json has no model_type: minigen knows gpt2, gru_lm, lfm2, llama, .*",
@@ -198,7 +217,10 @@ BROKEN_MODELS: dict[str, tuple[Callable[[Path], Any], str]] = {
         lambda f: break_weights(f, header({"a": tensor(0, 4), "b": tensor(0, 4)}, b"0000")),
         r".*damaged.*",
     ),
-    "huge header length": (lambda f: break_weights(f, struct.pack("<Q", 2**62) + b"{}"), r".*damaged.*"),
+    "huge header length": (
+        lambda f: break_weights(f, struct.pack("<Q", 2**62) + b"{}"),
+        r".*damaged.*",
+    ),
     "no file at all": (lambda f: break_weights(f, b""), r".*damaged.*"),
     "wrong dtype": (
         lambda f: change_tensor(f, EMBEDDING, lambda x: x.astype(np.int64)),
@@ -238,14 +260,17 @@ BROKEN_MODELS: dict[str, tuple[Callable[[Path], Any], str]] = {
 
 
 @pytest.mark.parametrize("what", BROKEN_MODELS)
-def test_broken_models(run_cli: Run, make_model: Callable[..., Path], backend: str, what: str) -> None:
+def test_broken_models(
+    run_cli: Run, make_model: Callable[..., Path], backend: str, what: str
+) -> None:
     spoil, message = BROKEN_MODELS[what]
     folder = make_model("llama")
     spoil(folder)
     code, out, err = run_cli("generate", folder, "-p", "x", "--backend", backend)
     assert (code, out) == (1, "")
     assert re.fullmatch(
-        message.replace("MODEL", re.escape(str(folder))), err.removeprefix("minigen: ").removesuffix("\n")
+        message.replace("MODEL", re.escape(str(folder))),
+        err.removeprefix("minigen: ").removesuffix("\n"),
     )
 
 
@@ -260,13 +285,25 @@ def test_nan_weights_warn(run_cli: Run, make_model: Callable[..., Path], backend
     code, _, err = run_cli("generate", folder, "-p", "x", "--backend", backend, "-n", "2")
     lines = err.splitlines()
     assert code == 1  # the tied head makes a logit of every row, so the model can say nothing
-    assert lines[0].endswith(f"has weights that are NaN or infinite, in {EMBEDDING}: its text will be noise")
-    assert lines[1:] == ["minigen: the model produced NaN as a logit: check its weights, or run it in float32"]
+    assert lines[0].endswith(
+        f"has weights that are NaN or infinite, in {EMBEDDING}: its text will be noise"
+    )
+    assert lines[1:] == [
+        "minigen: the model produced NaN as a logit: check its weights, or run it in float32"
+    ]
 
 
 BAD_USAGE = {
-    "temperature": (["-p", "x", "--temp", "-1"], 2, r"minigen: temperature is -1\.0: it must be a number >= 0"),
-    "top-p": (["-p", "x", "--top-p", "2"], 2, r"minigen: top_p is 2\.0: it must be a number > 0 and <= 1"),
+    "temperature": (
+        ["-p", "x", "--temp", "-1"],
+        2,
+        r"minigen: temperature is -1\.0: it must be a number >= 0",
+    ),
+    "top-p": (
+        ["-p", "x", "--top-p", "2"],
+        2,
+        r"minigen: top_p is 2\.0: it must be a number > 0 and <= 1",
+    ),
     "not a number": (
         ["-p", "x", "--temp", "hot"],
         2,
@@ -277,8 +314,16 @@ BAD_USAGE = {
         2,
         r"minigen: unrecognized arguments: --bogus \(see minigen generate --help\)",
     ),
-    "abbreviated flag": (["-p", "x", "--temper", "1"], 2, r"minigen: unrecognized arguments: --temper 1 .*"),
-    "empty prompt": (["-p", ""], 2, r"minigen: the prompt is empty, and .* no token that begins or separates texts.*"),
+    "abbreviated flag": (
+        ["-p", "x", "--temper", "1"],
+        2,
+        r"minigen: unrecognized arguments: --temper 1 .*",
+    ),
+    "empty prompt": (
+        ["-p", ""],
+        2,
+        r"minigen: the prompt is empty, and .* no token that begins or separates texts.*",
+    ),
     "long prompt": (
         ["-p", "x" * 80],
         1,
@@ -289,14 +334,26 @@ BAD_USAGE = {
         1,
         r"minigen: a prompt of 1 tokens and 99 new ones exceed .* at most 63",
     ),
-    "no such file": (["-f", "nowhere.txt"], 1, r"minigen: cannot read nowhere\.txt: No such file .*"),
+    "no such file": (
+        ["-f", "nowhere.txt"],
+        1,
+        r"minigen: cannot read nowhere\.txt: No such file .*",
+    ),
     "unknown dtype": (
         ["-p", "x", "--dtype", "int8"],
         2,
         r"minigen: argument --dtype: invalid choice: 'int8' .*",
     ),
-    "bias": (["-p", "x", "--logit-bias", "a"], 2, r"minigen: argument --logit-bias: 'a' is not ID=BIAS, .*"),
-    "bias beyond": (["-p", "x", "--logit-bias", "999=1"], 2, r"minigen: logit_bias names token 999: .*"),
+    "bias": (
+        ["-p", "x", "--logit-bias", "a"],
+        2,
+        r"minigen: argument --logit-bias: 'a' is not ID=BIAS, .*",
+    ),
+    "bias beyond": (
+        ["-p", "x", "--logit-bias", "999=1"],
+        2,
+        r"minigen: logit_bias names token 999: .*",
+    ),
     "unknown device": (
         ["-p", "x", "--device", "abacus"],
         1,
@@ -320,8 +377,14 @@ def test_bad_sources_and_commands(run_cli: Run, tmp_path: Path) -> None:
         assert err.count("\n") == 1
         return code, err.removeprefix("minigen: ").rstrip()
 
-    assert says("generate", f"{tmp_path}/nowhere", "-p", "x") == (1, f"no such folder: {tmp_path}/nowhere")
-    assert says("generate", str(tmp_path), "-p", "x") == (1, f"{tmp_path} has no config.json; it is empty")
+    assert says("generate", f"{tmp_path}/nowhere", "-p", "x") == (
+        1,
+        f"no such folder: {tmp_path}/nowhere",
+    )
+    assert says("generate", str(tmp_path), "-p", "x") == (
+        1,
+        f"{tmp_path} has no config.json; it is empty",
+    )
     assert says("generate", "a/b", "--offline", "-p", "x")[0] == 1
     assert says("genrate")[0] == 2
     assert says()[0] == 2
@@ -335,7 +398,20 @@ def test_ctrl_c_ends_the_text_without_a_traceback(
     make_model: Callable[..., Path], backend: str, read_all: Callable[[int], bytes]
 ) -> None:
     folder = make_model("llama", max_position_embeddings=2_000_000)
-    words = ["generate", str(folder), "-p", "x", "-n", "1000000", "--backend", backend, "--temp", "1", "-s", "1"]
+    words = [
+        "generate",
+        str(folder),
+        "-p",
+        "x",
+        "-n",
+        "1000000",
+        "--backend",
+        backend,
+        "--temp",
+        "1",
+        "-s",
+        "1",
+    ]
     parent, child = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-m", "minigen", *words],
@@ -344,7 +420,9 @@ def test_ctrl_c_ends_the_text_without_a_traceback(
         stdin=subprocess.DEVNULL,
     )
     os.close(child)
-    ready, _, _ = select.select([parent], [], [], 60)  # it streams: the first text comes long before the last
+    ready, _, _ = select.select(
+        [parent], [], [], 60
+    )  # it streams: the first text comes long before the last
     assert ready
     seen = os.read(parent, 100)
     process.send_signal(signal.SIGINT)
@@ -381,33 +459,57 @@ def test_a_closed_pipe_is_no_error(tiny: Tiny, any_backend: str) -> None:
 
 
 def test_closed_streams(tiny: Tiny, any_backend: str) -> None:
-    command = f"{sys.executable} -m minigen generate {tiny('llama')} -p x -n 3 --backend {any_backend}"
+    command = (
+        f"{sys.executable} -m minigen generate {tiny('llama')} -p x -n 3 --backend {any_backend}"
+    )
     for closed in (">&-", "2>&-", "<&-"):
         done = subprocess.run(f"{command} {closed}", shell=True, capture_output=True, check=True)
         assert done.stderr == b""
 
 
-def test_more_than_the_memory_is_refused(run_cli: Run, make_model: Callable[..., Path], backend: str) -> None:
+def test_more_than_the_memory_is_refused(
+    run_cli: Run, make_model: Callable[..., Path], backend: str
+) -> None:
     folder = make_model("llama", max_position_embeddings=2_000_000_000)
-    code, out, err = run_cli("generate", folder, "-p", "x", "-n", "1999999999", "--backend", backend)
+    code, out, err = run_cli(
+        "generate", folder, "-p", "x", "-n", "1999999999", "--backend", backend
+    )
     assert (code, out) == (1, "")
     assert re.fullmatch(
-        r"minigen: this needs [\d.]+ GiB at once, and the device has [\d.]+ GiB: ask for fewer .*\n", err
+        r"minigen: this needs [\d.]+ GiB at once, and the device has [\d.]+ GiB: ask for fewer .*\n",
+        err,
     )
 
 
 def test_names_of_files_cannot_break_the_line(run_cli: Run) -> None:
-    assert run_cli("generate", "a\nb/c/", "-p", "x") == (1, "", "minigen: no such folder: 'a\\nb/c/'\n")
-    assert run_cli("generate", "-f", "a\nb")[2] == ("minigen: cannot read a\\nb: No such file or directory\n")
+    assert run_cli("generate", "a\nb/c/", "-p", "x") == (
+        1,
+        "",
+        "minigen: no such folder: 'a\\nb/c/'\n",
+    )
+    assert run_cli("generate", "-f", "a\nb")[2] == (
+        "minigen: cannot read a\\nb: No such file or directory\n"
+    )
     assert (
-        run_cli("generate", "--fo\no")[2] == "minigen: unrecognized arguments: --fo\\no (see minigen generate --help)\n"
+        run_cli("generate", "--fo\no")[2]
+        == "minigen: unrecognized arguments: --fo\\no (see minigen generate --help)\n"
     )
 
 
 def test_help_is_quick_to_import() -> None:
     """Seconds are for benchmarks; what makes --help slow is an import, and that can be told exactly."""
     code = "import sys, minigen.cli.main as m\ntry: m.main(['--help'])\nexcept SystemExit: print(sorted(sys.modules))"
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    out = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
     assert "generate" in out
-    for heavy in ("numpy", "torch", "mlx", "safetensors", "tokenizers", "tiktoken", "huggingface_hub"):
+    for heavy in (
+        "numpy",
+        "torch",
+        "mlx",
+        "safetensors",
+        "tokenizers",
+        "tiktoken",
+        "huggingface_hub",
+    ):
         assert f"'{heavy}'" not in out

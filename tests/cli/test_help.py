@@ -37,7 +37,12 @@ def test_a_page_that_is_piped_is_markdown(run_cli: Run, topic: str) -> None:
 
 @pytest.mark.parametrize(
     ("word", "topic"),
-    [("score", "prompts"), ("cache", "generate"), ("Tokenizer", "train"), ("adding_a_family", "adding-a-family")],
+    [
+        ("score", "prompts"),
+        ("cache", "generate"),
+        ("Tokenizer", "train"),
+        ("adding_a_family", "adding-a-family"),
+    ],
 )
 def test_a_command_has_a_page_too(run_cli: Run, word: str, topic: str) -> None:
     assert run_cli("help", word) == run_cli("help", topic)
@@ -65,7 +70,9 @@ def test_a_page_on_a_terminal(topic: str, columns: int) -> None:
     letters = re.compile(r"[^\W_]")
     for line in text.splitlines():
         assert line.count("`") % 2 == 0 or "```" in line
-    missing = set(re.findall(r"--[a-z][a-z-]+", text)) - set(re.findall(r"--[a-z][a-z-]+", shown.replace("\n", " ")))
+    missing = set(re.findall(r"--[a-z][a-z-]+", text)) - set(
+        re.findall(r"--[a-z][a-z-]+", shown.replace("\n", " "))
+    )
     assert columns < 80 or not missing
     assert len(letters.findall(shown)) >= 0.97 * len(letters.findall(text))
 

@@ -32,7 +32,9 @@ def leaves(parser: Any) -> Iterator[Any]:
 
 def parsers() -> dict[str, Any]:
     """Every command that takes flags, by what is typed for it."""
-    return {leaf.prog: leaf for command in main.COMMANDS for leaf in leaves(main.build_parser(command))}
+    return {
+        leaf.prog: leaf for command in main.COMMANDS for leaf in leaves(main.build_parser(command))
+    }
 
 
 def parse(*words: str) -> argparse.Namespace:
@@ -50,12 +52,16 @@ def test_every_spelling_is_of_one_flag() -> None:
         names = parser.names()
         table = spellings(names)
         met |= set(table.values())
-        assert {name: table[name] for name in names} == {name: name for name in names}, f"{prog}: a flag is shadowed"
+        assert {name: table[name] for name in names} == {name: name for name in names}, (
+            f"{prog}: a flag is shadowed"
+        )
         for group in SYNONYMS:
             actions = {id(parser.action_of(names[name])) for name in group if name in names}
             assert len(actions) <= 1, f"{prog}: {group} has flags that are not the same"
         shorts = {flag for flag in parser._option_string_actions if not flag.startswith("--")}
-        assert all(parser.flag_of(flag) == flag for flag in shorts), f"{prog}: a short flag is shadowed"
+        assert all(parser.flag_of(flag) == flag for flag in shorts), (
+            f"{prog}: a short flag is shadowed"
+        )
     for group in SYNONYMS:
         assert met & set(group), f"{group} has no flag of any command"
     for name, targets in HINTS.items():
@@ -117,7 +123,11 @@ TAKEN = {
         ("f -f g", "files", ["f", "g"]),
         ("f --model_path x", "model", "x"),
     ],
-    "prompt": [("f --num_fewshot 0,2", "shots", (0, 2)), ("f --model x", "model", "x"), ("-f f", "files", ["f"])],
+    "prompt": [
+        ("f --num_fewshot 0,2", "shots", (0, 2)),
+        ("f --model x", "model", "x"),
+        ("-f f", "files", ["f"]),
+    ],
     "cache": [
         ("build f --model x", "model", "x"),
         ("build --prompt-cache f", "cache", "f"),
@@ -154,13 +164,19 @@ TAKEN = {
 
 @pytest.mark.parametrize(
     ("words", "name", "value"),
-    [(f"{command} {words}", name, value) for command, rows in TAKEN.items() for words, name, value in rows],
+    [
+        (f"{command} {words}", name, value)
+        for command, rows in TAKEN.items()
+        for words, name, value in rows
+    ],
 )
 def test_spellings_that_are_taken(words: str, name: str, value: Any) -> None:
     assert getattr(parse(*words.split()), name) == value
 
 
-@pytest.mark.parametrize("text", ["-hello", "--", "---", "- be kind", "-n is a flag", "-x", "--hello world", "-1", "-"])
+@pytest.mark.parametrize(
+    "text", ["-hello", "--", "---", "- be kind", "-n is a flag", "-x", "--hello world", "-1", "-"]
+)
 def test_values_that_begin_with_a_dash(text: str) -> None:
     assert parse("generate", "-p", text, "x").prompt == [text]
     assert parse("generate", "--prompt", text, "--prompt", text).prompt == [text, text]
@@ -182,30 +198,75 @@ def test_what_follows_two_dashes_is_no_flag() -> None:
 
 # -- what is not --
 BAD = {
-    "a mistake": ("generate --temprature 0 -p a", "unrecognized arguments: --temprature (did you mean --temperature?)"),
-    "one of ours": ("train d --layer 3", "unrecognized arguments: --layer 3 (did you mean --layers?)"),
-    "with a value": ("generate --max_tokns=5", "unrecognized arguments: --max_tokns=5 (did you mean --max-tokens?)"),
-    "two meanings": ("train d --hidden_size 3", "--hidden_size 3 (did you mean --width or --hidden?)"),
-    "two groups": ("train d --model_name_or_path x", "--model_name_or_path x (did you mean --model or --from?)"),
-    "short": ("generate -t 0 -p a", "unrecognized arguments: -t (did you mean --temp or --threads?)"),
+    "a mistake": (
+        "generate --temprature 0 -p a",
+        "unrecognized arguments: --temprature (did you mean --temperature?)",
+    ),
+    "one of ours": (
+        "train d --layer 3",
+        "unrecognized arguments: --layer 3 (did you mean --layers?)",
+    ),
+    "with a value": (
+        "generate --max_tokns=5",
+        "unrecognized arguments: --max_tokns=5 (did you mean --max-tokens?)",
+    ),
+    "two meanings": (
+        "train d --hidden_size 3",
+        "--hidden_size 3 (did you mean --width or --hidden?)",
+    ),
+    "two groups": (
+        "train d --model_name_or_path x",
+        "--model_name_or_path x (did you mean --model or --from?)",
+    ),
+    "short": (
+        "generate -t 0 -p a",
+        "unrecognized arguments: -t (did you mean --temp or --threads?)",
+    ),
     "one dash": ("chat -temp 0", "unrecognized arguments: -temp (did you mean --temp?)"),
-    "nothing near": ("generate --bogus", "unrecognized arguments: --bogus (see minigen generate --help)"),
-    "a command": ("genrate -p a", "invalid choice: 'genrate' (did you mean generate?) (see minigen --help)"),
-    "an action": ("cache biuld f", "invalid choice: 'biuld' (did you mean build?) (see minigen cache --help)"),
-    "no command near": ("xyz", "invalid choice: 'xyz' (choose from chat, generate, prompt, score, cache, train, "),
-    "a choice": ("generate --dtype flaot32", "--dtype: invalid choice: 'flaot32' (did you mean float32?)"),
+    "nothing near": (
+        "generate --bogus",
+        "unrecognized arguments: --bogus (see minigen generate --help)",
+    ),
+    "a command": (
+        "genrate -p a",
+        "invalid choice: 'genrate' (did you mean generate?) (see minigen --help)",
+    ),
+    "an action": (
+        "cache biuld f",
+        "invalid choice: 'biuld' (did you mean build?) (see minigen cache --help)",
+    ),
+    "no command near": (
+        "xyz",
+        "invalid choice: 'xyz' (choose from chat, generate, prompt, score, cache, train, ",
+    ),
+    "a choice": (
+        "generate --dtype flaot32",
+        "--dtype: invalid choice: 'flaot32' (did you mean float32?)",
+    ),
     "before a command": ("--bogus generate -p a", "unrecognized arguments: --bogus"),
-    "two models": ("generate x -m y -p a", "MODEL is given as y and as x: name one (see minigen generate --help)"),
-    "two by flag": ("chat -m x --model y", "MODEL is given as x and as y: name one (see minigen chat --help)"),
+    "two models": (
+        "generate x -m y -p a",
+        "MODEL is given as y and as x: name one (see minigen generate --help)",
+    ),
+    "two by flag": (
+        "chat -m x --model y",
+        "MODEL is given as x and as y: name one (see minigen chat --help)",
+    ),
     "two of convert": ("convert a b -m c", "MODEL is given as c and as a: name one"),
     "two outs": ("convert a b -o c", "OUT is given as c and as b: name one"),
     "no files": ("score -m x", "the following arguments are required: FILE"),
     "no out": ("convert -m x", "the following arguments are required: OUT"),
-    "a flag for a text": ("generate -p -n 3", "-p/--prompt: expected a value, but -n looks like a flag; if it is "),
+    "a flag for a text": (
+        "generate -p -n 3",
+        "-p/--prompt: expected a value, but -n looks like a flag; if it is ",
+    ),
     "the way out": ("generate --stop --verbose", "if it is the value, write --stop=--verbose"),
     "nearly a flag": ("generate -p --verbos", "if it is the value, write --prompt=--verbos"),
     "a flag and its value": ("generate -p -n3", "if it is the value, write --prompt=-n3"),
-    "a list of texts": ("tokenizer train f --out o --special -a", "if it is the value, write --special=-a"),
+    "a list of texts": (
+        "tokenizer train f --out o --special -a",
+        "if it is the value, write --special=-a",
+    ),
     "nothing": ("generate -p", "argument -p/--prompt: expected one argument"),
     "no number": ("generate -n --temp 0", "argument -n/--max-tokens: expected one argument"),
 }
@@ -219,7 +280,9 @@ def test_what_is_wrong_is_named(run_cli: Run, what: str) -> None:
     assert message in err
 
 
-def test_a_file_that_begins_with_a_dash(run_cli: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_begins_with_a_dash(
+    run_cli: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     Path("-x.txt").write_text("abc")
     assert "(did you mean the file ./-x.txt?)" in run_cli("score", "a", "-x.txt")[2]
@@ -238,7 +301,15 @@ def test_settings_of_a_chat(
     run_cli: Run, make_bigram: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lines = tmp_path / "lines.txt"
-    typed = ["temp 0", "max-tokens 10", "n 11", "max_new_tokens 12", "repeat-penalty 1.5", "ctx-size 64", "topp 0.5"]
+    typed = [
+        "temp 0",
+        "max-tokens 10",
+        "n 11",
+        "max_new_tokens 12",
+        "repeat-penalty 1.5",
+        "ctx-size 64",
+        "topp 0.5",
+    ]
     lines.write_text("".join(f"/set {line}\n" for line in typed))
     with lines.open() as stream:
         monkeypatch.setattr("sys.stdin", stream)
@@ -257,11 +328,16 @@ def test_settings_of_a_chat(
     with lines.open() as stream:
         monkeypatch.setattr("sys.stdin", stream)
         code, _, err = run_cli("chat", make_bigram(), "--lines", "--no-save")
-    assert (code, err) == (2, "minigen: tempreature is not a setting of a chat: did you mean temperature?\n")
+    assert (code, err) == (
+        2,
+        "minigen: tempreature is not a setting of a chat: did you mean temperature?\n",
+    )
 
 
 def test_the_library_and_files_name_the_nearest() -> None:
-    with pytest.raises(UsageError, match=r"^max_new_tokens is no setting: did you mean max_tokens\?$"):
+    with pytest.raises(
+        UsageError, match=r"^max_new_tokens is no setting: did you mean max_tokens\?$"
+    ):
         Options.of(max_new_tokens=3)
     with pytest.raises(UsageError, match=r"^temprature is no setting: did you mean temperature\?$"):
         Options.of(temprature=0)

@@ -39,7 +39,9 @@ def plain(written: bytearray) -> bytes:
     return re.sub(rb"\x1b\[[0-9;?]*[a-zA-Z]", b"", written)
 
 
-def test_the_bar_shows_after_a_while_and_goes(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_bar_shows_after_a_while_and_goes(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
     progress = import_module("minigen.cli.display.progress")
     monkeypatch.setattr(progress, "DELAY", 0)
     with terminal() as written, progress.Bar("animals [x]", "items") as bar:
@@ -74,7 +76,9 @@ def test_a_short_run_shows_no_bar(terminal: Terminal) -> None:
     assert written == b"end\r\n"
 
 
-def test_what_nobody_can_count_shows_its_seconds(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_nobody_can_count_shows_its_seconds(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
     progress = import_module("minigen.cli.display.progress")
     monkeypatch.setattr(progress, "DELAY", 0)
     with terminal() as written, progress.Busy("merging [x]") as busy:
@@ -97,7 +101,9 @@ def test_where_there_is_no_terminal_it_is_one_line(
     assert capsys.readouterr().err == "minigen: merging, which may take a while\n"
 
 
-def test_a_warning_of_a_thread_comes_out(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_warning_of_a_thread_comes_out(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """After one of the main thread, which must let the handler go."""
     logger = logging.getLogger("minigen")
     monkeypatch.setattr(logger, "handlers", [])

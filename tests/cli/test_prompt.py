@@ -88,7 +88,14 @@ class Oracle:
         self.stop_after: int | None = None
 
     def __call__(
-        self, model: Any, file: PromptFile, *, done: Any, on_item: Any, on_start: Any, prompt_logprobs: bool
+        self,
+        model: Any,
+        file: PromptFile,
+        *,
+        done: Any,
+        on_item: Any,
+        on_start: Any,
+        prompt_logprobs: bool,
     ) -> Any:
         assert not prompt_logprobs
         settings = minigen.evaluation.fewshot.run.settings(file)
@@ -121,7 +128,16 @@ class Oracle:
         tied = 2 if number == 0 else 1
         output = item.answer if right else next(c for c in item.choices if c != item.answer)
         return ItemResult(
-            index, item.fields["input"], output or "", item.answer, correct, item.choices, scores, (1, 2), scores, tied
+            index,
+            item.fields["input"],
+            output or "",
+            item.answer,
+            correct,
+            item.choices,
+            scores,
+            (1, 2),
+            scores,
+            tied,
         )
 
 
@@ -164,11 +180,24 @@ def test_the_prompts_are_laid_out_as_gpt3s(run_cli: Run, folder: Path) -> None:
 
 def test_one_prompt_alone_has_no_heading(run_cli: Run, folder: Path) -> None:
     text = "Translate English to French:\nsea otter => loutre de mer\nbread =>\n"
-    assert run_cli("prompt", "french.prompt.toml", "--print", "--shots", "1", "--item", "2") == (0, text, "")
+    assert run_cli("prompt", "french.prompt.toml", "--print", "--shots", "1", "--item", "2") == (
+        0,
+        text,
+        "",
+    )
 
 
 def test_headings_say_what_differs(run_cli: Run, folder: Path) -> None:
-    words = ("prompt", "animals.prompt.toml", "open.prompt.toml", "--print", "--item", "all", "--limit", "1")
+    words = (
+        "prompt",
+        "animals.prompt.toml",
+        "open.prompt.toml",
+        "--print",
+        "--item",
+        "all",
+        "--limit",
+        "1",
+    )
     code, out, err = run_cli(*words)
     assert (code, err) == (0, "")
     assert re.findall("==> (.*) <==", out) == [
@@ -183,9 +212,13 @@ def test_headings_say_what_differs(run_cli: Run, folder: Path) -> None:
 
 # -- --check --
 def test_check(run_cli: Run, folder: Path) -> None:
-    (folder / "bad.prompt.toml").write_text(ANIMALS.replace('output = "dog"\n[shots]', 'output = "cow"\n[shots]'))
+    (folder / "bad.prompt.toml").write_text(
+        ANIMALS.replace('output = "dog"\n[shots]', 'output = "cow"\n[shots]')
+    )
     (folder / "worse.prompt.toml").write_text("format = 2\n")
-    code, out, err = run_cli("prompt", "bad.prompt.toml", "worse.prompt.toml", "open.prompt.toml", "--check")
+    code, out, err = run_cli(
+        "prompt", "bad.prompt.toml", "worse.prompt.toml", "open.prompt.toml", "--check"
+    )
     assert code == 1
     assert err == "minigen: worse.prompt.toml:1: format: is 2; it must be 1\n"
     assert out == (
@@ -210,24 +243,43 @@ def test_check_with_a_model_reads_no_weights(run_cli: Run, folder: Path, model: 
     config.write_text(json.dumps(json.loads(config.read_text()) | {"max_position_embeddings": 24}))
     code, out, err = run_cli("prompt", "animals.prompt.toml", "--check", "-m", model)
     assert (code, err) == (1, "")
-    assert re.search(r": error: item 1 with 2 shots \(seed 0\) has \d+ tokens, and the context is 24; use fewer ", out)
+    assert re.search(
+        r": error: item 1 with 2 shots \(seed 0\) has \d+ tokens, and the context is 24; use fewer ",
+        out,
+    )
 
 
-def test_what_cannot_be_scored_is_said_before_a_model_is_loaded(run_cli: Run, folder: Path, model: str) -> None:
+def test_what_cannot_be_scored_is_said_before_a_model_is_loaded(
+    run_cli: Run, folder: Path, model: str
+) -> None:
     (folder / model / "model.safetensors").unlink()
-    (folder / "animals.prompt.toml").write_text(ANIMALS + "[score]\nnormalize = 'uncond'\nuncond_context = ''\n")
+    (folder / "animals.prompt.toml").write_text(
+        ANIMALS + "[score]\nnormalize = 'uncond'\nuncond_context = ''\n"
+    )
     code, out, err = run_cli("prompt", "animals.prompt.toml", "--check", "-m", model)
     assert (code, err) == (1, "")
     assert out.startswith(
         "animals.prompt.toml:10: error: no token precedes the choices, after '', and this model's "
     )
     config = folder / model / "config.json"  # any tokenizer with an end of text will do
-    config.write_text(json.dumps(json.loads(config.read_text()) | {"tokenizer": None, "eos_token_id": 0}))
+    config.write_text(
+        json.dumps(json.loads(config.read_text()) | {"tokenizer": None, "eos_token_id": 0})
+    )
     names = ["<eos>", *"catdogmiwfpurbkhl: \n"]
     vocab = {name: i for i, name in enumerate(dict.fromkeys(names))}
-    split = {"type": "Split", "pattern": {"Regex": "[\\s\\S]"}, "behavior": "Isolated", "invert": False}
-    tokenizer = {"model": {"type": "WordLevel", "vocab": vocab, "unk_token": "<eos>"}, "pre_tokenizer": split}
-    (folder / model / "tokenizer.json").write_text(json.dumps({"version": "1.0", "added_tokens": []} | tokenizer))
+    split = {
+        "type": "Split",
+        "pattern": {"Regex": "[\\s\\S]"},
+        "behavior": "Isolated",
+        "invert": False,
+    }
+    tokenizer = {
+        "model": {"type": "WordLevel", "vocab": vocab, "unk_token": "<eos>"},
+        "pre_tokenizer": split,
+    }
+    (folder / model / "tokenizer.json").write_text(
+        json.dumps({"version": "1.0", "added_tokens": []} | tokenizer)
+    )
     summary = "animals.prompt.toml: 2 examples, 3 items: 0 errors, 0 warnings\n"
     assert run_cli("prompt", "animals.prompt.toml", "--check", "-m", model) == (0, summary, "")
     code, out, err = run_cli("prompt", "animals.prompt.toml", "--check")
@@ -248,7 +300,9 @@ def test_one_file(run_cli: Run, folder: Path, model: str, oracle: Oracle) -> Non
 
 
 def test_a_suite_is_one_table(run_cli: Run, folder: Path, model: str, oracle: Oracle) -> None:
-    code, out, err = run_cli("prompt", "french.prompt.toml", "animals.prompt.toml", "open.prompt.toml", "-m", model)
+    code, out, err = run_cli(
+        "prompt", "french.prompt.toml", "animals.prompt.toml", "open.prompt.toml", "-m", model
+    )
     assert code == 0
     assert out == (
         "file     shots  metric    items          score  chance   worst - best  seeds  ties  unscored\n"
@@ -268,7 +322,9 @@ def test_a_suite_is_one_table(run_cli: Run, folder: Path, model: str, oracle: Or
 
 
 @pytest.mark.parametrize("width", [60, 120])
-def test_a_table_fits_its_terminal(folder: Path, oracle: Oracle, width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_table_fits_its_terminal(
+    folder: Path, oracle: Oracle, width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from minigen.cli.prompt.report import Report
     from minigen.cli.prompt.table import table
     from minigen.evaluation.fewshot import load_prompt_file
@@ -278,7 +334,14 @@ def test_a_table_fits_its_terminal(folder: Path, oracle: Oracle, width: int, mon
     reports = []
     for name in ("animals", "animals-with-a-long-name"):
         file = load_prompt_file("animals.prompt.toml")
-        result = oracle(None, file, done={}, on_item=lambda *_: None, on_start=lambda _: None, prompt_logprobs=False)
+        result = oracle(
+            None,
+            file,
+            done={},
+            on_item=lambda *_: None,
+            on_start=lambda _: None,
+            prompt_logprobs=False,
+        )
         reports.append(Report(result, name, "accuracy"))
     styled = table(reports, width, terminal=True)
     plain = table(reports, width)
@@ -305,7 +368,14 @@ def test_a_narrow_terminal_gets_fewer_columns(folder: Path, oracle: Oracle) -> N
     reports = []
     for name in ("animals", "open"):
         file = load_prompt_file(f"{name}.prompt.toml")
-        result = oracle(None, file, done={}, on_item=lambda *_: None, on_start=lambda _: None, prompt_logprobs=False)
+        result = oracle(
+            None,
+            file,
+            done={},
+            on_item=lambda *_: None,
+            on_start=lambda _: None,
+            prompt_logprobs=False,
+        )
         reports.append(Report(result, name, file.score.metric))
     assert table(reports, 60) == (
         "animals (accuracy)\n"
@@ -324,7 +394,9 @@ def test_answers_are_cut_to_the_terminal(folder: Path) -> None:
     from minigen.cli.display.tables import render
 
     rows = [["1", "no", "x" * 40, "y" * 30], ["2", "a longer one", "x", "y"]]
-    assert render(["item", "answer", "output", "input"], rows, 50, False, ("answer", "output", "input")) == (
+    assert render(
+        ["item", "answer", "output", "input"], rows, 50, False, ("answer", "output", "input")
+    ) == (
         "item  answer        output          input\n"
         "   1  no            xxxxxxxxxxxxx…  yyyyyyyyyyyyy…\n"
         "   2  a longer one  x               y\n"
@@ -332,7 +404,9 @@ def test_answers_are_cut_to_the_terminal(folder: Path) -> None:
 
 
 def test_answers(run_cli: Run, folder: Path, model: str, oracle: Oracle) -> None:
-    code, out, err = run_cli("prompt", "french.prompt.toml", "-m", model, "--answers", "--shots", "0,1")
+    code, out, err = run_cli(
+        "prompt", "french.prompt.toml", "-m", model, "--answers", "--shots", "0,1"
+    )
     assert (code, err) == (0, "")
     assert out == (
         "==> 0 shots <==\n"
@@ -353,7 +427,9 @@ def test_answers(run_cli: Run, folder: Path, model: str, oracle: Oracle) -> None
     )
 
 
-def test_answers_are_shown_where_nothing_is_scored(run_cli: Run, folder: Path, model: str, oracle: Oracle) -> None:
+def test_answers_are_shown_where_nothing_is_scored(
+    run_cli: Run, folder: Path, model: str, oracle: Oracle
+) -> None:
     code, out, _ = run_cli("prompt", "open.prompt.toml", "-m", model)
     assert code == 0
     assert out == (
@@ -367,12 +443,18 @@ def test_answers_are_shown_where_nothing_is_scored(run_cli: Run, folder: Path, m
 
 # -- for programs --
 def test_json(run_cli: Run, folder: Path, model: str, oracle: Oracle) -> None:
-    code, out, _ = run_cli("prompt", "animals.prompt.toml", "open.prompt.toml", "-m", model, "--json")
+    code, out, _ = run_cli(
+        "prompt", "animals.prompt.toml", "open.prompt.toml", "-m", model, "--json"
+    )
     assert (code, out.count("\n")) == (0, 2)
     animals, unscored = map(json.loads, out.splitlines())
     first = ["file", "model", "results", "tokens_read", "tokens_saved", "seconds", "by_shots"]
     assert list(animals) == list(unscored) == first
-    assert (animals["file"], animals["model"], animals["tokens_saved"]) == ("animals.prompt.toml", "tiny", 3000)
+    assert (animals["file"], animals["model"], animals["tokens_saved"]) == (
+        "animals.prompt.toml",
+        "tiny",
+        3000,
+    )
     assert [(r["shots"], r["seed"], r["n"], r["ties"]) for r in animals["results"]] == [
         (0, 0, 3, 1),
         (2, 0, 3, 0),
@@ -394,12 +476,25 @@ def test_json(run_cli: Run, folder: Path, model: str, oracle: Oracle) -> None:
         "tied": 2,
     }
     few = animals["by_shots"][1]
-    assert (few["lowest"], few["highest"], few["seeds"]) == (pytest.approx(1 / 3), pytest.approx(2 / 3), 2)
+    assert (few["lowest"], few["highest"], few["seeds"]) == (
+        pytest.approx(1 / 3),
+        pytest.approx(2 / 3),
+        2,
+    )
     assert (unscored["results"][0]["accuracy"], unscored["results"][0]["unscored"]) == (None, 2)
 
 
 def test_csv(run_cli: Run, folder: Path, model: str, oracle: Oracle) -> None:
-    words = ("prompt", "animals.prompt.toml", "french.prompt.toml", "-m", model, "--csv", "--shots", "0,2")
+    words = (
+        "prompt",
+        "animals.prompt.toml",
+        "french.prompt.toml",
+        "-m",
+        model,
+        "--csv",
+        "--shots",
+        "0,2",
+    )
     code, out, err = run_cli(*words)
     assert (code, re.sub(r"(\.\d{12})\d+", r"\1", out), err) == (
         0,
@@ -418,8 +513,18 @@ def lines_of(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_finished_items_are_not_run_again(run_cli: Run, folder: Path, model: str, oracle: Oracle) -> None:
-    words = ("prompt", "animals.prompt.toml", "french.prompt.toml", "-m", model, "--jsonl", "run.jsonl")
+def test_finished_items_are_not_run_again(
+    run_cli: Run, folder: Path, model: str, oracle: Oracle
+) -> None:
+    words = (
+        "prompt",
+        "animals.prompt.toml",
+        "french.prompt.toml",
+        "-m",
+        model,
+        "--jsonl",
+        "run.jsonl",
+    )
     code, whole, err = run_cli(*words)
     assert (code, err) == (0, "")
     lines = lines_of(folder / "run.jsonl")
@@ -435,17 +540,25 @@ def test_finished_items_are_not_run_again(run_cli: Run, folder: Path, model: str
         "index",
         "input",
     ]
-    assert (lines[0]["file"], lines[0]["model"], lines[0]["dtype"]) == ("animals.prompt.toml", "tiny", "float32")
+    assert (lines[0]["file"], lines[0]["model"], lines[0]["dtype"]) == (
+        "animals.prompt.toml",
+        "tiny",
+        "float32",
+    )
     oracle.ran.clear()
     assert run_cli(*words) == (0, whole, "minigen: run.jsonl has 15 finished items\n")
     assert oracle.ran == []
     # Another number of shots is the same file; so is a comment, or the same files at another place.
-    (folder / "animals.prompt.toml").write_text("# a comment\n" + ANIMALS.replace("[0, 2]", "[0, 1, 2]"))
+    (folder / "animals.prompt.toml").write_text(
+        "# a comment\n" + ANIMALS.replace("[0, 2]", "[0, 1, 2]")
+    )
     assert run_cli(*words)[0] == 0
     assert oracle.ran == [(1, seed, index) for seed in (0, 1) for index in (0, 1, 2)]
 
 
-def test_a_torn_last_line_is_dropped(run_cli: Run, folder: Path, model: str, oracle: Oracle) -> None:
+def test_a_torn_last_line_is_dropped(
+    run_cli: Run, folder: Path, model: str, oracle: Oracle
+) -> None:
     words = ("prompt", "animals.prompt.toml", "-m", model, "--jsonl", "run.jsonl")
     code, whole, _ = run_cli(*words)
     assert code == 0
@@ -487,11 +600,15 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
         "run.jsonl:1: is of animals.prompt.toml, which is not among the files; ",
     ),
     "weights changed": (
-        lambda f: (f / "tiny" / "config.json").write_text((f / "tiny" / "config.json").read_text() + " "),
+        lambda f: (f / "tiny" / "config.json").write_text(
+            (f / "tiny" / "config.json").read_text() + " "
+        ),
         "run.jsonl:1: was made by an earlier version of tiny; ",
     ),
     "another dtype": (
-        lambda f: (f / "run.jsonl").write_text((f / "run.jsonl").read_text().replace("float32", "float16")),
+        lambda f: (f / "run.jsonl").write_text(
+            (f / "run.jsonl").read_text().replace("float32", "float16")
+        ),
         "run.jsonl:1: was made by tiny in float16, and this is tiny in float32; ",
     ),
     "no JSON": (
@@ -519,7 +636,9 @@ def test_a_jsonl_of_something_else_is_refused(
     spoil(folder)
     before = (folder / "run.jsonl").read_bytes()
     oracle.ran.clear()
-    name = "animals.prompt.toml" if (folder / "animals.prompt.toml").exists() else "french.prompt.toml"
+    name = (
+        "animals.prompt.toml" if (folder / "animals.prompt.toml").exists() else "french.prompt.toml"
+    )
     wanted = f"minigen: {message}give another --jsonl file, or remove this one\n"
     assert run_cli("prompt", name, *words) == (1, "", wanted)
     assert (oracle.ran, (folder / "run.jsonl").read_bytes()) == ([], before)
@@ -539,21 +658,36 @@ def test_choices_scored_by_another_rule_are_not_mixed_in(
     assert err.startswith(
         "minigen: run.jsonl:1: is of animals.prompt.toml before it, its data or the scoring of choices"
     )
-    assert run_cli("prompt", "french.prompt.toml", *words, "other.jsonl")[0] == 0  # what is generated is the same
+    assert (
+        run_cli("prompt", "french.prompt.toml", *words, "other.jsonl")[0] == 0
+    )  # what is generated is the same
 
 
 @pytest.mark.usefixtures("oracle")
-def test_a_jsonl_of_another_precision(run_cli: Run, folder: Path, make_model: Callable[..., Path]) -> None:
+def test_a_jsonl_of_another_precision(
+    run_cli: Run, folder: Path, make_model: Callable[..., Path]
+) -> None:
     shape = {"hidden_size": 64, "intermediate_size": 128, "max_position_embeddings": 512}
     make_model("llama", **shape).rename(folder / "wide")
-    words = ("prompt", "animals.prompt.toml", "-m", "wide", "--device", "cpu", "--jsonl", "run.jsonl")
+    words = (
+        "prompt",
+        "animals.prompt.toml",
+        "-m",
+        "wide",
+        "--device",
+        "cpu",
+        "--jsonl",
+        "run.jsonl",
+    )
     assert run_cli(*words)[0] == 0
     message = "run.jsonl:1: was made by wide in float32, and this is wide in float32 q8; "
     wanted = f"minigen: {message}give another --jsonl file, or remove this one\n"
     assert run_cli(*words, "--quant", "8") == (1, "", wanted)
 
 
-def test_a_jsonl_that_cannot_be_used(run_cli: Run, folder: Path, model: str, oracle: Oracle) -> None:
+def test_a_jsonl_that_cannot_be_used(
+    run_cli: Run, folder: Path, model: str, oracle: Oracle
+) -> None:
     import fcntl
 
     def says(path: str) -> tuple[int, str, str]:
@@ -567,7 +701,11 @@ def test_a_jsonl_that_cannot_be_used(run_cli: Run, folder: Path, model: str, ora
         fcntl.flock(other, fcntl.LOCK_EX)
         advice = "wait for it, or give another --jsonl file, or remove this one"
         for name in ("run.jsonl", "link.jsonl"):
-            assert says(name) == (1, "", f"minigen: {name} is being written by another run; {advice}\n")
+            assert says(name) == (
+                1,
+                "",
+                f"minigen: {name} is being written by another run; {advice}\n",
+            )
     assert oracle.ran == []
     assert says("run.jsonl")[0] == 0
     assert not (folder / "run.jsonl.lock").exists()
@@ -577,7 +715,16 @@ def test_a_jsonl_that_cannot_be_used(run_cli: Run, folder: Path, model: str, ora
 def test_a_run_that_was_cut_off_gives_what_a_whole_one_gives(
     run_cli: Run, folder: Path, model: str, backend: str
 ) -> None:
-    words = ("prompt", "animals.prompt.toml", "french.prompt.toml", "-m", model, "--backend", backend, "--json")
+    words = (
+        "prompt",
+        "animals.prompt.toml",
+        "french.prompt.toml",
+        "-m",
+        model,
+        "--backend",
+        backend,
+        "--json",
+    )
     code, out, err = run_cli(*words, "--jsonl", "run.jsonl")
     assert (code, err) == (0, "")
     whole = [json.loads(line) for line in out.splitlines()]
@@ -589,14 +736,28 @@ def test_a_run_that_was_cut_off_gives_what_a_whole_one_gives(
     for one, other in zip(whole, resumed, strict=True):
         assert one["file"] == other["file"]
         for a, b in zip(one["results"], other["results"], strict=True):
-            assert [item["output"] for item in a["items"]] == [item["output"] for item in b["items"]]
+            assert [item["output"] for item in a["items"]] == [
+                item["output"] for item in b["items"]
+            ]
             assert a["accuracy"] == b["accuracy"]
     assert resumed[0]["tokens_read"] < whole[0]["tokens_read"]
     assert len(lines_of(folder / "run.jsonl")) == len(data) == 9 + 6
 
 
-def test_items_without_what_is_asked_for_run_again(run_cli: Run, folder: Path, model: str, backend: str) -> None:
-    words = ("prompt", "animals.prompt.toml", "-m", model, "--backend", backend, "--json", "--jsonl", "run.jsonl")
+def test_items_without_what_is_asked_for_run_again(
+    run_cli: Run, folder: Path, model: str, backend: str
+) -> None:
+    words = (
+        "prompt",
+        "animals.prompt.toml",
+        "-m",
+        model,
+        "--backend",
+        backend,
+        "--json",
+        "--jsonl",
+        "run.jsonl",
+    )
     assert run_cli(*words)[0] == 0
     code, out, _ = run_cli(*words, "--prompt-logprobs")
     first = json.loads(out)["results"][0]["items"][0]["prompt_logprobs"]
@@ -608,11 +769,22 @@ def test_items_without_what_is_asked_for_run_again(run_cli: Run, folder: Path, m
 
 
 def test_verbose(run_cli: Run, folder: Path, model: str, backend: str) -> None:
-    words = ("prompt", "animals.prompt.toml", "-m", model, "--backend", backend, "--limit", "1", "-v")
+    words = (
+        "prompt",
+        "animals.prompt.toml",
+        "-m",
+        model,
+        "--backend",
+        backend,
+        "--limit",
+        "1",
+        "-v",
+    )
     code, out, err = run_cli(*words)
     assert (code, out.splitlines()[1].split()[:2]) == (0, ["0", "1"])
     assert re.fullmatch(
-        rf"minigen: tiny on {backend} \(cpu, float32\), loaded in [\d.]+ s\nminigen: peak memory [\d.]+ MiB\n", err
+        rf"minigen: tiny on {backend} \(cpu, float32\), loaded in [\d.]+ s\nminigen: peak memory [\d.]+ MiB\n",
+        err,
     )
 
 
@@ -622,7 +794,11 @@ def test_plot(run_cli: Run, folder: Path, model: str, oracle: Oracle) -> None:
     assert run_cli(*words, "p.png")[0] == 0
     assert (folder / "p.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     assert run_cli(*words, "p.pdf") == (2, "", "minigen: --plot is p.pdf: it must end in .png\n")
-    assert run_cli(*words, "no/p.png") == (1, "", "minigen: cannot write no/p.png: there is no folder no\n")
+    assert run_cli(*words, "no/p.png") == (
+        1,
+        "",
+        "minigen: cannot write no/p.png: there is no folder no\n",
+    )
 
 
 # -- what is refused --
@@ -637,13 +813,18 @@ def test_errors_of_the_check_end_a_run_before_it_begins(
     assert (code, out) == (1, "")
     with monkeypatch.context() as patch:
         patch.setattr("minigen.cli.prompt.run.load_model", never)
-        assert run_cli("prompt", "french.prompt.toml", "-m", model, "--shots", "7") == (1, "", message)
+        assert run_cli("prompt", "french.prompt.toml", "-m", model, "--shots", "7") == (
+            1,
+            "",
+            message,
+        )
     config = folder / model / "config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | {"max_position_embeddings": 60}))
     code, out, err = run_cli("prompt", "french.prompt.toml", "animals.prompt.toml", "-m", model)
     assert (code, out, err.count("\n"), oracle.ran) == (1, "", 1, [])
     assert re.search(
-        r"and the context is 60; use fewer shots, .*\(\d more like this\).* \(1 more error: see --check\)", err
+        r"and the context is 60; use fewer shots, .*\(\d more like this\).* \(1 more error: see --check\)",
+        err,
     )
 
 
@@ -653,7 +834,10 @@ BAD_USAGE = {
         ["x", "--shots", "1,1"],
         "argument --shots: '1,1' is not a list of different whole numbers such as 0,1,4 ",
     ),
-    "seeds": (["x", "--seeds", "-1"], "argument --seeds: '-1' is not a list of different whole numbers such as 0,1,4 "),
+    "seeds": (
+        ["x", "--seeds", "-1"],
+        "argument --seeds: '-1' is not a list of different whole numbers such as 0,1,4 ",
+    ),
     "limit": (["x", "--limit", "0"], "argument --limit: '0' is not a whole number >= 1 "),
     "two outputs": (["x", "--json", "--csv"], "argument --csv: not allowed with argument --json "),
 }
@@ -676,7 +860,9 @@ def test_a_file_given_twice(run_cli: Run, folder: Path) -> None:
 def test_the_help_imports_nothing_heavy() -> None:
     run = "try: m.main(['prompt', '--help'])\nexcept SystemExit: print(sorted(sys.modules))"
     code = f"import sys, minigen.cli.main as m\n{run}"
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    out = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
     assert "--jsonl FILE" in out
     for heavy in ("numpy", "torch", "mlx", "rich", "matplotlib"):
         assert f"'{heavy}'" not in out

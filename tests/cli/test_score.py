@@ -29,7 +29,9 @@ def file(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", ["llama", "lstm"])
-def test_the_table(run_cli: Run, tiny: Tiny, file: Path, backend: str, tmp_path: Path, name: str) -> None:
+def test_the_table(
+    run_cli: Run, tiny: Tiny, file: Path, backend: str, tmp_path: Path, name: str
+) -> None:
     short = tmp_path / "s"
     short.write_text("ab")
     score = score_text(minigen.load(tiny(name), backend=backend), TEXT)
@@ -37,13 +39,25 @@ def test_the_table(run_cli: Run, tiny: Tiny, file: Path, backend: str, tmp_path:
     assert (code, err) == (0, "")
     heading, *rows = out.splitlines()
     width = len(str(file))
-    assert re.split(" {2,}", heading) == ["file", "tokens", "bytes", "nats/token", "perplexity", "bits/byte"]
+    assert re.split(" {2,}", heading) == [
+        "file",
+        "tokens",
+        "bytes",
+        "nats/token",
+        "perplexity",
+        "bits/byte",
+    ]
     assert all(
-        len(row) == len(heading) and row[:width].rstrip() == str(f) for row, f in zip(rows, (file, short), strict=True)
+        len(row) == len(heading) and row[:width].rstrip() == str(f)
+        for row, f in zip(rows, (file, short), strict=True)
     )
     tokens, size, nats, perplexity, bits = rows[0][width:].replace(",", "").split()
     assert (int(tokens), int(size)) == (score.tokens, score.bytes) == (len(TEXT) - 1, len(TEXT) - 1)
-    for shown, wanted in ((nats, score.nats_per_token), (perplexity, score.perplexity), (bits, score.bits_per_byte)):
+    for shown, wanted in (
+        (nats, score.nats_per_token),
+        (perplexity, score.perplexity),
+        (bits, score.bits_per_byte),
+    ):
         assert float(shown) == pytest.approx(wanted, rel=1e-3)
 
 
@@ -77,7 +91,9 @@ def test_tokens(run_cli: Run, tiny: Tiny, file: Path, backend: str) -> None:
     assert np.abs(np.array([token["logprob"] for token in logprobs]) - wanted).max() < 1e-5
     code, out, _ = run_cli("score", file, *where, "--logprobs")
     lines = out.splitlines()
-    assert lines[: len(TEXT) - 1] == [f"{p:9.4f}  {c!r}" for p, c in zip(wanted, TEXT[1:], strict=True)]
+    assert lines[: len(TEXT) - 1] == [
+        f"{p:9.4f}  {c!r}" for p, c in zip(wanted, TEXT[1:], strict=True)
+    ]
     assert lines[-3] == ""
     assert lines[-2].startswith("file")
 
@@ -92,35 +108,68 @@ def test_documents_and_stdin(tiny: Tiny, run_cli: Run, file: Path, any_backend: 
     found = json.loads(piped.stdout)
     assert (found["file"], found["tokens"]) == ("-", 2 * (alone["tokens"] - 1))
     code, _, err = run_cli("score", file, *words, "--split", "")
-    assert (code, err) == (2, "minigen: the string to split at is empty: give the separator between the documents\n")
+    assert (code, err) == (
+        2,
+        "minigen: the string to split at is empty: give the separator between the documents\n",
+    )
 
 
 BAD: dict[str, tuple[list[str], int, str]] = {
-    "missing": (["nowhere.txt"], 1, r"minigen: cannot read nowhere\.txt: No such file or directory"),
+    "missing": (
+        ["nowhere.txt"],
+        1,
+        r"minigen: cannot read nowhere\.txt: No such file or directory",
+    ),
     "folder": (["."], 1, r"minigen: cannot read \.: Is a directory"),
     "empty": (["EMPTY"], 2, r"minigen: .*/empty is empty: there is nothing to score"),
     "latin": (["LATIN"], 1, r"minigen: .*/latin is not UTF-8: byte 0xe9 at offset 1"),
-    "short": (["SHORT"], 2, r"minigen: the text has nothing to score: it needs at least two tokens, or one if .*"),
-    "stride": (["FILE", "--stride", "64"], 2, r"minigen: stride is 64: it must be a whole number from 1 to 63"),
-    "no stride": (["FILE", "--stride", "0"], 2, r"minigen: stride is 0: it must be a whole number from 1 to 63"),
-    "window": (["FILE", "--window", "65"], 2, r"minigen: window is 65: it must be a whole number from 1 to 64"),
+    "short": (
+        ["SHORT"],
+        2,
+        r"minigen: the text has nothing to score: it needs at least two tokens, or one if .*",
+    ),
+    "stride": (
+        ["FILE", "--stride", "64"],
+        2,
+        r"minigen: stride is 64: it must be a whole number from 1 to 63",
+    ),
+    "no stride": (
+        ["FILE", "--stride", "0"],
+        2,
+        r"minigen: stride is 0: it must be a whole number from 1 to 63",
+    ),
+    "window": (
+        ["FILE", "--window", "65"],
+        2,
+        r"minigen: window is 65: it must be a whole number from 1 to 64",
+    ),
     "one": (
         ["FILE", "--window", "1"],
         1,
         r"minigen: a window of 1 token leaves no token to predict from: it must have at least 2",
     ),
-    "word": (["FILE", "--stride", "x"], 2, r"minigen( score)?: argument --stride: invalid int value: 'x' .*"),
+    "word": (
+        ["FILE", "--stride", "x"],
+        2,
+        r"minigen( score)?: argument --stride: invalid int value: 'x' .*",
+    ),
     "nothing": ([], 2, r"minigen( score)?: the following arguments are required: FILE .*"),
 }
 
 
 @pytest.mark.parametrize("what", BAD)
-def test_bad_input(run_cli: Run, tiny: Tiny, file: Path, tmp_path: Path, backend: str, what: str) -> None:
+def test_bad_input(
+    run_cli: Run, tiny: Tiny, file: Path, tmp_path: Path, backend: str, what: str
+) -> None:
     (tmp_path / "empty").write_text("")
     (tmp_path / "latin").write_bytes("déjà".encode("latin-1"))
     (tmp_path / "short").write_text("x")
-    names = {"FILE": str(file)} | {name.upper(): str(tmp_path / name) for name in ("empty", "latin", "short")}
+    names = {"FILE": str(file)} | {
+        name.upper(): str(tmp_path / name) for name in ("empty", "latin", "short")
+    }
     words, wanted, message = BAD[what]
-    code, out, err = run_cli("score", *(names.get(word, word) for word in words), "-m", tiny("llama"))
+    code, out, err = run_cli(
+        "score", *(names.get(word, word) for word in words), "-m", tiny("llama")
+    )
     assert (code, out) == (wanted, "")
     assert re.fullmatch(message + "\n", err)

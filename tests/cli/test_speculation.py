@@ -19,11 +19,24 @@ Make = Callable[..., Path]
 @pytest.fixture
 def feed(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """feed(text): standard input from here on."""
-    return lambda text: monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+    return lambda text: monkeypatch.setattr(
+        sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode()))
+    )
 
 
 def test_generate(run_cli: Run, tiny: Tiny, backend: str) -> None:
-    where = (tiny("llama"), "-p", "abcab", "--backend", backend, "-n", "30", "--ignore-eos", "-s", "1")
+    where = (
+        tiny("llama"),
+        "-p",
+        "abcab",
+        "--backend",
+        backend,
+        "-n",
+        "30",
+        "--ignore-eos",
+        "-s",
+        "1",
+    )
     wanted = run_cli("generate", *where)
     assert wanted[0] == 0
     assert run_cli("generate", *where, "--speculate", "lookup") == wanted
@@ -39,7 +52,17 @@ def test_generate(run_cli: Run, tiny: Tiny, backend: str) -> None:
 
 
 def test_json_has_the_counts(run_cli: Run, tiny: Tiny, backend: str) -> None:
-    where = (tiny("llama"), "-p", "abcab", "--backend", backend, "-n", "20", "--ignore-eos", "--json")
+    where = (
+        tiny("llama"),
+        "-p",
+        "abcab",
+        "--backend",
+        backend,
+        "-n",
+        "20",
+        "--ignore-eos",
+        "--json",
+    )
     plain = json.loads(run_cli("generate", *where)[1])
     assert (plain["timing"]["drafted_tokens"], plain["timing"]["accepted_tokens"]) == (0, 0)
     assert (plain["settings"]["speculate"], plain["settings"]["draft_tokens"]) == (None, 10)
@@ -51,9 +74,18 @@ def test_errors(run_cli: Run, tiny: Tiny, make_model: Make, backend: str) -> Non
     where = ("--backend", backend, "-n", "2")
     small = make_model("llama", vocab_size=50)
     cases = [
-        ((tiny("llama"), "-p", "a", "-p", "b", "--speculate", "lookup"), "speculation follows one text, not 2: "),
-        ((tiny("llama"), "-p", "a", "--draft", small), "the draft model has 50 token ids and the model 256: "),
-        ((tiny("lstm"), "-p", "a", "--speculate", "lookup"), "a recurrent model reads a token at a time"),
+        (
+            (tiny("llama"), "-p", "a", "-p", "b", "--speculate", "lookup"),
+            "speculation follows one text, not 2: ",
+        ),
+        (
+            (tiny("llama"), "-p", "a", "--draft", small),
+            "the draft model has 50 token ids and the model 256: ",
+        ),
+        (
+            (tiny("lstm"), "-p", "a", "--speculate", "lookup"),
+            "a recurrent model reads a token at a time",
+        ),
     ]
     for words, message in cases:
         code, out, err = run_cli("generate", *words, *where)
@@ -63,7 +95,9 @@ def test_errors(run_cli: Run, tiny: Tiny, make_model: Make, backend: str) -> Non
     assert run_cli("generate", tiny("llama"), "-p", "a", "--draft-tokens", "0")[0] == 2
 
 
-def test_chat(run_cli: Run, make_bigram: Make, backend: str, tmp_path: Path, feed: Callable[[str], None]) -> None:
+def test_chat(
+    run_cli: Run, make_bigram: Make, backend: str, tmp_path: Path, feed: Callable[[str], None]
+) -> None:
     folder = make_bigram()
     where = ("chat", folder, "--backend", backend, "--lines", "--temp", "0", "-n", "12")
     lines = "Hi\nWhat is rain?\n"
@@ -81,7 +115,9 @@ def test_chat(run_cli: Run, make_bigram: Make, backend: str, tmp_path: Path, fee
     assert found[1] == found[2]
     assert int(found[3]) == int(found[4]) > 0
     feed("/set\n")
-    _, out, err = run_cli("chat", "--resume", path, "--backend", backend, "--lines", "--no-save", "--draft", folder)
+    _, out, err = run_cli(
+        "chat", "--resume", path, "--backend", backend, "--lines", "--no-save", "--draft", folder
+    )
     assert "speculate             null" in out, err  # the session's way of guessing gives way
     feed("/set speculate lookup\n/set speculate default\n")
     code, _, err = run_cli(*where, "--no-save")

@@ -16,13 +16,25 @@ def test_train(run_cli: Run, tmp_path: Path) -> None:
     (tmp_path / "b.jsonl").write_text(json.dumps({"text": "and two"}) + "\n")
     out = tmp_path / "out"
     code, said, err = run_cli(
-        "tokenizer", "train", tmp_path, "--vocab-size", "262", "--out", out, "--special", "<|a|>", "<|b|>"
+        "tokenizer",
+        "train",
+        tmp_path,
+        "--vocab-size",
+        "262",
+        "--out",
+        out,
+        "--special",
+        "<|a|>",
+        "<|b|>",
     )
     assert (code, err, said) == (0, "", f"{out}: 262 tokens, from 3 documents (3.4e-05 MB)\n")
     tokenizer = load_tokenizer(out)
     assert tokenizer is not None
     assert tokenizer.special_tokens == {"<|endoftext|>": 0, "<|a|>": 1, "<|b|>": 2}
-    assert sorted(path.name for path in out.iterdir()) == ["tokenizer.json", "tokenizer_config.json"]
+    assert sorted(path.name for path in out.iterdir()) == [
+        "tokenizer.json",
+        "tokenizer_config.json",
+    ]
     code, said, err = run_cli(
         "tokenizer", "train", tmp_path / "a.txt", "--vocab-size", "900", "--out", tmp_path / "big"
     )
@@ -33,8 +45,14 @@ def test_train(run_cli: Run, tmp_path: Path) -> None:
 
 def test_characters(run_cli: Run, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("banana")
-    code, said, err = run_cli("tokenizer", "train", tmp_path / "a.txt", "--kind", "char", "--out", tmp_path / "out")
-    assert (code, err, said) == (0, "", f"{tmp_path / 'out'}: 3 tokens, from 1 document (6e-06 MB)\n")
+    code, said, err = run_cli(
+        "tokenizer", "train", tmp_path / "a.txt", "--kind", "char", "--out", tmp_path / "out"
+    )
+    assert (code, err, said) == (
+        0,
+        "",
+        f"{tmp_path / 'out'}: 3 tokens, from 1 document (6e-06 MB)\n",
+    )
     assert json.loads((tmp_path / "out/vocab.json").read_text()) == ["a", "b", "n"]
 
 

@@ -16,7 +16,10 @@ from minigen.evaluation import perplexity
 from minigen.evaluation.perplexity import Window, line_logprobs, score_text, windows
 from minigen.model import Model
 
-TEXT = "Rain falls, and it falls; the small snail that lives below the déjà-vu tree says: more, more, MORE rain! " * 2
+TEXT = (
+    "Rain falls, and it falls; the small snail that lives below the déjà-vu tree says: more, more, MORE rain! "
+    * 2
+)
 Load = Callable[..., Model]
 Make = Callable[..., Path]
 
@@ -30,21 +33,30 @@ def load(backend: str, device: str) -> Load:
 def with_start(make_model: Make) -> Path:
     """A model over the characters of TEXT whose tokenizer puts <s> before every text."""
     characters = sorted(set(TEXT) - {"\ufffd"})
-    vocab = {"<unk>": 0, "<s>": 1} | {character: i for i, character in enumerate(characters, start=2)}
+    vocab = {"<unk>": 0, "<s>": 1} | {
+        character: i for i, character in enumerate(characters, start=2)
+    }
     added = [{"id": i, "content": name, "special": True} for i, name in enumerate(("<unk>", "<s>"))]
     flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
     tokenizer = {
         "version": "1.0",
         "added_tokens": [entry | flags for entry in added],
         "normalizer": None,
-        "pre_tokenizer": {"type": "Split", "pattern": {"Regex": "[\\s\\S]"}, "behavior": "Isolated", "invert": False},
+        "pre_tokenizer": {
+            "type": "Split",
+            "pattern": {"Regex": "[\\s\\S]"},
+            "behavior": "Isolated",
+            "invert": False,
+        },
         "post_processor": None,
         "decoder": {"type": "Fuse"},
         "model": {"type": "WordLevel", "vocab": vocab, "unk_token": "<unk>"},
     }
     folder = make_model("llama", tokenizer=None, max_position_embeddings=24)
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
-    (folder / "tokenizer_config.json").write_text(json.dumps({"bos_token": "<s>", "add_bos_token": True}))
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps({"bos_token": "<s>", "add_bos_token": True})
+    )
     return folder
 
 
@@ -60,7 +72,9 @@ def by_hand(model: Model, ids: list[int], start: list[int], size: int, stride: i
     """The strided protocol in its plainest form: for each token, the first window that can score it."""
     found = []
     for i in range(0 if start else 1, len(ids)):
-        begin = next(b for b in range(0, len(ids), stride) if i < b + size - len(start) and (b < i or start))
+        begin = next(
+            b for b in range(0, len(ids), stride) if i < b + size - len(start) and (b < i or start)
+        )
         found.append(plain(model, [*start, *ids[begin : i + 1]])[-1])
     return np.array(found)
 
@@ -80,11 +94,15 @@ def test_a_short_text_and_its_numbers(load: Load, tiny: Callable[[str], Path], n
 
 
 @pytest.mark.parametrize("stride", [None, 1, 7, 63])
-def test_windows_of_a_long_text(load: Load, tiny: Callable[[str], Path], stride: int | None) -> None:
+def test_windows_of_a_long_text(
+    load: Load, tiny: Callable[[str], Path], stride: int | None
+) -> None:
     model = load(tiny("gpt2"))
     ids = list(TEXT[:130].encode())
     calls: list[tuple[int, int]] = []
-    score = score_text(model, TEXT[:130], stride=stride, progress=lambda done, total: calls.append((done, total)))
+    score = score_text(
+        model, TEXT[:130], stride=stride, progress=lambda done, total: calls.append((done, total))
+    )
     assert score.ids == ids[1:]
     assert np.abs(score.logprobs - by_hand(model, ids, [], 64, stride or 63)).max() < 1e-4
     assert [done for done, _ in calls] == sorted(done for done, _ in calls)
@@ -92,7 +110,9 @@ def test_windows_of_a_long_text(load: Load, tiny: Callable[[str], Path], stride:
 
 
 @pytest.mark.parametrize("stride", [None, 5, 23])
-def test_each_window_begins_with_the_start_token(load: Load, with_start: Path, stride: int | None) -> None:
+def test_each_window_begins_with_the_start_token(
+    load: Load, with_start: Path, stride: int | None
+) -> None:
     model = load(with_start)
     tokenizer = model.needed_tokenizer
     ids = tokenizer.encode(TEXT[:70], bos=False)
@@ -127,22 +147,30 @@ def test_blocks_change_nothing(
     assert read == [7] * 8 + [3]
 
 
-def test_a_recurrent_model_reads_on(load: Load, tiny: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_recurrent_model_reads_on(
+    load: Load, tiny: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(perplexity, "BLOCK", 50)
     model = load(tiny("lstm"))
     score = score_text(model, TEXT)
     assert np.abs(score.logprobs - plain(model, list(TEXT.encode()))).max() < 1e-4
     windowed = score_text(model, TEXT, window=30, stride=4)
     assert np.abs(windowed.logprobs - by_hand(model, list(TEXT.encode()), [], 30, 4)).max() < 1e-4
-    with pytest.raises(UsageError, match=r"^stride is 4: this model reads a text in one piece; drop it, or give"):
+    with pytest.raises(
+        UsageError, match=r"^stride is 4: this model reads a text in one piece; drop it, or give"
+    ):
         score_text(model, TEXT, stride=4)
 
 
 def test_documents_are_scored_from_nothing(load: Load, tiny: Callable[[str], Path]) -> None:
     model = load(tiny("llama"))
     texts = [TEXT[:30].strip(), "x", TEXT[3:90].strip()]
-    whole = score_text(model, "|" + texts[0] + "\n|\n" + texts[1] + "| \n |" + texts[2] + "|\n", split="|")
-    each = [score_text(model, texts[i]) for i in (0, 2)]  # one byte alone has nothing to be predicted from
+    whole = score_text(
+        model, "|" + texts[0] + "\n|\n" + texts[1] + "| \n |" + texts[2] + "|\n", split="|"
+    )
+    each = [
+        score_text(model, texts[i]) for i in (0, 2)
+    ]  # one byte alone has nothing to be predicted from
     assert whole.ids == each[0].ids + each[1].ids
     assert np.abs(whole.logprobs - np.concatenate([e.logprobs for e in each])).max() < 1e-6
     assert whole.bytes == each[0].bytes + each[1].bytes == len("".join(texts).encode()) - 3
@@ -151,7 +179,9 @@ def test_documents_are_scored_from_nothing(load: Load, tiny: Callable[[str], Pat
 
 def test_the_reference_perplexity(load: Load, shared: Path, backend: str) -> None:
     if backend == "mlx":
-        pytest.skip("16,000 tokens are slow on this backend's CPU; the next test ties it to the other one")
+        pytest.skip(
+            "16,000 tokens are slow on this backend's CPU; the next test ties it to the other one"
+        )
     folder = shared / "models" / "stories260K"
     reference = json.loads((folder / "reference.json").read_text())["perplexity"]
     model = load(folder)
@@ -184,7 +214,9 @@ def stories(shared: Path, count: int) -> list[str]:
 
 def test_the_reference_of_a_recurrent_model(load: Load, shared: Path) -> None:
     folder = shared / "models" / "charrnn-shakespeare"
-    wanted = json.loads((folder / "reference.json").read_text())["nats_per_char_on_20000_chars_of_its_training_text"]
+    wanted = json.loads((folder / "reference.json").read_text())[
+        "nats_per_char_on_20000_chars_of_its_training_text"
+    ]
     text = (shared / "corpora" / "tinyshakespeare" / "input.txt").read_text()[:2500]
     score = score_text(load(folder), text)
     assert (score.tokens, score.bytes) == (2499, 2499)
@@ -194,25 +226,40 @@ def test_the_reference_of_a_recurrent_model(load: Load, shared: Path) -> None:
 def test_what_cannot_be_scored(load: Load, tiny: Callable[[str], Path], make_model: Make) -> None:
     model = load(tiny("llama"))
     for text, settings, message in (
-        ("", {}, r"the text has nothing to score: it needs at least two tokens, or one if the model has a start token"),
+        (
+            "",
+            {},
+            r"the text has nothing to score: it needs at least two tokens, or one if the model has a start token",
+        ),
         ("x", {}, r"the text has nothing to score: .*"),
         ("x|y|", {"split": "|"}, r"the text has nothing to score: .*"),
-        ("xy", {"split": ""}, r"the string to split at is empty: give the separator between the documents"),
+        (
+            "xy",
+            {"split": ""},
+            r"the string to split at is empty: give the separator between the documents",
+        ),
         ("xy", {"stride": 64}, r"stride is 64: it must be a whole number from 1 to 63"),
         ("xy", {"stride": 0}, r"stride is 0: it must be a whole number from 1 to 63"),
         ("xy", {"window": 65}, r"window is 65: it must be a whole number from 1 to 64"),
-        ("xy", {"window": 10, "stride": 10}, r"stride is 10: it must be a whole number from 1 to 9"),
+        (
+            "xy",
+            {"window": 10, "stride": 10},
+            r"stride is 10: it must be a whole number from 1 to 9",
+        ),
     ):
         with pytest.raises(UsageError, match=f"^{message}$"):
             score_text(model, text, **settings)
     with pytest.raises(
-        ContextError, match=r"^a window of 1 token leaves no token to predict from: it must have at least 2$"
+        ContextError,
+        match=r"^a window of 1 token leaves no token to predict from: it must have at least 2$",
     ):
         score_text(model, "xy", window=1)
     with pytest.raises(TokenizerError, match="not valid Unicode"):
         score_text(model, "x\ud800")
     small = load(make_model("llama", vocab_size=100))
-    with pytest.raises(UsageError, match=r"^token id 120 is outside the model's vocabulary of 100$"):
+    with pytest.raises(
+        UsageError, match=r"^token id 120 is outside the model's vocabulary of 100$"
+    ):
         score_text(small, "ax")
 
 
@@ -220,7 +267,9 @@ def test_nan_is_an_error(load: Load, make_model: Make) -> None:
     model = load(make_model("llama"))
     ops = model.runner.ops
     model.runner.params["norm"]["weight"] = ops.asarray(np.full(32, np.nan))
-    with pytest.raises(MinigenError, match=r"^the model produced NaN as a logit: check its weights, or run it in "):
+    with pytest.raises(
+        MinigenError, match=r"^the model produced NaN as a logit: check its weights, or run it in "
+    ):
         score_text(model, "some text")
 
 

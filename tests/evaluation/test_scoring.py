@@ -34,7 +34,9 @@ PREFIX = [3, 1, 4, 1, 5, 8, 2, 6]
 
 
 @pytest.fixture(params=MODELS)
-def model(request: pytest.FixtureRequest, make_model: Callable[..., Path], backend: str, device: str) -> Model:
+def model(
+    request: pytest.FixtureRequest, make_model: Callable[..., Path], backend: str, device: str
+) -> Model:
     name = request.param
     folder = make_model("llama" if name == "mistral" else name, **MODELS[name])
     return minigen.load(folder, backend=backend, device=device, dtype="float32")
@@ -59,7 +61,10 @@ def test_branches_see_their_own_text_alone(model: Model) -> None:
     _, state = model.runner.prefill([PREFIX], len(PREFIX))
     grown = Branches(model.runner, state)
     ops = model.runner.ops
-    found = [ops.numpy(grown.append(tokens[a:b], parents[a:b], range(b - a))) for a, b in ((0, 10), (10, 11), (11, 24))]
+    found = [
+        ops.numpy(grown.append(tokens[a:b], parents[a:b], range(b - a)))
+        for a, b in ((0, 10), (10, 11), (11, 24))
+    ]
     for node, logits in enumerate(np.concatenate(found)):
         path, at = [], node
         while at >= 0:
@@ -75,8 +80,15 @@ def test_branches_see_their_own_text_alone(model: Model) -> None:
 def test_scores_are_those_of_each_text_alone(model: Model, block: int) -> None:
     items = [[7], [7, 2, 5], [0, 0, 0, 0]]
     choices = [[1], [1, 2], [1, 2, 3], [6, 6]]
-    texts = [Text(PREFIX + item + choice, len(PREFIX + item)) for item in items for choice in choices]
-    texts += [Text(PREFIX[:3]), Text([2, 7, 1], 2), Text(PREFIX + items[0], len(PREFIX)), Text([5], 1)]
+    texts = [
+        Text(PREFIX + item + choice, len(PREFIX + item)) for item in items for choice in choices
+    ]
+    texts += [
+        Text(PREFIX[:3]),
+        Text([2, 7, 1], 2),
+        Text(PREFIX + items[0], len(PREFIX)),
+        Text([5], 1),
+    ]
     wanted = [alone(model, text) for text in texts]
     scorer = Scorer(SharedText(model.runner), block)
     told: list[int] = []
@@ -84,17 +96,23 @@ def test_scores_are_those_of_each_text_alone(model: Model, block: int) -> None:
     same(scorer.score(texts[:4]), wanted[:4])
     shared = scorer.shared
     assert sum(told) <= shared.tokens_read
-    assert shared.tokens_asked == sum(len(t.ids) - 1 for t in texts) + sum(len(t.ids) - 1 for t in texts[:4])
+    assert shared.tokens_asked == sum(len(t.ids) - 1 for t in texts) + sum(
+        len(t.ids) - 1 for t in texts[:4]
+    )
     assert shared.tokens_saved == shared.tokens_asked - shared.tokens_read > 0
 
 
 def test_no_token_is_read_twice(make_model: Callable[..., Path], backend: str, device: str) -> None:
-    model = minigen.load(make_model("llama", vocab_size=9), backend=backend, device=device, dtype="float32")
+    model = minigen.load(
+        make_model("llama", vocab_size=9), backend=backend, device=device, dtype="float32"
+    )
     texts = [Text([*PREFIX, q, 0, c, 1], len(PREFIX) + 2) for q in range(4) for c in (1, 2, 3)]
     for block in (2, 4, 16, 512):
         scorer = Scorer(SharedText(model.runner), block)
         scorer.score(texts)
-        assert scorer.shared.tokens_read == len(PREFIX) + 4 * 2 + 4 * 3  # the last of each choice predicts nothing
+        assert (
+            scorer.shared.tokens_read == len(PREFIX) + 4 * 2 + 4 * 3
+        )  # the last of each choice predicts nothing
     more = [Text([*PREFIX, 8, c], len(PREFIX) + 1) for c in (1, 2)]
     before = scorer.shared.tokens_read
     scorer.score(more)
@@ -119,7 +137,9 @@ def test_any_texts(tiny: Callable[[str], Path], device: str, backend: str, name:
     check()
 
 
-@pytest.mark.parametrize("drawing", [{"temperature": 0}, {"temperature": 1.0, "seed": 3, "repetition_penalty": 1.2}])
+@pytest.mark.parametrize(
+    "drawing", [{"temperature": 0}, {"temperature": 1.0, "seed": 3, "repetition_penalty": 1.2}]
+)
 @pytest.mark.parametrize("block", [3, 512])
 def test_generating_on_a_shared_text_changes_nothing(
     model: Model, drawing: dict[str, float], block: int, monkeypatch: pytest.MonkeyPatch
@@ -131,12 +151,16 @@ def test_generating_on_a_shared_text_changes_nothing(
     shared = SharedText(model.runner)
     for group in (prompts[:3], prompts[3:]):
         rows = [Row(list(prompt)) for prompt in group]
-        for live in generate(BranchReader(shared), rows, Options.of(max_tokens=12, ignore_eos=True, **drawing)):
+        for live in generate(
+            BranchReader(shared), rows, Options.of(max_tokens=12, ignore_eos=True, **drawing)
+        ):
             if len(rows[0].ids) == 5:
                 rows[0].finish = rows[0].finish or "stop"  # a row may leave at any step
             assert live
         assert rows[0].ids == wanted[prompts.index(group[0])][:5]
-        assert [row.ids for row in rows[1:]] == [wanted[prompts.index(prompt)] for prompt in group[1:]]
+        assert [row.ids for row in rows[1:]] == [
+            wanted[prompts.index(prompt)] for prompt in group[1:]
+        ]
     assert shared.tokens_read < shared.tokens_asked
 
 
@@ -146,16 +170,21 @@ def test_what_does_not_fit(model: Model) -> None:
         scorer.score([Text([1, 9])])
     for text in (Text([1], 2), Text([1, 2], 0)):
         with pytest.raises(
-            UsageError, match=f"a text of {len(text.ids)} tokens cannot be scored from token {text.start}"
+            UsageError,
+            match=f"a text of {len(text.ids)} tokens cannot be scored from token {text.start}",
         ):
             scorer.score([text])
     if model.architecture.context is not None:
-        with pytest.raises(ContextError, match="a text of 66 tokens exceeds the model's context of 64"):
+        with pytest.raises(
+            ContextError, match="a text of 66 tokens exceeds the model's context of 64"
+        ):
             scorer.score([Text([1] * 66)])
         scorer.score([Text([1] * 65)])  # the last token is not read
 
 
-def test_a_pass_that_fails_leaves_nothing_wrong_behind(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pass_that_fails_leaves_nothing_wrong_behind(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("minigen.generation.shared_text.BLOCK", 2)
     shared, wanted = SharedText(model.runner), Text(PREFIX, 6)
     shared.seek(PREFIX)
@@ -175,4 +204,8 @@ def test_a_pass_that_fails_leaves_nothing_wrong_behind(model: Model, monkeypatch
 
 
 def test_common_length() -> None:
-    assert [common_length(a, b) for a, b in (([], [1]), ([1, 2], [1, 3]), ([1, 2], [1, 2, 3]))] == [0, 1, 2]
+    assert [common_length(a, b) for a, b in (([], [1]), ([1, 2], [1, 3]), ([1, 2], [1, 2, 3]))] == [
+        0,
+        1,
+        2,
+    ]

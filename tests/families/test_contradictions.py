@@ -19,7 +19,14 @@ LLAMA = {
     "model_type": "llama", "vocab_size": 40, "hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2,
     "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8, "max_position_embeddings": 64,
 }  # fmt: skip
-GPT2 = {"model_type": "gpt2", "vocab_size": 40, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64}
+GPT2 = {
+    "model_type": "gpt2",
+    "vocab_size": 40,
+    "n_embd": 32,
+    "n_layer": 2,
+    "n_head": 4,
+    "n_positions": 64,
+}
 LINEAR, YARN = {"type": "linear", "factor": 2.0}, {"rope_type": "yarn", "factor": 4.0}
 NEW_LINEAR = {"rope_type": "linear", "factor": 2.0}
 LLAMA3 = {"rope_type": "llama3", "factor": 4.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
@@ -230,9 +237,15 @@ def test_layers_with_a_window_where_there_is_none() -> None:
     types = {"layer_types": [SLIDING, FULL]}
     off = refused(LLAMA, model_type="qwen2", use_sliding_window=False, sliding_window=4, **types)
     assert off.endswith("use_sliding_window is False, sliding_window is 4: correct one")
-    assert "use_sliding_window is not given: correct one" in refused(LLAMA, model_type="qwen3", **types)
-    assert "sliding_window is None" in refused(LLAMA, model_type="mistral", sliding_window=None, **types)
-    assert "it must be 2 of" in refused(LLAMA, model_type="mistral", layer_types=["chunked_attention"] * 2)
+    assert "use_sliding_window is not given: correct one" in refused(
+        LLAMA, model_type="qwen3", **types
+    )
+    assert "sliding_window is None" in refused(
+        LLAMA, model_type="mistral", sliding_window=None, **types
+    )
+    assert "it must be 2 of" in refused(
+        LLAMA, model_type="mistral", layer_types=["chunked_attention"] * 2
+    )
 
 
 # -- one setting, two names --
@@ -253,13 +266,17 @@ def test_names_of_gpt2() -> None:
 
 
 # -- who is told --
-def test_a_warning_comes_once(make_model: Callable[..., Path], caplog: pytest.LogCaptureFixture) -> None:
+def test_a_warning_comes_once(
+    make_model: Callable[..., Path], caplog: pytest.LogCaptureFixture
+) -> None:
     folder = make_model("llama", rope_scaling=LINEAR, rope_parameters={"rope_type": "default"})
     minigen.load(folder, device="cpu")
     assert [record.getMessage() for record in caplog.records] == [f"{folder}/config.json: {BOTH}"]
 
 
-def test_the_command_says_it(make_model: Callable[..., Path], run_cli: Callable[..., tuple[int, str, str]]) -> None:
+def test_the_command_says_it(
+    make_model: Callable[..., Path], run_cli: Callable[..., tuple[int, str, str]]
+) -> None:
     folder = make_model("llama", rope_scaling=LINEAR, rope_parameters={"rope_type": "default"})
     code, _, err = run_cli("generate", str(folder), "-p", "abc", "-n", "2")
     assert (code, err) == (0, f"minigen: warning: {folder}/config.json: {BOTH}\n")

@@ -89,9 +89,17 @@ def make(name: str, folder: Path) -> Expected:
 
     kind, values = CASES[name]
     config = AutoConfig.for_model(
-        kind, vocab_size=37, bos_token_id=None, eos_token_id=None, pad_token_id=None, use_cache=True, **values
+        kind,
+        vocab_size=37,
+        bos_token_id=None,
+        eos_token_id=None,
+        pad_token_id=None,
+        use_cache=True,
+        **values,
     )
-    model = AutoModelForCausalLM.from_config(config, attn_implementation="eager", dtype=torch.float32).eval()
+    model = AutoModelForCausalLM.from_config(
+        config, attn_implementation="eager", dtype=torch.float32
+    ).eval()
     rng = np.random.default_rng(list(name.encode()))
     prompts: list[list[int]] = []
     greedy: list[list[int]] = []
@@ -109,7 +117,9 @@ def make(name: str, folder: Path) -> Expected:
                 pad_token_id=0, output_logits=True, return_dict_in_generate=True,
             )  # fmt: skip
             best = torch.stack(out.logits)[:, 0].topk(2).values
-            if (best[:, 0] - best[:, 1]).min() > 1e-3:  # else rounding may choose another token: take another prompt
+            if (
+                best[:, 0] - best[:, 1]
+            ).min() > 1e-3:  # else rounding may choose another token: take another prompt
                 prompts.append(prompt[0].tolist())
                 greedy.append(out.sequences[0, prompt.shape[1] :].tolist())
     assert logits.std() > 0.5, "too flat to show an error"
@@ -130,7 +140,9 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Expect
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_logits_and_greedy_tokens(expected: Callable[[str], Expected], backend: str, device: str, name: str) -> None:
+def test_logits_and_greedy_tokens(
+    expected: Callable[[str], Expected], backend: str, device: str, name: str
+) -> None:
     facts = expected(name)
     model = minigen.load(facts.folder, backend=backend, device=device, dtype="float32")
     logits = model.logits(facts.ids)
@@ -145,7 +157,9 @@ def test_logits_and_greedy_tokens(expected: Callable[[str], Expected], backend: 
 def test_older_config(expected: Callable[[str], Expected], name: str) -> None:
     """As transformers 4 wrote it, with rope_theta, rope_scaling and no layer_types: the same model."""
     values = json.loads((expected(name).folder / "config.json").read_text())
-    older = {key: value for key, value in values.items() if key not in ("rope_parameters", "layer_types")}
+    older = {
+        key: value for key, value in values.items() if key not in ("rope_parameters", "layer_types")
+    }
     build = find_family(values).build
     assert build(HubConfig({**older, **CASES[name][1]})) == build(HubConfig(values))
 

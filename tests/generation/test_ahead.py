@@ -56,7 +56,11 @@ class Watched:
 
 
 def rows_of(
-    reader: Reader, prompts: Sequence[list[int]], stop_ids: Sequence[int] = (), end: Any = None, **settings: Any
+    reader: Reader,
+    prompts: Sequence[list[int]],
+    stop_ids: Sequence[int] = (),
+    end: Any = None,
+    **settings: Any,
 ) -> tuple[list[Any], list[list[int]], Timing]:
     """The rows, who got a token at each step, and the counts; `end(row)` may set its finish."""
     rows, steps, timing = [Row(list(prompt), i) for i, prompt in enumerate(prompts)], [], Timing()
@@ -84,7 +88,9 @@ def test_the_same_rows(runner: Runner) -> None:
         lambda: rows_of(runner, PROMPTS, stops, max_tokens=20),
         lambda: rows_of(runner, PROMPTS, end=end, max_tokens=20),
         lambda: rows_of(runner, PROMPTS[:1], end=end, max_tokens=20),
-        lambda: rows_of(runner, edge, **({"max_tokens": 70} if runner.architecture.context is None else {})),
+        lambda: rows_of(
+            runner, edge, **({"max_tokens": 70} if runner.architecture.context is None else {})
+        ),
         lambda: rows_of(runner, PROMPTS, max_tokens=9, temperature=1.0, seed=3),
     ]
     for call in calls:
@@ -93,7 +99,9 @@ def test_the_same_rows(runner: Runner) -> None:
         assert plain[2].decode_tokens == ahead[2].decode_tokens
 
 
-def test_a_step_is_asked_for_before_the_tokens_are_read(runner: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_step_is_asked_for_before_the_tokens_are_read(
+    runner: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One more than is needed where the end comes as a surprise, and none past the limit; the state ends as ever."""
     (free,), _, _ = rows_of(runner, PROMPTS[:1], max_tokens=20)
     token = next(i for i in free[0] if i != free[0][0])
@@ -123,7 +131,10 @@ def test_a_step_is_asked_for_before_the_tokens_are_read(runner: Any, monkeypatch
         steps = first if stop_ids else first + 2
         assert plain.events == ["read", *["step", "read"] * steps]
         # The last token that the limit allows is known to be the last; a stop id is not.
-        assert ahead.events == [*["step", "read"] * steps, *(["step", "read"] if stop_ids else ["read"])]
+        assert ahead.events == [
+            *["step", "read"] * steps,
+            *(["step", "read"] if stop_ids else ["read"]),
+        ]
         found.append((plain.states[-1].length, ahead.states[-1].length))
     if runner.architecture.context is not None:  # a recurrent state goes back to a copy it has
         assert all(a == b for a, b in found)
@@ -140,15 +151,24 @@ def test_who_cannot_go_ahead(tiny: Tiny, backend: str, device: str) -> None:
         GREEDY | {"speculate": "lookup"},
         {"beams": 2},
     ):
-        plain, ahead = both(model.runner, lambda settings=settings: model.complete(["hello"], max_tokens=9, **settings))
-        assert [(c.ids, c.text, c.finish) for c in plain] == [(c.ids, c.text, c.finish) for c in ahead]
+        plain, ahead = both(
+            model.runner,
+            lambda settings=settings: model.complete(["hello"], max_tokens=9, **settings),
+        )
+        assert [(c.ids, c.text, c.finish) for c in plain] == [
+            (c.ids, c.text, c.finish) for c in ahead
+        ]
     assert ops.asynchronous == asynchronous
 
 
-def test_nan_is_an_error_in_either_order(make_model: Callable[..., Path], backend: str, device: str) -> None:
+def test_nan_is_an_error_in_either_order(
+    make_model: Callable[..., Path], backend: str, device: str
+) -> None:
     from minigen.errors import MinigenError
 
-    runner = minigen.load(make_model("llama"), backend=backend, device=device, dtype="float32").runner
+    runner = minigen.load(
+        make_model("llama"), backend=backend, device=device, dtype="float32"
+    ).runner
     weight = runner.params["norm"]["weight"]
     runner.params["norm"]["weight"] = weight * float("nan")
 

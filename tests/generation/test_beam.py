@@ -23,13 +23,17 @@ PROMPT = [1, 3, 0]
 
 @pytest.fixture
 def model(make_model: Callable[..., Path], backend: str, device: str) -> Model:
-    return minigen.load(make_model("llama", vocab_size=V, seed=3), backend=backend, device=device, dtype="float32")
+    return minigen.load(
+        make_model("llama", vocab_size=V, seed=3), backend=backend, device=device, dtype="float32"
+    )
 
 
 def logprobs(model: Model) -> dict[tuple[int, ...], float]:
     """Of all continuations that end at the first stop id or at the length, read in one batch."""
     whole = list(itertools.product(range(V), repeat=LENGTH))
-    logits = model.logits([[*PROMPT, *ids] for ids in whole])[:, len(PROMPT) - 1 : -1].astype(np.float64)
+    logits = model.logits([[*PROMPT, *ids] for ids in whole])[:, len(PROMPT) - 1 : -1].astype(
+        np.float64
+    )
     logits -= np.log(np.exp(logits).sum(axis=-1, keepdims=True))
     found = {}
     for ids, row in zip(whole, logits, strict=True):

@@ -65,12 +65,19 @@ class Counting:
 
 @pytest.fixture(params=["gpt2", "llama", "lstm", "lfm2"])
 def runner(request: pytest.FixtureRequest, tiny: Tiny, backend: str, device: str) -> Counting:
-    return Counting(minigen.load(tiny(request.param), backend=backend, device=device, dtype="float32").runner)
+    return Counting(
+        minigen.load(tiny(request.param), backend=backend, device=device, dtype="float32").runner
+    )
 
 
-def said(runner: Any, asynchronous: bool, prompts: list[list[int]], end: Any = None, **settings: Any) -> Any:
+def said(
+    runner: Any, asynchronous: bool, prompts: list[list[int]], end: Any = None, **settings: Any
+) -> Any:
     """What the rows say, step by step, and how many passes that took."""
-    rows, before = [Row(list(prompt), i) for i, prompt in enumerate(prompts)], runner.ops.asynchronous
+    rows, before = (
+        [Row(list(prompt), i) for i, prompt in enumerate(prompts)],
+        runner.ops.asynchronous,
+    )
     runner.ops.asynchronous = asynchronous
     runner.passes.clear()
     try:
@@ -84,7 +91,9 @@ def said(runner: Any, asynchronous: bool, prompts: list[list[int]], end: Any = N
     return steps, [row.finish for row in rows], len(runner.passes)
 
 
-def guesses(backend: str, device: str, dtype: str, size: int, scale: float, **settings: Any) -> tuple[Any, Any]:
+def guesses(
+    backend: str, device: str, dtype: str, size: int, scale: float, **settings: Any
+) -> tuple[Any, Any]:
     """What the device draws for rows of logits, and what the host does."""
     ops = get_backend(backend, device, dtype)
     count = 60
@@ -107,7 +116,9 @@ def guesses(backend: str, device: str, dtype: str, size: int, scale: float, **se
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
-def test_the_device_draws_what_the_host_does(backend: str, device: str, dtype: str, settings: dict[str, Any]) -> None:
+def test_the_device_draws_what_the_host_does(
+    backend: str, device: str, dtype: str, settings: dict[str, Any]
+) -> None:
     """Peaked and flatter rows, vocabularies below and above what is brought to the host; ties in 16 bits."""
     for size, scale in ((300, 2.0), (300, 9.0), (3000, 4.0)):
         drawn, host = guesses(backend, device, dtype, size, scale, **settings)
@@ -115,7 +126,9 @@ def test_the_device_draws_what_the_host_does(backend: str, device: str, dtype: s
         assert (drawn != host).sum() <= (0 if dtype == "float32" else 2)
 
 
-def test_uniforms_are_those_of_the_host(backend: str, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_uniforms_are_those_of_the_host(
+    backend: str, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Sent a few at a time, and asked for twice where a step is taken back."""
     monkeypatch.setattr(drawing, "STEPS", 4)
     ops = get_backend(backend, device, "bfloat16")
@@ -179,7 +192,9 @@ def test_the_switch(runner: Counting, monkeypatch: pytest.MonkeyPatch) -> None:
         said(runner, True, PROMPTS, max_tokens=8, seed=1)
 
 
-def test_nothing_is_waited_for_before_the_next_step(runner: Counting, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_waited_for_before_the_next_step(
+    runner: Counting, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The order in which things are asked for: a step, and only then the tokens of the one before."""
     events: list[str] = []
     fetch, read, numpy = runner.ops.fetch, Counting.read, runner.ops.numpy
@@ -204,7 +219,9 @@ def test_nothing_is_waited_for_before_the_next_step(runner: Counting, monkeypatc
         return numpy(x)
 
     with monkeypatch.context() as patch:
-        patch.setattr(runner.ops, "kernels", None, raising=False)  # those of a CPU want the ids on the host
+        patch.setattr(
+            runner.ops, "kernels", None, raising=False
+        )  # those of a CPU want the ids on the host
         patch.setattr(runner.ops, "fetch", spy_fetch)
         patch.setattr(Counting, "read", spy_read)
         patch.setattr(runner.ops, "numpy", spy_numpy)

@@ -41,12 +41,16 @@ def test_greedy_is_the_argmax_of_the_logits(model: Model) -> None:
         ids.append(token)
 
 
-@pytest.mark.parametrize("settings", [GREEDY, {"temperature": 1.0, "top_k": 20, "seed": 7, "ignore_eos": True}])
+@pytest.mark.parametrize(
+    "settings", [GREEDY, {"temperature": 1.0, "top_k": 20, "seed": 7, "ignore_eos": True}]
+)
 def test_a_row_is_the_same_alone_and_in_a_batch(model: Model, settings: dict[str, Any]) -> None:
     rows = [[1, 2, 3], [9] * 11, [4], [1, 2, 3]]
     alone = [model.generate_ids([row], max_tokens=10, **settings)[0] for row in rows]
     assert model.generate_ids(rows, max_tokens=10, **settings) == alone
-    assert len({tuple(row) for row in alone}) == 3  # equal prompts give equal rows, different ones do not
+    assert (
+        len({tuple(row) for row in alone}) == 3
+    )  # equal prompts give equal rows, different ones do not
 
 
 def test_samples_of_a_prompt(llama: Model) -> None:
@@ -116,13 +120,24 @@ def test_limits(model: Model) -> None:
     assert len(model.generate_ids([[1] * 60], **GREEDY)[0]) == context - 60
     assert len(model.generate_ids([[1] * 60], max_tokens=4, **GREEDY)[0]) == 4
     assert [len(new) for new in model.generate_ids([[1] * 60, [2]], **GREEDY)] == [4, 63]
-    uneven = [[1] * 60, [2], [3], [4], [5]]  # the first ends at the edge of the context, long before the others
-    assert model.generate_ids(uneven, **GREEDY) == [model.generate_ids([row], **GREEDY)[0] for row in uneven]
+    uneven = [
+        [1] * 60,
+        [2],
+        [3],
+        [4],
+        [5],
+    ]  # the first ends at the edge of the context, long before the others
+    assert model.generate_ids(uneven, **GREEDY) == [
+        model.generate_ids([row], **GREEDY)[0] for row in uneven
+    ]
     with pytest.raises(
-        ContextError, match="a prompt of 60 tokens and 5 new ones exceed the model's context of 64: ask"
+        ContextError,
+        match="a prompt of 60 tokens and 5 new ones exceed the model's context of 64: ask",
     ):
         model.generate_ids([[2], [1] * 60], max_tokens=5)
-    with pytest.raises(ContextError, match="the prompt has 64 tokens and the model's context is 64: shorten it"):
+    with pytest.raises(
+        ContextError, match="the prompt has 64 tokens and the model's context is 64: shorten it"
+    ):
         model.generate_ids([[1] * 64])
     with pytest.raises(ContextError, match="65 tokens exceed the model's context of 64"):
         model.logits([[1] * 65])
@@ -182,7 +197,9 @@ def test_bad_texts(llama: Model) -> None:
         llama.generate(["a", ""])
     with pytest.raises(UsageError, match=r"^prompts must be a list of strings$"):
         llama.generate([b"a"])  # type: ignore[list-item]
-    with pytest.raises(UsageError, match="generate gives one text per prompt: call complete for num_samples"):
+    with pytest.raises(
+        UsageError, match="generate gives one text per prompt: call complete for num_samples"
+    ):
         llama.generate("a", num_samples=2)
     with pytest.raises(UsageError, match="ids must have the shape"):
         llama.logits([1, 2])
@@ -195,7 +212,9 @@ def test_bad_texts(llama: Model) -> None:
     assert llama.generate_ids([]) == []
 
 
-def test_a_folder_without_tokenizer_still_takes_ids(tiny: Tiny, tmp_path: Path, backend: str, device: str) -> None:
+def test_a_folder_without_tokenizer_still_takes_ids(
+    tiny: Tiny, tmp_path: Path, backend: str, device: str
+) -> None:
     shutil.copytree(tiny("gpt2"), tmp_path / "bare")
     config = json.loads((tmp_path / "bare" / "config.json").read_text())
     del config["tokenizer"]
@@ -204,7 +223,8 @@ def test_a_folder_without_tokenizer_still_takes_ids(tiny: Tiny, tmp_path: Path, 
     assert model.tokenizer is None
     assert len(model.generate_ids([[1, 2]], max_tokens=3)[0]) in (1, 2, 3)
     with pytest.raises(
-        TokenizerError, match=r"bare has no tokenizer \(tokenizer.json, vocab.json, ...\), so it takes no"
+        TokenizerError,
+        match=r"bare has no tokenizer \(tokenizer.json, vocab.json, ...\), so it takes no",
     ):
         model.generate("text")
 
@@ -216,7 +236,9 @@ def test_eos_ids_from_every_file(tiny: Tiny, tmp_path: Path, backend: str, devic
     (tmp_path / "m" / "generation_config.json").write_text('{"eos_token_id": [8, 9]}')
     assert minigen.load(tmp_path / "m", backend=backend, device=device).stop_ids == {7, 8, 9}
     (tmp_path / "m" / "generation_config.json").write_text('{"eos_token_id": "end"}')
-    with pytest.raises(CheckpointError, match=r"eos_token_id is 'end': it must be an id or a list of ids"):
+    with pytest.raises(
+        CheckpointError, match=r"eos_token_id is 'end': it must be an id or a list of ids"
+    ):
         _ = minigen.load(tmp_path / "m", backend=backend, device=device).stop_ids
 
 
@@ -235,7 +257,8 @@ def test_a_model_that_produces_nan_says_so(llama: Model) -> None:
     ops = llama.runner.ops
     llama.runner.params["norm"]["weight"] = ops.asarray(np.full(32, np.nan))
     with pytest.raises(
-        MinigenError, match="the model produced NaN as a logit: check its weights, or run it in float32"
+        MinigenError,
+        match="the model produced NaN as a logit: check its weights, or run it in float32",
     ):
         llama.generate_ids([[1]], **GREEDY)
 
@@ -245,17 +268,26 @@ def test_nan_in_a_later_step_says_so(llama: Model) -> None:
     (first, *_), = llama.generate_ids([[1, 2]], max_tokens=2, **GREEDY)  # fmt: skip
     weights = ops.numpy(llama.runner.params["embedding"]["weight"]).copy()
     params = {**llama.runner.params, "head": {"weight": ops.asarray(weights)}}
-    weights[first] = np.nan  # in the embedding alone: the first token is still chosen, and poisons the next
+    weights[first] = (
+        np.nan
+    )  # in the embedding alone: the first token is still chosen, and poisons the next
     params["embedding"] = {"weight": ops.asarray(weights)}
-    runner = replace(llama.runner, architecture=replace(llama.architecture, tied=False), params=params)
+    runner = replace(
+        llama.runner, architecture=replace(llama.architecture, tied=False), params=params
+    )
     model = Model(runner, llama.folder, llama.config)
     with pytest.raises(MinigenError, match="the model produced NaN as a logit"):
         model.generate_ids([[1, 2]], max_tokens=4, **GREEDY)
 
 
-def test_ids_need_no_tokenizer_that_works(tiny: Tiny, tmp_path: Path, backend: str, device: str) -> None:
+def test_ids_need_no_tokenizer_that_works(
+    tiny: Tiny, tmp_path: Path, backend: str, device: str
+) -> None:
     shutil.copytree(tiny("gpt2"), tmp_path / "m")
-    config = json.loads((tmp_path / "m" / "config.json").read_text()) | {"tokenizer": None, "eos_token_id": 3}
+    config = json.loads((tmp_path / "m" / "config.json").read_text()) | {
+        "tokenizer": None,
+        "eos_token_id": 3,
+    }
     (tmp_path / "m" / "config.json").write_text(json.dumps(config))
     (tmp_path / "m" / "tokenizer.json").write_text("[]")
     model = minigen.load(tmp_path / "m", backend=backend, device=device)

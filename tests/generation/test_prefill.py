@@ -24,7 +24,11 @@ LENGTHS = [[1], [8], [9], [30], [30, 3, 17], [5, 26, 26], [16, 24]]
 
 @pytest.fixture(params=["gpt2", "llama", "lstm", "lfm2", "sinks"])
 def runner(
-    request: pytest.FixtureRequest, tiny: Tiny, backend: str, device: str, monkeypatch: pytest.MonkeyPatch
+    request: pytest.FixtureRequest,
+    tiny: Tiny,
+    backend: str,
+    device: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Any:
     monkeypatch.setattr(reader, "BLOCK", BLOCK)
     folder = tiny("llama" if request.param == "sinks" else request.param)
@@ -36,11 +40,16 @@ def runner(
 
 
 def prompts_of(lengths: list[int]) -> list[list[int]]:
-    return [np.random.default_rng(i).integers(1, 250, length).tolist() for i, length in enumerate(lengths)]
+    return [
+        np.random.default_rng(i).integers(1, 250, length).tolist()
+        for i, length in enumerate(lengths)
+    ]
 
 
 @pytest.mark.parametrize("lengths", LENGTHS, ids=str)
-def test_blocks_give_what_one_pass_gives(runner: Any, lengths: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_give_what_one_pass_gives(
+    runner: Any, lengths: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Rows of one length and padded ones, of which a block may be all padding; then steps go on."""
     passes: list[int] = []
     released: list[bool] = []

@@ -21,7 +21,14 @@ from minigen.errors import CheckpointError, ContextError, UsageError
 from minigen.evaluation.scoring import Scorer, Text
 from minigen.generation.options import Options
 from minigen.model import Model
-from minigen.prompt_cache import KEY, cached_run, load_prompt, read_prompt_info, save_prompt, shared_text
+from minigen.prompt_cache import (
+    KEY,
+    cached_run,
+    load_prompt,
+    read_prompt_info,
+    save_prompt,
+    shared_text,
+)
 
 WITH_KERNELS = True  # see conftest.py
 
@@ -64,7 +71,9 @@ def go_on(model: Model, path: Path, texts: list[str], **settings: Any) -> tuple[
     ],
     ids=["more", "exactly", "batch", "samples", "batch of samples", "beams"],
 )
-def test_goes_on_as_without(model: Model, cache: Path, texts: list[str], settings: dict[str, Any]) -> None:
+def test_goes_on_as_without(
+    model: Model, cache: Path, texts: list[str], settings: dict[str, Any]
+) -> None:
     settings |= {"max_tokens": 12, "ignore_eos": True}
     found, read = go_on(model, cache, texts, **settings)
     assert found == [completion.text for completion in model.complete(texts, **settings)]
@@ -97,7 +106,9 @@ def test_a_scorer_takes_it(model: Model, cache: Path) -> None:
 def test_a_file_of_the_other_backend_goes_on(tiny: Tiny, tmp_path: Path, name: str) -> None:
     pytest.importorskip("torch")
     pytest.importorskip("mlx.core")
-    models = [minigen.load(tiny(name), backend=backend, device="cpu") for backend in ("torch", "mlx")]
+    models = [
+        minigen.load(tiny(name), backend=backend, device="cpu") for backend in ("torch", "mlx")
+    ]
     settings = {"temperature": 0, "max_tokens": 10, "ignore_eos": True}
     wanted = models[0].generate(PREFIX + " =>", **settings)
     for maker, user in (models, models[::-1]):
@@ -105,7 +116,9 @@ def test_a_file_of_the_other_backend_goes_on(tiny: Tiny, tmp_path: Path, name: s
         assert go_on(user, tmp_path / "c", [PREFIX + " =>"], **settings) == ([wanted], 4)
 
 
-def test_a_half_precision_state_comes_back(tiny: Tiny, tmp_path: Path, backend: str, device: str) -> None:
+def test_a_half_precision_state_comes_back(
+    tiny: Tiny, tmp_path: Path, backend: str, device: str
+) -> None:
     model = minigen.load(tiny("llama"), backend=backend, device=device, dtype="bfloat16")
     save_prompt(model, list(PREFIX.encode()), tmp_path / "c")
     state, _ = load_prompt(model, tmp_path / "c")
@@ -114,7 +127,9 @@ def test_a_half_precision_state_comes_back(tiny: Tiny, tmp_path: Path, backend: 
     fresh.ids = []
     fresh.seek(list(PREFIX.encode())[:-1])
     for name, array in fresh.state.arrays().items():
-        assert np.array_equal(model.runner.ops.numpy(array), model.runner.ops.numpy(state.arrays()[name]))
+        assert np.array_equal(
+            model.runner.ops.numpy(array), model.runner.ops.numpy(state.arrays()[name])
+        )
     assert read_prompt_info(tmp_path / "c").dtype == "bfloat16"
 
 
@@ -130,7 +145,9 @@ def refused(path: Path, message: str, model: Model) -> None:
         load_prompt(model, path)
 
 
-def test_another_model_dtype_or_file(tiny: Tiny, make_model: Make, tmp_path: Path, backend: str, device: str) -> None:
+def test_another_model_dtype_or_file(
+    tiny: Tiny, make_model: Make, tmp_path: Path, backend: str, device: str
+) -> None:
     def load(folder: Path, dtype: str = "float32") -> Model:
         return minigen.load(folder, backend=backend, device=device, dtype=dtype)
 
@@ -152,11 +169,17 @@ def test_another_model_dtype_or_file(tiny: Tiny, make_model: Make, tmp_path: Pat
     )
     missing = tmp_path / "missing.cache"
     refused(missing, r"cannot read FILE: No such file or directory", model)
-    refused(tiny("llama") / "model.safetensors", r"FILE is no prompt cache: make one with minigen cache build", model)
+    refused(
+        tiny("llama") / "model.safetensors",
+        r"FILE is no prompt cache: make one with minigen cache build",
+        model,
+    )
     whole = path.read_bytes()
     for torn in (whole[:-9], whole[:200], b"", b"text"):
         path.write_bytes(torn)
-        refused(path, r"FILE is not a safetensors file, or is damaged \(.*\): build it again", model)
+        refused(
+            path, r"FILE is not a safetensors file, or is damaged \(.*\): build it again", model
+        )
     path.write_bytes(whole)
     for changes, message in (
         ({"format": 2}, "FILE is a prompt cache of format 2, this minigen reads 1: build it again"),
@@ -185,7 +208,10 @@ def test_a_prompt_that_begins_otherwise(model: Model, cache: Path) -> None:
     assert says("Translate: sea otte=>") == begins + (
         "token 20 is 'r' there and '=' in the prompt; build the cache from less of the text"
     )
-    assert says("Translate") == "the prompt ends after 9 of the 20 tokens of FILE: it must begin with all"
+    assert (
+        says("Translate")
+        == "the prompt ends after 9 of the 20 tokens of FILE: it must begin with all"
+    )
 
 
 def test_what_cannot_be_saved(tiny: Tiny, tmp_path: Path, backend: str, device: str) -> None:
@@ -203,11 +229,14 @@ def test_what_cannot_be_saved(tiny: Tiny, tmp_path: Path, backend: str, device: 
         with pytest.raises(kind, match=f"^{message}$"):
             save_prompt(model, ids, tmp_path / "c")
     with pytest.raises(
-        minigen.MinigenError, match=rf"^cannot write {tmp_path}/no/c: there is no folder {tmp_path}/no$"
+        minigen.MinigenError,
+        match=rf"^cannot write {tmp_path}/no/c: there is no folder {tmp_path}/no$",
     ):
         save_prompt(model, [5, 6], tmp_path / "no" / "c")
     (tmp_path / "folder").mkdir()
-    with pytest.raises(minigen.MinigenError, match=rf"^cannot write {tmp_path}/folder: Is a directory$"):
+    with pytest.raises(
+        minigen.MinigenError, match=rf"^cannot write {tmp_path}/folder: Is a directory$"
+    ):
         save_prompt(model, [5, 6], tmp_path / "folder")
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
 
@@ -231,7 +260,9 @@ def test_a_fingerprint_is_of_the_content(tiny: Tiny, tmp_path: Path) -> None:
         fingerprint(folder)
 
 
-def test_of_a_large_file_a_part_counts(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_a_large_file_a_part_counts(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(prints, "WHOLE", 1000)
     monkeypatch.setattr(prints, "BLOCK", 100)
     folder = tmp_path / "large"

@@ -54,7 +54,9 @@ def test_blocks_are_read_one_after_the_other(monkeypatch: pytest.MonkeyPatch) ->
     assert [block.at for block in found] == [[1, 3], [3], [0]]
 
 
-@pytest.mark.parametrize(("settings", "reads"), [({}, 2), ({"num_samples": 3}, 2), ({"beams": 2}, 3)])
+@pytest.mark.parametrize(
+    ("settings", "reads"), [({}, 2), ({"num_samples": 3}, 2), ({"beams": 2}, 3)]
+)
 def test_cached_tokens_are_not_counted_as_read(
     settings: dict[str, Any], reads: int, tiny: Tiny, backend: str, device: str, tmp_path: Path
 ) -> None:

@@ -21,7 +21,9 @@ def declared() -> dict[str, Any]:
     """The type of each setting by its flat name, as the dataclasses have it."""
     hints: dict[str, Any] = {}
     for kind in (Options, Sampling, Cuts, Penalties):
-        hints |= {name: hint for name, hint in get_type_hints(kind).items() if not name.startswith("_")}
+        hints |= {
+            name: hint for name, hint in get_type_hints(kind).items() if not name.startswith("_")
+        }
     return hints
 
 
@@ -73,7 +75,10 @@ def test_a_misspelled_setting_is_a_type_error(tmp_path: Path) -> None:
             number, _, message = line.removeprefix(f"{path}:").partition(": ")
             found[int(number)] = f"{found.get(int(number), '')}{message}\n"
     assert 'error: Unexpected keyword argument "temprature"' in found[3], done.stdout
-    assert 'error: No overload variant of "generate" of "Model" matches argument types "str", "str"' in found[4]
+    assert (
+        'error: No overload variant of "generate" of "Model" matches argument types "str", "str"'
+        in found[4]
+    )
     assert 'error: Unexpected keyword argument "stop" for "generate_ids"' in found[5]
     assert 'error: Argument "settings" to "Chat" has incompatible type' in found[6]
     assert 'Revealed type is "str"' in found[7].replace("builtins.", "")

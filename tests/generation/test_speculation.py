@@ -88,7 +88,9 @@ class Scripted:
         self.outcomes.append((guessed, kept))
 
 
-def plain(runner: Runner, prompt: Sequence[int], stop_ids: Sequence[int] = (), **settings: Any) -> Row:
+def plain(
+    runner: Runner, prompt: Sequence[int], stop_ids: Sequence[int] = (), **settings: Any
+) -> Row:
     row = Row(list(prompt))
     for _ in generate(runner, [row], Options.of(**settings), stop_ids):
         pass
@@ -96,7 +98,11 @@ def plain(runner: Runner, prompt: Sequence[int], stop_ids: Sequence[int] = (), *
 
 
 def scripted(
-    runner: Runner, prompt: Sequence[int], drafter: Any, stop_ids: Sequence[int] = (), **settings: Any
+    runner: Runner,
+    prompt: Sequence[int],
+    drafter: Any,
+    stop_ids: Sequence[int] = (),
+    **settings: Any,
 ) -> tuple[Row, Timing, list[int]]:
     """The row with the guesses of a drafter, its timing, and the tokens of each pass after the prompt's."""
     row, timing, counting = Row(list(prompt)), Timing(), Counting(runner)
@@ -111,7 +117,9 @@ def test_the_same_tokens_whoever_guesses(
     model: Model, make_model: Make, backend: str, device: str, settings: dict[str, Any]
 ) -> None:
     (wanted,) = model.complete([PROMPT], max_tokens=24, **settings)
-    other = minigen.load(make_model("llama", seed=9), backend=backend, device=device, dtype="float32")
+    other = minigen.load(
+        make_model("llama", seed=9), backend=backend, device=device, dtype="float32"
+    )
     ways: list[dict[str, Any]] = [
         {"speculate": "lookup"},
         {"speculate": "lookup", "draft_tokens": 1},
@@ -155,7 +163,9 @@ def test_a_draft_model_that_is_the_model_is_always_right(model: Model) -> None:
 
 
 def test_a_text_of_one_token_over_and_over_is_looked_up(llama: Model) -> None:
-    run = llama.run([PROMPT], Options.of(max_tokens=40, logit_bias={7: 1e6}, speculate="lookup", **GREEDY))
+    run = llama.run(
+        [PROMPT], Options.of(max_tokens=40, logit_bias={7: 1e6}, speculate="lookup", **GREEDY)
+    )
     for _ in run:
         pass
     assert run.rows[0].ids == [7] * 40
@@ -180,19 +190,33 @@ def test_a_stop_id_among_the_guesses(llama: Model) -> None:
         stop = free[place]
         truth = plain(llama.runner, [1, 2], [stop], max_tokens=40, temperature=1.0, seed=2)
         row, timing, widths = scripted(
-            llama.runner, [1, 2], Scripted(free, 0.0), [stop], max_tokens=40, temperature=1.0, seed=2
+            llama.runner,
+            [1, 2],
+            Scripted(free, 0.0),
+            [stop],
+            max_tokens=40,
+            temperature=1.0,
+            seed=2,
         )
-        assert (row.ids, row.finish) == (truth.ids, "stop") == (free[: free.index(stop) + 1], "stop")
-        assert timing.drafted == timing.accepted == len(row.ids) - 1 - len(widths)  # a stop id is not worth a guess
+        assert (
+            (row.ids, row.finish) == (truth.ids, "stop") == (free[: free.index(stop) + 1], "stop")
+        )
+        assert (
+            timing.drafted == timing.accepted == len(row.ids) - 1 - len(widths)
+        )  # a stop id is not worth a guess
 
 
 def test_stops_limits_and_callers_in_the_middle_of_guesses(llama: Model) -> None:
     settings: dict[str, Any] = {"temperature": 1.0, "seed": 8}
     free = llama.complete([PROMPT], max_tokens=30, **settings)[0]
-    ends = [{"max_tokens": n} for n in range(1, 12)] + [{"stop": [free.text[n : n + 2]]} for n in range(1, 12)]
+    ends = [{"max_tokens": n} for n in range(1, 12)] + [
+        {"stop": [free.text[n : n + 2]]} for n in range(1, 12)
+    ]
     for end in ends:
         wanted = llama.complete([PROMPT], **({"max_tokens": 30} | settings | end))
-        assert llama.complete([PROMPT], draft=llama, **({"max_tokens": 30} | settings | end)) == wanted
+        assert (
+            llama.complete([PROMPT], draft=llama, **({"max_tokens": 30} | settings | end)) == wanted
+        )
     for count in range(1, 12):
         run = llama.run([PROMPT], Options.of(max_tokens=30, **settings), draft=llama)
         for live in run.steps:
@@ -203,7 +227,9 @@ def test_stops_limits_and_callers_in_the_middle_of_guesses(llama: Model) -> None
 
 def test_tokens_come_one_by_one(llama: Model) -> None:
     settings: dict[str, Any] = {"max_tokens": 30, "temperature": 1.0, "seed": 3}
-    assert list(llama.stream(PROMPT, draft=llama, **settings)) == list(llama.stream(PROMPT, **settings))
+    assert list(llama.stream(PROMPT, draft=llama, **settings)) == list(
+        llama.stream(PROMPT, **settings)
+    )
     run = llama.run([PROMPT], Options.of(**settings), draft=llama)
     assert [len(live[0].ids) for live in run.steps] == list(range(1, 31))
 
@@ -218,7 +244,9 @@ def test_ids(llama: Model) -> None:
 def test_a_draft_model_with_a_shorter_context_ends_with_it(
     make_model: Make, backend: str, device: str, llama: Model
 ) -> None:
-    short = minigen.load(make_model("llama", max_position_embeddings=20), backend=backend, device=device)
+    short = minigen.load(
+        make_model("llama", max_position_embeddings=20), backend=backend, device=device
+    )
     wanted = llama.complete([PROMPT], max_tokens=50, **GREEDY)
     run = llama.run([PROMPT], Options.of(max_tokens=50, **GREEDY), draft=short)
     for _ in run:
@@ -228,10 +256,14 @@ def test_a_draft_model_with_a_shorter_context_ends_with_it(
     assert run.timing.accepted == run.timing.drafted
     assert 8 <= run.timing.drafted <= 12
     long = "abc" * 8
-    assert llama.complete([long], max_tokens=9, draft=short, **GREEDY) == llama.complete([long], max_tokens=9, **GREEDY)
+    assert llama.complete([long], max_tokens=9, draft=short, **GREEDY) == llama.complete(
+        [long], max_tokens=9, **GREEDY
+    )
 
 
-def test_a_recurrent_draft_model_goes_back_right(tiny: Tiny, backend: str, device: str, llama: Model) -> None:
+def test_a_recurrent_draft_model_goes_back_right(
+    tiny: Tiny, backend: str, device: str, llama: Model
+) -> None:
     lstm = minigen.load(tiny("lstm"), backend=backend, device=device, dtype="float32")
     row = Row([5, 6, 7, 8])
     shared = SharedText(lstm.runner)
@@ -252,7 +284,9 @@ def test_past_the_window_of_attention_sinks(llama: Model, wrong: float) -> None:
     runner = replace(llama.runner, architecture=llama.architecture.with_sinks(4))
     for settings in (GREEDY, SETTINGS["cuts"]):
         truth = plain(runner, list(range(50)), max_tokens=80, **settings)
-        row, timing, _ = scripted(runner, list(range(50)), Scripted(truth.ids, wrong), max_tokens=80, **settings)
+        row, timing, _ = scripted(
+            runner, list(range(50)), Scripted(truth.ids, wrong), max_tokens=80, **settings
+        )
         assert row.ids == truth.ids
         assert timing.accepted > 20
 
@@ -269,25 +303,47 @@ def test_on_a_cached_prompt(llama: Model, tmp_path: Path) -> None:
     assert found.run.timing.accepted == found.run.timing.drafted > 0
 
 
-def test_what_is_not_for_guesses(llama: Model, tiny: Tiny, make_model: Make, backend: str, device: str) -> None:
+def test_what_is_not_for_guesses(
+    llama: Model, tiny: Tiny, make_model: Make, backend: str, device: str
+) -> None:
     lstm = minigen.load(tiny("lstm"), backend=backend, device=device, dtype="float32")
-    small = minigen.load(make_model("llama", vocab_size=40), backend=backend, device=device, dtype="float32")
+    small = minigen.load(
+        make_model("llama", vocab_size=40), backend=backend, device=device, dtype="float32"
+    )
     lookup: dict[str, Any] = {"speculate": "lookup"}
     refused: list[tuple[Callable[[], Any], str]] = [
-        (lambda: llama.generate("a", speculate="fast"), "speculate is 'fast': it must be 'lookup' or None"),
-        (lambda: llama.generate("a", draft_tokens=0), "draft_tokens is 0: it must be a whole number from 1 to 64"),
+        (
+            lambda: llama.generate("a", speculate="fast"),
+            "speculate is 'fast': it must be 'lookup' or None",
+        ),
+        (
+            lambda: llama.generate("a", draft_tokens=0),
+            "draft_tokens is 0: it must be a whole number from 1 to 64",
+        ),
         (
             lambda: llama.generate(["a", "b"], **lookup),
             "speculation follows one text, not 2: ask for one sample of one",
         ),
-        (lambda: llama.complete(["a"], num_samples=3, draft=llama), "speculation follows one text, not 3"),
-        (lambda: llama.generate("a", beams=2, **lookup), "beam search follows several texts and speculation one: drop"),
+        (
+            lambda: llama.complete(["a"], num_samples=3, draft=llama),
+            "speculation follows one text, not 3",
+        ),
+        (
+            lambda: llama.generate("a", beams=2, **lookup),
+            "beam search follows several texts and speculation one: drop",
+        ),
         (
             lambda: llama.generate("a", draft=llama, **lookup),
             "draft and speculate=lookup both say who guesses: drop one",
         ),
-        (lambda: llama.generate("a", draft=small), "the draft model has 40 token ids and the model 256: take one that"),
-        (lambda: lstm.generate("a", **lookup), "a recurrent model reads a token at a time, so guesses save it nothing"),
+        (
+            lambda: llama.generate("a", draft=small),
+            "the draft model has 40 token ids and the model 256: take one that",
+        ),
+        (
+            lambda: lstm.generate("a", **lookup),
+            "a recurrent model reads a token at a time, so guesses save it nothing",
+        ),
     ]
     for call, message in refused:
         with pytest.raises(UsageError) as caught:
@@ -298,7 +354,13 @@ def test_what_is_not_for_guesses(llama: Model, tiny: Tiny, make_model: Make, bac
 
 def same_on(model: Model) -> None:
     kept, prompts = 0, ("Once upon a time", "Q: cat\nA: cats\nQ: dog\nA: dogs\nQ: bird\nA:")
-    drawn = {"temperature": 0.9, "top_k": 40, "repetition_penalty": 1.1, "frequency_penalty": 0.1, "seed": 1}
+    drawn = {
+        "temperature": 0.9,
+        "top_k": 40,
+        "repetition_penalty": 1.1,
+        "frequency_penalty": 0.1,
+        "seed": 1,
+    }
     for prompt in prompts:
         for settings in (GREEDY, {"temperature": 0.8, "top_p": 0.95, "seed": 2}, drawn):
             (wanted,) = model.complete([prompt], max_tokens=32, **settings)
@@ -333,7 +395,9 @@ def test_prompt_lookup() -> None:
     assert looked_up([1, 2, 3]) == []
     assert looked_up([1, 2, 3, 9, 8, 7, 5, 1, 2, 3]) == [9, 8, 7, 5, 1, 2]
     assert looked_up([1, 2, 3, 9, 8, 7, 5, 1, 2, 3], room=2) == [9, 8]
-    assert looked_up([1, 2, 3, 9, 4, 3, 5, 2, 3, 6, 1, 2, 3])[0] == 9  # the longest match, not the newest
+    assert (
+        looked_up([1, 2, 3, 9, 4, 3, 5, 2, 3, 6, 1, 2, 3])[0] == 9
+    )  # the longest match, not the newest
     assert looked_up([4, 3, 7, 3, 8, 3])[0] == 8  # the newest of equal ones
     assert looked_up([5, 1, 2, 1, 2]) == [1, 2, 1, 2, 1, 2]  # what repeats goes on repeating
     lookup, row = PromptLookup(6), Row([1, 2, 3, 1])

@@ -28,7 +28,11 @@ def first(text: str, stops: list[str]) -> int:
 def undecided(text: str, stops: list[str]) -> int:
     """Where the earliest stop string starts that a longer text may have and this text has only in part."""
     return min(
-        (i for i in range(len(text)) if any(s != text[i:] and s.startswith(text[i:]) for s in stops)),
+        (
+            i
+            for i in range(len(text))
+            if any(s != text[i:] and s.startswith(text[i:]) for s in stops)
+        ),
         default=len(text),
     )
 
@@ -81,7 +85,9 @@ letters = st.text(alphabet="ab", max_size=12)
 
 
 @settings(deadline=None, derandomize=True, max_examples=400)
-@given(st.lists(letters.filter(bool).map(lambda s: s[:5]), max_size=3), st.lists(letters, max_size=6))
+@given(
+    st.lists(letters.filter(bool).map(lambda s: s[:5]), max_size=3), st.lists(letters, max_size=6)
+)
 def test_any_cut_gives_the_text_before_the_first_stop(stops: list[str], pieces: list[str]) -> None:
     stopping = StopStrings(stops)
     come, shown = "", ""
@@ -91,7 +97,9 @@ def test_any_cut_gives_the_text_before_the_first_stop(stops: list[str], pieces: 
         shown += safe
         # Neither a character too many nor one too few, after every piece.
         assert shown == come[: min(first(come, stops), undecided(come, stops))]
-        assert found == (first(come, stops) < len(come) and first(come, stops) <= undecided(come, stops))
+        assert found == (
+            first(come, stops) < len(come) and first(come, stops) <= undecided(come, stops)
+        )
         if found:
             break
     shown += stopping.finish()
@@ -102,7 +110,9 @@ def test_any_cut_gives_the_text_before_the_first_stop(stops: list[str], pieces: 
 
 @pytest.mark.parametrize("stops", [[""], ["a", ""], [None], [1], [b"a"]])
 def test_a_stop_that_is_no_string_with_a_character_is_refused(stops: Any) -> None:
-    with pytest.raises(UsageError, match=r"^stop has the entry .*: it must be a string of at least one character$"):
+    with pytest.raises(
+        UsageError, match=r"^stop has the entry .*: it must be a string of at least one character$"
+    ):
         StopStrings(stops)
 
 

@@ -39,7 +39,9 @@ Make = Callable[..., Model]
 def make(make_model: Callable[..., Path], backend: str, device: str) -> Make:
     """make(8, head_dim=32): a random Llama with such a cache."""
 
-    def load(bits: int | None, dtype: str = "float32", name: str = "llama", **changes: Any) -> Model:
+    def load(
+        bits: int | None, dtype: str = "float32", name: str = "llama", **changes: Any
+    ) -> Model:
         return minigen.load(make_model(name, **changes), backend, device, dtype, kv_bits=bits)
 
     return load
@@ -63,11 +65,16 @@ def tokens(*shape: int) -> Numbers:
 
 
 # -- codes ------------------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize(("bits", "width", "group"), [(8, 64, 64), (4, 96, 32), (4, 32, 32), (8, 128, 64)])
+@pytest.mark.parametrize(
+    ("bits", "width", "group"), [(8, 64, 64), (4, 96, 32), (4, 32, 32), (8, 128, 64)]
+)
 def test_codes_are_those_of_mlx(ops: Backend, bits: int, width: int, group: int) -> None:
     """Of tokens that came in two passes."""
     mx = pytest.importorskip("mlx.core")
-    k, v = (np.random.default_rng(seed).standard_normal((2, 3, 7, width)).astype(np.float32) for seed in (1, 2))
+    k, v = (
+        np.random.default_rng(seed).standard_normal((2, 3, 7, width)).astype(np.float32)
+        for seed in (1, 2)
+    )
     slot = Slot((3, width), ALL, bits)
     cache = State.empty(ops, [{"k": slot, "v": slot}], 2, 9)
     for first, last in ((0, 5), (5, 7)):
@@ -105,14 +112,21 @@ def test_both_backends_have_the_same_codes(bits: int, width: int) -> None:
     found = []
     for name in ("torch", "mlx"):
         ops = get_backend(name, "cpu", "float32")
-        found.append([ops.numpy(part) for part in ops.quantize(ops.asarray(x), bits, group_for(width)).arrays])
+        found.append(
+            [
+                ops.numpy(part)
+                for part in ops.quantize(ops.asarray(x), bits, group_for(width)).arrays
+            ]
+        )
     for a, b in zip(*found, strict=True):
         assert np.array_equal(a, b)
 
 
 # -- what a model says ------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("bits", [8, 4])
-@pytest.mark.parametrize("changes", [{"head_dim": 64}, {"head_dim": 8}, {"model_type": "mistral", "sliding_window": 5}])
+@pytest.mark.parametrize(
+    "changes", [{"head_dim": 64}, {"head_dim": 8}, {"model_type": "mistral", "sliding_window": 5}]
+)
 def test_logits(make: Make, bits: int, changes: dict[str, Any]) -> None:
     ids = tokens(2, 40)
     want, got = (read(make(each, **changes), ids) for each in (None, bits))
@@ -204,7 +218,9 @@ def test_attention_sinks(make: Make) -> None:
         runner = replace(model.runner, architecture=model.architecture.with_sinks(4))
         state, logits = runner.architecture.new_state(runner.ops, 1, 40), []
         for end, T in zip(np.cumsum(parts), parts, strict=True):
-            logits.append(runner.ops.numpy(runner.read(ids[:, end - T : end], state, range(T))).copy())
+            logits.append(
+                runner.ops.numpy(runner.read(ids[:, end - T : end], state, range(T))).copy()
+            )
         assert state.bits == bits
         found.append(np.concatenate(logits, axis=1))
     assert 0 < distance(found[1], found[0]) <= BOUND[8]
@@ -217,8 +233,16 @@ def test_memory_is_what_codes_take(make: Make, monkeypatch: pytest.MonkeyPatch) 
         model = make(bits, head_dim=64)
         state = model.architecture.new_state(model.runner.ops, 1, 1000)
         held = arrays_of(state.buffers)
-        assert sum(part.size * part.itemsize if model.backend == "mlx" else part.nbytes for part in held) == bytes_
-        monkeypatch.setattr(model.runner.ops, "total_memory", lambda bytes_=bytes_: bytes_ - 1, raising=False)
+        assert (
+            sum(
+                part.size * part.itemsize if model.backend == "mlx" else part.nbytes
+                for part in held
+            )
+            == bytes_
+        )
+        monkeypatch.setattr(
+            model.runner.ops, "total_memory", lambda bytes_=bytes_: bytes_ - 1, raising=False
+        )
         with pytest.raises(BackendError):
             model.architecture.new_state(model.runner.ops, 1, 1000)
         costs = Costs.of(model.architecture)
@@ -239,17 +263,25 @@ def test_a_state_on_disk(make: Make, tmp_path: Path) -> None:
         assert (loaded.bits, loaded.length) == (bits, len(PROMPT))
         assert np.array_equal(read(model, [[4, 5]], loaded), read(model, [[4, 5]], state))
         for other in models.keys() - {bits}:
-            with pytest.raises(CheckpointError, match=r"has keys and values .*, the model keeps them .*same kv_bits"):
+            with pytest.raises(
+                CheckpointError,
+                match=r"has keys and values .*, the model keeps them .*same kv_bits",
+            ):
                 load_state(ops, models[other].architecture, tmp_path / "s")
 
 
 def test_a_prompt_on_disk(make: Make, make_model: Callable[..., Path], tmp_path: Path) -> None:
     folder = make_model("llama")
-    plain, model = (minigen.load(folder, make(None).backend, "cpu", "float32", kv_bits=bits) for bits in (None, 8))
+    plain, model = (
+        minigen.load(folder, make(None).backend, "cpu", "float32", kv_bits=bits)
+        for bits in (None, 8)
+    )
     save_prompt(model, PROMPT, tmp_path / "p")
     state, ids = load_prompt(model, tmp_path / "p")
     assert (state.bits, ids) == (8, PROMPT)
-    with pytest.raises(CheckpointError, match=r"was built in float32 kv8 and the model runs in float32: run it in"):
+    with pytest.raises(
+        CheckpointError, match=r"was built in float32 kv8 and the model runs in float32: run it in"
+    ):
         load_prompt(plain, tmp_path / "p")
 
 
@@ -271,7 +303,9 @@ def test_what_is_refused(make: Make) -> None:
             make(8, head_dim=width)
 
 
-def test_the_command(run_cli: Callable[..., tuple[int, str, str]], tiny: Callable[[str], Path], backend: str) -> None:
+def test_the_command(
+    run_cli: Callable[..., tuple[int, str, str]], tiny: Callable[[str], Path], backend: str
+) -> None:
     where = ("--backend", backend, "--device", "cpu", "--kv-bits", "8")
     code, _, err = run_cli("generate", tiny("llama"), *where, "-p", "ab", "-n", "3", "--verbose")
     assert (code, "float32 kv8" in err) == (0, True)

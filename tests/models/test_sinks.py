@@ -45,14 +45,19 @@ def built(window: int | None) -> tuple[CausalLM, Any]:
     config = CONFIG | {"sliding_window": window}
     decoder = find_family(config).build(HubConfig(config))
     rng = np.random.default_rng(1)
-    drawn = {p: x + 0.4 * rng.standard_normal(x.shape) for p, x in flatten(initialise(decoder.shapes())).items()}
+    drawn = {
+        p: x + 0.4 * rng.standard_normal(x.shape)
+        for p, x in flatten(initialise(decoder.shapes())).items()
+    }
     assert isinstance(decoder, CausalLM)
     return decoder, unflatten(drawn)
 
 
 def runner(ops: Backend, window: int | None = None, count: int | None = 4) -> Runner:
     decoder, params = built(window)
-    return Runner(ops, decoder if count is None else decoder.with_sinks(count), as_arrays(ops, params))
+    return Runner(
+        ops, decoder if count is None else decoder.with_sinks(count), as_arrays(ops, params)
+    )
 
 
 def read(model: Runner, ids: Any, state: Any = None) -> Numbers:
@@ -126,7 +131,9 @@ def expected(window: int | None, count: int) -> Numbers:
 def test_it_is_a_rolling_cache(ops: Backend, window: int | None, count: int) -> None:
     model, want = runner(ops, window, count), expected(window, count)
     assert np.abs(read(model, IDS) - want).max() <= 1e-4
-    assert np.abs(want[W:] - read(runner(ops, window, None), IDS)[W:]).max() > 0.3  # which is not what it was
+    assert (
+        np.abs(want[W:] - read(runner(ops, window, None), IDS)[W:]).max() > 0.3
+    )  # which is not what it was
     alone = ops.numpy(model.architecture.forward(ops, model.params, ops.asarray(IDS[None])))[0]
     assert np.abs(alone - want).max() <= 1e-4  # without a state too
 
@@ -151,7 +158,9 @@ def test_any_cut_says_the_same(backend: str, device: str) -> None:
     ops, cuts = get_backend(backend, device, "float32"), st.sets(st.integers(1, len(IDS) - 1))
 
     @settings(deadline=None, derandomize=True, max_examples=40, database=None)
-    @given(window=st.sampled_from([*WINDOWS, *OWN]), count=st.sampled_from([1, 4, W - 1]), cuts=cuts)
+    @given(
+        window=st.sampled_from([*WINDOWS, *OWN]), count=st.sampled_from([1, 4, W - 1]), cuts=cuts
+    )
     def check(window: int | None, count: int, cuts: set[int]) -> None:
         model = runner(ops, window, count)
         state = model.architecture.new_state(ops, 1, len(IDS))
@@ -177,7 +186,10 @@ def test_rewind(ops: Backend, window: int | None, length: int) -> None:
 def test_rows_of_one_length(ops: Backend) -> None:
     model, rows = runner(ops), np.array([IDS, IDS[::-1]])
     state = model.architecture.new_state(ops, 2, 50)
-    got = [ops.numpy(model.read(rows[:, a:b], state, range(b - a))) for a, b in ((0, 18), (18, 19), (19, 50))]
+    got = [
+        ops.numpy(model.read(rows[:, a:b], state, range(b - a)))
+        for a, b in ((0, 18), (18, 19), (19, 50))
+    ]
     for row, logits in zip(rows, np.concatenate(got, axis=1), strict=True):
         same(logits, read(model, row))
 
@@ -227,14 +239,18 @@ def test_far_along_a_text(ops: Backend) -> None:
     held = [*range(4), *range(total - W, total)]  # the others are never looked at
     keys = rotary.apply(ops, ops.asarray(k), FixedPositions(np.array([held])))
     between = ops.zeros((1, 1, total - W - 4, D))
-    keys, values = (ops.concat([x[:, :, :4], between, x[:, :, 4:]], axis=2) for x in (keys, ops.asarray(v)))
+    keys, values = (
+        ops.concat([x[:, :, :4], between, x[:, :, 4:]], axis=2) for x in (keys, ops.asarray(v))
+    )
 
     def turn(x: Any, step: Any) -> Any:
         return rotary.apply(ops, x, step)
 
     def found(a: int, b: int) -> Numbers:
         step, end = SinkStep(start + a, b - a, sinks), start + b
-        x = step.attend(ops, ops.asarray(q[:, :, a:b]), keys[:, :, :end], values[:, :, :end], turn, None, 1.0)
+        x = step.attend(
+            ops, ops.asarray(q[:, :, a:b]), keys[:, :, :end], values[:, :, :end], turn, None, 1.0
+        )
         return ops.numpy(x)[0, 0]
 
     together, alone = found(0, 3), np.concatenate([found(t, t + 1) for t in range(3)])
@@ -269,25 +285,42 @@ def test_with_sinks() -> None:
     assert model.with_sinks(2) == plain.with_sinks(2)
     assert replace(model, context=W, sinks=None) == plain
     for count in (-1, 0, W):
-        with pytest.raises(UsageError, match=f"^{count} attention sinks do not fit the context of 16: choose 1 to 15$"):
+        with pytest.raises(
+            UsageError,
+            match=f"^{count} attention sinks do not fit the context of 16: choose 1 to 15$",
+        ):
             plain.with_sinks(count)
 
 
 def test_learned_positions_have_an_end() -> None:
-    config = {"model_type": "gpt2", "vocab_size": VOCAB, "n_embd": 12, "n_head": 3, "n_layer": 2, "n_positions": 64}
+    config = {
+        "model_type": "gpt2",
+        "vocab_size": VOCAB,
+        "n_embd": 12,
+        "n_head": 3,
+        "n_layer": 2,
+        "n_positions": 64,
+    }
     gpt2 = find_family(config).build(HubConfig(config))
     assert isinstance(gpt2, CausalLM)
-    with pytest.raises(ContextError, match=r"need rotary positions: this model's learned positions end at 64$"):
+    with pytest.raises(
+        ContextError, match=r"need rotary positions: this model's learned positions end at 64$"
+    ):
         gpt2.with_sinks()
 
 
 def test_without_positions(ops: Backend) -> None:
     """A decoder that has none at all sees no more than others: its cut does not matter either."""
     decoder, params = built(None)
-    blocks = tuple(replace(block, attention=replace(block.attention, rotary=None)) for block in decoder.blocks)
+    blocks = tuple(
+        replace(block, attention=replace(block.attention, rotary=None)) for block in decoder.blocks
+    )
     model = Runner(ops, replace(decoder, blocks=blocks).with_sinks(), as_arrays(ops, params))
     state = model.architecture.new_state(ops, 1, 50)
-    got = [read(model, IDS[a:b], state) for a, b in ((0, 14), (14, 20), *((i, i + 1) for i in range(20, 50)))]
+    got = [
+        read(model, IDS[a:b], state)
+        for a, b in ((0, 14), (14, 20), *((i, i + 1) for i in range(20, 50)))
+    ]
     same(np.concatenate(got), read(model, IDS))
 
 
@@ -297,10 +330,19 @@ def test_what_cannot_go_past_the_window(ops: Backend) -> None:
     def grow(length: int, tokens: Sequence[int]) -> Any:
         state = model.architecture.new_state(ops, 1, 50)
         read(model, IDS[:length], state)
-        return Branches(model, state).append(tokens, [-1, 0, -1, 2][: len(tokens)], [len(tokens) - 1])
+        return Branches(model, state).append(
+            tokens, [-1, 0, -1, 2][: len(tokens)], [len(tokens) - 1]
+        )
 
-    assert np.abs(ops.numpy(grow(W - 2, [1, 2, 3, 4]))[0] - read(model, [*IDS[: W - 2], 3, 4])[-1]).max() <= 1e-4
-    with pytest.raises(ContextError, match="with attention sinks, branches of a text end at 16 tokens"):
+    assert (
+        np.abs(
+            ops.numpy(grow(W - 2, [1, 2, 3, 4]))[0] - read(model, [*IDS[: W - 2], 3, 4])[-1]
+        ).max()
+        <= 1e-4
+    )
+    with pytest.raises(
+        ContextError, match="with attention sinks, branches of a text end at 16 tokens"
+    ):
         grow(W - 1, [1, 2, 3, 4])
     state = model.architecture.new_state(ops, 2, 50, np.array([0, 3]))
     model.read(np.array([IDS[:W], IDS[:W]]), state)
@@ -332,9 +374,17 @@ def test_a_model_that_starts_the_kernels_by_itself(monkeypatch: pytest.MonkeyPat
 
 def large() -> tuple[CausalLM, Any]:
     """An embedding of 4 MB, and heads of a width that kernels take."""
-    config = CONFIG | {"vocab_size": 2**14, "hidden_size": 64, "head_dim": 16, "max_position_embeddings": 32}
+    config = CONFIG | {
+        "vocab_size": 2**14,
+        "hidden_size": 64,
+        "head_dim": 16,
+        "max_position_embeddings": 32,
+    }
     decoder = find_family(config).build(HubConfig(config))
     rng = np.random.default_rng(1)
-    drawn = {p: x + 0.1 * rng.standard_normal(x.shape) for p, x in flatten(initialise(decoder.shapes())).items()}
+    drawn = {
+        p: x + 0.1 * rng.standard_normal(x.shape)
+        for p, x in flatten(initialise(decoder.shapes())).items()
+    }
     assert isinstance(decoder, CausalLM)
     return decoder.with_sinks(4), unflatten(drawn)

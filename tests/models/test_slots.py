@@ -51,14 +51,19 @@ class BorrowingAttention(Attention):
     """Has queries alone, and looks at the keys and values of the first layer."""
 
     def shapes(self, width: int, layers: int) -> dict[str, Any]:
-        return {"q": linear_shapes(width, self.sizes[0], False), "out": linear_shapes(self.sizes[0], width, False)}
+        return {
+            "q": linear_shapes(width, self.sizes[0], False),
+            "out": linear_shapes(self.sizes[0], width, False),
+        }
 
     def slots(self) -> dict[str, LentSlot]:  # type: ignore[override]
         return {name: LentSlot(0, name) for name in ("k", "v")}
 
     def apply(self, ops: Backend, p: Any, x: Array, step: Step, slots: LayerSlots | None) -> Any:
         B, T, _ = x.shape
-        q = ops.permute(ops.linear(x, **p["q"]).reshape(B, T, self.heads, self.head_dim), (0, 2, 1, 3))
+        q = ops.permute(
+            ops.linear(x, **p["q"]).reshape(B, T, self.heads, self.head_dim), (0, 2, 1, 3)
+        )
         k, v = (step.borrow(slot) for slot in self.slots().values())
 
         def turn(x: Any, step: Step) -> Any:
@@ -102,7 +107,10 @@ def runner(name: str, ops: Backend) -> Runner:
     """A random model, in which every parameter counts."""
     model = CausalLM(VOCAB, WIDTH, 300, STACKS[name], NORM, tied=False)
     rng = np.random.default_rng(1)
-    drawn = {path: x + 0.3 * rng.standard_normal(x.shape) for path, x in flatten(initialise(model.shapes())).items()}
+    drawn = {
+        path: x + 0.3 * rng.standard_normal(x.shape)
+        for path, x in flatten(initialise(model.shapes())).items()
+    }
     return Runner(ops, model, as_arrays(ops, unflatten(drawn)))
 
 
@@ -122,7 +130,9 @@ def same(got: Numbers, want: Numbers) -> None:
     assert np.abs(got - want).max() <= 2e-5 * np.abs(want).max()
 
 
-@pytest.mark.parametrize("chunks", [(1,) * 30, (7, 1, 2, 9, 1, 10), (FEW + 4, 1, FEW - 7), (12, 18)], ids=str)
+@pytest.mark.parametrize(
+    "chunks", [(1,) * 30, (7, 1, 2, 9, 1, 10), (FEW + 4, 1, FEW - 7), (12, 18)], ids=str
+)
 def test_in_pieces(runner: Runner, chunks: tuple[int, ...]) -> None:
     ids = tokens(2, 30)[:, : sum(chunks)]
     want, state = read(runner, ids), runner.architecture.new_state(runner.ops, 2, 30)
@@ -181,10 +191,16 @@ def test_a_ring_goes_back_by_its_slack(ops: Backend) -> None:
     state = model.new_state(ops, 1, 1)
     assert state.capacity is None
     read(runner, tokens(1, 200), state)
-    assert [state.reachable(length) for length in (199, 200 - SLACK, 199 - SLACK)] == [199, 200 - SLACK, 0]
+    assert [state.reachable(length) for length in (199, 200 - SLACK, 199 - SLACK)] == [
+        199,
+        200 - SLACK,
+        0,
+    ]
     state.rewind(200 - SLACK)
     read(runner, tokens(1, 10), state)
-    assert state.reachable(150 - SLACK) == 0  # what was there is gone though the text is shorter now
+    assert (
+        state.reachable(150 - SLACK) == 0
+    )  # what was there is gone though the text is shorter now
 
 
 def test_forks_go_their_own_ways(runner: Runner) -> None:
@@ -199,7 +215,9 @@ def test_forks_go_their_own_ways(runner: Runner) -> None:
         want = read(runner, np.concatenate([ids, more[:, : at + 2]], axis=1))[:, -2:]
         same(read(runner, more[:, at : at + 2], state), want)
     state.rewind(12)
-    same(read(runner, turn[:3], state), read(runner, np.concatenate([ids, turn[:3]], axis=1))[:, 12:])
+    same(
+        read(runner, turn[:3], state), read(runner, np.concatenate([ids, turn[:3]], axis=1))[:, 12:]
+    )
 
 
 def test_branches_are_one_by_one(runner: Runner) -> None:
@@ -221,7 +239,10 @@ def test_branches_are_one_by_one(runner: Runner) -> None:
                 line.append(int(drawn[at]))
                 at = parents[at]
             same(logits[None], read(runner, np.array([*ids[0], *line[::-1]]))[0, -1:])
-    same(read(runner, tokens(1, 3), state), read(runner, np.concatenate([ids, tokens(1, 3)], axis=1))[:, 14:])
+    same(
+        read(runner, tokens(1, 3), state),
+        read(runner, np.concatenate([ids, tokens(1, 3)], axis=1))[:, 14:],
+    )
 
 
 def test_on_disk(runner: Runner, tmp_path: Path) -> None:
@@ -250,7 +271,12 @@ def test_recorded_passes(runner: Runner) -> None:
 def test_fewer_bits(ops: Backend) -> None:
     """Keys and values, and nothing else, are held in fewer bits."""
     model = CausalLM(VOCAB, WIDTH, 300, (CONVOLVING, PLAIN, ROTATING), NORM).with_kv_bits(8)
-    kinds = {name: slot.bits for slots in model.slots for name, slot in slots.items() if isinstance(slot, Slot)}
+    kinds = {
+        name: slot.bits
+        for slots in model.slots
+        for name, slot in slots.items()
+        if isinstance(slot, Slot)
+    }
     assert kinds == {"ago1": None, "ago2": None, "k": 8, "v": 8}
     state = model.new_state(ops, 1, 10)
     assert (state.kind, state.bits, state.capacity) == ("kv8+recurrent", 8, 10)

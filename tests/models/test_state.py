@@ -28,7 +28,14 @@ LLAMA = {"vocab_size": VOCAB, "hidden_size": 20, "intermediate_size": 14, "num_h
          "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 64}  # fmt: skip
 CELL = {"vocab_size": VOCAB, "embedding_size": 7, "hidden_size": 11, "num_layers": 2}
 CONFIGS: dict[str, dict[str, Any]] = {
-    "gpt2": {"model_type": "gpt2", "vocab_size": VOCAB, "n_embd": 12, "n_head": 3, "n_layer": 2, "n_positions": 64},
+    "gpt2": {
+        "model_type": "gpt2",
+        "vocab_size": VOCAB,
+        "n_embd": 12,
+        "n_head": 3,
+        "n_layer": 2,
+        "n_positions": 64,
+    },
     "llama": {"model_type": "llama", **LLAMA},
     "mistral": {"model_type": "mistral", **LLAMA, "sliding_window": WINDOW},
     "mistral-1": {"model_type": "mistral", **LLAMA, "sliding_window": 1},
@@ -49,7 +56,9 @@ class Subject:
     def read(self, ids: Any, state: Any = None, at: Any = None) -> Numbers:
         """Logits of tokens (B, T) that follow those of the state."""
         return self.ops.numpy(
-            self.architecture.forward(self.ops, self.params, self.ops.asarray(np.asarray(ids)), state, at)
+            self.architecture.forward(
+                self.ops, self.params, self.ops.asarray(np.asarray(ids)), state, at
+            )
         )
 
     def new_state(self, batch: int, length: int = 64, starts: Any = None) -> Any:
@@ -61,7 +70,8 @@ def subject(name: str, ops: Backend) -> Subject:
     architecture = find_family(config).build(HubConfig(config))
     rng = np.random.default_rng(1)
     drawn = {
-        path: x + 0.4 * rng.standard_normal(x.shape) for path, x in flatten(initialise(architecture.shapes())).items()
+        path: x + 0.4 * rng.standard_normal(x.shape)
+        for path, x in flatten(initialise(architecture.shapes())).items()
     }
     return Subject(ops, architecture, as_arrays(ops, unflatten(drawn)))
 
@@ -92,7 +102,9 @@ def same(got: Numbers, want: Numbers) -> None:
 
 # -- reading ----------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
-    "chunks", [(23,), (1,) * 23, (7, 1, 2, 9, 1, 3), (2, 3, 1, 4, 4, 1, 8), (1, 1, 20, 1), (5, 5, 5, 5, 3)], ids=str
+    "chunks",
+    [(23,), (1,) * 23, (7, 1, 2, 9, 1, 3), (2, 3, 1, 4, 4, 1, 8), (1, 1, 20, 1), (5, 5, 5, 5, 3)],
+    ids=str,
 )
 def test_chunks(model: Subject, chunks: tuple[int, ...]) -> None:
     ids = tokens(2, 23)
@@ -127,7 +139,9 @@ def test_ragged_rows(model: Subject, chunks: tuple[int, ...]) -> None:
 @pytest.mark.parametrize("window", [None, 1, 5])
 @pytest.mark.parametrize(("length", "T"), [(0, 1), (0, 9), (3, 4), (8, 1), (11, 2), (20, 6)])
 @pytest.mark.parametrize("starts", [None, [0, 7, 3], [10, 0, 0]])
-def test_mask(ops: Backend, length: int, T: int, starts: list[int] | None, window: int | None) -> None:
+def test_mask(
+    ops: Backend, length: int, T: int, starts: list[int] | None, window: int | None
+) -> None:
     """A token sees what is real, not later and within the window; padding sees something, lest it be NaN."""
     step = Step(length, T, None if starts is None else np.array(starts))
     mask, S, total = step.mask(ops, window), step.keys_needed(window), length + T
@@ -164,7 +178,8 @@ def test_rewind(model: Subject, length: int) -> None:
 
 @recurrent
 @pytest.mark.parametrize(
-    ("length", "reached"), [(0, 0), (7, 0), (8, 8), (9, 8), (71, 8), (72, 72), (80, 72), (83, 83), (84, 83), (90, 90)]
+    ("length", "reached"),
+    [(0, 0), (7, 0), (8, 8), (9, 8), (71, 8), (72, 72), (80, 72), (83, 83), (84, 83), (90, 90)],
 )
 def test_recurrent_rewind(model: Subject, length: int, reached: int) -> None:
     """It goes back to a copy: kept at 0, after several tokens at once (8, 83) and every 64 steps (72)."""
@@ -182,7 +197,10 @@ def test_recurrent_rewind(model: Subject, length: int, reached: int) -> None:
     kept = min(reached, 83)  # a copy can be gone back to again
     assert state.reachable(reached) == kept
     state.rewind(kept)
-    same(model.read(others, state), model.read(np.concatenate([ids[:, :kept], others], axis=1))[:, kept:])
+    same(
+        model.read(others, state),
+        model.read(np.concatenate([ids[:, :kept], others], axis=1))[:, kept:],
+    )
 
 
 def test_rewind_of_ragged_rows(model: Subject) -> None:
@@ -259,12 +277,16 @@ def test_a_pass_that_fails_changes_nothing(model: Subject, monkeypatch: pytest.M
         patch.setattr(type(state), "commit", fail)
         with pytest.raises(RuntimeError):
             model.read(tokens(1, 3), state)
-    same(model.read(tokens(1, 4), state), model.read(np.concatenate([tokens(1, 5), tokens(1, 4)], axis=1))[:, 5:])
+    same(
+        model.read(tokens(1, 4), state),
+        model.read(np.concatenate([tokens(1, 5), tokens(1, 4)], axis=1))[:, 5:],
+    )
 
 
 # -- fork -------------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
-    ("rows", "order"), [(1, [0, 1, 2]), (2, [0, 0, 1, 1, 2, 2]), ([2, 0], [2, 0]), ([1, 1, 0, 2], [1, 1, 0, 2])]
+    ("rows", "order"),
+    [(1, [0, 1, 2]), (2, [0, 0, 1, 1, 2, 2]), ([2, 0], [2, 0]), ([1, 1, 0, 2], [1, 1, 0, 2])],
 )
 def test_fork(model: Subject, rows: Any, order: list[int]) -> None:
     """The fork and the first go on apart, one after the other's every step, and rewind apart."""
@@ -295,7 +317,9 @@ def test_room(model: Subject) -> None:
     want, state = model.read(ids), model.new_state(2, 7)
     same(model.read(ids[:, :6], state), want[:, :6])
     assert state.capacity == 7
-    with pytest.raises(ContextError, match="2 more tokens do not fit after 6: the state has room for 7"):
+    with pytest.raises(
+        ContextError, match="2 more tokens do not fit after 6: the state has room for 7"
+    ):
         model.read(ids[:, 6:8], state)
     with pytest.raises(ContextError):
         state.check_room(2)
@@ -325,7 +349,10 @@ def test_arrays(model: Subject) -> None:
     model.read(tokens(2, 9), state)
     shapes = {key: tuple(x.shape) for key, x in state.arrays().items()}
     if state.kind == "kv":
-        G, D = model.architecture.blocks[0].attention.kv_heads, model.architecture.blocks[0].attention.head_dim
+        G, D = (
+            model.architecture.blocks[0].attention.kv_heads,
+            model.architecture.blocks[0].attention.head_dim,
+        )
         assert shapes == {f"{layer}.{part}": (2, G, 9, D) for layer in (0, 1) for part in "kv"}
     else:
         memory = model.architecture.blocks[0].cell.memory
@@ -335,9 +362,14 @@ def test_arrays(model: Subject) -> None:
 # -- cells ------------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize(("inputs", "hidden", "T"), [(7, 5, 1), (3, 11, 6)])
-def test_cells_are_those_of_torch(ops: Backend, cell: str, inputs: int, hidden: int, T: int) -> None:
+def test_cells_are_those_of_torch(
+    ops: Backend, cell: str, inputs: int, hidden: int, T: int
+) -> None:
     torch = pytest.importorskip("torch")
-    drawn = {key: 2 * x for key, x in initialise(cell_shapes(CELLS[cell], inputs, hidden), seed=T).items()}
+    drawn = {
+        key: 2 * x
+        for key, x in initialise(cell_shapes(CELLS[cell], inputs, hidden), seed=T).items()
+    }
     reference = getattr(torch.nn, cell.upper())(inputs, hidden, batch_first=True)
     reference.load_state_dict({f"{key}_l0": torch.tensor(x) for key, x in drawn.items()})
     rng = np.random.default_rng(0)
@@ -391,7 +423,9 @@ def check_deeds(model: Subject, starts: list[int] | None, deeds: list[tuple[str,
             if start < len(row):
                 want = model.read(row[None, start:])[0]
                 real = min(T, len(want))
-                assert np.abs(logits[T - real :] - want[-real:]).max() <= 2e-5 * max(1, np.abs(want).max())
+                assert np.abs(logits[T - real :] - want[-real:]).max() <= 2e-5 * max(
+                    1, np.abs(want).max()
+                )
 
 
 @pytest.mark.parametrize("name", ["gpt2", "mistral", "lstm"])

@@ -50,7 +50,14 @@ FILES = {
     "messages.txt": "Hello\nTell me a story.\n",
     "valid.txt": STORIES,
     "talks.jsonl": "".join(
-        json.dumps({"messages": [{"role": "user", "content": f"Hello {n}"}, {"role": "assistant", "content": "Hi!"}]})
+        json.dumps(
+            {
+                "messages": [
+                    {"role": "user", "content": f"Hello {n}"},
+                    {"role": "assistant", "content": "Hi!"},
+                ]
+            }
+        )
         + "\n"
         for n in range(40)
     ),
@@ -77,7 +84,9 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def workplace(tmp_path: Path, make_model: Callable[..., Path], hub: Any, monkeypatch: pytest.MonkeyPatch) -> Path:
+def workplace(
+    tmp_path: Path, make_model: Callable[..., Path], hub: Any, monkeypatch: pytest.MonkeyPatch
+) -> Path:
     """The folder that a reader types in, with everything that the pages name, as the current one."""
     folder = tmp_path / "work"
     folder.mkdir()
@@ -99,4 +108,6 @@ def workplace(tmp_path: Path, make_model: Callable[..., Path], hub: Any, monkeyp
 @pytest.fixture
 def type_in(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """type_in(text): what standard input has for the next command."""
-    return lambda text: monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+    return lambda text: monkeypatch.setattr(
+        sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode()))
+    )

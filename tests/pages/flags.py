@@ -45,10 +45,14 @@ def shared() -> dict[str, argparse.ArgumentParser]:
     parser = import_module("minigen.cli.parser").Parser
     model_arguments = import_module("minigen.cli.model_arguments")
     sampling_arguments = import_module("minigen.cli.sampling_arguments")
-    sets = {name: parser(prog=name, add_help=False) for name in ("running", "sampling", "speculation")}
+    sets = {
+        name: parser(prog=name, add_help=False) for name in ("running", "sampling", "speculation")
+    }
     model_arguments.add_model_arguments(sets["running"], positional=False)
     for action in sets["running"]._actions:
-        if action.dest == "model":  # a flag of some commands, the first word of others: in the table of each
+        if (
+            action.dest == "model"
+        ):  # a flag of some commands, the first word of others: in the table of each
             action.help = argparse.SUPPRESS
     sampling_arguments.add_sampling_arguments(sets["sampling"])
     model_arguments.add_speculation_arguments(sets["speculation"])
@@ -86,7 +90,9 @@ def table_of(parser: argparse.ArgumentParser, left_out: set[Signature]) -> str:
     parts = [(title, rows) for title, rows in parts if rows]
     if len(parts) == 1:
         parts = [("", parts[0][1])]
-    written = [title + "\n".join(["| flag | meaning |", "|---|---|", *rows, ""]) for title, rows in parts]
+    written = [
+        title + "\n".join(["| flag | meaning |", "|---|---|", *rows, ""]) for title, rows in parts
+    ]
     return "".join(f"\n{part}" for part in written) + "\n"
 
 

@@ -28,13 +28,17 @@ def without_code(text: str) -> str:
 
 def anchors(path: Path) -> set[str]:
     """Of each heading what GitHub makes of it."""
-    headings = re.findall(r"^#+ (.+)$", without_code(path.read_text(encoding="utf-8")), re.MULTILINE)
+    headings = re.findall(
+        r"^#+ (.+)$", without_code(path.read_text(encoding="utf-8")), re.MULTILINE
+    )
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def test_there_is_a_page_for_each_topic() -> None:
     assert list(PAGES) == sorted(pages.TOPICS)
-    assert pages.PAGE_OF.keys() | pages.TOPICS.keys() >= import_module("minigen.cli.main").COMMANDS.keys() - {"help"}
+    assert pages.PAGE_OF.keys() | pages.TOPICS.keys() >= import_module(
+        "minigen.cli.main"
+    ).COMMANDS.keys() - {"help"}
 
 
 def test_the_pages_ship() -> None:
@@ -56,7 +60,9 @@ def test_tables_of_flags_are_those_of_the_parsers() -> None:
 
 
 def test_every_command_has_its_table_on_one_page() -> None:
-    named = sorted(name for path in PAGES.values() for name in flags.named_in(path.read_text(encoding="utf-8")))
+    named = sorted(
+        name for path in PAGES.values() for name in flags.named_in(path.read_text(encoding="utf-8"))
+    )
     assert named == sorted({*flags.shared(), *flags.parsers()} - {"help"})
 
 
@@ -112,7 +118,9 @@ def test_readme_is_short() -> None:
 
 @pytest.mark.parametrize("name", TEXTS)
 def test_lines_of_prose_are_short(name: str) -> None:
-    prose = [line for line in without_code(text_of(name)).splitlines() if not line.startswith(("|", "!"))]
+    prose = [
+        line for line in without_code(text_of(name)).splitlines() if not line.startswith(("|", "!"))
+    ]
     assert [line for line in prose if len(line) > 130] == []
 
 

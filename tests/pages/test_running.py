@@ -24,7 +24,18 @@ from tests.pages.shell import ROOT, TEXTS, Block, Command, blocks, commands
 
 Run = Callable[..., tuple[int, str, str]]
 SHAPE = ["--layers", "1", "--heads", "2", "--width", "16", "--context", "32"]
-STEPS = ["--steps", "2", "--eval-every", "1", "--warmup", "1", "--batch", "2", "--sample-tokens", "2"]
+STEPS = [
+    "--steps",
+    "2",
+    "--eval-every",
+    "1",
+    "--warmup",
+    "1",
+    "--batch",
+    "2",
+    "--sample-tokens",
+    "2",
+]
 SMALL = {  # the last one of a flag counts
     "generate": ["-n", "4"],
     "chat": ["-n", "4"],
@@ -39,10 +50,19 @@ UNCHANGED = {  # flags with which there is nothing to make smaller
     "generate": (),
     "prompt": ("--check", "--print"),
 }
-BROUGHT = ("--from", "--config", "--teacher", "--tokenizer", "--chat")  # whoever gives these gives shape or tokenizer
+BROUGHT = (
+    "--from",
+    "--config",
+    "--teacher",
+    "--tokenizer",
+    "--chat",
+)  # whoever gives these gives shape or tokenizer
 SYNTHETIC = ["--stories", "2", "--chats", "2", "--fewshot", "2"]
 EXTRAS = re.compile(r'"?\.\[([\w,]+)\]"?')
-LAUNCHERS = {"torchrun": ["torchrun", "--nproc-per-node", "2"], "mlx.launch": ["mlx.launch", "-n", "2"]}
+LAUNCHERS = {
+    "torchrun": ["torchrun", "--nproc-per-node", "2"],
+    "mlx.launch": ["mlx.launch", "-n", "2"],
+}
 
 
 def made_small(words: list[str]) -> list[str]:
@@ -76,7 +96,9 @@ def parse(words: list[str]) -> None:
 class Reader:
     """Someone who types what a page says, from top to bottom."""
 
-    def __init__(self, run_cli: Run, type_in: Callable[[str], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(
+        self, run_cli: Run, type_in: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         self.run_cli, self.type_in, self.monkeypatch = run_cli, type_in, monkeypatch
         self.names: dict[str, object] = {}
 
@@ -136,7 +158,10 @@ class Reader:
             case ["-c", code]:
                 exec(code, {})
             case ["-m", "minigen.weights.synthetic", *rest]:
-                assert import_module("minigen.weights.synthetic.__main__").main([*rest, *SYNTHETIC]) == 0
+                assert (
+                    import_module("minigen.weights.synthetic.__main__").main([*rest, *SYNTHETIC])
+                    == 0
+                )
             case ["-m", module, *_]:
                 assert find_spec(module) is not None, command.place
             case [script, *_]:
@@ -152,7 +177,9 @@ def check_extras(words: list[str], place: str) -> None:
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     for extras in EXTRAS.findall(" ".join(words)):
         for extra in extras.split(","):
-            assert re.search(rf"^{extra} = \[", text, re.MULTILINE), f"{place}: there is no extra {extra}"
+            assert re.search(rf"^{extra} = \[", text, re.MULTILINE), (
+                f"{place}: there is no extra {extra}"
+            )
 
 
 def check_launched(words: list[str], place: str) -> None:
@@ -182,14 +209,27 @@ def test_page(
 
 @pytest.mark.minutes
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("command", [c for name in TEXTS for c in of_minutes(name)], ids=lambda c: c.place)
-def test_what_takes_minutes(command: Command, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "command", [c for name in TEXTS for c in of_minutes(name)], ids=lambda c: c.place
+)
+def test_what_takes_minutes(
+    command: Command, workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In processes of their own, as they are typed, but for how often they repeat it."""
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
     program, *rest = command.words
     if program == "torchrun":
         pytest.importorskip("torch.distributed.run", reason="torch is not installed")
-        words = [sys.executable, "-m", "torch.distributed.run", *rest, *STEPS, *SHAPE, "--tokenizer", "bytes"]
+        words = [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            *rest,
+            *STEPS,
+            *SHAPE,
+            "--tokenizer",
+            "bytes",
+        ]
     elif program == "mlx.launch":
         if shutil.which(program) is None:
             pytest.skip("mlx.launch is not installed")

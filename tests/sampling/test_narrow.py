@@ -95,7 +95,9 @@ def test_what_the_best_do_not_tell() -> None:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("setting", [{"top_k": 30}, {"temperature": 0.5, "top_p": 0.8}, {"min_p": 0.2}], ids=str)
+@pytest.mark.parametrize(
+    "setting", [{"top_k": 30}, {"temperature": 0.5, "top_p": 0.8}, {"min_p": 0.2}], ids=str
+)
 def test_the_same_text(
     tiny: Callable[[str], Path],
     monkeypatch: pytest.MonkeyPatch,
@@ -123,7 +125,12 @@ def test_the_same_text(
         monkeypatch.setattr(ops, "accelerated", accelerated)
         monkeypatch.setattr(choosing, "sample", count)
         found.append(
-            model.generate_ids([[1, 2, 3], [7]], max_tokens=20, seed=4, **{"temperature": 1.0, "top_p": 1.0, **setting})
+            model.generate_ids(
+                [[1, 2, 3], [7]],
+                max_tokens=20,
+                seed=4,
+                **{"temperature": 1.0, "top_p": 1.0, **setting},
+            )
         )
         whole.append(len(drawn))
     assert found[0] == found[1]
@@ -131,7 +138,9 @@ def test_the_same_text(
     assert whole[1] < whole[0] / 2
 
 
-def test_nan_is_said_as_ever(make_model: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, backend: str) -> None:
+def test_nan_is_said_as_ever(
+    make_model: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, backend: str
+) -> None:
     from minigen.errors import MinigenError
 
     model = minigen.load(make_model("llama"), backend=backend, device="cpu", dtype="float32")

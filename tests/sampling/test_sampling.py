@@ -16,8 +16,12 @@ from minigen.sampling.uniforms import uniform
 LOGITS = np.array([0.0, 2.0, 1.0, 2.0, -1.0])
 
 
-def kept(logits: Any, tokens: list[int] | None = None, prompt_length: int = 0, **setting: Any) -> list[int]:
-    return np.flatnonzero(process(logits, tokens or [], prompt_length, Sampling.of(**setting))).tolist()
+def kept(
+    logits: Any, tokens: list[int] | None = None, prompt_length: int = 0, **setting: Any
+) -> list[int]:
+    return np.flatnonzero(
+        process(logits, tokens or [], prompt_length, Sampling.of(**setting))
+    ).tolist()
 
 
 def test_greedy_is_the_best_token_and_the_lowest_among_equals() -> None:
@@ -64,9 +68,14 @@ def test_each_cut_leaves_a_token() -> None:
 def test_penalties_count_what_they_should() -> None:
     tokens = [0, 0, 1, 2, 2]  # the prompt is the first two
     none = log_softmax(LOGITS)
-    for name, change in [("presence_penalty", [0, 1, 1, 0, 0]), ("frequency_penalty", [0, 1, 2, 0, 0])]:
+    for name, change in [
+        ("presence_penalty", [0, 1, 1, 0, 0]),
+        ("frequency_penalty", [0, 1, 2, 0, 0]),
+    ]:
         probs = process(LOGITS, tokens, 2, Sampling.of(**{name: 0.5}))
-        np.testing.assert_allclose(np.log(probs), log_softmax(none - 0.5 * np.array(change)), atol=1e-12)
+        np.testing.assert_allclose(
+            np.log(probs), log_softmax(none - 0.5 * np.array(change)), atol=1e-12
+        )
     probs = process(LOGITS - 1, [0, 0, 1], 3, Sampling.of(repetition_penalty=2.0))
     np.testing.assert_allclose(np.log(probs), log_softmax([-2.0, 0.5, 0.0, 1.0, -2.0]), atol=1e-12)
 
@@ -75,7 +84,13 @@ def test_an_ngram_is_not_repeated() -> None:
     assert kept(LOGITS, [1, 2, 3, 1, 2], no_repeat_ngram_size=3) == [0, 1, 2, 4]
     assert kept(LOGITS, [1, 2, 1, 3, 1], no_repeat_ngram_size=2) == [0, 1, 4]
     assert kept(LOGITS, [1, 1], no_repeat_ngram_size=3) == [0, 1, 2, 3, 4]
-    assert kept(LOGITS, [1, 9, 1, 9, 1], no_repeat_ngram_size=2) == [0, 1, 2, 3, 4]  # 9: no logit to ban
+    assert kept(LOGITS, [1, 9, 1, 9, 1], no_repeat_ngram_size=2) == [
+        0,
+        1,
+        2,
+        3,
+        4,
+    ]  # 9: no logit to ban
 
 
 def test_ids_beyond_the_logits_are_passed_over() -> None:
@@ -98,7 +113,9 @@ def test_stages_show_what_each_one_did() -> None:
     assert shown["logit_bias"].tolist() == [0, 2, 1, 2, 1.5]
     assert shown["temperature"].tolist() == [-4, 0, -2, 0, -1]
     assert shown["top_k"].tolist() == [-np.inf, 0, -np.inf, 0, -np.inf]
-    np.testing.assert_allclose(np.exp(log_softmax(shown["min_p"])), process(LOGITS, [], 0, sampling))
+    np.testing.assert_allclose(
+        np.exp(log_softmax(shown["min_p"])), process(LOGITS, [], 0, sampling)
+    )
     assert list(dict(stages(LOGITS, [], 0, Sampling()))) == ["model"]
 
 
@@ -141,7 +158,9 @@ def test_any_float_dtype(dtype: str) -> None:
         ),
     ],
 )
-def test_what_gives_no_distribution(logits: Any, setting: dict[str, Any], error: Any, message: str) -> None:
+def test_what_gives_no_distribution(
+    logits: Any, setting: dict[str, Any], error: Any, message: str
+) -> None:
     for temperature in (0, 1):
         with pytest.raises(error, match=f"^{re.escape(message)}[^\n]*$"):
             sample(logits, [0, 1, 0, 1], 0, Sampling.of(temperature=temperature, seed=1, **setting))
@@ -156,7 +175,9 @@ def test_choose_inverts_the_distribution() -> None:
 
 @settings(deadline=None, derandomize=True, max_examples=200)
 @given(
-    st.lists(st.one_of(st.just(0.0), st.floats(0, 1)), min_size=1, max_size=30).filter(lambda p: sum(p) > 0),
+    st.lists(st.one_of(st.just(0.0), st.floats(0, 1)), min_size=1, max_size=30).filter(
+        lambda p: sum(p) > 0
+    ),
     st.one_of(st.floats(0, 1), st.sampled_from([0.0, 1 - 2**-53, 1.0])),
 )
 def test_choose_never_returns_an_impossible_id(weights: list[float], u: float) -> None:
@@ -171,10 +192,15 @@ def test_sample_is_choose_with_the_number_of_its_position() -> None:
     drawn = set()
     for length in range(60):
         tokens = list(range(length))
-        for sequence, setting in [(0, {}), (3, {"top_k": 40, "top_p": 0.9, "repetition_penalty": 1.2})]:
+        for sequence, setting in [
+            (0, {}),
+            (3, {"top_k": 40, "top_p": 0.9, "repetition_penalty": 1.2}),
+        ]:
             sampling = Sampling.of(seed=11, **setting)
             token = sample(logits, tokens, 0, sampling, sequence)
-            assert token == choose(process(logits, tokens, 0, sampling), uniform(11, sequence, length))
+            assert token == choose(
+                process(logits, tokens, 0, sampling), uniform(11, sequence, length)
+            )
             drawn.add(token)
     assert len(drawn) > 20
 
@@ -183,7 +209,9 @@ def test_draws_follow_the_distribution() -> None:
     sampling = Sampling.of(temperature=0.7, seed=5)
     drawn = np.bincount([sample(LOGITS, [0] * 7, 7, sampling, i) for i in range(5000)], minlength=5)
     expected = 5000 * process(LOGITS, [0] * 7, 7, sampling)
-    assert ((drawn - expected) ** 2 / expected).sum() < 18.5  # chi-squared, 4 degrees of freedom: 0.1 %
+    assert (
+        (drawn - expected) ** 2 / expected
+    ).sum() < 18.5  # chi-squared, 4 degrees of freedom: 0.1 %
 
 
 def test_a_draw_needs_a_seed() -> None:
@@ -201,6 +229,8 @@ def test_log_probabilities() -> None:
     assert top_logprobs(LOGITS, 0, 0)[1] == []
     assert [i for i, _ in top_logprobs(LOGITS, 0, 99)[1]] == [1, 3, 2, 0, 4]
     many = np.random.default_rng(0).normal(size=9000).round(2)
-    assert [i for i, _ in top_logprobs(many, 0, 50)[1]] == sorted(range(9000), key=lambda i: (-many[i], i))[:50]
+    assert [i for i, _ in top_logprobs(many, 0, 50)[1]] == sorted(
+        range(9000), key=lambda i: (-many[i], i)
+    )[:50]
     with pytest.raises(MinigenError, match="NaN"):
         top_logprobs([np.nan, 0.0], 0, 1)

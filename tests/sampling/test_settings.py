@@ -32,7 +32,9 @@ def test_each_setting_has_its_range(name: str) -> None:
     for value in good:
         assert Sampling.of(**{name: value}).flat()[name] == value
     for value in [*bad, float("nan"), float("inf"), True, "0.5", None, [1], 10**400]:
-        if (name == "seed" and value is None) or (value == 10**400 and wanted == "a whole number >= 0"):
+        if (name == "seed" and value is None) or (
+            value == 10**400 and wanted == "a whole number >= 0"
+        ):
             continue
         with pytest.raises(UsageError) as error:
             Sampling.of(**{name: value})
@@ -58,18 +60,30 @@ def test_a_wrong_logit_bias_is_refused(bias: Any, message: str) -> None:
 
 
 def test_an_unknown_name_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"^xyz is not a sampling setting: there are repetition_penalty, .*, seed$"):
+    with pytest.raises(
+        UsageError, match=r"^xyz is not a sampling setting: there are repetition_penalty, .*, seed$"
+    ):
         Sampling.of(xyz=0.9)
-    with pytest.raises(UsageError, match=r"^top_q is not a sampling setting: did you mean top_p\?$"):
+    with pytest.raises(
+        UsageError, match=r"^top_q is not a sampling setting: did you mean top_p\?$"
+    ):
         Sampling.of(top_q=0.9)
 
 
 def test_flat_names_reach_the_groups_and_come_back() -> None:
-    sampling = Sampling.of(temperature=0.5, top_p=0.9, repetition_penalty=1.1, logit_bias={3: -1}, seed=4)
-    assert sampling == Sampling(0.5, Cuts(top_p=0.9), Penalties(repetition_penalty=1.1, logit_bias={3: -1.0}), 4)
+    sampling = Sampling.of(
+        temperature=0.5, top_p=0.9, repetition_penalty=1.1, logit_bias={3: -1}, seed=4
+    )
+    assert sampling == Sampling(
+        0.5, Cuts(top_p=0.9), Penalties(repetition_penalty=1.1, logit_bias={3: -1.0}), 4
+    )
     assert tuple(sampling.flat()) == SETTINGS
     assert Sampling.of(**sampling.flat()) == sampling
-    assert sampling.replace(top_p=1.0, top_k=2).flat() == {**sampling.flat(), "top_p": 1.0, "top_k": 2}
+    assert sampling.replace(top_p=1.0, top_k=2).flat() == {
+        **sampling.flat(),
+        "top_p": 1.0,
+        "top_k": 2,
+    }
     assert sampling.active == {"temperature", "top_p", "repetition_penalty", "logit_bias", "seed"}
     assert Sampling().active == frozenset()
 

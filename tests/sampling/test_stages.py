@@ -15,13 +15,19 @@ from minigen.sampling import Sampling, process
 ORACLES = Path(__file__).resolve().parents[2] / ".." / "shared" / "oracles" / "sampling"
 
 
-def naive(logits: np.ndarray, tokens: list[int], prompt_length: int, setting: dict[str, Any]) -> np.ndarray:
+def naive(
+    logits: np.ndarray, tokens: list[int], prompt_length: int, setting: dict[str, Any]
+) -> np.ndarray:
     """The same by the definitions alone: whole arrays, Python loops, a full sort."""
     x = logits.astype(np.float64).tolist()
     every = range(len(x))
     generated = tokens[prompt_length:]
     for i in set(tokens):
-        x[i] = x[i] * setting["repetition_penalty"] if x[i] < 0 else x[i] / setting["repetition_penalty"]
+        x[i] = (
+            x[i] * setting["repetition_penalty"]
+            if x[i] < 0
+            else x[i] / setting["repetition_penalty"]
+        )
     for i in set(generated):
         x[i] -= setting["presence_penalty"] + generated.count(i) * setting["frequency_penalty"]
     n = setting["no_repeat_ngram_size"]
@@ -94,15 +100,21 @@ some_settings = st.fixed_dictionaries(
 def some_row(seed: int, size: int, history: int) -> tuple[np.ndarray, list[int]]:
     """Logits with more or fewer ties and -inf, and tokens of only five ids, so that they repeat."""
     rng = np.random.default_rng(seed)
-    logits = rng.normal(0, rng.choice([0.1, 1.0, 3.0, 8.0]), size).round(int(rng.choice([0, 1, 15])))
+    logits = rng.normal(0, rng.choice([0.1, 1.0, 3.0, 8.0]), size).round(
+        int(rng.choice([0, 1, 15]))
+    )
     logits[rng.random(size) < rng.choice([0.0, 0.5])] = -np.inf
     logits[rng.integers(5, size)] = rng.normal()
     return logits, rng.integers(0, 5, history).tolist()
 
 
 @settings(deadline=None, derandomize=True, max_examples=150)
-@given(st.integers(0, 2**32), st.sampled_from([6, 50, 700, 6000]), st.integers(0, 12), some_settings)
-def test_the_plain_definition_gives_the_same(seed: int, size: int, history: int, setting: dict[str, Any]) -> None:
+@given(
+    st.integers(0, 2**32), st.sampled_from([6, 50, 700, 6000]), st.integers(0, 12), some_settings
+)
+def test_the_plain_definition_gives_the_same(
+    seed: int, size: int, history: int, setting: dict[str, Any]
+) -> None:
     logits, tokens = some_row(seed, size, history)
     given_logits = logits.copy()
     probs = process(logits, tokens, history // 2, Sampling.of(**setting))
@@ -114,12 +126,16 @@ def test_the_plain_definition_gives_the_same(seed: int, size: int, history: int,
 
 @settings(deadline=None, derandomize=True, max_examples=60)
 @given(st.integers(0, 2**32), st.sampled_from([6, 50, 6000]), some_settings)
-def test_a_single_cut_on_many_ties_gives_the_same(seed: int, size: int, setting: dict[str, Any]) -> None:
+def test_a_single_cut_on_many_ties_gives_the_same(
+    seed: int, size: int, setting: dict[str, Any]
+) -> None:
     logits, _ = some_row(seed, size, 0)
     for name in ("top_k", "top_p", "typical_p", "min_p", "epsilon_cutoff", "eta_cutoff"):
         alone = {**Sampling().flat(), name: setting[name]}
         expected = naive(logits, [], 0, alone)
-        np.testing.assert_allclose(process(logits, [], 0, Sampling.of(**alone)), expected, rtol=1e-10)
+        np.testing.assert_allclose(
+            process(logits, [], 0, Sampling.of(**alone)), expected, rtol=1e-10
+        )
 
 
 def reference_cases() -> list[dict[str, Any]]:
@@ -136,14 +152,20 @@ def test_every_reference_case() -> None:
     assert len(cases) == 31
     for case in cases:
         sampling = Sampling.of(**case["params"])
-        for row, (logits, ids) in enumerate(zip(arrays["logits"], arrays["input_ids"], strict=True)):
+        for row, (logits, ids) in enumerate(
+            zip(arrays["logits"], arrays["input_ids"], strict=True)
+        ):
             probs, expected = (
                 process(logits, ids.tolist(), 0, sampling),
                 arrays[f"probs.{case['index']}"][row],
             )
-            if row == 3 and sampling.cuts.top_p < 1:  # ties at the edge: which of them stay is the sort's choice
+            if (
+                row == 3 and sampling.cuts.top_p < 1
+            ):  # ties at the edge: which of them stay is the sort's choice
                 probs, expected = np.sort(probs), np.sort(expected)
-            np.testing.assert_allclose(probs, expected, atol=1e-6, rtol=0, err_msg=f"{case['params']} {row}")
+            np.testing.assert_allclose(
+                probs, expected, atol=1e-6, rtol=0, err_msg=f"{case['params']} {row}"
+            )
             assert (probs > 0).sum() == case["kept_per_row"][row]
 
 
@@ -163,7 +185,10 @@ def test_transformers_gives_the_same() -> None:
     }
     rng = np.random.default_rng(5)
     for size in [50, 700, 6000] * 10:
-        logits, tokens = rng.normal(0, rng.choice([1.0, 3.0]), size), rng.integers(0, 5, 12).tolist()
+        logits, tokens = (
+            rng.normal(0, rng.choice([1.0, 3.0]), size),
+            rng.integers(0, 5, 12).tolist(),
+        )
         setting = {
             "repetition_penalty": float(rng.uniform(0.8, 1.5)),
             "no_repeat_ngram_size": int(rng.integers(1, 4)),

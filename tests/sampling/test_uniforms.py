@@ -40,7 +40,10 @@ def test_the_numbers_are_pinned(seed: int, sequence: int, position: int, expecte
 def test_the_numbers_are_those_of_the_published_generator(position: int) -> None:
     # NumPy counts up before it makes a block, so position p is the block of the counter p + 1.
     for seed, sequence in [(0, 0), (5, 6), (MASK, MASK)]:
-        assert uniform(seed, sequence, position) == (philox((seed, sequence), position + 1) >> 11) * 2.0**-53
+        assert (
+            uniform(seed, sequence, position)
+            == (philox((seed, sequence), position + 1) >> 11) * 2.0**-53
+        )
 
 
 def test_a_range_is_the_same_numbers() -> None:
@@ -49,7 +52,9 @@ def test_a_range_is_the_same_numbers() -> None:
 
 
 def test_the_numbers_look_uniform_and_differ_between_seeds_and_sequences() -> None:
-    rows = np.stack([uniforms(seed, sequence, 0, 20_000) for seed, sequence in [(0, 0), (1, 0), (0, 1)]])
+    rows = np.stack(
+        [uniforms(seed, sequence, 0, 20_000) for seed, sequence in [(0, 0), (1, 0), (0, 1)]]
+    )
     assert rows.min() >= 0
     assert rows.max() < 1
     counts = np.array([np.histogram(row, bins=20, range=(0, 1))[0] for row in rows])
@@ -62,7 +67,9 @@ def test_the_numbers_look_uniform_and_differ_between_seeds_and_sequences() -> No
 @pytest.mark.parametrize("name", ["seed", "sequence", "position"])
 def test_what_is_no_64_bit_number_is_refused(name: str, value: Any) -> None:
     arguments: dict[str, Any] = {"seed": 1, "sequence": 2, "position": 3, name: value}
-    with pytest.raises(UsageError, match=rf"^{name} is {value!r}: it must be a whole number >= 0 and < 2\*\*64$"):
+    with pytest.raises(
+        UsageError, match=rf"^{name} is {value!r}: it must be a whole number >= 0 and < 2\*\*64$"
+    ):
         uniform(**arguments)
 
 

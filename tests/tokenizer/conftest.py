@@ -122,7 +122,9 @@ def llama_spec():
 @pytest.fixture(scope="session")
 def wordpiece_spec():
     """A decoder whose tokens have no bytes of their own."""
-    trainer = trainers.WordPieceTrainer(vocab_size=200, show_progress=False, special_tokens=["[UNK]", "[CLS]"])
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=200, show_progress=False, special_tokens=["[UNK]", "[CLS]"]
+    )
     tokenizer = train(
         models.WordPiece(unk_token="[UNK]"),
         trainer,

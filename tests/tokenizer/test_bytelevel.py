@@ -13,7 +13,23 @@ from minigen.errors import TokenizerError
 from minigen.tokenizer import bytelevel, load_tokenizer
 
 quick = settings(deadline=None, derandomize=True, max_examples=150)
-PARTS = ["the ", " ball", "'ll", "'S", "  ", "\n", "\r\n", " \t", "12", "٣", "é", "e\u0301", "東京", "🙂", "<|end|>"]
+PARTS = [
+    "the ",
+    " ball",
+    "'ll",
+    "'S",
+    "  ",
+    "\n",
+    "\r\n",
+    " \t",
+    "12",
+    "٣",
+    "é",
+    "e\u0301",
+    "東京",
+    "🙂",
+    "<|end|>",
+]
 PARTS += ["<|end", "|>", "<|endoftext|>", "\x00", "\u3000", "ſ", "...", "A", "iPhone"]
 TEXT = st.lists(
     st.sampled_from(PARTS) | st.text(st.characters(exclude_categories=["Cs"]), max_size=5),
@@ -27,7 +43,12 @@ def pair(request, tmp_path_factory, byte_level_spec):
     spec = dict(byte_level_spec)
     if request.param != "gpt2":
         pattern = getattr(bytelevel, request.param.upper() + "_PATTERN")
-        split = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
+        split = {
+            "type": "Split",
+            "pattern": {"Regex": pattern},
+            "behavior": "Isolated",
+            "invert": False,
+        }
         level = {**spec["pre_tokenizer"], "use_regex": False}
         spec["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [split, level]}
         spec["model"] = {**spec["model"], "ignore_merges": request.param == "qwen"}
@@ -45,7 +66,9 @@ def agree(ours, library, text):
         ids = library.encode(text, add_special_tokens=False).ids
         assert ours.encode(text, bos=False, special=special) == ids
         for skip in (False, True):
-            assert ours.decode(ids, skip_special=skip) == library.decode(ids, skip_special_tokens=skip)
+            assert ours.decode(ids, skip_special=skip) == library.decode(
+                ids, skip_special_tokens=skip
+            )
 
 
 @quick
@@ -128,7 +151,10 @@ def test_real_files(shared, hard, name):
 def test_gpt2_files_give_tiktokens_ids(shared, folder):
     reference = json.loads(shared("tokenizers/tiktoken_reference.json").read_text(encoding="utf-8"))
     for merges, vocab in (("vocab_bpe", "encoder_json"), ("merges_txt", "vocab_json")):
-        texts = [shared(f"tokenizers/gpt2/{n}").read_text(encoding="utf-8") for n in ("vocab.bpe", "encoder.json")]
+        texts = [
+            shared(f"tokenizers/gpt2/{n}").read_text(encoding="utf-8")
+            for n in ("vocab.bpe", "encoder.json")
+        ]
         place = folder(**dict(zip((merges, vocab), texts, strict=True)))
         ours = load_tokenizer(place, {"eos_token_id": 50256})
         assert (ours.kind, ours.vocab_size, ours.eos_id) == ("tiktoken", 50257, 50256)

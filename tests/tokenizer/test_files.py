@@ -15,9 +15,13 @@ from minigen.tokenizer.proof import BYTE_OF
 
 def test_importing_it_imports_no_library():
     names = "tiktoken tokenizers torch mlx transformers"
-    code = f"import sys, minigen.tokenizer; print([n for n in '{names}'.split() if n in sys.modules])"
+    code = (
+        f"import sys, minigen.tokenizer; print([n for n in '{names}'.split() if n in sys.modules])"
+    )
     here = Path(__file__).resolve().parents[2]
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=here)
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=here
+    )
     assert result.stdout.strip() == "[]"
 
 
@@ -50,7 +54,9 @@ def test_gpt2_files(folder, byte_level_spec, hard):
     qwen = load_tokenizer(folder(tokenizer_config_json={"tokenizer_class": "Qwen2Tokenizer"}))
     assert qwen.kind == "tokenizers"  # it has a normalizer
     assert qwen.decode(qwen.encode("12 e\u0301")) == "12 é"
-    with pytest.raises(TokenizerError, match=r"minigen does not know how a CLIPTokenizer splits text"):
+    with pytest.raises(
+        TokenizerError, match=r"minigen does not know how a CLIPTokenizer splits text"
+    ):
         load_tokenizer(folder(tokenizer_config_json={"tokenizer_class": "CLIPTokenizer"}))
 
 
@@ -64,12 +70,17 @@ BYTES = [bytes((byte,)) for byte in range(256)]
 def test_rank_files(folder):
     text = rank_file([*BYTES, b"th", b"the"])
     tokenizer = load_tokenizer(folder(qwen_tiktoken=text))
-    assert tokenizer.encode("the<|im_end|>", special=True) == [257, tokenizer.special_tokens["<|im_end|>"]]
+    assert tokenizer.encode("the<|im_end|>", special=True) == [
+        257,
+        tokenizer.special_tokens["<|im_end|>"],
+    ]
     assert tokenizer.special_tokens["<|endoftext|>"] == 258
     assert tokenizer.vocab_size == 258 + 3 + 205
     (folder() / "qwen.tiktoken").rename(folder() / "x.tiktoken")
     assert load_tokenizer(folder(), {"model_type": "qwen"}).kind == "tiktoken"
-    with pytest.raises(TokenizerError, match=r"x.tiktoken: 258 ranks of an unknown model, without the pattern"):
+    with pytest.raises(
+        TokenizerError, match=r"x.tiktoken: 258 ranks of an unknown model, without the pattern"
+    ):
         load_tokenizer(folder())
     with pytest.raises(TokenizerError, match=r"several rank files \(x.tiktoken, y.tiktoken"):
         load_tokenizer(folder(y_tiktoken=text))
@@ -112,15 +123,33 @@ def check(place, name, message, config=None):
         ('{"model": {"vocab": {"a": 0}, "merges": [5]}}', "merges must be a list of pairs"),
         ('{"model": {"vocab": {"a": 0}, "merges": ["a"]}}', "merge 0 is not a pair of tokens: 'a'"),
         ('{"model": {"vocab": {"a": 0}, "merges": [["a", 1]]}}', "merge 0 is not a pair of tokens"),
-        ('{"model": {"vocab": {"a": 0}, "merges": ["a b"]}}', "merge 0 needs 'b', which the vocabulary lacks"),
+        (
+            '{"model": {"vocab": {"a": 0}, "merges": ["a b"]}}',
+            "merge 0 needs 'b', which the vocabulary lacks",
+        ),
         ('{"model": {"vocab": {"a": 0, "b": 1}, "merges": ["a b"]}}', "merge 0 needs 'ab'"),
         ('{"model": {"vocab": {"a": 0}}, "added_tokens": {"x": 1}}', "added_tokens must be a list"),
-        ('{"model": {"vocab": {"a": 0}}, "added_tokens": [{"id": 1}]}', "needs an id and a content"),
-        ('{"model": {"vocab": {"a": 5000000000}, "merges": [], "type": "BPE"}}', "library cannot load it"),
+        (
+            '{"model": {"vocab": {"a": 0}}, "added_tokens": [{"id": 1}]}',
+            "needs an id and a content",
+        ),
+        (
+            '{"model": {"vocab": {"a": 5000000000}, "merges": [], "type": "BPE"}}',
+            "library cannot load it",
+        ),
         ('{"model": {"vocab": {"a": 0}, "merges": [], "type": "Magic"}}', "library cannot load it"),
-        ('{"model": {"vocab": {"a": 0}, "merges": [], "type": "BPE"}, "pre_tokenizer": 5}', "library cannot load"),
-        ('{"model": {"vocab": {"a": 0}}, "post_processor": {"type": "TemplateProcessing"}}', "is not complete"),
-        ('{"model": {"vocab": {"a": 0}}, "post_processor": {"type": "BertProcessing", "cls": 1}}', "not complete"),
+        (
+            '{"model": {"vocab": {"a": 0}, "merges": [], "type": "BPE"}, "pre_tokenizer": 5}',
+            "library cannot load",
+        ),
+        (
+            '{"model": {"vocab": {"a": 0}}, "post_processor": {"type": "TemplateProcessing"}}',
+            "is not complete",
+        ),
+        (
+            '{"model": {"vocab": {"a": 0}}, "post_processor": {"type": "BertProcessing", "cls": 1}}',
+            "not complete",
+        ),
     ],
 )
 def test_broken_tokenizer_json(folder, text, message):
@@ -130,7 +159,9 @@ def test_broken_tokenizer_json(folder, text, message):
 def test_a_truncated_file_of_a_real_shape(folder, byte_level_spec):
     text = json.dumps(byte_level_spec)
     for part in (0.1, 0.5, 0.9):
-        check(folder(tokenizer_json=text[: int(len(text) * part)]), "tokenizer.json", "not valid JSON")
+        check(
+            folder(tokenizer_json=text[: int(len(text) * part)]), "tokenizer.json", "not valid JSON"
+        )
 
 
 def test_files_that_are_not_text(tmp_path):
@@ -146,11 +177,18 @@ def test_files_that_are_not_text(tmp_path):
         ({"bos_token": 5}, "bos_token must be a string or an object with a content, not 5"),
         ({"add_bos_token": "yes"}, "add_bos_token must be true or false, not 'yes'"),
         ({"added_tokens_decoder": [1]}, "added_tokens_decoder must be an object"),
-        ({"added_tokens_decoder": {"x": {"content": "y"}}}, "an added token needs an id and a content"),
+        (
+            {"added_tokens_decoder": {"x": {"content": "y"}}},
+            "an added token needs an id and a content",
+        ),
     ],
 )
 def test_broken_settings(folder, byte_level_spec, content, message):
-    check(folder(tokenizer_json=byte_level_spec, tokenizer_config_json=content), "tokenizer_config.json", message)
+    check(
+        folder(tokenizer_json=byte_level_spec, tokenizer_config_json=content),
+        "tokenizer_config.json",
+        message,
+    )
 
 
 def test_half_a_pair_of_files(folder):
@@ -178,7 +216,11 @@ def test_a_vocabulary_that_is_not_of_bytes(folder):
 
 
 def test_sentencepiece_is_named_with_the_way_out(folder):
-    check(folder(tokenizer_model="x"), "tokenizer.model", "read SentencePiece models; convert it to a tokenizer.json")
+    check(
+        folder(tokenizer_model="x"),
+        "tokenizer.model",
+        "read SentencePiece models; convert it to a tokenizer.json",
+    )
 
 
 def test_bos_and_eos_from_the_models_configuration(folder, byte_level_spec):
@@ -187,7 +229,9 @@ def test_bos_and_eos_from_the_models_configuration(folder, byte_level_spec):
     assert (tokenizer.bos_id, tokenizer.eos_id, tokenizer.start_ids) == (0, 1, ())
     tokenizer = load_tokenizer(folder(generation_config_json={"eos_token_id": 0}), config)
     assert (tokenizer.bos_id, tokenizer.eos_id) == (0, 0)
-    tokenizer = load_tokenizer(folder(tokenizer_config_json={"bos_token": None}), {"bos_token_id": 0})
+    tokenizer = load_tokenizer(
+        folder(tokenizer_config_json={"bos_token": None}), {"bos_token_id": 0}
+    )
     assert tokenizer.bos_id is None
     assert load_tokenizer(folder(), {"eos_token_id": 10**6, "bos_token_id": "0"}).bos_id is None
 

@@ -34,7 +34,9 @@ def test_the_start_is_added_and_the_end_is_not(folder, llama_spec):
 @pytest.mark.parametrize(("add", "start"), [(True, (1,)), (False, ()), (None, (1,))])
 def test_add_bos_token_has_the_last_word(folder, llama_spec, add, start):
     settings = {"bos_token": "<s>", "eos_token": {"content": "</s>"}}
-    place = folder(tokenizer_json=llama_spec, tokenizer_config_json={**settings, "add_bos_token": add})
+    place = folder(
+        tokenizer_json=llama_spec, tokenizer_config_json={**settings, "add_bos_token": add}
+    )
     tokenizer = load_tokenizer(place)
     assert (tokenizer.bos_id, tokenizer.eos_id, tokenizer.start_ids) == (1, 2, start)
     place = folder(tokenizer_json={**llama_spec, "post_processor": None})
@@ -46,8 +48,16 @@ def test_other_post_processors(folder, llama_spec):
         processor = {"type": kind, "sep": ["</s>", 2], "cls": ["<s>", 1], "trim_offsets": True}
         spec = {**llama_spec, "post_processor": {**processor, "add_prefix_space": False}}
         assert load_tokenizer(folder(tokenizer_json=spec)).start_ids == (1,)
-        level = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": False, "use_regex": True}
-        spec["post_processor"] = {"type": "Sequence", "processors": [level, llama_spec["post_processor"]]}
+        level = {
+            "type": "ByteLevel",
+            "add_prefix_space": True,
+            "trim_offsets": False,
+            "use_regex": True,
+        }
+        spec["post_processor"] = {
+            "type": "Sequence",
+            "processors": [level, llama_spec["post_processor"]],
+        }
         assert load_tokenizer(folder(tokenizer_json=spec)).start_ids == (1,)
 
 
@@ -61,7 +71,10 @@ def test_a_stop_token_not_marked_as_special_becomes_a_control_token(folder, byte
     assert plain.decode([end]) == "<|end|>"
     for files in (
         {"tokenizer_config_json": {"eos_token": "<|end|>"}},
-        {"special_tokens_map_json": {"eos_token": {"content": "<|end|>"}}, "tokenizer_config_json": {}},
+        {
+            "special_tokens_map_json": {"eos_token": {"content": "<|end|>"}},
+            "tokenizer_config_json": {},
+        },
     ):
         tokenizer = load_tokenizer(folder(tokenizer_json=spec, **files))
         assert tokenizer.eos_id == end
@@ -71,8 +84,13 @@ def test_a_stop_token_not_marked_as_special_becomes_a_control_token(folder, byte
 
 def test_added_tokens_decoder_brings_what_the_file_lacks(folder, byte_level_spec):
     size = 1 + max(byte_level_spec["model"]["vocab"].values())
-    decoder = {str(size): {"content": "<|user|>", "special": True}, "0": {"content": "<|end|>", "special": True}}
-    place = folder(tokenizer_json=byte_level_spec, tokenizer_config_json={"added_tokens_decoder": decoder})
+    decoder = {
+        str(size): {"content": "<|user|>", "special": True},
+        "0": {"content": "<|end|>", "special": True},
+    }
+    place = folder(
+        tokenizer_json=byte_level_spec, tokenizer_config_json={"added_tokens_decoder": decoder}
+    )
     for kind, normalizer in (("tiktoken", None), ("tokenizers", {"type": "NFC"})):
         folder(tokenizer_json={**byte_level_spec, "normalizer": normalizer})
         tokenizer = load_tokenizer(place)
@@ -108,7 +126,9 @@ def test_truncation_and_padding_of_the_file_do_not_apply(folder, llama_spec):
     library.enable_truncation(3)
     library.enable_padding(length=50)
     tokenizer = load_tokenizer(folder(tokenizer_json=library.to_str()))
-    assert tokenizer.encode("the ball") == load_tokenizer(folder(tokenizer_json=llama_spec)).encode("the ball")
+    assert tokenizer.encode("the ball") == load_tokenizer(folder(tokenizer_json=llama_spec)).encode(
+        "the ball"
+    )
 
 
 def test_decoding_by_bytes_is_what_the_library_does(folder, llama_spec, byte_level_spec, hard):
@@ -118,7 +138,9 @@ def test_decoding_by_bytes_is_what_the_library_does(folder, llama_spec, byte_lev
         for text in hard:
             ids = tokenizer.encode(text, special=True)
             for skip in (True, False):
-                assert tokenizer.decode(ids, skip_special=skip) == library.decode(ids, skip_special_tokens=skip)
+                assert tokenizer.decode(ids, skip_special=skip) == library.decode(
+                    ids, skip_special_tokens=skip
+                )
 
 
 @pytest.mark.parametrize("name", ["wordpiece_spec", "metaspace_spec"])
@@ -140,7 +162,12 @@ def test_which_decoders_work_token_by_token():
         return bytes_rule({"type": "Sequence", "decoders": list(steps)})
 
     convert, strips = rule(replace, fallback, fuse, strip)
-    assert (convert("▁a"), convert("<0xE6>"), convert("<0xE>"), strips) == (b" a", b"\xe6", b"<0xE>", 1)
+    assert (convert("▁a"), convert("<0xE6>"), convert("<0xE>"), strips) == (
+        b" a",
+        b"\xe6",
+        b"<0xE>",
+        1,
+    )
     assert rule(replace, fallback, fuse)[1] == 0
     assert rule(replace)[0]("<0xE6>") == b"<0xE6>"
     assert bytes_rule({"type": "ByteLevel"})[0]("Ġa") == b" a"

@@ -11,7 +11,13 @@ from hypothesis import strategies as st
 from tokenizers import Regex, models, pre_tokenizers
 
 from minigen.tokenizer import load_tokenizer
-from minigen.tokenizer.bytelevel import CL100K_PATTERN, GPT2_PATTERN, O200K_PATTERN, PATTERNS, QWEN_PATTERN
+from minigen.tokenizer.bytelevel import (
+    CL100K_PATTERN,
+    GPT2_PATTERN,
+    O200K_PATTERN,
+    PATTERNS,
+    QWEN_PATTERN,
+)
 from minigen.tokenizer.proof import BYTE_OF, UTF8_BYTES, mergeable_ranks, names_to_bytes
 
 quick = settings(deadline=None, derandomize=True, max_examples=150)
@@ -28,7 +34,9 @@ def listed(piece, merges):
     """The merges as GPT-2 runs them: again and again the pair that is first in the list, the leftmost one."""
     parts = list(piece)
     while True:
-        places = [(merges.index(pair), i) for i, pair in enumerate(pairwise(parts)) if pair in merges]
+        places = [
+            (merges.index(pair), i) for i, pair in enumerate(pairwise(parts)) if pair in merges
+        ]
         if not places:
             return parts
         _, i = min(places)
@@ -77,19 +85,39 @@ def test_all_pairs_of_a_product_may_be_listed(merges):
     if mergeable_ranks(vocab, merges, ()) is None:
         return
     tokens = sorted((name for name in vocab if len(name) > 1), key=vocab.get)
-    splits = [(t[:i], t[i:]) for t in tokens for i in range(1, len(t)) if t[:i] in vocab and t[i:] in vocab]
+    splits = [
+        (t[:i], t[i:])
+        for t in tokens
+        for i in range(1, len(t))
+        if t[:i] in vocab and t[i:] in vocab
+    ]
     assert mergeable_ranks(vocab, splits, ()) == mergeable_ranks(vocab, merges, ())
     for t in tokens:
         assert listed(t * 2, splits) == listed(t * 2, merges)
 
 
-UNREACHABLE = [("a", "b"), ("b", "c"), ("a", "bc")]  # "abc" is cut as ab|c, so the last merge never happens
+UNREACHABLE = [
+    ("a", "b"),
+    ("b", "c"),
+    ("a", "bc"),
+]  # "abc" is cut as ab|c, so the last merge never happens
 
 
 def spec_of(merges):
-    level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+    level = {
+        "type": "ByteLevel",
+        "add_prefix_space": False,
+        "trim_offsets": True,
+        "use_regex": True,
+    }
     model = {"type": "BPE", "vocab": vocabulary(merges), "merges": [list(pair) for pair in merges]}
-    return {"version": "1.0", "added_tokens": [], "pre_tokenizer": level, "decoder": level, "model": model}
+    return {
+        "version": "1.0",
+        "added_tokens": [],
+        "pre_tokenizer": level,
+        "decoder": level,
+        "model": model,
+    }
 
 
 def test_a_vocabulary_where_tiktoken_differs_goes_to_the_tokenizers_library(folder):
@@ -110,7 +138,10 @@ def test_a_vocabulary_where_tiktoken_differs_goes_to_the_tokenizers_library(fold
         {"merges": [["a", "b"]]},  # bc has no merge
         {"dropout": 0.1},
         {"end_of_word_suffix": "</w>", "merges": []},
-        {"vocab": {c: b for c, b in BYTE_OF.items() if c != "z"}, "merges": []},  # a byte without a token
+        {
+            "vocab": {c: b for c, b in BYTE_OF.items() if c != "z"},
+            "merges": [],
+        },  # a byte without a token
     ],
 )
 def test_each_condition_is_checked(folder, change):
@@ -137,7 +168,9 @@ ASSIGNED, OTHERS = range(0x40000), range(0x40000, 0x110000, 97)
 EVERY = "".join(chr(code) for code in (*ASSIGNED, *OTHERS) if not 0xD800 <= code <= 0xDFFF)
 
 
-@pytest.mark.parametrize("name", [r"\p{L}", r"\p{N}", r"\s", r"\p{Lu}", r"\p{Lt}", r"\p{Lm}", r"\p{Lo}", r"\p{Ll}"])
+@pytest.mark.parametrize(
+    "name", [r"\p{L}", r"\p{N}", r"\s", r"\p{Lu}", r"\p{Lt}", r"\p{Lm}", r"\p{Lo}", r"\p{Ll}"]
+)
 def test_both_regex_engines_know_the_same_characters(name):
     """They have their own Unicode tables: this fails where an update brings one to a newer Unicode."""
     only = pre_tokenizers.Split(Regex(name), "removed", invert=True)

@@ -15,12 +15,16 @@ def test_characters(folder):
     assert (tokenizer.kind, tokenizer.vocab_size, tokenizer.special_tokens) == ("characters", 4, {})
     assert tokenizer.encode("é a🙂", special=True) == [2, 1, 0, 3]
     assert tokenizer.decode([3, 1, 0, 2, 4, -1]) == "🙂 aé"
-    assert load_tokenizer(folder(vocab_json=["b"])).kind == "characters"  # a list can be nothing else
+    assert (
+        load_tokenizer(folder(vocab_json=["b"])).kind == "characters"
+    )  # a list can be nothing else
 
 
 def test_an_unknown_character_is_named_with_its_place(folder):
     tokenizer = load_tokenizer(folder(vocab_json=["a", "b"]))
-    with pytest.raises(TokenizerError, match=r"2 characters have no 'ß' \(U\+00DF, at position 2 of"):
+    with pytest.raises(
+        TokenizerError, match=r"2 characters have no 'ß' \(U\+00DF, at position 2 of"
+    ):
         tokenizer.encode("abßa")
     with pytest.raises(TokenizerError, match=r"'\\n' \(U\+000A"):
         tokenizer.encode("\n")
@@ -67,7 +71,9 @@ def test_bytes_need_no_file(tmp_path):
 @pytest.mark.parametrize("name", ["charrnn-bronte", "charrnn-shakespeare"])
 def test_real_characters(shared, name):
     folder = shared(f"models/{name}")
-    tokenizer = load_tokenizer(folder, json.loads((folder / "config.json").read_text(encoding="utf-8")))
+    tokenizer = load_tokenizer(
+        folder, json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    )
     reference = json.loads((folder / "reference.json").read_text(encoding="utf-8"))
     assert tokenizer.encode(reference["prompt"]) == reference["prompt_ids"]
     assert tokenizer.decode(reference["greedy_ids"]) == reference["greedy_text"]

@@ -24,7 +24,13 @@ def spec(byte_level_spec):
 
 
 def entry(content, **flags):
-    plain = {"lstrip": False, "rstrip": False, "single_word": False, "normalized": False, "special": True}
+    plain = {
+        "lstrip": False,
+        "rstrip": False,
+        "single_word": False,
+        "normalized": False,
+        "special": True,
+    }
     return {"content": content, **plain, **flags}
 
 
@@ -55,7 +61,9 @@ def agree(place, texts, caplog):
     for text in texts:
         ids = theirs(text, add_special_tokens=False).input_ids
         assert ours.encode(text, bos=False, special=True) == ids
-        assert ours.decode(ids, skip_special=False) == theirs.decode(ids, clean_up_tokenization_spaces=False)
+        assert ours.decode(ids, skip_special=False) == theirs.decode(
+            ids, clean_up_tokenization_spaces=False
+        )
     return ours, theirs
 
 
@@ -63,10 +71,19 @@ ADDED = {"<|user|>": 401, "<|stop|>": 402, "    ": 403, "plain": 404}
 OBJECT = {"__type": "AddedToken"}  # transformers wants it, we do not
 CASES = {
     "named in the config": ({"eos_token": "<|stop|>", "pad_token": "<|user|>"}, {}),
-    "named as objects": ({"eos_token": OBJECT | entry("<|stop|>"), "additional_special_tokens": ["<|user|>"]}, {}),
-    "listed as objects": ({"eos_token": "<|stop|>", "additional_special_tokens": [OBJECT | entry("<|user|>")]}, {}),
+    "named as objects": (
+        {"eos_token": OBJECT | entry("<|stop|>"), "additional_special_tokens": ["<|user|>"]},
+        {},
+    ),
+    "listed as objects": (
+        {"eos_token": "<|stop|>", "additional_special_tokens": [OBJECT | entry("<|user|>")]},
+        {},
+    ),
     "named in the map": ({}, {"eos_token": "<|stop|>", "additional_special_tokens": ["<|user|>"]}),
-    "objects in the map": ({}, {"eos_token": entry("<|stop|>", normalized=True), "pad_token": entry("<|user|>")}),
+    "objects in the map": (
+        {},
+        {"eos_token": entry("<|stop|>", normalized=True), "pad_token": entry("<|user|>")},
+    ),
     "the map wins": ({"eos_token": "<|end|>"}, {"eos_token": "<|stop|>"}),
 }
 
@@ -79,7 +96,9 @@ def test_added_tokens_json(folder, spec, caplog, name, whole, kind):
     if kind == FAST and not whole:
         pytest.skip("that class has no vocab.json")
     config, token_map = CASES[name]
-    defaults = dict.fromkeys(["bos_token", "unk_token"], "<|end|>")  # GPT2Tokenizer has others of its own
+    defaults = dict.fromkeys(
+        ["bos_token", "unk_token"], "<|end|>"
+    )  # GPT2Tokenizer has others of its own
     place = folder(
         config_json={"model_type": "gpt2"},
         tokenizer_config_json={"tokenizer_class": kind, **defaults, **config},
@@ -96,7 +115,9 @@ def test_added_tokens_json(folder, spec, caplog, name, whole, kind):
 
 def test_tokens_that_are_named_by_the_model(folder, spec, caplog):
     """transformers shows them in what it decodes; they are control tokens all the same."""
-    place = folder(config_json={"model_type": "llama"}, tokenizer_json=spec, added_tokens_json=ADDED)
+    place = folder(
+        config_json={"model_type": "llama"}, tokenizer_json=spec, added_tokens_json=ADDED
+    )
     for config in ({"user_token": "<|user|>"}, {"extra_special_tokens": {"user": "<|user|>"}}):
         folder(tokenizer_config_json={"tokenizer_class": FAST, **config})
         ours, warnings = loaded(place, caplog)
@@ -120,9 +141,13 @@ def test_how_added_tokens_are_matched(folder, spec, caplog, flag, value):
     agree(place, [text, text.upper()], caplog)
     decoder = {str(token["id"]): entry(token["content"]) for token in spec["added_tokens"]}
     decoder["401"] = entry("<|user|>", **{flag: value})
-    controls = {"additional_special_tokens": ["<|user|>"]}  # so that added_tokens.json says what the decoder may say
+    controls = {
+        "additional_special_tokens": ["<|user|>"]
+    }  # so that added_tokens.json says what the decoder may say
     for more in ({}, controls):
-        folder(tokenizer_config_json={"tokenizer_class": FAST, "added_tokens_decoder": decoder, **more})
+        folder(
+            tokenizer_config_json={"tokenizer_class": FAST, "added_tokens_decoder": decoder, **more}
+        )
         agree(place, [text, text.upper()] if flag != "special" else [text], caplog)
 
 
@@ -144,7 +169,11 @@ def test_a_named_token_that_texts_are_made_of_stays_theirs(folder, spec, caplog)
     place = folder(
         config_json={"model_type": "llama"},
         tokenizer_json=spec,
-        tokenizer_config_json={"tokenizer_class": FAST, "pad_token": "!", "additional_special_tokens": ["Ġball"]},
+        tokenizer_config_json={
+            "tokenizer_class": FAST,
+            "pad_token": "!",
+            "additional_special_tokens": ["Ġball"],
+        },
     )
     ours, warnings = loaded(place, caplog)
     assert warnings == []
@@ -160,24 +189,56 @@ TAKEN = "DIR/tokenizer.json contradicts the files next to it: using "
     ("config", "more", "expected"),
     [
         ({"eos_token": "<|no|>"}, {}, [f"DIR: eos_token is '<|no|>': {NONE}", ENDLESS]),
-        ({"eos_token": {"content": "<|no|>"}}, {"eos_token_id": 1}, [f"DIR: eos_token is '<|no|>': {NONE}"]),
+        (
+            {"eos_token": {"content": "<|no|>"}},
+            {"eos_token_id": 1},
+            [f"DIR: eos_token is '<|no|>': {NONE}"],
+        ),
         ({"bos_token": "<no>"}, {}, [f"DIR: bos_token is '<no>': {NONE}"]),
-        ({"pad_token": "<no>", "unk_token": "<u>"}, {}, [f"DIR: pad_token is '<no>', unk_token is '<u>': {NONE}"]),
+        (
+            {"pad_token": "<no>", "unk_token": "<u>"},
+            {},
+            [f"DIR: pad_token is '<no>', unk_token is '<u>': {NONE}"],
+        ),
         ({"additional_special_tokens": ["<no>"]}, {}, [f"DIR: '<no>' is a special token: {NONE}"]),
         (
             {"extra_special_tokens": [f"<{i}>" for i in range(6)]},
             {},
-            ["DIR: " + ", ".join(f"'<{i}>' is a special token" for i in range(4)) + f" and 2 more: {NONE}"],
+            [
+                "DIR: "
+                + ", ".join(f"'<{i}>' is a special token" for i in range(4))
+                + f" and 2 more: {NONE}"
+            ],
         ),
         ({"eos_token": "<|end|>", "pad_token": None, "bos_token": "", "x_token": True}, {}, []),
         ({}, {"eos_token_id": [9999, 1]}, []),
         ({}, {"eos_token_id": -1, "bos_token_id": -1}, []),
-        ({}, {"eos_token_id": 9999}, ["DIR: eos_token_id is 9999, but there are only 401 tokens, so it is ignored"]),
-        ({}, {"bos_token_id": 401}, ["DIR: bos_token_id is 401, but there are only 401 tokens, so it is ignored"]),
+        (
+            {},
+            {"eos_token_id": 9999},
+            ["DIR: eos_token_id is 9999, but there are only 401 tokens, so it is ignored"],
+        ),
+        (
+            {},
+            {"bos_token_id": 401},
+            ["DIR: bos_token_id is 401, but there are only 401 tokens, so it is ignored"],
+        ),
         ({"eos_token": "<|end|>"}, {"eos_token_id": 9999}, []),
-        ({"added_tokens_decoder": {"7": entry("<|end|>")}}, {}, [f"{TAKEN}'<|end|>' has the id 0, not 7"]),
-        ({"added_tokens_decoder": {"7": entry("<|y|>")}}, {}, [f"{TAKEN}the id 7 is '&', not '<|y|>'"]),
-        ({"added_tokens_decoder": {"1": entry("<|y|>")}}, {}, [f"{TAKEN}the id 1 is '<|end|><|end|>', not '<|y|>'"]),
+        (
+            {"added_tokens_decoder": {"7": entry("<|end|>")}},
+            {},
+            [f"{TAKEN}'<|end|>' has the id 0, not 7"],
+        ),
+        (
+            {"added_tokens_decoder": {"7": entry("<|y|>")}},
+            {},
+            [f"{TAKEN}the id 7 is '&', not '<|y|>'"],
+        ),
+        (
+            {"added_tokens_decoder": {"1": entry("<|y|>")}},
+            {},
+            [f"{TAKEN}the id 1 is '<|end|><|end|>', not '<|y|>'"],
+        ),
     ],
 )
 def test_what_counts_as_none_is_said(folder, spec, caplog, config, more, expected):
@@ -191,15 +252,23 @@ def test_what_counts_as_none_is_said(folder, spec, caplog, config, more, expecte
 
 
 def test_the_first_id_that_there_is(folder, spec, caplog):
-    place = folder(config_json={"eos_token_id": 5}, generation_config_json={"eos_token_id": [9999, 1, 0]})
+    place = folder(
+        config_json={"eos_token_id": 5}, generation_config_json={"eos_token_id": [9999, 1, 0]}
+    )
     folder(tokenizer_json=spec)
     assert loaded(place, caplog)[0].eos_id == 1
 
 
 def test_added_tokens_json_that_contradicts(folder, spec, caplog):
-    place = folder(config_json={}, tokenizer_json=spec, added_tokens_json={"<|end|>": 900, "<|y|>": 0, "<|z|>": 401})
+    place = folder(
+        config_json={},
+        tokenizer_json=spec,
+        added_tokens_json={"<|end|>": 900, "<|y|>": 0, "<|z|>": 401},
+    )
     tokenizer, warnings = loaded(place, caplog)
-    assert warnings == [f"{TAKEN}'<|end|>' has the id 0, not 900, the id 0 is '<|end|>', not '<|y|>'"]
+    assert warnings == [
+        f"{TAKEN}'<|end|>' has the id 0, not 900, the id 0 is '<|end|>', not '<|y|>'"
+    ]
     assert tokenizer.encode("<|z|><|end|>", special=True)[0] == 401
 
 
@@ -209,10 +278,26 @@ def test_added_tokens_json_that_contradicts(folder, spec, caplog):
         ("added_tokens_json", [], "must be a JSON object, not list"),
         ("added_tokens_json", {"<|y|>": "401"}, "an added token needs an id and a content"),
         ("added_tokens_json", {"": 401}, "an added token needs an id and a content"),
-        ("tokenizer_config_json", {"additional_special_tokens": "<|y|>"}, "additional_special_tokens must be a list"),
-        ("tokenizer_config_json", {"extra_special_tokens": [5]}, "extra_special_tokens has 5, which is not a token"),
-        ("special_tokens_map_json", {"additional_special_tokens": [{}]}, r"has \{\}, which is not a token"),
-        ("tokenizer_config_json", {"add_prefix_space": "no"}, "add_prefix_space must be true or false, not 'no'"),
+        (
+            "tokenizer_config_json",
+            {"additional_special_tokens": "<|y|>"},
+            "additional_special_tokens must be a list",
+        ),
+        (
+            "tokenizer_config_json",
+            {"extra_special_tokens": [5]},
+            "extra_special_tokens has 5, which is not a token",
+        ),
+        (
+            "special_tokens_map_json",
+            {"additional_special_tokens": [{}]},
+            r"has \{\}, which is not a token",
+        ),
+        (
+            "tokenizer_config_json",
+            {"add_prefix_space": "no"},
+            "add_prefix_space must be true or false, not 'no'",
+        ),
     ],
 )
 def test_broken_files(folder, spec, name, content, message):
@@ -231,7 +316,9 @@ def test_an_id_that_the_library_cannot_give(folder, spec):
     assert load_tokenizer(place).encode("<|z|>", special=True) == [700]
 
 
-@pytest.mark.parametrize(("add", "begins"), [(True, False), (False, True), (True, True), (False, False), (None, True)])
+@pytest.mark.parametrize(
+    ("add", "begins"), [(True, False), (False, True), (True, True), (False, False), (None, True)]
+)
 def test_add_bos_token_beside_a_post_processor(folder, llama_spec, caplog, add, begins):
     processor = llama_spec["post_processor"] if begins else None
     place = folder(
@@ -243,7 +330,9 @@ def test_add_bos_token_beside_a_post_processor(folder, llama_spec, caplog, add, 
     assert tokenizer.start_ids == ((1,) if add or (add is None and begins) else ())
     says = f"is {str(add).lower()}, but tokenizer.json begins {'every' if begins else 'no'} text with that token"
     differ = add is not None and add != begins
-    assert warnings == ([f"DIR/tokenizer_config.json: add_bos_token {says}: using the former"] if differ else [])
+    assert warnings == (
+        [f"DIR/tokenizer_config.json: add_bos_token {says}: using the former"] if differ else []
+    )
 
 
 def prefixed(spec, there):
@@ -255,7 +344,12 @@ def prefixed(spec, there):
 def split_first(spec):
     pattern = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
     pattern += r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-    split = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
+    split = {
+        "type": "Split",
+        "pattern": {"Regex": pattern},
+        "behavior": "Isolated",
+        "invert": False,
+    }
     level = {**spec["pre_tokenizer"], "use_regex": False}
     return {
         **spec,
@@ -266,8 +360,12 @@ def split_first(spec):
 
 @pytest.mark.parametrize("there", [True, False])
 @pytest.mark.parametrize("wanted", [True, False, None])
-@pytest.mark.parametrize("kind", [GPT2, "GPT2TokenizerFast", "CodeGenTokenizer", QWEN2, FAST, "GPTNeoXTokenizer"])
-def test_add_prefix_space_beside_a_tokenizer_json(folder, byte_level_spec, hard, caplog, kind, wanted, there):
+@pytest.mark.parametrize(
+    "kind", [GPT2, "GPT2TokenizerFast", "CodeGenTokenizer", QWEN2, FAST, "GPTNeoXTokenizer"]
+)
+def test_add_prefix_space_beside_a_tokenizer_json(
+    folder, byte_level_spec, hard, caplog, kind, wanted, there
+):
     spec = prefixed(byte_level_spec, there)
     if kind == QWEN2:
         spec = split_first(spec)
@@ -289,7 +387,9 @@ def test_add_prefix_space_beside_a_tokenizer_json(folder, byte_level_spec, hard,
     said = bool(wanted) if kind != FAST else (there if wanted is None else wanted)
     assert len(warnings) == (said != there)
     for warning in warnings:
-        assert warning.startswith(f"DIR/tokenizer_config.json: add_prefix_space is {str(said).lower()} for a ")
+        assert warning.startswith(
+            f"DIR/tokenizer_config.json: add_prefix_space is {str(said).lower()} for a "
+        )
         end = f"tokenizer.json says {str(there).lower()}: using the {'latter' if kind == FAST else 'former'}"
         assert warning.endswith(end)
 
@@ -297,7 +397,12 @@ def test_add_prefix_space_beside_a_tokenizer_json(folder, byte_level_spec, hard,
 def metaspace(spec, scheme):
     """Llama's tokenizer with the space in the pre-tokenizer, as newer files have it."""
     made = {**spec, "normalizer": None, "post_processor": None}
-    made["pre_tokenizer"] = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": scheme, "split": False}
+    made["pre_tokenizer"] = {
+        "type": "Metaspace",
+        "replacement": "▁",
+        "prepend_scheme": scheme,
+        "split": False,
+    }
     return made if scheme != "never" else without_strip(made)
 
 
@@ -307,7 +412,9 @@ def without_strip(spec):
 
 def replaced(spec):
     """With no space in front at all, written by a normalizer alone."""
-    return without_strip({**spec, "normalizer": spec["normalizer"]["normalizers"][1], "post_processor": None})
+    return without_strip(
+        {**spec, "normalizer": spec["normalizer"]["normalizers"][1], "post_processor": None}
+    )
 
 
 @pytest.mark.parametrize(
@@ -326,19 +433,31 @@ def replaced(spec):
 @pytest.mark.parametrize("legacy", [False, None])
 def test_add_prefix_space_of_a_llama_tokenizer(folder, llama_spec, caplog, form, wanted, legacy):
     spec = {**llama_spec, "post_processor": None}
-    spec = replaced(spec) if form == "replace" else spec if form == "prepend" else metaspace(spec, form)
+    spec = (
+        replaced(spec)
+        if form == "replace"
+        else spec
+        if form == "prepend"
+        else metaspace(spec, form)
+    )
     names = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "legacy": legacy}
     place = folder(
         config_json={"model_type": "llama"},
         tokenizer_json=spec,
-        tokenizer_config_json={"tokenizer_class": "LlamaTokenizer", **names, "add_prefix_space": wanted},
+        tokenizer_config_json={
+            "tokenizer_class": "LlamaTokenizer",
+            **names,
+            "add_prefix_space": wanted,
+        },
     )
     ours, warnings = loaded(place, caplog)
     theirs = oracle(place)
     for text in ["the ball", " the ball", "", "a</s>b", "a </s> b", "</s>", "東京 タワー"]:
         ids = theirs(text, add_special_tokens=False).input_ids
         assert ours.encode(text, bos=False, special=True) == ids
-        assert ours.decode(ids) == theirs.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        assert ours.decode(ids) == theirs.decode(
+            ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
     there = form in ("prepend", "first", "always")
     assert len(warnings) == (there != wanted)
 
@@ -370,7 +489,9 @@ def test_tiktoken_ranks_take_added_tokens_json(folder, caplog):
     import base64
 
     ranks = "".join(f"{base64.b64encode(bytes((i,))).decode()} {i}\n" for i in range(256))
-    place = folder(config_json={"model_type": "qwen"}, qwen_tiktoken=ranks, added_tokens_json={"<|y|>": 999})
+    place = folder(
+        config_json={"model_type": "qwen"}, qwen_tiktoken=ranks, added_tokens_json={"<|y|>": 999}
+    )
     tokenizer, warnings = loaded(place, caplog)
     assert (tokenizer.encode("<|y|>", special=True), warnings) == ([999], [])
     folder(tokenizer_config_json={"eos_token": "<|no|>"})

@@ -32,7 +32,9 @@ def window_decoder():
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory, corpus, hard, byte_level_spec, llama_spec, wordpiece_spec, metaspace_spec):
+def made(
+    tmp_path_factory, corpus, hard, byte_level_spec, llama_spec, wordpiece_spec, metaspace_spec
+):
     """A tokenizer of each kind, and whether it can encode any text."""
 
     def load(spec):
@@ -43,7 +45,9 @@ def made(tmp_path_factory, corpus, hard, byte_level_spec, llama_spec, wordpiece_
     everything = sorted(set("".join([*corpus, *hard])))
     tokenizers = {
         "tiktoken": load(byte_level_spec),
-        "neox": load({**byte_level_spec, "normalizer": {"type": "NFC"}}),  # bytes, but in the other library
+        "neox": load(
+            {**byte_level_spec, "normalizer": {"type": "NFC"}}
+        ),  # bytes, but in the other library
         "llama": load(llama_spec),
         "window": load({**llama_spec, "decoder": window_decoder()}),
         "wordpiece": load(wordpiece_spec),
@@ -138,7 +142,9 @@ def test_the_memory_is_bounded(made):
 
 def test_stories_keep_the_space_after_the_prompt(shared):
     folder = shared("models/stories260K")
-    tokenizer = load_tokenizer(folder, json.loads((folder / "config.json").read_text(encoding="utf-8")))
+    tokenizer = load_tokenizer(
+        folder, json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    )
     cases = json.loads((folder / "reference.json").read_text(encoding="utf-8"))["cases"]
     assert cases
     for case in cases:

@@ -74,7 +74,9 @@ def small(text: Path, backend: str, device: str) -> Callable[..., Any]:
     """small(layers=3, ...): settings of a tiny run on each backend in turn."""
 
     def make(**changes: Any) -> Any:
-        return make_config({**SMALL, "data": [str(text)], "backend": backend, "device": device, **changes})
+        return make_config(
+            {**SMALL, "data": [str(text)], "backend": backend, "device": device, **changes}
+        )
 
     return make
 

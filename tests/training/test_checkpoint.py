@@ -28,14 +28,21 @@ def arrays(step: int) -> dict[str, Any]:
 
 
 def save(run: Path, step: int, best: int | None = None) -> Path:
-    position = Position(step, best_step=best, best_loss=None if best is None else 1.0, data="d", tokenizer="t")
+    position = Position(
+        step, best_step=best, best_loss=None if best is None else 1.0, data="d", tokenizer="t"
+    )
     return checkpoint.save(run, position, FILES, {"w": arrays(step)["w"]}, "float32", arrays(step))
 
 
 def test_a_checkpoint_and_its_names(tmp_path: Path) -> None:
     save(tmp_path, 4, 4)
     folder = save(tmp_path, 8, 4)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["best", "latest", "step-000004", "step-000008"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "best",
+        "latest",
+        "step-000004",
+        "step-000008",
+    ]
     assert sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()) == [
         "config.json", "model.safetensors", "training/position.json", "training/state.safetensors", "vocab.json",
     ]  # fmt: skip
@@ -52,7 +59,11 @@ def test_what_is_kept(tmp_path: Path) -> None:
     for step in range(1, 7):
         save(tmp_path, step, 2 if step > 1 else None)
     checkpoint.prune(tmp_path, 2)
-    assert [path.name for path in checkpoint.steps_in(tmp_path)] == ["step-000006", "step-000005", "step-000002"]
+    assert [path.name for path in checkpoint.steps_in(tmp_path)] == [
+        "step-000006",
+        "step-000005",
+        "step-000002",
+    ]
 
 
 def test_the_run_is_the_best_model(tmp_path: Path) -> None:
@@ -87,11 +98,17 @@ def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
 
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint, where, refuse)
-        with pytest.raises(MinigenError, match=r"^cannot write .*step-000002: No space left on device$"):
+        with pytest.raises(
+            MinigenError, match=r"^cannot write .*step-000002: No space left on device$"
+        ):
             save(tmp_path, 2, 2)
     assert not list(tmp_path.glob(".*.tmp"))
     assert (tmp_path / "step-000001/model.safetensors").read_bytes() == before
-    assert checkpoint.pointed(tmp_path, "latest") == checkpoint.pointed(tmp_path, "best") == tmp_path / "step-000001"
+    assert (
+        checkpoint.pointed(tmp_path, "latest")
+        == checkpoint.pointed(tmp_path, "best")
+        == tmp_path / "step-000001"
+    )
     assert save(tmp_path, 2, 2).is_dir()
 
 
@@ -129,14 +146,18 @@ def test_killed_in_the_middle(tmp_path: Path, what: str, number: int, latest: in
     """At every point of a write the run has a whole checkpoint, and a whole model in its own folder."""
     save(tmp_path, 1, 1)
     checkpoint.publish(tmp_path)
-    done = subprocess.run([sys.executable, "-c", KILL, str(tmp_path), what, str(number)], check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", KILL, str(tmp_path), what, str(number)], check=False
+    )
     assert done.returncode == -9
     found = checkpoint.newest(tmp_path)
     assert found is not None
     assert found[1].step == latest
-    assert {path.stat().st_size for path in tmp_path.rglob("model.safetensors") if ".tmp" not in str(path)} == {
-        (tmp_path / "step-000001/model.safetensors").stat().st_size
-    }
+    assert {
+        path.stat().st_size
+        for path in tmp_path.rglob("model.safetensors")
+        if ".tmp" not in str(path)
+    } == {(tmp_path / "step-000001/model.safetensors").stat().st_size}
     assert save(tmp_path, 3, 3).is_dir()
     checkpoint.publish(tmp_path)
     assert not [path for path in tmp_path.iterdir() if path.name.endswith(".tmp")]
@@ -151,7 +172,10 @@ def test_the_same_step_again(tmp_path: Path) -> None:
 
 def steps(run: Path) -> dict[int, float]:
     """What a reader finds in each checkpoint, all of them whole: step -> its number."""
-    found = [(checkpoint.read_position(folder), checkpoint.read_state(folder)) for folder in checkpoint.steps_in(run)]
+    found = [
+        (checkpoint.read_position(folder), checkpoint.read_state(folder))
+        for folder in checkpoint.steps_in(run)
+    ]
     return {position.step: float(state["w"][0, 0]) for position, state in found}
 
 
@@ -181,7 +205,10 @@ def test_the_same_step_killed_at_every_point(tmp_path: Path, killed: Killed, num
         assert found[number] in ((number + 10,) if alive else (number, number + 10))
         assert checkpoint.newest(run) is not None
         assert checkpoint.pointed(run, "best") is not None
-        weights = {(folder / "model.safetensors").read_bytes() for folder in (*checkpoint.steps_in(run), before)}
+        weights = {
+            (folder / "model.safetensors").read_bytes()
+            for folder in (*checkpoint.steps_in(run), before)
+        }
         assert (run / "model.safetensors").read_bytes() in weights
         again()
         assert steps(run)[number] == number + 10
@@ -237,7 +264,9 @@ def test_the_disk_refuses_the_exchange(tmp_path: Path, monkeypatch: pytest.Monke
 
         with monkeypatch.context() as patch:
             patch.setattr(os, "replace", fail)
-            with pytest.raises(MinigenError, match=r"^cannot write .*step-000002: Input/output error$"):
+            with pytest.raises(
+                MinigenError, match=r"^cannot write .*step-000002: Input/output error$"
+            ):
                 save(tmp_path, 2, 2)
         assert checkpoint.steps_in(tmp_path) == [folder]
         assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
@@ -258,7 +287,9 @@ def test_what_was_still_to_do(tmp_path: Path) -> None:
     assert (tmp_path / "model.safetensors").read_bytes() == weights
 
 
-def test_a_damaged_checkpoint_is_passed_over_aloud(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_damaged_checkpoint_is_passed_over_aloud(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     save(tmp_path, 1)
     folder = save(tmp_path, 2)
     (folder / "training/state.safetensors").write_bytes(b"xx")

@@ -20,9 +20,16 @@ from minigen.training.toml_file import read_toml, to_toml
 
 def test_flags_over_file_over_preset_over_defaults(tmp_path: Path) -> None:
     file = tmp_path / "mine.toml"
-    file.write_text('[model]\nlayers = 3\nwidth = 64\n[data]\ndata = ["text.txt"]\n[schedule]\nlr = 1\n')
+    file.write_text(
+        '[model]\nlayers = 3\nwidth = 64\n[data]\ndata = ["text.txt"]\n[schedule]\nlr = 1\n'
+    )
     config = make_config({"width": 32}, "shakespeare_char", file)
-    assert (config.model.width, config.model.layers, config.model.context, config.model.kv_heads) == (32, 3, 64, 0)
+    assert (
+        config.model.width,
+        config.model.layers,
+        config.model.context,
+        config.model.kv_heads,
+    ) == (32, 3, 64, 0)
     assert config.schedule.lr == 1.0
     assert isinstance(config.schedule.lr, float)
     assert config.data.data == (str(tmp_path / "text.txt"),)
@@ -30,7 +37,11 @@ def test_flags_over_file_over_preset_over_defaults(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_presets_and_the_saved_file(tmp_path: Path, name: str) -> None:
-    odd = {"data": [str(tmp_path / 'a "b"\\é\x7f\n.txt')], "separator": "\t<|x|>", "betas": [0.5, 0]}
+    odd = {
+        "data": [str(tmp_path / 'a "b"\\é\x7f\n.txt')],
+        "separator": "\t<|x|>",
+        "betas": [0.5, 0],
+    }
     config = make_config(odd, name)
     (tmp_path / "train.toml").write_text(to_toml(config), encoding="utf-8")
     assert Config().replace(**read_toml(tmp_path / "train.toml")) == config
@@ -42,7 +53,9 @@ def test_every_setting_has_a_help_and_a_default_that_it_may_have() -> None:
     for _, f in SETTINGS.values():
         assert f.metadata["help"]
     assert {f.name for _, f in SETTINGS.values()} == {
-        f.name for group in dataclasses.fields(config) for f in dataclasses.fields(getattr(config, group.name))
+        f.name
+        for group in dataclasses.fields(config)
+        for f in dataclasses.fields(getattr(config, group.name))
     }
 
 
@@ -93,10 +106,15 @@ def test_values_that_cannot_be(name: str, value: Any, message: str) -> None:
 
 
 def test_what_comes_with_a_model() -> None:
-    with pytest.raises(UsageError, match=r"^--width is given, but the model of --from has its own: drop one"):
+    with pytest.raises(
+        UsageError, match=r"^--width is given, but the model of --from has its own: drop one"
+    ):
         make_config({"from": "somewhere", "width": 3})
     config = make_config({"from": "somewhere"}, "shakespeare")
-    assert (config.model.layers, config.data.tokenizer) == (Config().model.layers, Config().data.tokenizer)
+    assert (config.model.layers, config.data.tokenizer) == (
+        Config().model.layers,
+        Config().data.tokenizer,
+    )
     assert config.schedule.lr == PRESETS["shakespeare"]["lr"]
     assert "width" not in to_toml(config)
 
@@ -117,4 +135,6 @@ def test_flat_then_linear() -> None:
     assert rates[10:51] == [2.0] * 41
     assert rates[75] == pytest.approx(1.0)
     assert rates[99] == pytest.approx(2 / 50)
-    assert [learning_rate(ScheduleConfig(steps=1, schedule=name), 0) for name in ("cosine", "wsd")] == [1e-3, 1e-3]
+    assert [
+        learning_rate(ScheduleConfig(steps=1, schedule=name), 0) for name in ("cosine", "wsd")
+    ] == [1e-3, 1e-3]

@@ -90,16 +90,36 @@ def free_ports() -> int:
 def launcher(backend: str) -> list[str]:
     if backend == "torch":
         pytest.importorskip("torch.distributed.run")
-        meet = ["--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0", "--local-addr", "127.0.0.1"]
+        meet = [
+            "--rdzv-backend",
+            "c10d",
+            "--rdzv-endpoint",
+            "localhost:0",
+            "--local-addr",
+            "127.0.0.1",
+        ]
         return [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", *meet]
-    found = shutil.which("mlx.launch", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
+    found = shutil.which(
+        "mlx.launch", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    )
     if found is None:
         pytest.skip("mlx.launch is not installed")
-    ring = ["--backend", "ring", "--hosts", "127.0.0.1", "-n", "2", "--starting-port", str(free_ports())]
+    ring = [
+        "--backend",
+        "ring",
+        "--hosts",
+        "127.0.0.1",
+        "-n",
+        "2",
+        "--starting-port",
+        str(free_ports()),
+    ]
     return [found, *ring, "--", sys.executable]
 
 
-def launch(backend: str, folder: Path, fault: str, commands: list[list[str]]) -> list[list[tuple[int, str, str]]]:
+def launch(
+    backend: str, folder: Path, fault: str, commands: list[list[str]]
+) -> list[list[tuple[int, str, str]]]:
     """For each process what its commands returned and said: exit code, stdout, stderr."""
     for attempt in range(3):
         place = folder / f"launch{attempt}"
@@ -107,8 +127,15 @@ def launch(backend: str, folder: Path, fault: str, commands: list[list[str]]) ->
         (place / "ranks.py").write_text(RANKS.replace("HALF", str(HALF)))
         (place / "words.json").write_text(json.dumps([fault, commands, str(place / "notes")]))
         loopback = "lo0" if sys.platform == "darwin" else "lo"
-        env = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": loopback, "TMPDIR": str(place)}
-        reader, writer = os.pipe()  # mlx.launch reads its standard input, and spins at the end of one
+        env = {
+            **os.environ,
+            "OMP_NUM_THREADS": "1",
+            "GLOO_SOCKET_IFNAME": loopback,
+            "TMPDIR": str(place),
+        }
+        reader, writer = (
+            os.pipe()
+        )  # mlx.launch reads its standard input, and spins at the end of one
         process = subprocess.Popen(
             [*launcher(backend), str(place / "ranks.py"), str(place / "words.json")],
             cwd=folder, env=env, stdin=reader, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
@@ -117,7 +144,9 @@ def launch(backend: str, folder: Path, fault: str, commands: list[list[str]]) ->
             said, _ = process.communicate(timeout=SECONDS)
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGTERM)  # torchrun ends its own
-            pytest.fail(f"{backend}: the processes hang: {process.communicate(timeout=60)[0][-2000:]}")
+            pytest.fail(
+                f"{backend}: the processes hang: {process.communicate(timeout=60)[0][-2000:]}"
+            )
         finally:
             os.close(reader)
             os.close(writer)
@@ -125,7 +154,9 @@ def launch(backend: str, folder: Path, fault: str, commands: list[list[str]]) ->
         files = [place / f"notes-{rank}" for rank in range(2)]
         lines = [file.read_text().splitlines() if file.exists() else [] for file in files]
         found = [[tuple(json.loads(line)) for line in rows] for rows in lines]
-        if all(found) and not any("do not meet" in err for rows in found for _, _, err in rows):  # no port was taken
+        if all(found) and not any(
+            "do not meet" in err for rows in found for _, _, err in rows
+        ):  # no port was taken
             return found
     pytest.fail(f"{backend}: the processes do not start: {said[-2000:]}")
 
@@ -150,7 +181,10 @@ def test_two_processes(
     dropped = {"dropout": 0.2, "optimizer": "muon", "ema": 0.9, "steps": 4, "eval_every": 4}
 
     def command(out: str, **changes: Any) -> list[str]:
-        flags = [(f"--{name.replace('_', '-')}", str(value)) for name, value in {**settings, **changes}.items()]
+        flags = [
+            (f"--{name.replace('_', '-')}", str(value))
+            for name, value in {**settings, **changes}.items()
+        ]
         return ["train", str(text), *(word for pair in flags for word in pair), "--out", out]
 
     fault = "kill" if backend == "mlx" else "error"
@@ -166,26 +200,41 @@ def test_two_processes(
     # The same losses as of one process with the batches of both; with dropout, of one that accumulates them.
     train(new("alone", steps=STEPS, eval_every=HALF, batch=2 * SMALL["batch"]))
     train(new("alone dropped", **dropped, accumulate=2))
-    curves = [apart(tmp_path / "alone", tmp_path / "straight"), apart(tmp_path / "alone dropped", tmp_path / "dropped")]
+    curves = [
+        apart(tmp_path / "alone", tmp_path / "straight"),
+        apart(tmp_path / "alone dropped", tmp_path / "dropped"),
+    ]
     assert len(losses(tmp_path / "straight")) == STEPS + 2
     assert max(curves) < 1e-5
 
     # The signal came to the second process alone: both stopped after that step, and one saved it.
-    assert [(rows[0][0], rows[1][0], rows[2][0], rows[3][0]) for rows in (first, second)] == [(0, 130, 0, 0)] * 2
-    assert halved[1].endswith(f"stopped and saved after step {HALF}: continue with minigen train --resume halved\n")
+    assert [(rows[0][0], rows[1][0], rows[2][0], rows[3][0]) for rows in (first, second)] == [
+        (0, 130, 0, 0)
+    ] * 2
+    assert halved[1].endswith(
+        f"stopped and saved after step {HALF}: continue with minigen train --resume halved\n"
+    )
     assert f"continuing from step {HALF}\n" in resumed[1]
-    for file in (f"step-{STEPS:06d}/model.safetensors", f"step-{STEPS:06d}/training/state.safetensors"):
-        assert (tmp_path / "straight" / file).read_bytes() == (tmp_path / "halved" / file).read_bytes()
+    for file in (
+        f"step-{STEPS:06d}/model.safetensors",
+        f"step-{STEPS:06d}/training/state.safetensors",
+    ):
+        assert (tmp_path / "straight" / file).read_bytes() == (
+            tmp_path / "halved" / file
+        ).read_bytes()
     assert losses(tmp_path / "straight") == losses(tmp_path / "halved")
     assert "processes = 2\n" in (tmp_path / "straight/train.toml").read_text()
     with pytest.raises(
-        UsageError, match=r"^processes is 2, and there is 1: start 2, which torchrun --nproc-per-node 2"
+        UsageError,
+        match=r"^processes is 2, and there is 1: start 2, which torchrun --nproc-per-node 2",
     ):
         resume(tmp_path / "straight", {})
 
     # The first process speaks, the second one is silent unless the fault is its own.
     assert f"on {backend} (2 x cpu, float32)" in straight[1]
-    assert {(out, err) for _, out, err in [*second[:6], *second[7:]] if "room" not in err} == {("", "")}
+    assert {(out, err) for _, out, err in [*second[:6], *second[7:]] if "room" not in err} == {
+        ("", "")
+    }
     assert [code for code, _, _ in second[4:8]] == [1, 1, 2, 1]
     assert (missing[0], missing[1]) == (2, "")
     assert missing[2].startswith("minigen: tokenizer is 'nothing': choose ")
@@ -193,7 +242,11 @@ def test_two_processes(
     assert diverged[0] == 1
     assert diverged[2].endswith("nothing was saved before\n")
     assert diverged[2].count("\n") == 1
-    assert mistaken == (2, "", "minigen: --resume continues with the settings of the run: drop --out\n")
+    assert mistaken == (
+        2,
+        "",
+        "minigen: --resume continues with the settings of the run: drop --out\n",
+    )
     assert doctor[0] == 2
     assert doctor[2].startswith("minigen: --doctor checks in one process: start it without ")
 
@@ -204,7 +257,9 @@ def test_two_processes(
     assert broken[2].endswith("); nothing was saved before\n")
 
 
-def test_who_started_this(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, backend: str, new: Any) -> None:
+def test_who_started_this(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, backend: str, new: Any
+) -> None:
     for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MLX_RANK", "MLX_HOSTFILE"):
         monkeypatch.delenv(name, raising=False)
     assert (launched(), join_group()) == ("", ALONE)
@@ -226,19 +281,23 @@ def test_who_started_this(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, backe
     assert check_backend(ALONE, "mlx") == "mlx"
     assert check_backend(Two(), "auto") == "torch"
     with pytest.raises(
-        UsageError, match=r"^backend is mlx, and torchrun started these 2 processes: start them with mlx"
+        UsageError,
+        match=r"^backend is mlx, and torchrun started these 2 processes: start them with mlx",
     ):
         check_backend(Two(), "mlx")
     with pytest.raises(UsageError, match=r"^processes is 3, and there is 1: start 3"):
         new(processes=3)
     assert (
-        what_broke(RuntimeError("[/a/b.cc:12] Reset by peer [1.2.3.4]:5. This is\nlong")) == "Reset by peer [1.2.3.4]:5"
+        what_broke(RuntimeError("[/a/b.cc:12] Reset by peer [1.2.3.4]:5. This is\nlong"))
+        == "Reset by peer [1.2.3.4]:5"
     )
     said = "NCCL error in: /a/NCCLUtils.cpp:94, remote process exited (run with NCCL_DEBUG=INFO for details), NCCL 2\n"
     assert what_broke(RuntimeError(said)) == "NCCL: remote process exited"
 
 
-def test_a_ring_that_hangs(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_ring_that_hangs(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     pytest.importorskip("mlx.core")
     module = import_module("minigen.backends.mlx.group")
     group = module.MLXGroup.__new__(module.MLXGroup)
@@ -247,7 +306,10 @@ def test_a_ring_that_hangs(monkeypatch: pytest.MonkeyPatch, capfd: pytest.Captur
     monkeypatch.setattr(os, "_exit", ended.append)
     group.watch()
     assert ended == [1]
-    assert capfd.readouterr().err == "minigen: process 1 of 2 has lost another one (it does not answer)\n"
+    assert (
+        capfd.readouterr().err
+        == "minigen: process 1 of 2 has lost another one (it does not answer)\n"
+    )
 
 
 def test_a_gpu_for_each(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -256,7 +318,9 @@ def test_a_gpu_for_each(monkeypatch: pytest.MonkeyPatch) -> None:
     group = module.TorchGroup.__new__(module.TorchGroup)
     group.rank, group.size, group.gpu, group.cuda = 1, 2, 1, False
     assert group.place(None) == group.place("cpu") == "cpu"
-    with pytest.raises(UsageError, match=r"^device is cuda:0, which 2 processes cannot share: choose cpu, or cuda"):
+    with pytest.raises(
+        UsageError, match=r"^device is cuda:0, which 2 processes cannot share: choose cpu, or cuda"
+    ):
         group.place("cuda:0")
     group.cuda, used = True, []
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
@@ -266,5 +330,7 @@ def test_a_gpu_for_each(monkeypatch: pytest.MonkeyPatch) -> None:
     group.gpu = 0  # the one that this process is shown
     assert group.place(None) == "cuda:0"
     group.gpu = None
-    with pytest.raises(BackendError, match=r"has no GPU of its own: it sees 2, which others have; start as many"):
+    with pytest.raises(
+        BackendError, match=r"has no GPU of its own: it sees 2, which others have; start as many"
+    ):
         group.place(None)

@@ -33,7 +33,11 @@ def failed(setup: Setup, folder: Path) -> list[str]:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"model": "gpt", "dropout": 0.3}, {"optimizer": "muon", "save_dtype": "bfloat16"}, {"model": "gru", "lr": 0.03}],
+    [
+        {"model": "gpt", "dropout": 0.3},
+        {"optimizer": "muon", "save_dtype": "bfloat16"},
+        {"model": "gru", "lr": 0.03},
+    ],
 )
 def test_well_models(new: New, tmp_path: Path, changes: dict[str, Any]) -> None:
     found = list(doctor.checks(new(**changes), tmp_path / "run"))
@@ -75,17 +79,23 @@ def test_a_model_that_sees_one_token(new: New, tmp_path: Path) -> None:
     def pairs(ops: Any, ids: Any, logits: Any) -> Any:
         return 0 * logits + ops.embedding(ids, ops.asarray(table))
 
-    assert "the past counts" in failed(replace(setup, architecture=Broken(setup.architecture, pairs)), tmp_path / "run")
+    assert "the past counts" in failed(
+        replace(setup, architecture=Broken(setup.architecture, pairs)), tmp_path / "run"
+    )
 
 
-def test_weights_that_begin_too_large(new: New, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_that_begin_too_large(
+    new: New, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     setup = new()
     large = unflatten({path: x * 40 for path, x in flatten(setup.initial()).items()})
     monkeypatch.setattr(Setup, "initial", lambda self: large)
     assert "the first loss" in failed(setup, tmp_path / "run")
 
 
-def test_accumulation_that_counts_batches_alike(new: New, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_accumulation_that_counts_batches_alike(
+    new: New, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole = Trainer.step
 
     def mean(self: Trainer, batches: Any, lr: float, number: int) -> Step:
@@ -96,27 +106,40 @@ def test_accumulation_that_counts_batches_alike(new: New, tmp_path: Path, monkey
     assert failed(new(), tmp_path / "run") == ["accumulation"]
 
 
-def test_a_resume_that_forgets_the_optimizer(new: New, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_resume_that_forgets_the_optimizer(
+    new: New, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole = checkpoint.read_state
 
     def forget(folder: Path) -> Any:
-        return {name: np.zeros_like(x) if name.startswith("optimizer") else x for name, x in whole(folder).items()}
+        return {
+            name: np.zeros_like(x) if name.startswith("optimizer") else x
+            for name, x in whole(folder).items()
+        }
 
     monkeypatch.setattr(checkpoint, "read_state", forget)
     assert failed(new(), tmp_path / "run") == ["resume"]
 
 
-def test_a_checkpoint_of_other_weights(new: New, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_checkpoint_of_other_weights(
+    new: New, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from minigen.training import saving
 
     whole = saving.to_tensors
-    monkeypatch.setattr(saving, "to_tensors", lambda *args: {name: x[::-1] for name, x in whole(*args).items()})
+    monkeypatch.setattr(
+        saving, "to_tensors", lambda *args: {name: x[::-1] for name, x in whole(*args).items()}
+    )
     assert failed(new(), tmp_path / "run") == ["the saved model"]
 
 
-def test_a_model_that_does_not_learn(new: New, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_that_does_not_learn(
+    new: New, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole = Trainer.step
-    monkeypatch.setattr(Trainer, "step", lambda self, batches, lr, number: whole(self, batches, 0.0, number))
+    monkeypatch.setattr(
+        Trainer, "step", lambda self, batches, lr, number: whole(self, batches, 0.0, number)
+    )
     assert failed(new(), tmp_path / "run") == ["overfits one batch"]
 
 
@@ -131,7 +154,8 @@ def test_an_error_is_a_finding(new: New, tmp_path: Path, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize(
-    ("place", "deterministic", "exact"), [("cpu", False, True), ("cuda:0", True, True), ("cuda:0", False, False)]
+    ("place", "deterministic", "exact"),
+    [("cpu", False, True), ("cuda:0", True, True), ("cuda:0", False, False)],
 )
 def test_a_resume_is_exact_where_training_is_deterministic(
     new: New, tmp_path: Path, place: str, deterministic: bool, exact: bool

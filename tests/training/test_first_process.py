@@ -27,7 +27,9 @@ def test_the_block_runs_in_every_process(rank: int) -> None:
     group: Any = Told(rank)
     with first_process_first(group):
         before = list(group.sent)
-    assert before == ([] if rank == 0 else [[0.0]])  # the others wait before it, the first tells after it
+    assert before == (
+        [] if rank == 0 else [[0.0]]
+    )  # the others wait before it, the first tells after it
     assert group.sent == [[0.0]]
 
 

@@ -23,15 +23,23 @@ EVERY = 29  # of the changes of a run this many are left out between two that ar
 
 def contents(run: Path) -> dict[str, bytes]:
     """All files of a run but those that tell the time, or where it began again."""
-    paths = [path for path in run.rglob("*") if path.is_file() and path.name not in ("log.jsonl", "train.toml")]
+    paths = [
+        path
+        for path in run.rglob("*")
+        if path.is_file() and path.name not in ("log.jsonl", "train.toml")
+    ]
     return {str(path.relative_to(run)): path.read_bytes() for path in paths}
 
 
 def losses(run: Path) -> list[Any]:
-    return [(row["kind"], row["step"], row["loss"]) for row in read_log(run) if row["kind"] != "begin"]
+    return [
+        (row["kind"], row["step"], row["loss"]) for row in read_log(run) if row["kind"] != "begin"
+    ]
 
 
-def test_killed_at_any_moment(small: New, train: New, go_on: New, tmp_path: Path, killed: Any) -> None:
+def test_killed_at_any_moment(
+    small: New, train: New, go_on: New, tmp_path: Path, killed: Any
+) -> None:
     """Making the folder, its tokenizer, steps, the log, checkpoints, and removing old ones."""
     config = small(steps=4, eval_every=2, keep=1, layers=1, tokenizer="bpe:265", ema=0.5)
     parent, run = tmp_path / "runs", tmp_path / "runs/run"
@@ -71,7 +79,10 @@ def test_killed_while_it_goes_on_from_before_the_last(
         shutil.rmtree(run)
         shutil.copytree(before, run)
         assert killed(run, at, lambda: go_on(run))
-        assert [checkpoint.read_position(folder).step for folder in checkpoint.steps_in(run)] == [4, 2]
+        assert [checkpoint.read_position(folder).step for folder in checkpoint.steps_in(run)] == [
+            4,
+            2,
+        ]
         go_on(run)
         assert contents(run) == good, at
 
@@ -81,7 +92,10 @@ def test_a_folder_that_another_process_makes(small: New, tmp_path: Path) -> None
     run.mkdir()
     with (run / run_folder.MARK).open("w") as mark:
         fcntl.flock(mark, fcntl.LOCK_EX)
-        with pytest.raises(MinigenError, match=r"run is being made by another process: wait for it, or name another"):
+        with pytest.raises(
+            MinigenError,
+            match=r"run is being made by another process: wait for it, or name another",
+        ):
             begin(small(), run)
     assert os.listdir(run) == [run_folder.MARK]
     (run / "mine.txt").write_text("of the user")

@@ -34,7 +34,11 @@ def test_settings_are_those_of_the_table() -> None:
 def test_a_model_of_ones_own(text: Path, tmp_path: Path, any_backend: str) -> None:
     steps: list[int] = []
     trained = minigen.train(
-        text, tmp_path / "run", backend=any_backend, on_step=lambda report: steps.append(report.step), **TINY
+        text,
+        tmp_path / "run",
+        backend=any_backend,
+        on_step=lambda report: steps.append(report.step),
+        **TINY,
     )
     assert (trained.step, trained.stopped) == (4, False)
     assert len(steps) == 4
@@ -44,7 +48,13 @@ def test_a_model_of_ones_own(text: Path, tmp_path: Path, any_backend: str) -> No
     assert model.config["model_type"] == "llama"
     assert model.architecture.context == 16
     longer = minigen.train(
-        [text], tmp_path / "more", from_model=str(trained.folder), backend=any_backend, steps=2, batch=2, warmup=1
+        [text],
+        tmp_path / "more",
+        from_model=str(trained.folder),
+        backend=any_backend,
+        steps=2,
+        batch=2,
+        warmup=1,
     )
     assert longer.step == 2
 
@@ -64,7 +74,9 @@ def test_what_is_refused(settings: dict[str, Any], message: str, tmp_path: Path)
 
 
 @pytest.mark.parametrize("quant", [4, "4"])
-def test_convert(make_model: Callable[..., Path], tmp_path: Path, any_backend: str, quant: Any) -> None:
+def test_convert(
+    make_model: Callable[..., Path], tmp_path: Path, any_backend: str, quant: Any
+) -> None:
     folder = make_model("llama", hidden_size=64, intermediate_size=64)
     minigen.convert(folder, tmp_path / "out", quant=quant, backend=any_backend)
     assert minigen.load(tmp_path / "out", any_backend).quant == "q4"

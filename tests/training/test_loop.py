@@ -30,7 +30,13 @@ from minigen.training.run import begin, resume
 New = Callable[..., Any]
 MODELS: dict[str, dict[str, Any]] = {
     "gpt": {"model": "gpt", "dropout": 0.2, "accumulate": 2},
-    "llama": {"optimizer": "muon", "ema": 0.9, "schedule": "wsd", "mode": "documents", "separator": "\n"},
+    "llama": {
+        "optimizer": "muon",
+        "ema": 0.9,
+        "schedule": "wsd",
+        "mode": "documents",
+        "separator": "\n",
+    },
     "lstm": {"model": "lstm", "dropout": 0.1, "dtype": "bfloat16"},
 }
 
@@ -55,7 +61,11 @@ def test_resume_is_exact(new: New, train: New, go_on: New, name: str) -> None:
     one, other = (setup.tokenizer_folder.parent for setup in (straight, halved))
     outcome, _ = go_on(other)
     assert (outcome.step, outcome.stopped) == (8, False)
-    for file in ("step-000008/model.safetensors", "step-000008/training/state.safetensors", "model.safetensors"):
+    for file in (
+        "step-000008/model.safetensors",
+        "step-000008/training/state.safetensors",
+        "model.safetensors",
+    ):
         assert (one / file).read_bytes() == (other / file).read_bytes()
     assert losses(one) == losses(other)
     assert len(losses(one)) == 10
@@ -94,9 +104,14 @@ def test_what_a_validation_says(new: New, train: New, backend: str) -> None:
     model = minigen.load(run, backend)
     batch = next(iter(setup.validation))
     logits = np.concatenate([model.logits(row[None]) for row in batch.ids])
-    nats = np.log(np.exp(logits).sum(-1)) - np.take_along_axis(logits, batch.targets[..., None], -1)[..., 0]
+    nats = (
+        np.log(np.exp(logits).sum(-1))
+        - np.take_along_axis(logits, batch.targets[..., None], -1)[..., 0]
+    )
     assert last.loss == pytest.approx((nats * batch.weights).sum() / batch.weights.sum(), abs=1e-4)
-    assert last.bits_per_byte == pytest.approx(last.loss / math.log(2), rel=1e-6)  # a byte a character
+    assert last.bits_per_byte == pytest.approx(
+        last.loss / math.log(2), rel=1e-6
+    )  # a byte a character
     assert last.perplexity == pytest.approx(math.exp(last.loss))
     assert last.gap == last.loss - last.train_loss
     assert len(last.positions) == 8
@@ -117,7 +132,9 @@ def test_the_best_is_kept_and_published(new: New, train: New) -> None:
     rows = [row for row in read_log(run) if row["kind"] == "evaluation"]
     best = min(rows, key=lambda row: row["loss"])["step"]
     assert checkpoint.pointed(run, "best") == run / f"step-{best:06d}"
-    assert (run / "model.safetensors").read_bytes() == (run / f"step-{best:06d}/model.safetensors").read_bytes()
+    assert (run / "model.safetensors").read_bytes() == (
+        run / f"step-{best:06d}/model.safetensors"
+    ).read_bytes()
     assert len(checkpoint.steps_in(run)) <= 2
 
 
@@ -147,18 +164,27 @@ def test_a_loss_that_is_no_number(new: New, train: New) -> None:
     assert "\n" not in message
 
 
-def test_a_loss_that_explodes_keeps_the_last_checkpoint(new: New, train: New, monkeypatch: Any) -> None:
+def test_a_loss_that_explodes_keeps_the_last_checkpoint(
+    new: New, train: New, monkeypatch: Any
+) -> None:
     setup = new(steps=40, eval_every=4, lr=30.0, clip=0.0, warmup=8)
     run = setup.tokenizer_folder.parent
     with pytest.raises(
-        MinigenError, match=r"lower the learning rate.*the last checkpoint, step-\d+.* (is|are) intact$"
+        MinigenError,
+        match=r"lower the learning rate.*the last checkpoint, step-\d+.* (is|are) intact$",
     ):
         train(setup)
     assert checkpoint.newest(run) is not None
-    assert minigen.load(run, setup.ops.name).logits([[1, 2]]).shape == (1, 2, setup.architecture.vocab_size)
+    assert minigen.load(run, setup.ops.name).logits([[1, 2]]).shape == (
+        1,
+        2,
+        setup.architecture.vocab_size,
+    )
 
 
-def test_a_full_disk_while_saving(new: New, train: New, go_on: New, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_while_saving(
+    new: New, train: New, go_on: New, monkeypatch: pytest.MonkeyPatch
+) -> None:
     setup = new()
     run = setup.tokenizer_folder.parent
     whole = checkpoint.write_tensors
@@ -170,7 +196,8 @@ def test_a_full_disk_while_saving(new: New, train: New, go_on: New, monkeypatch:
 
     monkeypatch.setattr(checkpoint, "write_tensors", refuse)
     with pytest.raises(
-        MinigenError, match=r"^cannot write .*step-000008: No space left on device; the last checkpoint, step-000004 in"
+        MinigenError,
+        match=r"^cannot write .*step-000008: No space left on device; the last checkpoint, step-000004 in",
     ):
         train(setup)
     monkeypatch.undo()
@@ -189,38 +216,50 @@ def test_what_must_not_change(new: New, train: New, text: Path) -> None:
     _, start = resume(run, {"lr": 1e-2, "keep": 5, "data": [str(text)]})
     assert start is not None
     for name, value in {"lr": 0.5, "tokenizer": "bytes", "steps": 80, "model": "gpt"}.items():
-        with pytest.raises(UsageError, match=rf"^--{name} is .*, but .*run was begun with .*: leave it as it was"):
+        with pytest.raises(
+            UsageError, match=rf"^--{name} is .*, but .*run was begun with .*: leave it as it was"
+        ):
             resume(run, {name: value})
     settings = (run / "train.toml").read_text()
     (run / "train.toml").write_text(settings.replace("width = 16", "width = 32"))
-    with pytest.raises(UsageError, match=r"^--width is 32, but .*run was begun with 16: leave it as it was"):
+    with pytest.raises(
+        UsageError, match=r"^--width is 32, but .*run was begun with 16: leave it as it was"
+    ):
         resume(run, {})
     (run / "train.toml").write_text(settings)
     vocab = (run / "tokenizer/vocab.json").read_text()
     characters = json.loads(vocab)
     (run / "tokenizer/vocab.json").write_text(json.dumps(characters[::-1]))
     with pytest.raises(
-        MinigenError, match=r"^the tokenizer of .*run has changed since step 4 \(.*tokenizer\): restore it"
+        MinigenError,
+        match=r"^the tokenizer of .*run has changed since step 4 \(.*tokenizer\): restore it",
     ):
         resume(run, {})
     (run / "tokenizer/vocab.json").write_text(vocab)
     text.write_text(text.read_text().replace("frog", "grog"))
     with pytest.raises(
-        MinigenError, match=r"^the data set of .*run has changed since step 4 \(.*animals\.txt\): restore"
+        MinigenError,
+        match=r"^the data set of .*run has changed since step 4 \(.*animals\.txt\): restore",
     ):
         resume(run, {})
-    with pytest.raises(UsageError, match=r"is not a run: it has no train\.toml; begin one with --out"):
+    with pytest.raises(
+        UsageError, match=r"is not a run: it has no train\.toml; begin one with --out"
+    ):
         resume(text.parent, {})
 
 
 def test_folders_that_are_taken(small: New, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/notes").write_text("x")
-    with pytest.raises(UsageError, match=r"mine is there already, and not empty: name another folder for --out$"):
+    with pytest.raises(
+        UsageError, match=r"mine is there already, and not empty: name another folder for --out$"
+    ):
         begin(small(), tmp_path / "mine")
     assert (tmp_path / "mine/notes").read_text() == "x"
     begin(small(), tmp_path / "run")
-    with pytest.raises(UsageError, match=r"run has a run already: go on with --resume .*run, or name another"):
+    with pytest.raises(
+        UsageError, match=r"run has a run already: go on with --resume .*run, or name another"
+    ):
         begin(small(), tmp_path / "run")
     with pytest.raises(UsageError):
         begin(small(vocab=3), tmp_path / "failed")
@@ -232,7 +271,10 @@ def test_folders_that_are_taken(small: New, tmp_path: Path) -> None:
 
 def test_one_process_a_run(new: New, train: New) -> None:
     setup = new()
-    with RunLog(setup.tokenizer_folder.parent, 0), pytest.raises(MinigenError, match=r"is being trained by another"):
+    with (
+        RunLog(setup.tokenizer_folder.parent, 0),
+        pytest.raises(MinigenError, match=r"is being trained by another"),
+    ):
         train(setup)
     train(setup)
 
@@ -240,10 +282,23 @@ def test_one_process_a_run(new: New, train: New) -> None:
 def test_from_a_model(new: New, train: New, text: Path, tmp_path: Path, backend: str) -> None:
     first = new("first", model="gpt")
     train(first)
-    changes = {"from": str(tmp_path / "first"), "data": [str(text)], "backend": backend, "lr": 1e-3, "context": 12}
+    changes = {
+        "from": str(tmp_path / "first"),
+        "data": [str(text)],
+        "backend": backend,
+        "lr": 1e-3,
+        "context": 12,
+    }
     from minigen.training.run import make_config
 
-    settings = {"steps": 4, "eval_every": 4, "warmup": 0, "batch": 2, "sample_tokens": 0, "valid": 0.1}
+    settings = {
+        "steps": 4,
+        "eval_every": 4,
+        "warmup": 0,
+        "batch": 2,
+        "sample_tokens": 0,
+        "valid": 0.1,
+    }
     setup = begin(make_config({**changes, **settings}), tmp_path / "second")
     assert setup.hub == json.loads((tmp_path / "first/config.json").read_text())
     assert setup.batches.context == 12
@@ -272,7 +327,10 @@ def test_conversations(new: New, train: New, tmp_path: Path, backend: str) -> No
     template = find_template(run)
     assert template is not None
     talk = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
-    assert template.render(talk, generate=True) == "<|user|>\na<|end|>\n<|assistant|>\nb<|end|>\n<|assistant|>\n"
+    assert (
+        template.render(talk, generate=True)
+        == "<|user|>\na<|end|>\n<|assistant|>\nb<|end|>\n<|assistant|>\n"
+    )
     chatml = chat_format("chatml")
     assert chatml is not None
     assert chatml.template.render(talk, generate=False) == (
@@ -286,7 +344,9 @@ def test_conversations(new: New, train: New, tmp_path: Path, backend: str) -> No
     assert answer.finish().role == "assistant"
     with pytest.raises(MinigenError, match=r"a conversation, but no chat format is given"):
         new("no format", tokenizer="bpe:270", **source)
-    with pytest.raises(UsageError, match=r"^the tokenizer has no <\|system\|>, which the chat format phi3 writes"):
+    with pytest.raises(
+        UsageError, match=r"^the tokenizer has no <\|system\|>, which the chat format phi3 writes"
+    ):
         new("no tokens", tokenizer="bytes", chat="phi3", **source)
 
 
@@ -301,7 +361,9 @@ class FakeRun:
         self.logged.append("finished")
 
 
-def test_other_programs_that_follow(new: New, train: New, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_other_programs_that_follow(
+    new: New, train: New, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     fake, asked = FakeRun(), {}
     module = types.ModuleType("wandb")
     module.init = lambda **settings: asked.update(settings) or fake  # type: ignore[attr-defined]
@@ -312,7 +374,9 @@ def test_other_programs_that_follow(new: New, train: New, monkeypatch: pytest.Mo
     steps = {step: values for step, values in fake.logged[:-1] if "valid/loss" in values}
     assert steps.keys() == {4, 8}
     monkeypatch.setitem(sys.modules, "wandb", None)
-    with pytest.raises(MinigenError, match=r"^--wandb needs wandb, which cannot be imported \(.*\): pip"):
+    with pytest.raises(
+        MinigenError, match=r"^--wandb needs wandb, which cannot be imported \(.*\): pip"
+    ):
         train(new("other", wandb="minis"))
 
 
@@ -349,24 +413,44 @@ def test_the_log_has_every_number(new: New, train: New) -> None:
     assert rows[0]["flops_per_token"] > 6 * 1000
     assert re.fullmatch(r"[0-9a-f]{64}", rows[0]["data"])
     row = next(row for row in rows if row["kind"] == "evaluation")
-    assert row.keys() >= {"loss", "perplexity", "bits_per_byte", "train_loss", "gap", "positions", "sample", "best"}
+    assert row.keys() >= {
+        "loss",
+        "perplexity",
+        "bits_per_byte",
+        "train_loss",
+        "gap",
+        "positions",
+        "sample",
+        "best",
+    }
 
 
-def test_the_vocabulary_of_gpt2(shared: Path, small: New, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_vocabulary_of_gpt2(
+    shared: Path, small: New, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import huggingface_hub
 
     from minigen.training.data import open_tokenizer
     from minigen.training.tokenizer_files import make_tokenizer
 
     folder = shared / "tokenizers/gpt2"
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda repo, name, **_: str(folder / name))
+    monkeypatch.setattr(
+        huggingface_hub, "hf_hub_download", lambda repo, name, **_: str(folder / name)
+    )
     make_tokenizer(small(tokenizer="gpt2"), tmp_path / "tokenizer")
     found = open_tokenizer(tmp_path / "tokenizer")
-    assert (found.encode("Hello there"), found.eos_id, found.vocab_size) == ([15496, 612], 50256, 50257)
+    assert (found.encode("Hello there"), found.eos_id, found.vocab_size) == (
+        [15496, 612],
+        50256,
+        50257,
+    )
 
     def unreachable(*_: Any, **settings: Any) -> None:
         raise OSError("no way\nto the hub")
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", unreachable)
-    with pytest.raises(MinigenError, match=r"^cannot download the tokenizer of openai-community/gpt2 \(no way\): give"):
+    with pytest.raises(
+        MinigenError,
+        match=r"^cannot download the tokenizer of openai-community/gpt2 \(no way\): give",
+    ):
         make_tokenizer(small(tokenizer="gpt2"), tmp_path / "other")

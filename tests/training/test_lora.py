@@ -75,7 +75,11 @@ def test_the_first_model_is_the_base(lora: New, model: str) -> None:
     weights = flatten(trainer.weights())
     assert {path[-1] for path in weights} == {"A", "B"}
     assert all(not x.any() for path, x in weights.items() if path.endswith("B"))
-    assert all(0.8 < np.abs(x).max() * np.sqrt(x.shape[1]) <= 1 for path, x in weights.items() if path.endswith("A"))
+    assert all(
+        0.8 < np.abs(x).max() * np.sqrt(x.shape[1]) <= 1
+        for path, x in weights.items()
+        if path.endswith("A")
+    )
     state = trainer.state()  # weights, and no copy of the base
     assert sum(x.size for name, x in state.items() if name.startswith("weights")) == sum(
         x.size for x in weights.values()
@@ -93,7 +97,9 @@ def test_both_backends_learn_alike(tiny: Callable[[str], Path], model: str, kind
     for backend in BACKENDS:
         found = adapted(tiny(model), backend, lora_rank=3, lora_alpha=6.0)
         start = initialise(found.shapes(), 1)
-        trainer = Trainer(get_backend(backend, "cpu", "float32"), found, start, Optimizer(kind, ema=0.9))
+        trainer = Trainer(
+            get_backend(backend, "cpu", "float32"), found, start, Optimizer(kind, ema=0.9)
+        )
         batches = [Batch(x[:, :-1], x[:, 1:], np.ones((3, 8), np.float32)) for x in ids]
         steps = [trainer.step([batch], 3e-3, n) for n, batch in enumerate(batches)]
         after = [trainer.losses(batches[0], averaged=averaged).mean() for averaged in (False, True)]
@@ -116,17 +122,24 @@ def test_resume_is_exact(lora: New, train: New, go_on: New, tmp_path: Path, mode
     assert go_on(tmp_path / "halved")[0].step == 8
     for file in ("step-000008/adapter_model.safetensors", "step-000008/training/state.safetensors",
                  "adapter_model.safetensors", "adapter_config.json"):  # fmt: skip
-        assert (tmp_path / "straight" / file).read_bytes() == (tmp_path / "halved" / file).read_bytes()
+        assert (tmp_path / "straight" / file).read_bytes() == (
+            tmp_path / "halved" / file
+        ).read_bytes()
 
 
 @pytest.mark.parametrize("model", RUNS)
-def test_what_is_kept_is_what_was_trained(lora: New, train: New, tmp_path: Path, backend: str, model: str) -> None:
+def test_what_is_kept_is_what_was_trained(
+    lora: New, train: New, tmp_path: Path, backend: str, model: str
+) -> None:
     setup = lora(model, **RUNS[model] | {"dtype": "float32"})
     base, run = tmp_path / model, tmp_path / "run"
     before = {path.name: path.read_bytes() for path in base.iterdir()}
     train(setup)
     assert {path.name: path.read_bytes() for path in base.iterdir()} == before
-    assert {path.name for path in run.iterdir()} >= {"adapter_config.json", "adapter_model.safetensors"}
+    assert {path.name for path in run.iterdir()} >= {
+        "adapter_config.json",
+        "adapter_model.safetensors",
+    }
     assert not list(run.rglob("model.safetensors"))
     assert not (run / "config.json").exists()
     source = checkpoint.pointed(run, "best")
@@ -138,7 +151,9 @@ def test_what_is_kept_is_what_was_trained(lora: New, train: New, tmp_path: Path,
     found, plain = (minigen.load(folder, backend, setup.ops.device) for folder in (run, base))
     assert np.abs(found.logits(IDS) - wanted).max() < 1e-4
     assert np.abs(plain.logits(IDS) - wanted).max() > 1e-2
-    assert found.generate("The cat", max_tokens=3, temperature=0)  # the tokenizer is the base's: it has no file
+    assert found.generate(
+        "The cat", max_tokens=3, temperature=0
+    )  # the tokenizer is the base's: it has no file
     assert fingerprint(run) == fingerprint(source) != fingerprint(base)
 
 
@@ -159,7 +174,11 @@ def test_as_peft_stores_it(tiny: Callable[[str], Path], tmp_path: Path, backend:
     found = adapted(tiny(model), backend, lora_rank=5, lora_target=which, lora_alpha=2.5)
     config = found.config()
     assert config["target_modules"] == names
-    assert (config["r"], config["lora_alpha"], config["fan_in_fan_out"]) == (5, 2.5, model == "gpt2")
+    assert (config["r"], config["lora_alpha"], config["fan_in_fan_out"]) == (
+        5,
+        2.5,
+        model == "gpt2",
+    )
     assert (config["peft_type"], config["bias"]) == ("LORA", "none")
     assert config["base_model_name_or_path"] == str(tiny(model))
     tensors = found.tensors(initialise(found.shapes()))
@@ -167,9 +186,12 @@ def test_as_peft_stores_it(tiny: Callable[[str], Path], tmp_path: Path, backend:
         assert tensors[f"base_model.model.{module}.lora_A.weight"].shape == (5, columns)
         assert tensors[f"base_model.model.{module}.lora_B.weight"].shape == (rows, 5)
     modules = {name[len("base_model.model.") : -len(".lora_A.weight")] for name in tensors}
-    assert {name for name in names if any(module.endswith(name) for module in modules)} == set(names)
+    assert {name for name in names if any(module.endswith(name) for module in modules)} == set(
+        names
+    )
     assert not any(
-        "embed" in module or "wte" in module or "head" in module or "decoder" in module for module in modules
+        "embed" in module or "wte" in module or "head" in module or "decoder" in module
+        for module in modules
     )
 
 
@@ -193,17 +215,26 @@ def test_the_doctor(lora: New, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     # The base is random and says less than guessing would: that check is right to fail.
     assert {name for name, passed in found.items() if not passed} <= {"the first loss"}
     whole = Lora.tensors
-    monkeypatch.setattr(Lora, "tensors", lambda *args: {name: x[::-1] for name, x in whole(*args).items()})
-    assert "the saved model" in [check.name for check in doctor.checks(setup, tmp_path / "run") if not check.passed]
+    monkeypatch.setattr(
+        Lora, "tensors", lambda *args: {name: x[::-1] for name, x in whole(*args).items()}
+    )
+    assert "the saved model" in [
+        check.name for check in doctor.checks(setup, tmp_path / "run") if not check.passed
+    ]
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # as in test_trainer.py's test of the same name
+@pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning"
+)  # as in test_trainer.py's test of the same name
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")
 @pytest.mark.usefixtures("quick_compiler")
 def test_compiled(lora: New) -> None:
     setup = lora()
     trainers = [setup.trainer(compile=flag) for flag in (False, True)]
-    curves = [[trainer.step([setup.batches.batch(n)], 1e-2, n).loss for n in range(4)] for trainer in trainers]
+    curves = [
+        [trainer.step([setup.batches.batch(n)], 1e-2, n).loss for n in range(4)]
+        for trainer in trainers
+    ]
     assert np.abs(np.subtract(*curves)).max() < 1e-5
 
 
@@ -212,7 +243,9 @@ def test_the_dtypes(lora: New, train: New, tmp_path: Path, backend: str) -> None
     assert all(str(x.dtype).endswith("bfloat16") for x in setup.lora.base.values())
     assert all(x.dtype == np.float32 for x in flatten(setup.trainer().weights()).values())
     train(setup)
-    assert {info.dtype for info in read_file(tmp_path / "run/adapter_model.safetensors").values()} == {"BF16"}
+    assert {
+        info.dtype for info in read_file(tmp_path / "run/adapter_model.safetensors").values()
+    } == {"BF16"}
     assert minigen.load(tmp_path / "run", backend, "cpu").logits(IDS).shape == (2, 10, 256)
 
 
@@ -221,28 +254,41 @@ def test_the_dtypes(lora: New, train: New, tmp_path: Path, backend: str) -> None
     ("changes", "message"),
     [
         ({"from": None}, r"^--lora-rank is given without --from: name the model to adapt$"),
-        ({"lora_rank": None, "lora_alpha": 8}, r"^--lora-alpha is given, but the rank is 0: add --lora-rank N"),
+        (
+            {"lora_rank": None, "lora_alpha": 8},
+            r"^--lora-alpha is given, but the rank is 0: add --lora-rank N",
+        ),
         ({"lora_rank": 0}, r"^--lora-rank is given, but the rank is 0: add --lora-rank N$"),
         ({"lora_rank": -1}, r"^lora_rank is -1: it must be a whole number >= 0$"),
-        ({"lora_rank": 17}, r"^lora_rank is 17: it must be at most 16, the smaller side of .*\.self_attn\.[kv]_proj$"),
+        (
+            {"lora_rank": 17},
+            r"^lora_rank is 17: it must be at most 16, the smaller side of .*\.self_attn\.[kv]_proj$",
+        ),
         ({"lora_alpha": 0}, r"^lora_alpha is 0: it must be a number > 0$"),
     ],
 )
-def test_settings_that_cannot_be(lora: New, tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+def test_settings_that_cannot_be(
+    lora: New, tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
     with pytest.raises(UsageError, match=message):
         lora(**changes)
     assert not (tmp_path / "run").exists()
 
 
 def test_a_model_without_attention(lora: New) -> None:
-    with pytest.raises(UsageError, match=r"^lora_target is 'attention', but .*lstm has no such matrices: choose all$"):
+    with pytest.raises(
+        UsageError,
+        match=r"^lora_target is 'attention', but .*lstm has no such matrices: choose all$",
+    ):
         lora("lstm", lora_target="attention")
 
 
 def test_from_an_adapter(lora: New, train: New, tmp_path: Path) -> None:
     train(lora(steps=4))
     for rank in (2, None):
-        with pytest.raises(UsageError, match=r"run is an adapter: merge it with minigen convert .*run OUT"):
+        with pytest.raises(
+            UsageError, match=r"run is an adapter: merge it with minigen convert .*run OUT"
+        ):
             lora(name="second", lora_rank=rank, **{"from": str(tmp_path / "run")})
 
 
@@ -251,24 +297,34 @@ def test_a_base_that_changes_or_goes(lora: New, train: New, tmp_path: Path, back
     run, base = tmp_path / "run", tmp_path / "llama"
     config = json.loads((base / "config.json").read_text())
     (base / "config.json").write_text(json.dumps(config | {"rope_theta": 500.0}))
-    with pytest.raises(MinigenError, match=r"that .*run adapts has changed since step 4 \(.*llama\): restore it"):
+    with pytest.raises(
+        MinigenError, match=r"that .*run adapts has changed since step 4 \(.*llama\): restore it"
+    ):
         resume(run, {})
-    with pytest.raises(MinigenError, match=r"run was trained on other weights than .*llama has now: restore them, or"):
+    with pytest.raises(
+        MinigenError,
+        match=r"run was trained on other weights than .*llama has now: restore them, or",
+    ):
         minigen.load(run, backend)
     base.rename(tmp_path / "elsewhere")
     with pytest.raises(
-        MinigenError, match=r"^cannot load the base model of adapter .*run \(no such folder: .*llama\)"
+        MinigenError,
+        match=r"^cannot load the base model of adapter .*run \(no such folder: .*llama\)",
     ):
         minigen.load(run, backend)
     with pytest.raises(MinigenError, match=r"^no such folder: .*llama$"):
         resume(run, {})
 
 
-def test_a_run_from_before_there_was_lora_goes_on(new: New, train: New, go_on: New, tmp_path: Path) -> None:
+def test_a_run_from_before_there_was_lora_goes_on(
+    new: New, train: New, go_on: New, tmp_path: Path
+) -> None:
     setup = new("old")
     train(setup, lambda step: os.kill(os.getpid(), signal.SIGINT) if step == 4 else None)
     path = tmp_path / "old/step-000004/training/position.json"
     known = json.loads(path.read_text())
-    known["config"] = {name: value for name, value in known["config"].items() if not name.startswith("lora_")}
+    known["config"] = {
+        name: value for name, value in known["config"].items() if not name.startswith("lora_")
+    }
     path.write_text(json.dumps(known))
     assert go_on(tmp_path / "old")[0].step == 8

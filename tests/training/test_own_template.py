@@ -29,9 +29,15 @@ NAMES = ("Ann", "Bob", "Cid", "Dan", "Eve", "Fay", "Gus", "Hal")
 
 
 def talks(path: Path, times: int = 1) -> Path:
-    said = [("user", "Who is {0}?"), ("assistant", " It is {0}.\n"), ("user", "Really?"), ("assistant", "Yes, {0}!")]
+    said = [
+        ("user", "Who is {0}?"),
+        ("assistant", " It is {0}.\n"),
+        ("user", "Really?"),
+        ("assistant", "Yes, {0}!"),
+    ]
     rows = [
-        {"messages": [{"role": role, "content": text.format(name) * times} for role, text in said]} for name in NAMES
+        {"messages": [{"role": role, "content": text.format(name) * times} for role, text in said]}
+        for name in NAMES
     ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
@@ -47,7 +53,10 @@ def base(new: New, train: New, tmp_path: Path) -> Path:
         if path.suffix in (".json", ".safetensors"):
             shutil.copy(path, folder)
     settings = json.loads((folder / "tokenizer_config.json").read_text())
-    settings["chat_template"] = [{"name": "default", "template": TEMPLATE}, {"name": "tools", "template": "x"}]
+    settings["chat_template"] = [
+        {"name": "default", "template": TEMPLATE},
+        {"name": "tools", "template": "x"},
+    ]
     (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=7))
     (folder / "generation_config.json").write_text('{"eos_token_id":   [0, 5]}')
     return folder
@@ -70,7 +79,13 @@ def tune(base: Path, tmp_path: Path, backend: str, device: str) -> New:
 
 @pytest.mark.parametrize("lora", [{}, {"lora_rank": 2}], ids=["full", "lora"])
 def test_the_template_is_the_models_own(
-    tune: New, train: New, base: Path, tmp_path: Path, backend: str, lora: Any, caplog: pytest.LogCaptureFixture
+    tune: New,
+    train: New,
+    base: Path,
+    tmp_path: Path,
+    backend: str,
+    lora: Any,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     setup = tune("run", **lora)
     batch = setup.batches.batch(0)
@@ -88,32 +103,47 @@ def test_the_template_is_the_models_own(
     assert caplog.text == ""
 
 
-def test_what_is_learned_is_said_in_a_chat(tune: New, train: New, tmp_path: Path, backend: str) -> None:
+def test_what_is_learned_is_said_in_a_chat(
+    tune: New, train: New, tmp_path: Path, backend: str
+) -> None:
     """The tokens that a chat reads and writes are those that were trained on."""
     rows = [
-        {"messages": [{"role": "user", "content": name}, {"role": "assistant", "content": "Me!"}]} for name in NAMES
+        {"messages": [{"role": "user", "content": name}, {"role": "assistant", "content": "Me!"}]}
+        for name in NAMES
     ]
     path = tmp_path / "short.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    train(tune("run", data=[str(path)], context=40, steps=40, eval_every=40, lr=4e-2, sample_tokens=0))
-    chat = Chat(minigen.load(tmp_path / "run", backend), settings={"max_tokens": 20, "temperature": 0})
+    train(
+        tune("run", data=[str(path)], context=40, steps=40, eval_every=40, lr=4e-2, sample_tokens=0)
+    )
+    chat = Chat(
+        minigen.load(tmp_path / "run", backend), settings={"max_tokens": 20, "temperature": 0}
+    )
     answer = chat.say("Bob")
     assert "".join(answer) == "Me!"
     assert answer.finish().runs[-1].finish == "stop"
 
 
-@pytest.mark.parametrize("changes", [{}, {"lora_rank": 2}, {"teacher": "base"}], ids=["full", "lora", "teacher"])
-def test_resume_is_exact(tune: New, train: New, go_on: New, base: Path, tmp_path: Path, changes: Any) -> None:
+@pytest.mark.parametrize(
+    "changes", [{}, {"lora_rank": 2}, {"teacher": "base"}], ids=["full", "lora", "teacher"]
+)
+def test_resume_is_exact(
+    tune: New, train: New, go_on: New, base: Path, tmp_path: Path, changes: Any
+) -> None:
     if "teacher" in changes:
         changes = {"teacher": str(base), "teacher_weight": 0.5, "teacher_tokens": 40}
     train(tune("straight", **changes))
     halved = tune("halved", **changes)
-    assert train(halved, lambda step: os.kill(os.getpid(), signal.SIGINT) if step == 3 else None)[0].stopped
+    assert train(halved, lambda step: os.kill(os.getpid(), signal.SIGINT) if step == 3 else None)[
+        0
+    ].stopped
     shutil.rmtree(os.environ["MINIGEN_DATA_CACHE"])  # so that the tokens are made again
     assert go_on(tmp_path / "halved")[0].step == 4
     weights = "adapter_model.safetensors" if "lora_rank" in changes else "model.safetensors"
     for file in (f"step-000004/{weights}", "step-000004/training/state.safetensors"):
-        assert (tmp_path / "straight" / file).read_bytes() == (tmp_path / "halved" / file).read_bytes()
+        assert (tmp_path / "straight" / file).read_bytes() == (
+            tmp_path / "halved" / file
+        ).read_bytes()
 
 
 def test_a_day_in_the_template_is_the_runs(
@@ -145,9 +175,21 @@ def test_a_day_in_the_template_is_the_runs(
 def test_another_format_takes_its_place_aloud(
     new: New, train: New, tune: New, base: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with pytest.raises(UsageError, match=r"has no <\|im_start\|>, which the chat format chatml writes"):
+    with pytest.raises(
+        UsageError, match=r"has no <\|im_start\|>, which the chat format chatml writes"
+    ):
         tune("no tokens", chat="chatml")
-    train(new("chatml", tokenizer="bpe:280", chat="chatml", context=128, steps=1, eval_every=1, sample_tokens=0))
+    train(
+        new(
+            "chatml",
+            tokenizer="bpe:280",
+            chat="chatml",
+            context=128,
+            steps=1,
+            eval_every=1,
+            sample_tokens=0,
+        )
+    )
     made = tmp_path / "chatml"
     assert caplog.text == ""
     tune("same", chat="chatml", **{"from": str(made)})  # as it is already
@@ -167,18 +209,27 @@ def test_a_template_that_cannot_be_used(tune: New, base: Path, text: Path) -> No
     tune("text alone", data=[str(text)])  # no conversation needs it
 
 
-def test_conversations_that_are_cut_are_told(tune: New, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_conversations_that_are_cut_are_told(
+    tune: New, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     tune("whole")
     assert caplog.text == ""
     setup = tune("cut", context=40, data=[str(talks(tmp_path / "long.jsonl", 3))])
-    lengths = np.concatenate([setup.dataset.train.chat_lengths(), setup.dataset.valid.chat_lengths()])
+    lengths = np.concatenate(
+        [setup.dataset.train.chat_lengths(), setup.dataset.valid.chat_lengths()]
+    )
     assert len(lengths) == len(NAMES)
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
-    assert "8 of 8 conversations are longer than the context of 40 tokens: they are cut into rows" in caplog.text
+    assert (
+        "8 of 8 conversations are longer than the context of 40 tokens: they are cut into rows"
+        in caplog.text
+    )
     assert f"the longest fits into --context {lengths.max()}" in caplog.text
 
 
-def test_a_folder_of_a_tokenizer_brings_its_template_too(new: New, base: Path, tmp_path: Path) -> None:
+def test_a_folder_of_a_tokenizer_brings_its_template_too(
+    new: New, base: Path, tmp_path: Path
+) -> None:
     source = {"data": [str(talks(tmp_path / "talks.jsonl"))], "valid": 0.2, "context": 40}
     setup = new("run", tokenizer=str(base), **source)
     assert (setup.batches.batch(0).weights == 0).any()

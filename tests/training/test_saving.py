@@ -32,7 +32,9 @@ MODELS = {
 
 
 def config_of(name: str) -> dict[str, Any]:
-    settings = ModelConfig(model=name.split()[0], layers=2, heads=2, width=16, context=12, **MODELS[name])  # type: ignore[arg-type]
+    settings = ModelConfig(
+        model=name.split()[0], layers=2, heads=2, width=16, context=12, **MODELS[name]
+    )  # type: ignore[arg-type]
     return new_config(settings, 31, {"bos_token_id": None, "eos_token_id": 3}, "float32")
 
 
@@ -70,10 +72,14 @@ def test_transformers_opens_it(tmp_path: Path, name: str, dtype: str) -> None:
 def test_bfloat16_rounds_as_torch_does(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
     x = np.random.default_rng(0).standard_normal(3000).astype(np.float32)
-    x = np.concatenate([x, np.array([0, -0.0, np.inf, -np.inf, 1.00390625, 1.01171875, 3.4e38, 1e-40], np.float32)])
+    x = np.concatenate(
+        [x, np.array([0, -0.0, np.inf, -np.inf, 1.00390625, 1.01171875, 3.4e38, 1e-40], np.float32)]
+    )
     wanted = torch.from_numpy(x).to(torch.bfloat16).view(torch.int16).numpy().view(np.uint16)
     assert np.array_equal(bfloat16(x), wanted)
-    assert np.isnan((bfloat16(np.array([np.nan], np.float32)).astype(np.uint32) << 16).view(np.float32)).all()
+    assert np.isnan(
+        (bfloat16(np.array([np.nan], np.float32)).astype(np.uint32) << 16).view(np.float32)
+    ).all()
 
 
 def test_the_file_is_one_that_the_library_reads(tmp_path: Path) -> None:
@@ -98,7 +104,14 @@ def test_a_shape_that_cannot_be(small: Callable[..., Any]) -> None:
         return str(caught.value)
 
     assert refuse(width=15) == "width is 15: it must be a multiple of the 2 heads"
-    assert refuse(width=10, heads=2) == "width 10 over 2 heads is 5: it must be even, for rotary positions"
+    assert (
+        refuse(width=10, heads=2)
+        == "width 10 over 2 heads is 5: it must be even, for rotary positions"
+    )
     assert refuse(heads=4, kv_heads=3) == "kv_heads is 3: it must divide the 4 heads"
-    assert refuse(model="gpt", kv_heads=1).startswith("kv_heads is 1: a gpt has one for each of its")
-    assert refuse(model="lstm", hidden=24).startswith("hidden is 24 and width is 16: they must be equal")
+    assert refuse(model="gpt", kv_heads=1).startswith(
+        "kv_heads is 1: a gpt has one for each of its"
+    )
+    assert refuse(model="lstm", hidden=24).startswith(
+        "hidden is 24 and width is 16: they must be equal"
+    )

@@ -36,12 +36,25 @@ from minigen.training.trainer import Optimizer, Trainer
 from minigen.tree import flatten, unflatten
 
 New = Callable[..., Any]
-GPT = {"model_type": "gpt2", "vocab_size": 19, "n_embd": 16, "n_head": 2, "n_layer": 1, "n_positions": 12}
+GPT = {
+    "model_type": "gpt2",
+    "vocab_size": 19,
+    "n_embd": 16,
+    "n_head": 2,
+    "n_layer": 1,
+    "n_positions": 12,
+}
 LLAMA = {
     "model_type": "llama", "vocab_size": 23, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2,
     "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 12, "tie_word_embeddings": False,
 }  # fmt: skip
-LSTM = {"model_type": "lstm_lm", "vocab_size": 17, "embedding_size": 12, "hidden_size": 12, "num_layers": 1}
+LSTM = {
+    "model_type": "lstm_lm",
+    "vocab_size": 17,
+    "embedding_size": 12,
+    "hidden_size": 12,
+    "num_layers": 1,
+}
 CONFIGS: dict[str, dict[str, Any]] = {"gpt": GPT, "llama": LLAMA, "lstm": LSTM}
 TOKENS = 17  # of the tokenizer; the other vocabularies are padded
 
@@ -49,19 +62,32 @@ TOKENS = 17  # of the tokenizer; the other vocabularies are padded
 def drawn(name: str, seed: int, spread: float = 1.0) -> tuple[Any, dict[str, Any]]:
     architecture = find_family(CONFIGS[name]).build(HubConfig(CONFIGS[name]))
     return architecture, {
-        path: x * np.float32(spread) for path, x in flatten(initialise(architecture.shapes(), seed)).items()
+        path: x * np.float32(spread)
+        for path, x in flatten(initialise(architecture.shapes(), seed)).items()
     }
 
 
-def soft_targets(ops: Backend, name: str, weight: float = 0.4, temperature: float = 2.0) -> SoftTargets:
+def soft_targets(
+    ops: Backend, name: str, weight: float = 0.4, temperature: float = 2.0
+) -> SoftTargets:
     """A teacher with opinions: its weights are larger than those that a model begins with."""
     architecture, params = drawn(name, 8, 6.0)
-    return SoftTargets(architecture.forward, as_arrays(ops, unflatten(params)), TOKENS, weight, temperature)
+    return SoftTargets(
+        architecture.forward, as_arrays(ops, unflatten(params)), TOKENS, weight, temperature
+    )
 
 
-def make(ops: Backend, name: str, soft: SoftTargets | None, optimizer: Optimizer | None = None, **more: Any) -> Trainer:
+def make(
+    ops: Backend,
+    name: str,
+    soft: SoftTargets | None,
+    optimizer: Optimizer | None = None,
+    **more: Any,
+) -> Trainer:
     architecture, params = drawn(name, 3)
-    return Trainer(ops, architecture, unflatten(params), optimizer or Optimizer(), teacher=soft, **more)
+    return Trainer(
+        ops, architecture, unflatten(params), optimizer or Optimizer(), teacher=soft, **more
+    )
 
 
 def batch(number: int, rows: int = 4, T: int = 10) -> Batch:
@@ -79,18 +105,24 @@ def by_numpy(ops: Backend, trainer: Trainer, name: str, soft: SoftTargets, one: 
     """The mean of (1 - w) nats + w T^2 KL(teacher || student), in float64."""
     architecture, _ = drawn(name, 3)
     ids = ops.asarray(one.ids)
-    own = ops.numpy(architecture.forward(ops, as_arrays(ops, trainer.weights()), ids)).astype(np.float64)
+    own = ops.numpy(architecture.forward(ops, as_arrays(ops, trainer.weights()), ids)).astype(
+        np.float64
+    )
     taught = ops.numpy(soft.forward(ops, soft.params, ids)).astype(np.float64)[..., :TOKENS]
     nats = -np.take_along_axis(log_softmax(own), one.targets[..., None], -1)[..., 0]
     p, q = log_softmax(taught / soft.temperature), log_softmax(own / soft.temperature)[..., :TOKENS]
-    losses = (1 - soft.weight) * nats + soft.weight * soft.temperature**2 * (np.exp(p) * (p - q)).sum(-1)
+    losses = (1 - soft.weight) * nats + soft.weight * soft.temperature**2 * (
+        np.exp(p) * (p - q)
+    ).sum(-1)
     return float((losses * one.weights).sum() / one.weights.sum())
 
 
 # -- its probabilities ------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(("name", "other"), [("gpt", "llama"), ("llama", "lstm"), ("lstm", "gpt")])
 @pytest.mark.parametrize(("weight", "temperature"), [(0.4, 2.0), (1.0, 0.5)])
-def test_the_loss_is_the_formula(ops: Backend, name: str, other: str, weight: float, temperature: float) -> None:
+def test_the_loss_is_the_formula(
+    ops: Backend, name: str, other: str, weight: float, temperature: float
+) -> None:
     soft = soft_targets(ops, other, weight, temperature)
     trainer, one = make(ops, name, soft), batch(0)
     want = by_numpy(ops, trainer, name, soft, one)
@@ -109,7 +141,10 @@ def test_gradients_against_differences(ops: Backend, name: str, other: str) -> N
     training: Any = trainer.gradients
     training.add_gradients(one.ids, one.targets, one.weights, float(one.weights.sum()), 0)
     if ops.name == "torch":
-        gradient = {leaf.path: x.cpu().numpy() for leaf, x in zip(training.leaves, training.parts, strict=True)}
+        gradient = {
+            leaf.path: x.cpu().numpy()
+            for leaf, x in zip(training.leaves, training.parts, strict=True)
+        }
     else:
         gradient = {path: np.array(x) for path, x in training.gradient.items()}
     architecture, start = drawn(name, 3)
@@ -121,7 +156,9 @@ def test_gradients_against_differences(ops: Backend, name: str, other: str) -> N
             moved = start | {path: (start[path] + sign * step * way).astype(np.float32)}
             other_trainer = Trainer(ops, architecture, unflatten(moved), Optimizer())
             found.append(by_numpy(ops, other_trainer, name, soft, one))
-        assert (found[0] - found[1]) / (2 * step) == pytest.approx(float((g * way).sum()), rel=0.01, abs=2e-4), path
+        assert (found[0] - found[1]) / (2 * step) == pytest.approx(
+            float((g * way).sum()), rel=0.01, abs=2e-4
+        ), path
 
 
 @pytest.mark.parametrize(("name", "other"), [("gpt", "llama"), ("llama", "lstm"), ("lstm", "gpt")])
@@ -141,7 +178,9 @@ def test_both_backends_learn_alike(name: str, other: str) -> None:
 
 def test_a_model_that_is_its_teacher_has_nothing_to_learn(ops: Backend) -> None:
     architecture, params = drawn("gpt", 3)
-    soft = SoftTargets(architecture.forward, as_arrays(ops, unflatten(params)), GPT["vocab_size"], 1.0, 2.0)
+    soft = SoftTargets(
+        architecture.forward, as_arrays(ops, unflatten(params)), GPT["vocab_size"], 1.0, 2.0
+    )
     found = make(ops, "gpt", soft).step([batch(0)], 1e-3, 0)
     assert abs(found.loss) < 1e-6
     assert found.grad_norm < 1e-5
@@ -155,7 +194,9 @@ def test_the_teacher_drops_nothing(ops: Backend) -> None:
         return soft.forward(own, params, ids)
 
     losses = [
-        make(ops, "llama", replace(soft, forward=spy), dropout=0.3, seed=seed).step([batch(0)], 1e-3, 0).loss
+        make(ops, "llama", replace(soft, forward=spy), dropout=0.3, seed=seed)
+        .step([batch(0)], 1e-3, 0)
+        .loss
         for seed in (1, 1, 2)
     ]
     assert set(rates) == {0.0}
@@ -172,9 +213,13 @@ def test_bfloat16_learns_nearly_the_same(backend: str, device: str, name: str, o
     assert 1e-6 < np.abs(np.subtract(*curves)).max() < 0.1
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, when its compiler is imported
+@pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning"
+)  # torch's own, when its compiler is imported
 @pytest.mark.filterwarnings("ignore::UserWarning")
-@pytest.mark.parametrize(("name", "other"), [("gpt", "lstm")])  # test_trainer.py compiles each kind alone
+@pytest.mark.parametrize(
+    ("name", "other"), [("gpt", "lstm")]
+)  # test_trainer.py compiles each kind alone
 def test_compiled(backend: str, name: str, other: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Torch traces only: its C++ compiler takes half a minute."""
     if backend == "torch":
@@ -186,7 +231,9 @@ def test_compiled(backend: str, name: str, other: str, monkeypatch: pytest.Monke
     ops = get_backend(backend, "cpu", "float32")
     curves = [
         [trainer.step([batch(n)], 3e-3, n).loss for n in range(4)]
-        for trainer in (make(ops, name, soft_targets(ops, other), compile=flag) for flag in (False, True))
+        for trainer in (
+            make(ops, name, soft_targets(ops, other), compile=flag) for flag in (False, True)
+        )
     ]
     assert np.abs(np.subtract(*curves)).max() < 1e-5
 
@@ -204,7 +251,9 @@ def learn(small: New, tmp_path: Path) -> Callable[..., Setup]:
     """learn("run", teacher=...): a run that has begun, with the tokenizer that its teacher brings."""
 
     def make(name: str, **changes: Any) -> Setup:
-        settings = {key: x for key, x in small().values().items() if x != make_config({}).values()[key]}
+        settings = {
+            key: x for key, x in small().values().items() if x != make_config({}).values()[key]
+        }
         if "tokenizer" not in changes:
             del settings["tokenizer"]
         return begin(make_config({**settings, "sample_tokens": 0, **changes}), tmp_path / name)
@@ -213,20 +262,30 @@ def learn(small: New, tmp_path: Path) -> Callable[..., Setup]:
 
 
 def losses(run: Path) -> list[Any]:
-    return [(row["kind"], row["step"], row["loss"]) for row in read_log(run) if row["kind"] != "begin"]
+    return [
+        (row["kind"], row["step"], row["loss"]) for row in read_log(run) if row["kind"] != "begin"
+    ]
 
 
-def test_a_weight_of_zero_is_no_teacher(learn: New, train: New, taught: Path, tmp_path: Path) -> None:
+def test_a_weight_of_zero_is_no_teacher(
+    learn: New, train: New, taught: Path, tmp_path: Path
+) -> None:
     train(learn("plain", tokenizer="char", dropout=0.1))
     train(learn("zero", teacher=str(taught), teacher_weight=0, dropout=0.1))
     train(learn("some", teacher=str(taught), dropout=0.1))
     assert losses(tmp_path / "plain") == losses(tmp_path / "zero")
-    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("plain", "zero", "some")]
+    weights = [
+        (tmp_path / name / "model.safetensors").read_bytes() for name in ("plain", "zero", "some")
+    ]
     assert weights[0] == weights[1] != weights[2]
 
 
-@pytest.mark.parametrize("model", [{"model": "llama", "accumulate": 2, "ema": 0.9}, {"model": "gru", "dropout": 0.2}])
-def test_resume_is_exact(learn: New, train: New, go_on: New, taught: Path, tmp_path: Path, model: Any) -> None:
+@pytest.mark.parametrize(
+    "model", [{"model": "llama", "accumulate": 2, "ema": 0.9}, {"model": "gru", "dropout": 0.2}]
+)
+def test_resume_is_exact(
+    learn: New, train: New, go_on: New, taught: Path, tmp_path: Path, model: Any
+) -> None:
     settings = {**model, "teacher": str(taught), "teacher_temperature": 2.0, "teacher_tokens": 60}
     train(learn("straight", **settings))
     halved = learn("halved", **settings)
@@ -245,19 +304,26 @@ def test_resume_is_exact(learn: New, train: New, go_on: New, taught: Path, tmp_p
     assert (other / TEXT).stat() == written  # not again
 
 
-def test_a_teacher_that_changed_is_refused(learn: New, train: New, new: New, taught: Path, tmp_path: Path) -> None:
+def test_a_teacher_that_changed_is_refused(
+    learn: New, train: New, new: New, taught: Path, tmp_path: Path
+) -> None:
     setup = learn("run", teacher=str(taught))
     train(setup, lambda step: os.kill(os.getpid(), signal.SIGINT) if step == 2 else None)
     folder = pointed(tmp_path / "run", "latest")
     assert folder is not None
     assert read_position(folder).teacher == setup.teacher != ""
-    with pytest.raises(UsageError, match=r"^--teacher-weight is 0\.7, but .*run was begun with 0\.5: leave it"):
+    with pytest.raises(
+        UsageError, match=r"^--teacher-weight is 0\.7, but .*run was begun with 0\.5: leave it"
+    ):
         resume(tmp_path / "run", {"teacher_weight": 0.7})
     train(new("another", model="gpt", steps=4, seed=2, sample_tokens=0))
     weights = (taught / "model.safetensors").read_bytes()
     (taught / "model.safetensors").unlink()  # its checkpoint has the same file by another name
     shutil.copyfile(tmp_path / "another/model.safetensors", taught / "model.safetensors")
-    with pytest.raises(MinigenError, match=r"^the teacher of .*run has changed since step 2 \(.*master\): restore it"):
+    with pytest.raises(
+        MinigenError,
+        match=r"^the teacher of .*run has changed since step 2 \(.*master\): restore it",
+    ):
         resume(tmp_path / "run", {})
     (taught / "model.safetensors").write_bytes(weights)
     resume(tmp_path / "run", {})
@@ -272,12 +338,16 @@ def test_a_checkpoint_from_before_there_were_teachers(new: New, train: New, tmp_
     text = place.read_text()
     known = json.loads(text)
     del known["teacher"]
-    known["config"] = {name: x for name, x in known["config"].items() if not name.startswith("teacher")}
+    known["config"] = {
+        name: x for name, x in known["config"].items() if not name.startswith("teacher")
+    }
     place.write_text(json.dumps(known))
     assert resume(tmp_path / "run", {})[1] is not None
 
 
-def test_the_student_takes_the_teachers_tokenizer(learn: New, taught: Path, tmp_path: Path, monkeypatch: Any) -> None:
+def test_the_student_takes_the_teachers_tokenizer(
+    learn: New, taught: Path, tmp_path: Path, monkeypatch: Any
+) -> None:
     monkeypatch.chdir(tmp_path)
     setup = learn("run", teacher="master")
     assert setup.config.teacher.model == setup.config.data.tokenizer == str(taught)
@@ -287,7 +357,10 @@ def test_the_student_takes_the_teachers_tokenizer(learn: New, taught: Path, tmp_
     assert saved == setup.config
     assert make_config({"teacher": "master"}, "shakespeare").data.tokenizer == "master"
     assert make_config({"teacher": "master", "tokenizer": "char"}).data.tokenizer == "char"
-    assert make_config({"teacher": "master", "from": "other"}).data.tokenizer == make_config({}).data.tokenizer
+    assert (
+        make_config({"teacher": "master", "from": "other"}).data.tokenizer
+        == make_config({}).data.tokenizer
+    )
     (tmp_path / "mine.toml").write_text('[teacher]\nteacher = "master"\nteacher_weight = 1\n')
     assert read_toml(tmp_path / "mine.toml") == {"teacher": str(taught), "teacher_weight": 1.0}
     assert "teacher" not in to_toml(make_config({}))
@@ -314,17 +387,31 @@ def test_doctor(learn: New, taught: Path, tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(doctor, "FIT_ROWS", 1)
     monkeypatch.setattr(doctor, "FIT_SHARE", 0.6)
     monkeypatch.setattr(doctor, "TEACHER_TOKENS", 30)
-    setup = learn("run", teacher=str(taught), teacher_weight=0.9, teacher_temperature=3.0, dropout=0.1)
+    setup = learn(
+        "run", teacher=str(taught), teacher_weight=0.9, teacher_temperature=3.0, dropout=0.1
+    )
     assert [check for check in doctor.checks(setup, tmp_path / "run") if not check.passed] == []
     asked: list[int] = []
-    monkeypatch.setattr(Teacher, "documents", lambda self, *_: asked.append(self.settings.tokens) or ["The cat sat."])
+    monkeypatch.setattr(
+        Teacher,
+        "documents",
+        lambda self, *_: asked.append(self.settings.tokens) or ["The cat sat."],
+    )
     found = next(doctor.examine(setup.config.replace(teacher_tokens=10**9)))
     assert (found.passed, asked) == (True, [30])
 
 
 def test_a_loss_above_guessing_is_no_explosion(learn: New, train: New, taught: Path) -> None:
     """T^2 KL may be far above ln V before a student knows anything."""
-    setup = learn("run", teacher=str(taught), teacher_weight=1.0, teacher_temperature=4.0, steps=12, lr=1e-4, batch=2)
+    setup = learn(
+        "run",
+        teacher=str(taught),
+        teacher_weight=1.0,
+        teacher_temperature=4.0,
+        steps=12,
+        lr=1e-4,
+        batch=2,
+    )
     soft = setup.soft
     assert soft is not None
     V = setup.architecture.vocab_size
@@ -336,7 +423,10 @@ def test_a_loss_above_guessing_is_no_explosion(learn: New, train: New, taught: P
 
 # -- its text ---------------------------------------------------------------------------------------------------------
 def texts_of(tokens: Any, tokenizer: Any) -> list[str]:
-    return [tokenizer.decode(tokens.read(int(d["start"]), int(d["tokens"]))[0].tolist()) for d in tokens.index]
+    return [
+        tokenizer.decode(tokens.read(int(d["start"]), int(d["tokens"]))[0].tolist())
+        for d in tokens.index
+    ]
 
 
 def test_documents(make_bigram: New, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -348,7 +438,9 @@ def test_documents(make_bigram: New, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(teacher, "ROWS", rows)
         seen: list[tuple[int, int]] = []
         master = Teacher(TeacherConfig(tokens=300), folder, get_backend(backend, "cpu", "float32"))
-        found.append(list(master.documents(5, lambda done, total, seen=seen: seen.append((done, total)))))
+        found.append(
+            list(master.documents(5, lambda done, total, seen=seen: seen.append((done, total))))
+        )
         assert seen == sorted(seen)
         assert seen[-1] == (300, 300)
     assert found[0] == found[1] == found[2]
@@ -359,7 +451,9 @@ def test_documents(make_bigram: New, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("kind", ["llama", "lstm"])
-def test_a_teacher_without_start_and_end(tiny: New, ops: Backend, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_teacher_without_start_and_end(
+    tiny: New, ops: Backend, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It begins after a line break, and ends where the context does, or where it must."""
     monkeypatch.setattr(teacher, "LONGEST", 50)
     master = Teacher(TeacherConfig(tokens=200), tiny(kind), ops)
@@ -373,7 +467,13 @@ def test_another_tokenizer(
     learn: New, train: New, tiny: New, text: Path, tmp_path: Path, separator: str, backend: str
 ) -> None:
     """All that it wrote is trained on, and nothing of it validates: not of documents, not of one text that is cut."""
-    setup = learn("run", teacher=str(tiny("llama")), teacher_tokens=2500, tokenizer="bpe:300", separator=separator)
+    setup = learn(
+        "run",
+        teacher=str(tiny("llama")),
+        teacher_tokens=2500,
+        tokenizer="bpe:300",
+        separator=separator,
+    )
     assert setup.soft is None
     written = (tmp_path / "run" / TEXT).read_bytes().decode()
     parts = [part.strip() for part in written.split(f"\n{separator or '<|endoftext|>'}\n")]
@@ -389,10 +489,14 @@ def test_another_tokenizer(
     assert again.dataset.key == setup.dataset.key
 
 
-def test_copies_of_what_validates_are_left_out(learn: New, tiny: New, text: Path, monkeypatch: Any) -> None:
+def test_copies_of_what_validates_are_left_out(
+    learn: New, tiny: New, text: Path, monkeypatch: Any
+) -> None:
     lines = text.read_text().splitlines()
     monkeypatch.setattr(Teacher, "documents", lambda self, *_: [*lines, "A new line."])
-    setup = learn("run", teacher=str(tiny("llama")), teacher_tokens=9, tokenizer="char", separator="\n")
+    setup = learn(
+        "run", teacher=str(tiny("llama")), teacher_tokens=9, tokenizer="char", separator="\n"
+    )
     sides = [texts_of(side, setup.tokenizer) for side in (setup.dataset.train, setup.dataset.valid)]
     assert set(sides[1]) <= set(lines)
     assert set(sides[0]) == {*lines, "A new line."} - set(sides[1])
@@ -400,7 +504,12 @@ def test_copies_of_what_validates_are_left_out(learn: New, tiny: New, text: Path
 
 
 def test_text_alone(learn: New, train: New, tiny: New, text: Path, tmp_path: Path) -> None:
-    settings = {"teacher": str(tiny("llama")), "teacher_tokens": 300, "tokenizer": "bpe:270", "data": []}
+    settings = {
+        "teacher": str(tiny("llama")),
+        "teacher_tokens": 300,
+        "tokenizer": "bpe:270",
+        "data": [],
+    }
     setup = learn("run", **settings, valid_data=[str(text)])
     assert setup.dataset.files == (tmp_path / "run" / TEXT, text)
     assert train(setup)[0].step == 8
@@ -432,13 +541,18 @@ def test_a_writer_that_is_killed_leaves_nothing(
         learn("run", teacher=config.model, teacher_tokens=300, tokenizer="bpe:270")
     assert not (tmp_path / "run").exists()
     monkeypatch.setattr(Teacher, "documents", lambda self, *_: iter(["", " \n"]))
-    with pytest.raises(MinigenError, match=r"^the teacher .*llama wrote no text in 300 tokens: ask for more with --te"):
+    with pytest.raises(
+        MinigenError,
+        match=r"^the teacher .*llama wrote no text in 300 tokens: ask for more with --te",
+    ):
         Teacher(config, tiny("llama"), ops).text(place, make_config({}))
     assert list(place.iterdir()) == []
 
 
 # -- what cannot be ---------------------------------------------------------------------------------------------------
-def test_errors(learn: New, new: New, taught: Path, tiny: New, make_model: New, tmp_path: Path) -> None:
+def test_errors(
+    learn: New, new: New, taught: Path, tiny: New, make_model: New, tmp_path: Path
+) -> None:
     def refuse(**changes: Any) -> str:
         with pytest.raises(MinigenError) as caught:
             learn("run", **{"teacher": str(taught), **changes})
@@ -446,7 +560,10 @@ def test_errors(learn: New, new: New, taught: Path, tiny: New, make_model: New, 
         assert "\n" not in str(caught.value)
         return str(caught.value)
 
-    assert refuse(teacher=str(tmp_path / "none")) == f"cannot load the teacher: no such folder: {tmp_path / 'none'}"
+    assert (
+        refuse(teacher=str(tmp_path / "none"))
+        == f"cannot load the teacher: no such folder: {tmp_path / 'none'}"
+    )
     assert refuse(tokenizer="bytes") == (
         f"the teacher {taught} has another tokenizer, so it has no probabilities of the student's tokens: drop "
         "--tokenizer to use the teacher's, or add --teacher-tokens N to learn from its text"
@@ -469,9 +586,16 @@ def test_errors(learn: New, new: New, taught: Path, tiny: New, make_model: New, 
         )
 
 
-def test_what_is_wrong_is_said_before_it_writes(learn: New, tiny: New, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_wrong_is_said_before_it_writes(
+    learn: New, tiny: New, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(Teacher, "documents", lambda *_: pytest.fail("it has written"))
     settings = {"teacher": str(tiny("llama")), "teacher_tokens": 9}
-    for changes in ({"width": 15, "tokenizer": "char"}, {"context": 65}, {"vocab": 200}, {"data": ["none.txt"]}):
+    for changes in (
+        {"width": 15, "tokenizer": "char"},
+        {"context": 65},
+        {"vocab": 200},
+        {"data": ["none.txt"]},
+    ):
         with pytest.raises(MinigenError):
             learn("run", **settings, **changes)

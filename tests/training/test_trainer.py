@@ -17,12 +17,25 @@ from minigen.layers.param import initialise
 from minigen.training.trainer import Batch, Optimizer, Step, Trainer
 from minigen.tree import flatten, unflatten
 
-GPT = {"model_type": "gpt2", "vocab_size": 17, "n_embd": 16, "n_head": 2, "n_layer": 2, "n_positions": 12}
+GPT = {
+    "model_type": "gpt2",
+    "vocab_size": 17,
+    "n_embd": 16,
+    "n_head": 2,
+    "n_layer": 2,
+    "n_positions": 12,
+}
 LLAMA = {
     "model_type": "llama", "vocab_size": 17, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2,
     "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 12, "tie_word_embeddings": False,
 }  # fmt: skip
-LSTM = {"model_type": "lstm_lm", "vocab_size": 17, "embedding_size": 12, "hidden_size": 12, "num_layers": 2}
+LSTM = {
+    "model_type": "lstm_lm",
+    "vocab_size": 17,
+    "embedding_size": 12,
+    "hidden_size": 12,
+    "num_layers": 2,
+}
 CONFIGS: dict[str, dict[str, Any]] = {
     "gpt": GPT,
     "llama": LLAMA,
@@ -30,7 +43,9 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "gru": LSTM | {"model_type": "gru_lm"},
     "rnn": LSTM | {"model_type": "rnn_lm"},
 }
-TEXT = np.random.default_rng(0).integers(0, 17, 400) % np.arange(1, 18).repeat(24)[:400]  # some tokens come often
+TEXT = (
+    np.random.default_rng(0).integers(0, 17, 400) % np.arange(1, 18).repeat(24)[:400]
+)  # some tokens come often
 
 
 def batch(number: int, rows: int = 4, T: int = 10, masked: bool = False) -> Batch:
@@ -40,7 +55,9 @@ def batch(number: int, rows: int = 4, T: int = 10, masked: bool = False) -> Batc
     return Batch(TEXT[at], TEXT[at + 1], weights.astype(np.float32))
 
 
-def make(ops: Backend, name: str = "gpt", optimizer: Optimizer | None = None, **settings: Any) -> Trainer:
+def make(
+    ops: Backend, name: str = "gpt", optimizer: Optimizer | None = None, **settings: Any
+) -> Trainer:
     architecture = find_family(CONFIGS[name]).build(HubConfig(CONFIGS[name]))
     params = initialise(architecture.shapes(), seed=3)
     return Trainer(ops, architecture, params, optimizer or Optimizer(), **settings)
@@ -51,7 +68,9 @@ def run(trainer: Trainer, steps: range, lr: float = 3e-3) -> list[Step]:
 
 
 def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    return one.keys() == other.keys() and all(np.array_equal(one[name], other[name]) for name in one)
+    return one.keys() == other.keys() and all(
+        np.array_equal(one[name], other[name]) for name in one
+    )
 
 
 @pytest.mark.parametrize("name", ["gpt", "llama", "lstm"])
@@ -83,13 +102,20 @@ def test_gradients_against_differences(ops: Backend, name: str) -> None:
     rng = np.random.default_rng(1)
     for path, g in gradient.items():
         # Along the gradient, and a random way too; float32 losses allow no smaller step.
-        for way in (g / (np.linalg.norm(g) + 1e-12), rng.choice([-1.0, 1.0], g.shape) / np.sqrt(g.size)):
-            step = float(np.clip(0.01 * np.linalg.norm(start[path]), 0.003, 0.02))  # against curvature, and rounding
+        for way in (
+            g / (np.linalg.norm(g) + 1e-12),
+            rng.choice([-1.0, 1.0], g.shape) / np.sqrt(g.size),
+        ):
+            step = float(
+                np.clip(0.01 * np.linalg.norm(start[path]), 0.003, 0.02)
+            )  # against curvature, and rounding
             found = []
             for sign in (1, -1):
                 moved = start | {path: (start[path] + sign * step * way).astype(np.float32)}
                 other = Trainer(ops, architecture, unflatten(moved), Optimizer())
-                found.append(float((other.losses(one).astype(np.float64) * one.weights).sum()) / total)
+                found.append(
+                    float((other.losses(one).astype(np.float64) * one.weights).sum()) / total
+                )
             difference = (found[0] - found[1]) / (2 * step)
             assert difference == pytest.approx(float((g * way).sum()), rel=0.02, abs=5e-4), path
 
@@ -98,7 +124,10 @@ def gradients(trainer: Trainer) -> dict[str, Any]:
     """Those of the step under way, by path."""
     training: Any = trainer.gradients
     if hasattr(training, "parts"):
-        found = {leaf.path: x.cpu().numpy() for leaf, x in zip(training.leaves, training.parts, strict=True)}
+        found = {
+            leaf.path: x.cpu().numpy()
+            for leaf, x in zip(training.leaves, training.parts, strict=True)
+        }
         return {path: found[path] for path in training.order}
     return {path: np.array(x) for path, x in training.gradient.items()}
 
@@ -135,11 +164,17 @@ def test_gradients_in_float64(name: str) -> None:
 @pytest.mark.parametrize("kind", ["adamw", "muon"])
 def test_accumulation(ops: Backend, name: str, kind: str) -> None:
     """Two halves with different numbers of weighted tokens are the whole."""
-    both, halves = make(ops, name, Optimizer(kind, clip=0.2)), make(ops, name, Optimizer(kind, clip=0.2))
+    both, halves = (
+        make(ops, name, Optimizer(kind, clip=0.2)),
+        make(ops, name, Optimizer(kind, clip=0.2)),
+    )
     for n in range(4):
         whole = batch(n, rows=6, masked=True)
         whole.weights[:3, 4:] = 0
-        parts = [Batch(whole.ids[i], whole.targets[i], whole.weights[i]) for i in (slice(0, 3), slice(3, 6))]
+        parts = [
+            Batch(whole.ids[i], whole.targets[i], whole.weights[i])
+            for i in (slice(0, 3), slice(3, 6))
+        ]
         one, two = both.step([whole], 1e-3, n), halves.step(parts, 1e-3, n)
         assert two.loss == pytest.approx(one.loss, rel=1e-6)
         assert two.grad_norm == pytest.approx(one.grad_norm, rel=2e-6)
@@ -153,9 +188,13 @@ def test_the_loss_is_the_mean_of_what_is_weighted(ops: Backend) -> None:
     nats = trainer.losses(one)
     assert nats.shape == one.ids.shape
     assert nats.dtype == np.float32
-    weights = one.weights * np.linspace(0.5, 2, one.weights.size, dtype=np.float32).reshape(one.weights.shape)
+    weights = one.weights * np.linspace(0.5, 2, one.weights.size, dtype=np.float32).reshape(
+        one.weights.shape
+    )
     want = float((nats * weights).sum() / weights.sum())
-    assert trainer.step([replace(one, weights=weights)], 1e-3, 0).loss == pytest.approx(want, rel=1e-6)
+    assert trainer.step([replace(one, weights=weights)], 1e-3, 0).loss == pytest.approx(
+        want, rel=1e-6
+    )
     blind = replace(one, targets=np.where(one.weights > 0, one.targets, 0))
     assert make(ops).step([blind], 1e-3, 0) == make(ops).step([one], 1e-3, 0)
 
@@ -177,7 +216,9 @@ def test_resume_is_exact(backend: str, device: str, dtype: str, name: str, kind:
     assert run(again, range(4, 8)) == tail
     assert same(again.state(), straight.state())
     for averaged in (False, True):
-        assert same(flatten(again.weights(averaged=averaged)), flatten(straight.weights(averaged=averaged)))
+        assert same(
+            flatten(again.weights(averaged=averaged)), flatten(straight.weights(averaged=averaged))
+        )
 
 
 def test_resume_before_the_first_step(ops: Backend) -> None:
@@ -192,7 +233,9 @@ def test_resume_before_the_first_step(ops: Backend) -> None:
 def test_a_state_of_other_settings_is_refused(ops: Backend) -> None:
     kept = make(ops).state()
     for trainer in (make(ops, "lstm"), make(ops, optimizer=Optimizer(ema=0.9))):
-        with pytest.raises(MinigenError, match=r"^this training state was saved with other settings or another"):
+        with pytest.raises(
+            MinigenError, match=r"^this training state was saved with other settings or another"
+        ):
             trainer.restore(kept)
 
 
@@ -228,14 +271,21 @@ def test_where_dropout_is(ops: Backend, name: str, sites: int) -> None:
     assert seen == [(4, 10, 12 if name == "lstm" else 16)] * sites
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, when its compiler is imported,
-@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # and while it traces: seen where they are errors
+@pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning"
+)  # torch's own, when its compiler is imported,
+@pytest.mark.filterwarnings(
+    "ignore:The .grad attribute of a Tensor"
+)  # and while it traces: seen where they are errors
 @pytest.mark.parametrize("name", ["gpt", "llama", "lstm"])
 @pytest.mark.usefixtures("quick_compiler")
 def test_compiled(backend: str, name: str) -> None:
     """Compiled, a model learns the same."""
     ops = get_backend(backend, "cpu", "float32")
-    curves = [[step.loss for step in run(make(ops, name, compile=flag), range(5))] for flag in (False, True)]
+    curves = [
+        [step.loss for step in run(make(ops, name, compile=flag), range(5))]
+        for flag in (False, True)
+    ]
     assert np.abs(np.subtract(*curves)).max() < 1e-5
 
 
@@ -272,7 +322,9 @@ def test_adamw_by_hand(ops: Backend) -> None:
     v = {path: np.zeros_like(x) for path, x in weights.items()}
     for t in range(1, 4):
         one = batch(t)
-        trainer.gradients.add_gradients(one.ids, one.targets, one.weights, float(one.weights.sum()), 0)
+        trainer.gradients.add_gradients(
+            one.ids, one.targets, one.weights, float(one.weights.sum()), 0
+        )
         g = {path: x.astype(np.float64) for path, x in gradients(trainer).items()}
         trainer.gradients.discard()
         norm = np.sqrt(sum((x**2).sum() for x in g.values()))
@@ -300,7 +352,9 @@ def test_muon_takes_each_matrix_alone(ops: Backend, name: str) -> None:
     start = flatten(trainer.weights())
     trainer.step([batch(0)], 0.01, 0)
     moved = {path: x - start[path] for path, x in flatten(trainer.weights()).items()}
-    path, count = ("blocks.0.attention.qkv.weight", 3) if name == "gpt" else ("blocks.0.weight_ih", 4)
+    path, count = (
+        ("blocks.0.attention.qkv.weight", 3) if name == "gpt" else ("blocks.0.weight_ih", 4)
+    )
     for part in np.split(moved[path], count):
         strengths = np.linalg.svd(part / (0.01 * 0.2 * np.sqrt(max(part.shape))), compute_uv=False)
         assert 0.5 < np.median(strengths) < 1.3
@@ -313,7 +367,9 @@ def test_an_optimizer_of_muon_leaves_no_weight_behind(ops: Backend) -> None:
         trainer = make(ops, name, Optimizer("muon"))
         start = flatten(trainer.weights())
         run(trainer, range(2))
-        assert all(not np.array_equal(x, start[path]) for path, x in flatten(trainer.weights()).items())
+        assert all(
+            not np.array_equal(x, start[path]) for path, x in flatten(trainer.weights()).items()
+        )
 
 
 @pytest.mark.parametrize("name", ["gpt", "llama", "lstm"])
@@ -342,9 +398,13 @@ def test_a_loss_that_is_no_number(ops: Backend) -> None:
     run(trainer, range(2))
     before = trainer.state()
     one = batch(0)
-    bad = replace(one, weights=np.where(np.arange(one.weights.size).reshape(one.weights.shape) == 3, np.nan, 1.0))
+    bad = replace(
+        one,
+        weights=np.where(np.arange(one.weights.size).reshape(one.weights.shape) == 3, np.nan, 1.0),
+    )
     with pytest.raises(
-        MinigenError, match=r"^the loss is nan at step 2: lower the learning rate, which is 0\.5 there$"
+        MinigenError,
+        match=r"^the loss is nan at step 2: lower the learning rate, which is 0\.5 there$",
     ):
         trainer.step([replace(bad, weights=bad.weights.astype(np.float32))], 0.5, 2)
     assert same(trainer.state(), before)
@@ -352,12 +412,17 @@ def test_a_loss_that_is_no_number(ops: Backend) -> None:
         trainer.step([replace(one, weights=0 * one.weights)], 0.5, 3)
     straight = make(ops)
     run(straight, range(2))
-    assert run(trainer, range(2, 4)) == run(straight, range(2, 4))  # nothing of the failed step is left
+    assert run(trainer, range(2, 4)) == run(
+        straight, range(2, 4)
+    )  # nothing of the failed step is left
 
 
 def test_an_exploding_run_stops(ops: Backend) -> None:
     trainer = make(ops)
-    with pytest.raises(MinigenError, match=r"^the (loss|gradient norm) is (nan|inf) at step \d+: lower the learning"):
+    with pytest.raises(
+        MinigenError,
+        match=r"^the (loss|gradient norm) is (nan|inf) at step \d+: lower the learning",
+    ):
         run(trainer, range(50), lr=1e30)
 
 
@@ -382,7 +447,10 @@ def test_out_of_memory(ops: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
         ) as caught:
             trainer.step([batch(0)], 1e-3, 0)
         assert caught.value.__cause__ is error
-    for kind, words in ((RuntimeError, "CUDA error: an illegal memory access was encountered"), (ValueError, "no")):
+    for kind, words in (
+        (RuntimeError, "CUDA error: an illegal memory access was encountered"),
+        (ValueError, "no"),
+    ):
 
         def break_down(*_: Any, kind: type[Exception] = kind, words: str = words) -> Any:
             raise kind(words)
@@ -403,19 +471,38 @@ def memory_error(torch: Any) -> Exception:
 @pytest.mark.parametrize(
     ("make_bad", "message"),
     [
-        (lambda ops: make(ops, optimizer=Optimizer("sgd")), "optimizer is 'sgd': choose adamw, muon"),
+        (
+            lambda ops: make(ops, optimizer=Optimizer("sgd")),
+            "optimizer is 'sgd': choose adamw, muon",
+        ),
         (lambda ops: make(ops, dropout=1.0), "dropout is 1.0: it must be a number >= 0 and < 1"),
-        (lambda ops: make(ops, optimizer=Optimizer(ema=1.0)), "ema is 1.0: it must be a number >= 0 and < 1"),
-        (lambda ops: make(ops, optimizer=Optimizer(betas=(0.9, 1.0))), "betas is 1.0: it must be a number >= 0"),
-        (lambda ops: make(ops, optimizer=Optimizer(clip=-1.0)), "clip is -1.0: it must be a number >= 0"),
-        (lambda ops: make(ops, optimizer=Optimizer(weight_decay=-1.0)), "weight_decay is -1.0: it must be a number"),
+        (
+            lambda ops: make(ops, optimizer=Optimizer(ema=1.0)),
+            "ema is 1.0: it must be a number >= 0 and < 1",
+        ),
+        (
+            lambda ops: make(ops, optimizer=Optimizer(betas=(0.9, 1.0))),
+            "betas is 1.0: it must be a number >= 0",
+        ),
+        (
+            lambda ops: make(ops, optimizer=Optimizer(clip=-1.0)),
+            "clip is -1.0: it must be a number >= 0",
+        ),
+        (
+            lambda ops: make(ops, optimizer=Optimizer(weight_decay=-1.0)),
+            "weight_decay is -1.0: it must be a number",
+        ),
     ],
 )
-def test_settings_out_of_range(ops: Backend, make_bad: Callable[[Backend], Any], message: str) -> None:
+def test_settings_out_of_range(
+    ops: Backend, make_bad: Callable[[Backend], Any], message: str
+) -> None:
     with pytest.raises(UsageError, match=f"^{message}"):
         make_bad(ops)
 
 
 def test_float16_is_refused(backend: str, device: str) -> None:
-    with pytest.raises(UsageError, match=r"^the range of float16 is too small for training: choose"):
+    with pytest.raises(
+        UsageError, match=r"^the range of float16 is too small for training: choose"
+    ):
         make(get_backend(backend, device, "float16"))

@@ -18,7 +18,13 @@ IDS = [[1, 5, 9, 33, 2]]
 
 @pytest.mark.parametrize("rank", [0, 2])
 def test_the_head_is_kept(
-    make_model: Callable[..., Path], text: Path, tmp_path: Path, backend: str, device: str, train: Any, rank: int
+    make_model: Callable[..., Path],
+    text: Path,
+    tmp_path: Path,
+    backend: str,
+    device: str,
+    train: Any,
+    rank: int,
 ) -> None:
     source, run = make_model("llama", tie_word_embeddings=False), tmp_path / "run"
     right = minigen.load(source, backend, device).logits(IDS)

@@ -30,7 +30,9 @@ def test_it_is_small_and_whole() -> None:
 
 def test_it_writes_on_both_backends(backend: str, device: str) -> None:
     model = minigen.load(None, backend, device, "float32")
-    ids = model.generate_ids([model.needed_tokenizer.encode("Once upon a time")], max_tokens=60, temperature=0)[0]
+    ids = model.generate_ids(
+        [model.needed_tokenizer.encode("Once upon a time")], max_tokens=60, temperature=0
+    )[0]
     text = model.needed_tokenizer.decode(ids)
     words = text.split()
     assert len(words) > 20
@@ -41,9 +43,15 @@ def test_it_writes_on_both_backends(backend: str, device: str) -> None:
 EXPECTED = "there was a"
 
 
-def test_it_chats(run_cli: Run, backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_chats(
+    run_cli: Run, backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"My name is Tim.\nTell me a story about a dog.\n")))
+    monkeypatch.setattr(
+        sys,
+        "stdin",
+        io.TextIOWrapper(io.BytesIO(b"My name is Tim.\nTell me a story about a dog.\n")),
+    )
     code, out, err = run_cli("chat", "--lines", "--backend", backend, "--seed", "1")
     assert code == 0, err
     assert "dog" in out
@@ -51,7 +59,10 @@ def test_it_chats(run_cli: Run, backend: str, tmp_path: Path, monkeypatch: pytes
 
 
 def test_its_answers_end(backend: str, device: str) -> None:
-    chat = Chat(minigen.load(None, backend, device), settings={"seed": 1, "temperature": 0, "max_tokens": 100})
+    chat = Chat(
+        minigen.load(None, backend, device),
+        settings={"seed": 1, "temperature": 0, "max_tokens": 100},
+    )
     answer = chat.say("Hello!")
     for _ in answer:
         pass
@@ -70,7 +81,9 @@ def test_transformers_opens_it() -> None:
         peer = transformers.LlamaForCausalLM.from_pretrained(folder, dtype=dtype).eval()
         with torch.inference_mode():
             theirs = peer(torch.tensor([ids])).logits[0].float().numpy()
-        ours = minigen.load(None, "torch", "cpu", str(dtype).removeprefix("torch.")).logits([ids])[0]
+        ours = minigen.load(None, "torch", "cpu", str(dtype).removeprefix("torch.")).logits([ids])[
+            0
+        ]
         size = 1 if dtype == torch.float32 else np.abs(theirs).max()
         assert np.abs(ours - theirs).max() <= most * size, dtype
 
@@ -81,7 +94,10 @@ def test_the_recipe_is_a_config() -> None:
     folder = resolve(None)
     config = make_config({}, None, folder / "recipe.toml")
     hub = json.loads((folder / "config.json").read_text())
-    assert (hub["hidden_size"], hub["num_hidden_layers"]) == (config.model.width, config.model.layers)
+    assert (hub["hidden_size"], hub["num_hidden_layers"]) == (
+        config.model.width,
+        config.model.layers,
+    )
 
 
 def test_it_learns_from_examples(run_cli: Run, tmp_path: Path) -> None:

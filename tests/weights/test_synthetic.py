@@ -24,7 +24,8 @@ from minigen.weights.synthetic.tasks import TASKS
 
 SAMPLE = 5000
 DIGEST = (
-    "print(hashlib.sha256(repr([[m(7, n) for n in range(40)] for m in (story, chat, fewshot)]).encode()).hexdigest())"
+    "print(hashlib.sha256(repr([[m(7, n) for n in range(40)] for m in (story, chat, "
+    "fewshot)]).encode()).hexdigest())"
 )
 IMPORTS = (
     "import hashlib; from minigen.weights.synthetic.stories import story; "
@@ -84,7 +85,11 @@ def test_stories_are_distinct_and_of_the_right_length(stories: list[str]) -> Non
     ],
 )
 def test_stories_have_no_such_mistake(stories: list[str], pattern: str) -> None:
-    found = [text[max(0, m.start() - 30) : m.end() + 20] for text in stories for m in re.finditer(pattern, text)]
+    found = [
+        text[max(0, m.start() - 30) : m.end() + 20]
+        for text in stories
+        for m in re.finditer(pattern, text)
+    ]
     assert not found, found[:5]
 
 
@@ -99,7 +104,10 @@ def test_names_stay_the_same(stories: list[str]) -> None:
     people = set(re.findall(r"named ([A-Z]\w+)", " ".join(stories)))
     for text in stories:
         assert (
-            len({word for word in re.findall(r"\b[A-Z]\w+", text) if word in people} - {"Star", "Blue", "Red", "Sky"})
+            len(
+                {word for word in re.findall(r"\b[A-Z]\w+", text) if word in people}
+                - {"Star", "Blue", "Red", "Sky"}
+            )
             <= 4
         ), text
 
@@ -130,7 +138,10 @@ def test_chats_remember_what_the_user_said(chats: list[list[dict[str, str]]]) ->
     for rows in chats:
         said = " ".join(row["content"] for row in rows if row["role"] == "user").lower()
         for row in rows:
-            match = re.search(r"[Yy]our (?:name is|favorite color is|favorite food is) ([\w ]+)[.!]", row["content"])
+            match = re.search(
+                r"[Yy]our (?:name is|favorite color is|favorite food is) ([\w ]+)[.!]",
+                row["content"],
+            )
             if match and row["role"] == "assistant":
                 recalled += 1
                 assert match.group(1).lower() in said, rows
@@ -142,7 +153,10 @@ def test_chats_obey_the_system_prompt(chats: list[list[dict[str, str]]]) -> None
     for rows in chats:
         if rows[0]["role"] != "system":
             continue
-        prompt, answers = rows[0]["content"], [row["content"] for row in rows if row["role"] == "assistant"]
+        prompt, answers = (
+            rows[0]["content"],
+            [row["content"] for row in rows if row["role"] == "assistant"],
+        )
         if "capital letters" in prompt:
             seen.add("capitals")
             assert all(answer == answer.upper() for answer in answers)
@@ -212,13 +226,35 @@ def test_words() -> None:
 def test_the_command_writes_everything(tmp_path, capsys: pytest.CaptureFixture[str]) -> None:
     for folder in ("a", "b"):
         assert (
-            main(["--seed", "3", "--stories", "8", "--chats", "8", "--fewshot", "8", "--out", str(tmp_path / folder)])
+            main(
+                [
+                    "--seed",
+                    "3",
+                    "--stories",
+                    "8",
+                    "--chats",
+                    "8",
+                    "--fewshot",
+                    "8",
+                    "--out",
+                    str(tmp_path / folder),
+                ]
+            )
             == 0
         )
-    names = sorted(path.relative_to(tmp_path / "a").as_posix() for path in (tmp_path / "a").rglob("*.*"))
-    assert names == sorted(["stories.txt", "chats.jsonl", "fewshot.txt", *(f"eval/{n}.prompt.toml" for n in EVALUATED)])
-    assert all((tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes() for name in names)
-    assert (tmp_path / "a" / "stories.txt").read_text(encoding="utf-8").count("<|endoftext|>\n") == 8
+    names = sorted(
+        path.relative_to(tmp_path / "a").as_posix() for path in (tmp_path / "a").rglob("*.*")
+    )
+    assert names == sorted(
+        ["stories.txt", "chats.jsonl", "fewshot.txt", *(f"eval/{n}.prompt.toml" for n in EVALUATED)]
+    )
+    assert all(
+        (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+        for name in names
+    )
+    assert (tmp_path / "a" / "stories.txt").read_text(encoding="utf-8").count(
+        "<|endoftext|>\n"
+    ) == 8
     assert len((tmp_path / "a" / "chats.jsonl").read_text(encoding="utf-8").splitlines()) == 8
     (tmp_path / "file").write_text("")
     assert main(["--out", str(tmp_path / "file")]) == 1

@@ -149,7 +149,15 @@ def softmax(row: int, first: int, last: int, size: int) -> None:
 
 @compiled
 def attend_block(
-    task: Any, b: int, h: int, first: int, turned: int, turned_step: int, query: Any, scores: Any, found: Any
+    task: Any,
+    b: int,
+    h: int,
+    first: int,
+    turned: int,
+    turned_step: int,
+    query: Any,
+    scores: Any,
+    found: Any,
 ) -> None:
     """Queries `first` to at most `first + QUERIES` of head h of row b of the batch.
 
@@ -158,7 +166,10 @@ def attend_block(
     """
     kind, T, D, scale = task.kind, task.queries, task.size, np.float32(task.scale)
     size, heads = 4 if kind == FLOAT32 else 2, task.heads
-    n, seen = min(QUERIES, T - first), task.tokens - T + first + 1  # the first query sees so many keys
+    n, seen = (
+        min(QUERIES, T - first),
+        task.tokens - T + first + 1,
+    )  # the first query sees so many keys
     key_head = h // (heads // task.key_heads)
     q_step = task.q_token_stride
     q = task.q + b * task.q_batch_stride + h * task.q_head_stride + first * q_step
@@ -173,7 +184,9 @@ def attend_block(
     found[:] = 0
     for t in range(0, n, WIDTH):
         for s in range(0, S, WIDE):
-            mix4(base + 4 * D * t, turned + 4 * s, at + t * step + 4 * s, 4 * D, turned_step, step, D)
+            mix4(
+                base + 4 * D * t, turned + 4 * s, at + t * step + 4 * s, 4 * D, turned_step, step, D
+            )
     for t in range(n):
         softmax(at + t * step, 0, seen + t, S)
     for i in range(0, D, LANES):
@@ -206,7 +219,9 @@ def attend_prompt(tasks: Any, parts: int) -> None:
     groups = tasks[0].key_heads
     blocks = (tasks[0].queries + QUERIES - 1) // QUERIES
     wide = (tokens + WIDE - 1) // WIDE * WIDE
-    apart = wide + LANES  # no power of two, which would put all rows into the same lines of the cache
+    apart = (
+        wide + LANES
+    )  # no power of two, which would put all rows into the same lines of the cache
     transposed = np.empty((batch * groups, size, apart), np.float32)
     for unit in prange(batch * groups):
         task = tasks[0]
@@ -225,7 +240,9 @@ def attend_prompt(tasks: Any, parts: int) -> None:
         unit = claim(tickets)
         while unit < batch * heads * blocks:
             b, h = unit // blocks // heads, unit // blocks % heads
-            first = (blocks - 1 - unit % blocks) * QUERIES  # the longest first, so that the threads end together
+            first = (
+                blocks - 1 - unit % blocks
+            ) * QUERIES  # the longest first, so that the threads end together
             g = h // (heads // groups)
             keys = transposed.ctypes.data + 4 * (b * groups + g) * size * apart
             attend_block(tasks[0], b, h, first, keys, 4 * apart, query, scores, found)

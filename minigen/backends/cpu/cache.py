@@ -27,7 +27,9 @@ class Cache(NamedTuple):
     def of(cls, x: Held) -> Cache:
         """Raises UnrecordableError for what no kernel takes."""
         arrays = tuple(arrays_of(x))
-        strides = {(part.stride(0) // part.shape[3], part.stride(1) // part.shape[3]) for part in arrays}
+        strides = {
+            (part.stride(0) // part.shape[3], part.stride(1) // part.shape[3]) for part in arrays
+        }
         whole = all(part.stride()[2:] == (part.shape[3], 1) for part in arrays)
         if len(strides) > 1 or not whole or arrays[-1].dtype not in KINDS:
             raise UnrecordableError("a cache of this kind")

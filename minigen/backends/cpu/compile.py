@@ -10,7 +10,13 @@ import traceback
 import numpy as np
 import torch
 
-from minigen.backends.cpu.compiling import cache_folder, count_compiled, is_compiled, lock_file, marker
+from minigen.backends.cpu.compiling import (
+    cache_folder,
+    count_compiled,
+    is_compiled,
+    lock_file,
+    marker,
+)
 from minigen.backends.cpu.instructions import as_program
 from minigen.backends.torch.cpu import Kernels
 from minigen.backends.torch.quantized import quantize
@@ -34,7 +40,9 @@ def compile_all() -> None:
     kernels.activate("SILU", x)
     kernels.rotate(heads, angles, angles)
     kernels.attention(heads, heads, heads, 1.0, "causal")
-    many = torch.ones(1, 100, 64, dtype=torch.bfloat16)  # so many rows are multiplied by unpacked weights
+    many = torch.ones(
+        1, 100, 64, dtype=torch.bfloat16
+    )  # so many rows are multiplied by unpacked weights
     kernels.linear(many, quantize(torch.ones(64, 64, dtype=torch.bfloat16), 8, 64), None)
 
     from minigen.backends.cpu.program import run
@@ -54,7 +62,9 @@ def main() -> int:
         if not is_compiled():
             try:
                 compile_all()
-            except Exception as error:  # numba does not work here: the last line that is written says why
+            except (
+                Exception
+            ) as error:  # numba does not work here: the last line that is written says why
                 traceback.print_exc()
                 print(first_line(error), file=sys.stderr)
                 return 1

@@ -58,7 +58,11 @@ def processor() -> str:
         first, _, _ = Path("/proc/cpuinfo").read_text().partition("\n\n")
     except OSError:  # not Linux
         return f"{platform.machine()} {platform.processor()}"
-    told = [line for line in first.splitlines() if line.startswith(("model name", "flags", "Features", "CPU part"))]
+    told = [
+        line
+        for line in first.splitlines()
+        if line.startswith(("model name", "flags", "Features", "CPU part"))
+    ]
     return "\n".join([platform.machine(), *told])
 
 
@@ -68,7 +72,9 @@ def marker() -> Path:
     again, and it holds the number of compiled functions."""
     stamps = [f"{path.name} {path.stat().st_mtime_ns} {path.stat().st_size}" for path in sources()]
     versions = [sys.version, *compiler_versions(), processor()]
-    switches = sorted(f"{name}={value}" for name, value in os.environ.items() if name.startswith("NUMBA_"))
+    switches = sorted(
+        f"{name}={value}" for name, value in os.environ.items() if name.startswith("NUMBA_")
+    )
     state = hashlib.sha256("\n".join([*stamps, *versions, *switches]).encode()).hexdigest()[:12]
     return cache_folder() / f"complete-{state}"
 
@@ -80,7 +86,9 @@ def count_compiled() -> int:
 def is_compiled() -> bool:
     """Whether the kernels can be loaded without compiling any."""
     try:
-        wanted = int(marker().read_text())  # first: until it is there, this is asked at every product
+        wanted = int(
+            marker().read_text()
+        )  # first: until it is there, this is asked at every product
     except (OSError, ValueError):
         return False
     return count_compiled() >= wanted

@@ -17,9 +17,14 @@ from statistics import median
 
 SAMPLES = 5  # passes that are looked at together: one that was held up decides nothing
 SLOW = 2.0  # times as long as the best one: the pass was held up
-HELD_UP = 0.5  # of a pass during which the calling thread was running; less, and others had the core
+HELD_UP = (
+    0.5  # of a pass during which the calling thread was running; less, and others had the core
+)
 BETTER = 0.8  # of the time, which another number of threads must take at most to be kept
-FIRST_WAIT, LONGEST_WAIT = 0.5, 16.0  # seconds until another number is tried again; doubled when that was no better
+FIRST_WAIT, LONGEST_WAIT = (
+    0.5,
+    16.0,
+)  # seconds until another number is tried again; doubled when that was no better
 GROWTH = 1.001  # of the best time for each pass: passes take longer as a text grows
 KEYS = 256  # kinds of passes that are remembered
 
@@ -68,7 +73,9 @@ class Crew:
         self.tried: int | None = None  # another number that is being tried now
         self.refused: int | None = None  # the one that was tried last, and was no better
         self.now, self.trial = Samples(), Samples()
-        self.best: dict[Hashable, float] = {}  # seconds of the fastest pass of each kind with all threads
+        self.best: dict[
+            Hashable, float
+        ] = {}  # seconds of the fastest pass of each kind with all threads
         self.wait, self.next_trial = FIRST_WAIT, 0.0
         self.said = False
 

@@ -94,7 +94,15 @@ def load_codes(bits: int, base: int, index: int) -> Any:
 
 @compiled
 def dot_bits8(
-    w: int, x: int, sums: int, scales: int, biases: int, kind: int, first: int, groups: int, group: int
+    w: int,
+    x: int,
+    sums: int,
+    scales: int,
+    biases: int,
+    kind: int,
+    first: int,
+    groups: int,
+    group: int,
 ) -> Any:
     """A row of bytes q, of which each group stands for scale q + bias, with one of float32, whose sum over each group
     is in `sums`. `first` is the row's first group among the scales."""
@@ -114,7 +122,16 @@ def dot_bits8(
 
 @compiled
 def dot_bits4(
-    w: int, even: int, odd: int, sums: int, scales: int, biases: int, kind: int, first: int, groups: int, group: int
+    w: int,
+    even: int,
+    odd: int,
+    sums: int,
+    scales: int,
+    biases: int,
+    kind: int,
+    first: int,
+    groups: int,
+    group: int,
 ) -> Any:
     """The same with two columns a byte, the even one in its lower bits; activations come in two halves likewise."""
     found, rest = zeros(), np.float32(0)
@@ -137,13 +154,20 @@ def dot_bits4(
 
 
 @compiled
-def matvec(storage: Any, bias: int, x: int, out: int, cols: int, prepared: int, first: int, last: int) -> None:
+def matvec(
+    storage: Any, bias: int, x: int, out: int, cols: int, prepared: int, first: int, last: int
+) -> None:
     """Rows `first` to `last` of a matrix (any, cols) times x (cols,), plus a bias -> the same rows of `out`.
 
     `storage` is a record of `instructions.Storage`; `prepared` is the address of what `prepare_row` made of x.
     """
     kind, numbers = storage.kind, storage.numbers
-    scales, biases, scale_kind, group = storage.scales, storage.biases, storage.scale_kind, storage.group
+    scales, biases, scale_kind, group = (
+        storage.scales,
+        storage.biases,
+        storage.scale_kind,
+        storage.group,
+    )
     groups = cols // group
     sums, even = prepared, prepared + 4 * groups
     odd = even + 2 * cols
@@ -158,7 +182,9 @@ def matvec(storage: Any, bias: int, x: int, out: int, cols: int, prepared: int, 
             result = dot_bits8(row, x, sums, scales, biases, scale_kind, first_group, groups, group)
         else:
             row = numbers + i * cols // 2
-            result = dot_bits4(row, even, odd, sums, scales, biases, scale_kind, first_group, groups, group)
+            result = dot_bits4(
+                row, even, odd, sums, scales, biases, scale_kind, first_group, groups, group
+            )
         plus = load_one(bias + 4 * i) if bias else np.float32(0)
         store_one(out + 4 * i, result + plus)
 

@@ -29,7 +29,9 @@ def linear(program: Any, index: int, parts: int) -> None:
         prepared = prepare_row(task.weight.kind, task.weight.group, task.x, task.inputs)
         prepared_at = prepared.ctypes.data
         if parts == 1:
-            matvec(task.weight, task.bias, task.x, task.out, task.inputs, prepared_at, 0, task.outputs)
+            matvec(
+                task.weight, task.bias, task.x, task.out, task.inputs, prepared_at, 0, task.outputs
+            )
         else:
             share = (task.outputs + SHARES * parts - 1) // (SHARES * parts)
             chunk = max(1, min(share, CHUNK * 8 // (task.inputs * BITS[task.weight.kind])))

@@ -44,7 +44,9 @@ def pack(cache: Any, x: int, cols: int, row: int) -> None:
         spread = (high - low) / most
         if spread < SMALLEST:
             spread = SMALLEST
-        scale, edge, bias = (spread, low, np.float32(0)) if below else (-spread, high, np.float32(0))
+        scale, edge, bias = (
+            (spread, low, np.float32(0)) if below else (-spread, high, np.float32(0))
+        )
         zero = np.rint(edge / scale)
         if zero != 0:
             scale, bias = edge / zero, edge
@@ -52,7 +54,9 @@ def pack(cache: Any, x: int, cols: int, row: int) -> None:
         store_number(biases, scale_kind, row * (cols // group) + g, bias)
         pair = 0
         for j in range(group):
-            code = int(min(max(np.rint((load_one(first + 4 * j) - bias) / scale), np.float32(0)), most))
+            code = int(
+                min(max(np.rint((load_one(first + 4 * j) - bias) / scale), np.float32(0)), most)
+            )
             at = row * cols + g * group + j
             if bits == BITS8:
                 store_byte(codes + at, code)
@@ -89,7 +93,10 @@ def add_unpacked(values: Any, weights: int, row: int, out: int, S: int, D: int) 
                 at += 2 * size
             if S % 2:
                 p = splat(scaled[S - 1])
-                a, b = fma(p, load_codes(bits, at, i), a), fma(p, load_codes(bits, at, i + LANES), b)
+                a, b = (
+                    fma(p, load_codes(bits, at, i), a),
+                    fma(p, load_codes(bits, at, i + LANES), b),
+                )
             first, second = out + 4 * i, out + 4 * (i + LANES)
             store(first, add(load(first), add(a, c)))
             store(second, add(load(second), add(b, d)))

@@ -22,7 +22,9 @@ from minigen.backends.cpu.vectors import (
 )
 
 PANEL_ROWS, PANEL_COLS = 64, 1024  # of weights: with float32 a quarter of a megabyte
-SPACE_COLS = PANEL_COLS + LANES  # no power of two, which would put all rows into the same lines of the cache
+SPACE_COLS = (
+    PANEL_COLS + LANES
+)  # no power of two, which would put all rows into the same lines of the cache
 HEIGHT, WIDTH = 4, 6
 FEW = 16  # rows of activations
 tile1, tile2, tile4, tile6 = (tile(HEIGHT, width, 4) for width in (1, 2, 4, WIDTH))
@@ -111,7 +113,9 @@ def matmul_rows(task: Any, tickets: int) -> None:
     kind, numbers, bias = storage.kind, storage.numbers, task.bias
     x, x_stride, n = task.x, task.x_stride, task.rows
     out, out_stride = task.out, task.out_stride
-    most = PANEL_ROWS if n > FEW else HEIGHT  # for few rows what is unpacked stays in the first cache
+    most = (
+        PANEL_ROWS if n > FEW else HEIGHT
+    )  # for few rows what is unpacked stays in the first cache
     space = np.empty((most, SPACE_COLS), np.float32)
     padded = np.zeros((n, SPACE_COLS), np.float32) if cols % LANES else np.empty((1, 1), np.float32)
     chunks = (cols + PANEL_COLS - 1) // PANEL_COLS

@@ -36,7 +36,9 @@ SHARED = 2**17  # bytes, or products, that are worth a second thread
 
 
 @compiled
-def run(program: Any, ids: Any, positions: Any, starts: Any, lanes: Any, at: Any, threads: int) -> None:
+def run(
+    program: Any, ids: Any, positions: Any, starts: Any, lanes: Any, at: Any, threads: int
+) -> None:
     """Runs a program (`instructions.as_program`) for new tokens that have an id, a position in their text, and a place
     in the cache: token at[r] of lanes[r], whose text begins at starts[r] (all int64, one for each token)."""
     for index in range(len(program)):

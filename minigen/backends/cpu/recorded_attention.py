@@ -60,7 +60,9 @@ class RecordedAttention:
 
     def write(self, buffers: Sequence[Held], new: Sequence[Any], position: int) -> list[Held]:
         for buffer, x in zip(buffers, new, strict=True):
-            check((*x.shape[:2], x.shape[3]) == (*buffer.shape[:2], buffer.shape[3]), "keys or values")
+            check(
+                (*x.shape[:2], x.shape[3]) == (*buffer.shape[:2], buffer.shape[3]), "keys or values"
+            )
             lines, cache = self.heads(x), Cache.of(buffer)
             write = Write(
                 cache=cache.storage,
@@ -80,7 +82,10 @@ class RecordedAttention:
         lines, keys, values = self.heads(q), Cache.of(k), Cache.of(v)
         _, H, D = lines.shape
         check(keys.is_like(values) and k.shape == v.shape, "keys unlike values")
-        check(k.shape[0] == self.shape[0] and k.shape[3] == D and H % k.shape[1] == 0, "queries unlike keys")
+        check(
+            k.shape[0] == self.shape[0] and k.shape[3] == D and H % k.shape[1] == 0,
+            "queries unlike keys",
+        )
         check(mask is None or isinstance(mask, int), "a mask")
         found = self.new(self.rows, H, D)
         attention = Attend(

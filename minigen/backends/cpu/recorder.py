@@ -125,7 +125,10 @@ class Recorder(RecordedAttention, Recurrences):
 
     def linear(self, x: Any, weight: Any, bias: Array | None = None) -> Any:
         matrix = self.matrix(weight)
-        check(x.shape[-1] == matrix.cols and (bias is None or bias.shape == (matrix.rows,)), "a product")
+        check(
+            x.shape[-1] == matrix.cols and (bias is None or bias.shape == (matrix.rows,)),
+            "a product",
+        )
         lines, found = self.lines(x, matrix.cols), self.new(*x.shape[:-1], matrix.rows)
         product = Linear(
             weight=matrix.storage,

@@ -68,7 +68,11 @@ class Recurrences:
         return found
 
     def remembered(self, buffer: Any) -> Any:
-        if not isinstance(buffer, torch.Tensor) or buffer.dtype != torch.float32 or not buffer.is_contiguous():
+        if (
+            not isinstance(buffer, torch.Tensor)
+            or buffer.dtype != torch.float32
+            or not buffer.is_contiguous()
+        ):
             raise UnrecordableError("a state of this kind")
         memory = buffer.numpy()
         self.kept.append(memory)

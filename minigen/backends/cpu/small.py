@@ -65,7 +65,16 @@ def norm(
 
 @compiled
 def rotate(
-    x: int, x_row: int, x_head: int, cos: int, sin: int, out: int, positions: Any, heads: int, D: int, half: int
+    x: int,
+    x_row: int,
+    x_head: int,
+    cos: int,
+    sin: int,
+    out: int,
+    positions: Any,
+    heads: int,
+    D: int,
+    half: int,
 ) -> None:
     """The first 2 half dimensions of each head, i together with i + half, by the angles of the row's position in the
     tables (positions, half) -> (rows, heads, D)."""
@@ -101,7 +110,9 @@ def write(task: Any, lanes: Any, at: Any) -> None:
 
 
 @compiled
-def pairwise(which: int, x: int, x_step: int, y: int, y_step: int, out: int, n: int, cols: int) -> None:
+def pairwise(
+    which: int, x: int, x_step: int, y: int, y_step: int, out: int, n: int, cols: int
+) -> None:
     """The sums or products of two (n, cols)."""
     for r in range(n):
         a, b, to = x + r * x_step, y + r * y_step, out + 4 * cols * r
@@ -111,7 +122,9 @@ def pairwise(which: int, x: int, x_step: int, y: int, y_step: int, out: int, n: 
 
 
 @compiled
-def scale_shift(x: int, x_step: int, out: int, n: int, cols: int, factor: float, shift: float) -> None:
+def scale_shift(
+    x: int, x_step: int, out: int, n: int, cols: int, factor: float, shift: float
+) -> None:
     """factor x + shift for each number of (n, cols)."""
     for r in range(n):
         for j in range(cols):
@@ -158,19 +171,25 @@ def activate(which: int, x: int, x_step: int, out: int, n: int, cols: int) -> No
                 inner = fma(mul(splat(CUBIC), mul(value, value)), value, value)
                 store(to, mul(value, sigmoid(mul(splat(TWICE), inner))))
         for j in range(many, cols):
-            store_one(out + 4 * (cols * r + j), activate_one(which, load_one(x + r * x_step + 4 * j)))
+            store_one(
+                out + 4 * (cols * r + j), activate_one(which, load_one(x + r * x_step + 4 * j))
+            )
 
 
 # -- for many rows, shared among threads ------------------------------------------------------------------------------
 @compiled_parts
-def activate_parts(which: int, x: int, x_step: int, out: int, n: int, cols: int, parts: int) -> None:
+def activate_parts(
+    which: int, x: int, x_step: int, out: int, n: int, cols: int, parts: int
+) -> None:
     for part in prange(parts):
         low, high = n * part // parts, n * (part + 1) // parts
         activate(which, x + x_step * low, x_step, out + 4 * cols * low, high - low, cols)
 
 
 @compiled_parts
-def norm_parts(which: int, x: int, weight: int, bias: int, out: int, n: int, cols: int, eps: float, parts: int) -> None:
+def norm_parts(
+    which: int, x: int, weight: int, bias: int, out: int, n: int, cols: int, eps: float, parts: int
+) -> None:
     """Rows that lie side by side."""
     for part in prange(parts):
         low, high = n * part // parts, n * (part + 1) // parts
@@ -180,10 +199,31 @@ def norm_parts(which: int, x: int, weight: int, bias: int, out: int, n: int, col
 
 @compiled_parts
 def rotate_parts(
-    x: int, x_row: int, x_head: int, cos: int, sin: int, out: int, n: int, heads: int, D: int, half: int, parts: int
+    x: int,
+    x_row: int,
+    x_head: int,
+    cos: int,
+    sin: int,
+    out: int,
+    n: int,
+    heads: int,
+    D: int,
+    half: int,
+    parts: int,
 ) -> None:
     """n rows, each by its own row of the tables."""
     positions = np.arange(n)
     for part in prange(parts):
         low, high = n * part // parts, n * (part + 1) // parts
-        rotate(x + x_row * low, x_row, x_head, cos, sin, out + 4 * heads * D * low, positions[low:high], heads, D, half)
+        rotate(
+            x + x_row * low,
+            x_row,
+            x_head,
+            cos,
+            sin,
+            out + 4 * heads * D * low,
+            positions[low:high],
+            heads,
+            D,
+            half,
+        )

@@ -19,7 +19,9 @@ from minigen.backends.cpu.crew import ALONE, Crew
 from minigen.backends.switches import read_switch
 from minigen.errors import first_line
 
-LARGE = 2**21  # bytes of a matrix that is worth the time that numba takes to start: smaller models stay in the cache
+LARGE = (
+    2**21
+)  # bytes of a matrix that is worth the time that numba takes to start: smaller models stay in the cache
 WORK = 10**11  # operations that torch takes half a second for
 COMPILING = 30  # seconds, on a slow machine
 VARIABLE = "MINIGEN_KERNELS"
@@ -110,7 +112,9 @@ class KernelStart:
 
     def give_up(self, error: Exception) -> None:
         reason = first_line(error)
-        log.warning("numba does not work here (%s): decoding goes by torch alone, at half the speed", reason)
+        log.warning(
+            "numba does not work here (%s): decoding goes by torch alone, at half the speed", reason
+        )
         self.possible = False
 
     @cached_property
@@ -122,7 +126,9 @@ class KernelStart:
         """The package of the kernels; None, with a warning, where numba is installed and does not work here."""
         try:
             return self.load()
-        except Exception as error:  # no folder to keep what it compiles in, another NumPy than it wants
+        except (
+            Exception
+        ) as error:  # no folder to keep what it compiles in, another NumPy than it wants
             self.give_up(error)
             return None
 
@@ -135,7 +141,9 @@ class KernelStart:
         given = torch.get_num_threads()
         most = min(self.threads or min(given, physical_cores()), numba.config.NUMBA_NUM_THREADS)
         numba.set_num_threads(most)  # starts its threads, or fails where their library is missing
-        torch.set_num_threads(given)  # where both use one OpenMP library, numba's start has set another
+        torch.set_num_threads(
+            given
+        )  # where both use one OpenMP library, numba's start has set another
         guard = ALONE if numba.threading_layer() == "workqueue" else None
         self.crew = Crew(most, numba.set_num_threads, guard=guard)
         return cpu

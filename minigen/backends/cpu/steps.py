@@ -32,7 +32,9 @@ def buffer_addresses(state: Any) -> list[int]:
 class Program:
     """The recorded pass of `shape` (B, T) new tokens after what a state holds."""
 
-    def __init__(self, shape: tuple[int, int], state: Any, record: Callable[[Any, Any], Any]) -> None:
+    def __init__(
+        self, shape: tuple[int, int], state: Any, record: Callable[[Any, Any], Any]
+    ) -> None:
         recorder = Recorder(shape)
         result = record(recorder, recorder.ids)
         if result is None:
@@ -72,10 +74,16 @@ class Steps:
 
     def __init__(self, crew: Crew) -> None:
         self.crew = crew
-        self.programs: WeakKeyDictionary[Any, dict[Any, Program | Literal[False] | None]] = WeakKeyDictionary()
+        self.programs: WeakKeyDictionary[Any, dict[Any, Program | Literal[False] | None]] = (
+            WeakKeyDictionary()
+        )
 
     def read(
-        self, ids: npt.NDArray[Any], state: Any, at: tuple[int, ...], record: Callable[[Any, Any], Any]
+        self,
+        ids: npt.NDArray[Any],
+        state: Any,
+        at: tuple[int, ...],
+        record: Callable[[Any, Any], Any],
     ) -> Array | None:
         """As `Backend.replay`. The first pass of a kind goes by torch: only from the second on a recording pays."""
         if ids.size > ROWS or 1 not in ids.shape or state.length == 0:

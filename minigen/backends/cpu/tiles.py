@@ -28,7 +28,9 @@ def prefetch(b: Any, address: Any) -> None:
     pointer = ir.IntType(8).as_pointer()
     kind = ir.FunctionType(ir.VoidType(), [pointer, INT, INT, INT])
     function = cgutils.get_or_insert_function(b.module, kind, "llvm.prefetch.p0")
-    b.call(function, [b.inttoptr(address, pointer), *(ir.Constant(INT, x) for x in (0, 3, 1))])  # to read; near; data
+    b.call(
+        function, [b.inttoptr(address, pointer), *(ir.Constant(INT, x) for x in (0, 3, 1))]
+    )  # to read; near; data
 
 
 def tile(height: int, width: int, size: int) -> Any:
@@ -40,7 +42,9 @@ def tile(height: int, width: int, size: int) -> Any:
     """
 
     @operation(types.void, *[types.int64] * 7)
-    def product(b: Any, w: Any, x: Any, y: Any, w_step: Any, x_step: Any, y_step: Any, cols: Any) -> Any:
+    def product(
+        b: Any, w: Any, x: Any, y: Any, w_step: Any, x_step: Any, y_step: Any, cols: Any
+    ) -> Any:
         def place(base: Any, step: Any, row: int) -> Any:
             return b.add(base, b.mul(step, ir.Constant(ADDRESS, row)))
 
@@ -62,11 +66,20 @@ def tile(height: int, width: int, size: int) -> Any:
             for j, base in enumerate(xs):
                 right = read(b, b.add(base, at), FLOATS, 4)
                 for i in range(height):
-                    value = library(b, "llvm.fmuladd.v16f32", FLOATS, left[i], right, b.load(sums[i, j]))
+                    value = library(
+                        b, "llvm.fmuladd.v16f32", FLOATS, left[i], right, b.load(sums[i, j])
+                    )
                     b.store(value, sums[i, j])
         zero = ir.Constant(FLOAT, 0.0)
         for (i, j), pointer in sums.items():
-            found = library(b, "llvm.vector.reduce.fadd.v16f32", FLOAT, zero, b.load(pointer), fastmath=("reassoc",))
+            found = library(
+                b,
+                "llvm.vector.reduce.fadd.v16f32",
+                FLOAT,
+                zero,
+                b.load(pointer),
+                fastmath=("reassoc",),
+            )
             to = b.add(place(y, y_step, j), ir.Constant(ADDRESS, 4 * i))
             b.store(found, b.inttoptr(to, FLOAT.as_pointer()), align=4)
         return ir.Constant(ir.IntType(8).as_pointer(), None)
@@ -80,9 +93,13 @@ def mixture(width: int, vectors: int, size: int = 4) -> Any:
     is bfloat16."""
 
     @operation(types.void, *[types.int64] * 7)
-    def product(b: Any, p: Any, v: Any, out: Any, p_step: Any, v_step: Any, out_step: Any, count: Any) -> Any:
+    def product(
+        b: Any, p: Any, v: Any, out: Any, p_step: Any, v_step: Any, out_step: Any, count: Any
+    ) -> Any:
         def target(i: int, j: int) -> Any:
-            at = b.add(b.mul(out_step, ir.Constant(ADDRESS, i)), ir.Constant(ADDRESS, 4 * LANES * j))
+            at = b.add(
+                b.mul(out_step, ir.Constant(ADDRESS, i)), ir.Constant(ADDRESS, 4 * LANES * j)
+            )
             return b.inttoptr(b.add(out, at), FLOATS.as_pointer())
 
         sums = [[cgutils.alloca_once(b, FLOATS) for _ in range(vectors)] for _ in range(width)]
@@ -100,7 +117,9 @@ def mixture(width: int, vectors: int, size: int = 4) -> Any:
                 weight = read(b, b.add(line, b.mul(loop.index, ir.Constant(ADDRESS, 4))), FLOAT, 4)
                 everywhere = spread(b, weight)
                 for j, value in enumerate(values):
-                    found = library(b, "llvm.fmuladd.v16f32", FLOATS, everywhere, value, b.load(sums[i][j]))
+                    found = library(
+                        b, "llvm.fmuladd.v16f32", FLOATS, everywhere, value, b.load(sums[i][j])
+                    )
                     b.store(found, sums[i][j])
         for i in range(width):
             for j in range(vectors):

@@ -62,7 +62,9 @@ def operation(result: Any, *given: Any) -> Callable[[Callable[..., Any]], Any]:
 
     def declare(build: Callable[..., Any]) -> Any:
         def typed(*_: Any) -> Any:
-            return result(*given), lambda context, builder, signature, values: build(builder, *values)
+            return result(*given), lambda context, builder, signature, values: build(
+                builder, *values
+            )
 
         arities: list[Callable[..., Any]] = [
             lambda context: typed(),
@@ -118,7 +120,9 @@ def load_one(b: Any, address: Any) -> Any:
 
 @operation(types.float32, types.int64)
 def load_one_bfloat16(b: Any, address: Any) -> Any:
-    return b.bitcast(b.shl(b.zext(read(b, address, ir.IntType(16), 2), INT), ir.Constant(INT, 16)), FLOAT)
+    return b.bitcast(
+        b.shl(b.zext(read(b, address, ir.IntType(16), 2), INT), ir.Constant(INT, 16)), FLOAT
+    )
 
 
 @operation(Ints, types.int64)
@@ -165,7 +169,9 @@ def store_byte(b: Any, address: Any, value: Any) -> Any:
 @operation(types.int64, types.int64)
 def claim(b: Any, address: Any) -> Any:
     """The number at an address, which is one more afterwards: no two threads get the same."""
-    return b.atomic_rmw("add", b.inttoptr(address, ADDRESS.as_pointer()), ir.Constant(ADDRESS, 1), "monotonic")
+    return b.atomic_rmw(
+        "add", b.inttoptr(address, ADDRESS.as_pointer()), ir.Constant(ADDRESS, 1), "monotonic"
+    )
 
 
 # -- arithmetic -------------------------------------------------------------------------------------------------------
@@ -209,7 +215,14 @@ def fma(b: Any, x: Any, y: Any, z: Any) -> Any:
 
 @operation(types.float32, Floats)
 def total(b: Any, x: Any) -> Any:
-    return library(b, "llvm.vector.reduce.fadd.v16f32", FLOAT, ir.Constant(FLOAT, 0.0), x, fastmath=("reassoc",))
+    return library(
+        b,
+        "llvm.vector.reduce.fadd.v16f32",
+        FLOAT,
+        ir.Constant(FLOAT, 0.0),
+        x,
+        fastmath=("reassoc",),
+    )
 
 
 @operation(Floats, Ints)

@@ -15,7 +15,9 @@ def reads_codes(x: Held) -> bool:
     return isinstance(x, Quantized) and x.group in GROUPS
 
 
-def quantized_attention(q: Array, k: Quantized, v: Quantized, scale: float, mask: Array | str | None) -> Array:
+def quantized_attention(
+    q: Array, k: Quantized, v: Quantized, scale: float, mask: Array | str | None
+) -> Array:
     """As `Backend.attention`, by two products with quantized matrices; the softmax is in float32."""
     B, H, T, D = q.shape
     G, S = k.shape[1], k.shape[2]

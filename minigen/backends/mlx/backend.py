@@ -40,7 +40,9 @@ def widen(x: Array) -> Array:
     return x.astype(mx.float32) if x.dtype in (mx.bfloat16, mx.float16) else x
 
 
-SMALL: dict[Callable[..., Any], Callable[..., Any]] = {f: f for f in (gelu_tanh, gelu_erf, silu, turn)}
+SMALL: dict[Callable[..., Any], Callable[..., Any]] = {
+    f: f for f in (gelu_tanh, gelu_erf, silu, turn)
+}
 
 
 def filling(group: int) -> int:
@@ -64,7 +66,9 @@ class MLXBackend(MLXChoice):
         mx.set_default_device(mx.Device(getattr(mx, self.device)))
         self.accelerated = self.device == "gpu"
         if self.accelerated:
-            self.asynchronous = True  # on two cores of a CPU, steps ahead ran at 0.97 to 0.99 of the speed
+            self.asynchronous = (
+                True  # on two cores of a CPU, steps ahead ran at 0.97 to 0.99 of the speed
+            )
             wire_memory()
             # One kernel each, for any shape. On a CPU that would call the C++ compiler for a second at the first use.
             self.fused = {f: mx.compile(f, shapeless=True) for f in SMALL}
@@ -83,7 +87,9 @@ class MLXBackend(MLXChoice):
         return np.array(widen(x))
 
     def fetch(self, *arrays: Array) -> Callable[[], list[npt.NDArray[Any]]]:
-        wide = [widen(x) for x in arrays]  # now: later it would have to wait for its turn on the device
+        wide = [
+            widen(x) for x in arrays
+        ]  # now: later it would have to wait for its turn on the device
         mx.async_eval(*wide)  # type: ignore[no-untyped-call]
         return lambda: [np.array(x) for x in wide]
 
@@ -137,7 +143,9 @@ class MLXBackend(MLXChoice):
     def linear(self, x: Array, weight: Array | Quantized, bias: Array | None = None) -> Array:
         if isinstance(weight, Quantized):
             q = weight
-            if not self.accelerated:  # in 16 bits MLX's CPU kernel sums in 16 bits too, and takes ten times as long
+            if (
+                not self.accelerated
+            ):  # in 16 bits MLX's CPU kernel sums in 16 bits too, and takes ten times as long
                 x, q = widen(x), each(widen, weight)
             y = mx.quantized_matmul(x, q.packed, q.scales, q.biases, True, q.group, q.bits, q.mode)
             y = y.astype(getattr(mx, self.dtype))
@@ -156,8 +164,12 @@ class MLXBackend(MLXChoice):
         packed, scales, biases, group, bits, mode = weight
         more = filling(group) if mode == "affine" else 0
         if more:
-            packed = mx.concatenate([packed, mx.zeros((*packed.shape[:-1], more * bits // 32), mx.uint32)], axis=-1)
-        dtype = None if mode == "affine" else getattr(mx, self.dtype)  # affine ones have that of their scales
+            packed = mx.concatenate(
+                [packed, mx.zeros((*packed.shape[:-1], more * bits // 32), mx.uint32)], axis=-1
+            )
+        dtype = (
+            None if mode == "affine" else getattr(mx, self.dtype)
+        )  # affine ones have that of their scales
         found = mx.dequantize(packed, scales, biases, group + more, bits, mode, dtype=dtype)
         return found[..., :group] if more else found
 
@@ -192,7 +204,9 @@ class MLXBackend(MLXChoice):
         # Not mx.fast.rope, which makes the angles itself in float32: the tables hold those of long contexts exactly.
         return rotate_halves(self, x, cos, sin, self.fused[turn])
 
-    def attention(self, q: Array, k: Held, v: Held, scale: float, mask: Array | str | None) -> Array:
+    def attention(
+        self, q: Array, k: Held, v: Held, scale: float, mask: Array | str | None
+    ) -> Array:
         # On a CPU a product with codes takes longer than making numbers of them.
         if self.accelerated and q.shape[2] <= FEW and reads_codes(k) and reads_codes(v):
             return quantized_attention(q, k, v, scale, mask)
@@ -207,7 +221,9 @@ class MLXBackend(MLXChoice):
 
     # -- state --------------------------------------------------------------------------------------------------------
     def write(self, buffers: Sequence[Held], new: Sequence[Array], position: int) -> list[Held]:
-        return [write_arrays(self, buffer, x, position) for buffer, x in zip(buffers, new, strict=True)]
+        return [
+            write_arrays(self, buffer, x, position) for buffer, x in zip(buffers, new, strict=True)
+        ]
 
     def remembered(self, buffer: Array) -> Array:
         return buffer
@@ -220,7 +236,11 @@ class MLXBackend(MLXChoice):
 
     # -- steps --------------------------------------------------------------------------------------------------------
     def replay(
-        self, ids: npt.NDArray[Any] | Array, state: Any, at: tuple[int, ...], record: Callable[[Any, Array], Any]
+        self,
+        ids: npt.NDArray[Any] | Array,
+        state: Any,
+        at: tuple[int, ...],
+        record: Callable[[Any, Array], Any],
     ) -> Array | None:
         return None
 

@@ -14,7 +14,9 @@ def facts() -> dict[str, Any]:
     full = not gpu or os.environ.get("MLX_ENABLE_TF32") == "0"
     return {
         "gpus": [describe()] if gpu else [],
-        "float32_products": "float32" if full else "TF32 where the GPU has it (MLX_ENABLE_TF32=0: not)",
+        "float32_products": "float32"
+        if full
+        else "TF32 where the GPU has it (MLX_ENABLE_TF32=0: not)",
     }
 
 
@@ -24,5 +26,7 @@ def describe() -> dict[str, Any]:
     return {
         "device": "gpu",
         "name": str(found.get("device_name", "GPU")),
-        "memory_bytes": int(found.get("max_recommended_working_set_size") or found.get("memory_size") or 0),
+        "memory_bytes": int(
+            found.get("max_recommended_working_set_size") or found.get("memory_size") or 0
+        ),
     }

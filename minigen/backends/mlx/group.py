@@ -58,5 +58,9 @@ class MLXGroup:
         """Ends the process where it waits too long: MLX has no timeout, and while it waits no signal is heard."""
         while time.monotonic() < self.deadline:
             time.sleep(TICK)
-        print(f"minigen: {lost(self, TimeoutError('it does not answer'))}", file=sys.stderr, flush=True)
+        print(
+            f"minigen: {lost(self, TimeoutError('it does not answer'))}",
+            file=sys.stderr,
+            flush=True,
+        )
         os._exit(1)

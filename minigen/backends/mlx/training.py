@@ -61,7 +61,9 @@ class MLXTraining:
         self.gradient: Flat = {}
         self.updates = 0
         gradients = mx.value_and_grad(self.batch_loss)
-        self.gradients: Callable[..., tuple[Array, Flat]] = mx.compile(gradients) if settings.compile else gradients
+        self.gradients: Callable[..., tuple[Array, Flat]] = (
+            mx.compile(gradients) if settings.compile else gradients
+        )
         self.groups = list(self.make_groups())
         for own, rule, factor in self.groups:
             rule.init(pieces(self.params, own))
@@ -90,18 +92,28 @@ class MLXTraining:
     def cast(self, params: Flat) -> Any:
         return unflatten({path: x.astype(self.dtype) for path, x in params.items()})
 
-    def batch_loss(self, params: Flat, ids: Array, targets: Array, weights: Array, key: Array) -> Array:
+    def batch_loss(
+        self, params: Flat, ids: Array, targets: Array, weights: Array, key: Array
+    ) -> Array:
         """The weighted sum of the losses of a batch, in float32."""
         self.ops.key = key
         logits = self.forward(self.ops, self.cast(params), ids)
         losses = nats(logits, targets)
         if self.teacher is not None:
-            apart = divergence(self.teacher.logits(self.plain, ids), logits, self.teacher.temperature)
+            apart = divergence(
+                self.teacher.logits(self.plain, ids), logits, self.teacher.temperature
+            )
             losses = self.teacher.blend(losses, apart)
         return (losses * weights).sum()
 
-    def add_gradients(self, ids: Ids, targets: Ids, weights: Floats, total: float, seed: int) -> Callable[[], float]:
-        arrays = self.ops.asarray(ids), self.ops.asarray(targets), mx.array(weights / np.float32(total))
+    def add_gradients(
+        self, ids: Ids, targets: Ids, weights: Floats, total: float, seed: int
+    ) -> Callable[[], float]:
+        arrays = (
+            self.ops.asarray(ids),
+            self.ops.asarray(targets),
+            mx.array(weights / np.float32(total)),
+        )
         loss, gradient = self.gradients(self.params, *arrays, mx.random.key(seed))
         if self.gradient:
             gradient = {path: self.gradient[path] + x for path, x in gradient.items()}
@@ -116,7 +128,9 @@ class MLXTraining:
         self.gradient = {leaf.path: part.reshape(leaf.shape) for leaf, part in parts}
 
     def norm(self) -> float:
-        _, norm = optim.clip_grad_norm(self.gradient, 1.0)  # lazy: the clipped gradients are never computed
+        _, norm = optim.clip_grad_norm(
+            self.gradient, 1.0
+        )  # lazy: the clipped gradients are never computed
         return float(norm.item())
 
     def update(self, lr: float, norm: float) -> None:
@@ -127,12 +141,16 @@ class MLXTraining:
             rule.learning_rate = lr * factor
             weights = pieces(self.params, own)
             if own[0].muon:
-                weights = {name: x * (1 - lr * settings.weight_decay) for name, x in weights.items()}
+                weights = {
+                    name: x * (1 - lr * settings.weight_decay) for name, x in weights.items()
+                }
             self.params |= whole(rule.apply_gradients(pieces(gradient, own), weights), own)
         self.updates += 1
         if self.average is not None:
             share = 1 - settings.average_decay(self.updates)
-            self.average = {path: x + share * (self.params[path] - x) for path, x in self.average.items()}
+            self.average = {
+                path: x + share * (self.params[path] - x) for path, x in self.average.items()
+            }
         mx.eval(self.params, self.average or {}, [rule.state for _, rule, _ in self.groups])
         self.discard()
 
@@ -155,7 +173,9 @@ class MLXTraining:
         arrays |= {f"average.{path}": x for path, x in (self.average or {}).items()}
         for number, (_, rule, _) in enumerate(self.groups):
             arrays |= {f"optimizer.{number}.{name}": x for name, x in nested(rule.state).items()}
-        return {name: np.array(x) for name, x in arrays.items()} | {"updates": np.array(self.updates)}
+        return {name: np.array(x) for name, x in arrays.items()} | {
+            "updates": np.array(self.updates)
+        }
 
     def restore(self, state: Mapping[str, npt.NDArray[Any]]) -> None:
         self.params = {path: mx.array(state[f"weights.{path}"]) for path in self.params}
@@ -166,7 +186,9 @@ class MLXTraining:
             names = list(pieces(self.params, own))
             for name in names:
                 kept = rule.state[name]
-                rule.state[name] = {key: mx.array(state[f"optimizer.{number}.{name}/{key}"]) for key in kept}
+                rule.state[name] = {
+                    key: mx.array(state[f"optimizer.{number}.{name}/{key}"]) for key in kept
+                }
             rule.state["step"] = mx.array(state[f"optimizer.{number}.step"])
         self.discard()
 

@@ -68,14 +68,19 @@ class TorchBackend(TorchChoice, TorchState):
 
     def numpy(self, x: Array) -> npt.NDArray[Any]:
         x = x.detach().cpu()
-        array: npt.NDArray[Any] = (x.float() if x.dtype in (torch.bfloat16, torch.float16) else x).numpy()
+        array: npt.NDArray[Any] = (
+            x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+        ).numpy()
         return array
 
     def fetch(self, *arrays: Array) -> Callable[[], list[npt.NDArray[Any]]]:
         if not self.device.startswith("cuda"):
             return lambda: [self.numpy(x) for x in arrays]
         # Only from pinned memory does a copy wait for its turn on the device without making the host wait.
-        copies = [torch.empty(x.shape, dtype=x.dtype, pin_memory=True).copy_(x, non_blocking=True) for x in arrays]
+        copies = [
+            torch.empty(x.shape, dtype=x.dtype, pin_memory=True).copy_(x, non_blocking=True)
+            for x in arrays
+        ]
         done = torch.cuda.Event()
         done.record(torch.cuda.current_stream(self.device))
 
@@ -107,7 +112,9 @@ class TorchBackend(TorchChoice, TorchState):
         from safetensors.torch import save_file
 
         try:
-            save_file({name: x.contiguous() for name, x in arrays.items()}, path, metadata=dict(metadata))
+            save_file(
+                {name: x.contiguous() for name, x in arrays.items()}, path, metadata=dict(metadata)
+            )
         except SafetensorError as error:  # what the disk said, in the words of the library
             raise OSError(str(error)) from error
 
@@ -129,7 +136,11 @@ class TorchBackend(TorchChoice, TorchState):
 
     # -- layers -------------------------------------------------------------------------------------------------------
     def embedding(self, ids: Array, weight: Array | Quantized) -> Array:
-        return torch_quantized.embedding(ids, weight) if isinstance(weight, Quantized) else F.embedding(ids, weight)
+        return (
+            torch_quantized.embedding(ids, weight)
+            if isinstance(weight, Quantized)
+            else F.embedding(ids, weight)
+        )
 
     def linear(self, x: Array, weight: Array | Quantized, bias: Array | None = None) -> Array:
         y = self.kernels and self.kernels.linear(x, weight, bias)
@@ -182,7 +193,9 @@ class TorchBackend(TorchChoice, TorchState):
         y = self.kernels and self.kernels.rotate(x, cos, sin)
         return rotate_halves(self, x, cos, sin) if y is None else y
 
-    def attention(self, q: Array, k: Held, v: Held, scale: float, mask: Array | str | None) -> Array:
+    def attention(
+        self, q: Array, k: Held, v: Held, scale: float, mask: Array | str | None
+    ) -> Array:
         k, v = plain(self, k), plain(self, v)
         y = self.kernels and self.kernels.attention(q, k, v, scale, mask)
         if y is not None:
@@ -193,14 +206,22 @@ class TorchBackend(TorchChoice, TorchState):
         G, S = k.shape[1], k.shape[2]
         if isinstance(mask, str):  # "causal"
             if T == S:
-                return F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale, enable_gqa=H != G)
+                return F.scaled_dot_product_attention(
+                    q, k, v, is_causal=True, scale=scale, enable_gqa=H != G
+                )
             # is_causal counts from the first key; a cache needs it counted from the last
-            mask = None if T == 1 else torch.ones(T, S, dtype=torch.bool, device=q.device).tril(S - T)
+            mask = (
+                None if T == 1 else torch.ones(T, S, dtype=torch.bool, device=q.device).tril(S - T)
+            )
         if T == 1 and H != G:
             # The heads of a group become its queries, so that no copy of the cache is made for each head.
             q = q.reshape(B, G, H // G, D)
-            return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale).reshape(B, H, T, D)
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale, enable_gqa=H != G)
+            return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale).reshape(
+                B, H, T, D
+            )
+        return F.scaled_dot_product_attention(
+            q, k, v, attn_mask=mask, scale=scale, enable_gqa=H != G
+        )
 
     def dropout(self, x: Array) -> Array:
         return x
@@ -210,13 +231,19 @@ class TorchBackend(TorchChoice, TorchState):
 
     # -- steps --------------------------------------------------------------------------------------------------------
     def replay(
-        self, ids: npt.NDArray[Any] | Array, state: Any, at: tuple[int, ...], record: Callable[[Any, Array], Any]
+        self,
+        ids: npt.NDArray[Any] | Array,
+        state: Any,
+        at: tuple[int, ...],
+        record: Callable[[Any, Array], Any],
     ) -> Array | None:
         if self.static is not None:
             return self.static.read(ids, state, at, record)
         if self.kernels is None:
             return None
-        return self.kernels.replay(ids if isinstance(ids, np.ndarray) else self.numpy(ids), state, at, record)
+        return self.kernels.replay(
+            ids if isinstance(ids, np.ndarray) else self.numpy(ids), state, at, record
+        )
 
     def one_text(self) -> AbstractContextManager[None]:
         return nullcontext() if self.kernels is None else self.kernels.text()
@@ -230,7 +257,9 @@ class TorchBackend(TorchChoice, TorchState):
         # A sum is one pass; only a suspicious one is looked at element by element. In parts, as torch widens 16-bit
         # numbers by a copy of all that it sums.
         def total(x: Array) -> Array:
-            return torch.stack([part.sum(dtype=torch.float32) for part in x.reshape(-1).split(PART)]).sum()
+            return torch.stack(
+                [part.sum(dtype=torch.float32) for part in x.reshape(-1).split(PART)]
+            ).sum()
 
         sums = torch.stack([total(x) for x in xs]).isfinite().tolist()
         return [ok or bool(x.isfinite().all()) for ok, x in zip(sums, xs, strict=True)]
@@ -243,7 +272,11 @@ class TorchBackend(TorchChoice, TorchState):
         pass  # CUDA's allocator splits what it keeps, and waits for the device to give it back
 
     def memory(self) -> int:
-        return int(torch.cuda.max_memory_allocated(self.device)) if self.device.startswith("cuda") else peak_rss()
+        return (
+            int(torch.cuda.max_memory_allocated(self.device))
+            if self.device.startswith("cuda")
+            else peak_rss()
+        )
 
     def total_memory(self) -> int:
         if self.device.startswith("cuda"):

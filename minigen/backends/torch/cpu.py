@@ -36,7 +36,12 @@ class Kernels(KernelStart):
     def linear(self, x: Array, weight: Array | Quantized, bias: Array | None) -> Array | None:
         """As `Backend.linear`: for float32 any number of rows, for bfloat16 one, for quantized weights any."""
         matrix = Matrix.of(weight)
-        if matrix is None or KINDS.get(x.dtype) is None or x.numel() == 0 or x.shape[-1] != matrix.cols:
+        if (
+            matrix is None
+            or KINDS.get(x.dtype) is None
+            or x.numel() == 0
+            or x.shape[-1] != matrix.cols
+        ):
             return None
         if bias is not None and bias.shape != (matrix.rows,):
             return None
@@ -80,10 +85,14 @@ class Kernels(KernelStart):
         storages, size = as_table(matrix.storage), (matrix.rows, matrix.cols)
         unpack = self.compiled.linear.unpack_parts
         key = ("unpack", matrix.storage.kind, *size)
-        self.share(matrix.bytes, key, lambda threads: unpack(storages, found.data_ptr(), *size, threads))
+        self.share(
+            matrix.bytes, key, lambda threads: unpack(storages, found.data_ptr(), *size, threads)
+        )
         return found
 
-    def attention(self, q: Array, k: Array, v: Array, scale: float, mask: Array | str | None) -> Array | None:
+    def attention(
+        self, q: Array, k: Array, v: Array, scale: float, mask: Array | str | None
+    ) -> Array | None:
         """As `Backend.attention`, for several queries each of which sees the keys up to its own."""
         B, H, T, D = q.shape
         kind, G, S, size = KINDS.get(q.dtype), k.shape[1], k.shape[2], q.itemsize
@@ -149,16 +158,25 @@ class Kernels(KernelStart):
         )
         return y.view(x.shape)
 
-    def norm(self, name: str, x: Array, weight: Array, bias: Array | None, eps: float) -> Array | None:
+    def norm(
+        self, name: str, x: Array, weight: Array, bias: Array | None, eps: float
+    ) -> Array | None:
         """A norm, by its name in cpu/small.py."""
         lines = self.lines(x)
         if lines is None or not lines.is_contiguous():
             return None
         given = [a for a in (weight, bias) if a is not None]
-        if not all(a.shape == x.shape[-1:] and a.dtype == x.dtype and a.is_contiguous() for a in given):
+        if not all(
+            a.shape == x.shape[-1:] and a.dtype == x.dtype and a.is_contiguous() for a in given
+        ):
             return None
         y, small = torch.empty_like(lines), self.compiled.small
-        where = lines.data_ptr(), weight.data_ptr(), 0 if bias is None else bias.data_ptr(), y.data_ptr()
+        where = (
+            lines.data_ptr(),
+            weight.data_ptr(),
+            0 if bias is None else bias.data_ptr(),
+            y.data_ptr(),
+        )
         rows, cols = lines.shape
         which = getattr(small, name)
         self.share(
@@ -174,10 +192,19 @@ class Kernels(KernelStart):
         if self.lines(x[:1, :1]) is None or B > 1 or 2 * half > D:
             return None
         tables = (cos, sin)  # a row for each token: one row for all of them is left to torch
-        if not all(t.shape == (1, 1, T, half) and t.dtype == x.dtype and t.is_contiguous() for t in tables):
+        if not all(
+            t.shape == (1, 1, T, half) and t.dtype == x.dtype and t.is_contiguous() for t in tables
+        ):
             return None
         y = x.new_empty((1, T, H, D))
-        where = x.data_ptr(), 4 * x.stride(2), 4 * x.stride(1), cos.data_ptr(), sin.data_ptr(), y.data_ptr()
+        where = (
+            x.data_ptr(),
+            4 * x.stride(2),
+            4 * x.stride(1),
+            cos.data_ptr(),
+            sin.data_ptr(),
+            y.data_ptr(),
+        )
         rotate, sizes = self.compiled.small.rotate_parts, (T, H, D, half)
         self.share(x.numel(), ("rotate", *sizes), lambda threads: rotate(*where, *sizes, threads))
         return y.permute(0, 2, 1, 3)
@@ -190,7 +217,11 @@ class Kernels(KernelStart):
             self.crew.run(key, kernel)
 
     def replay(
-        self, ids: npt.NDArray[np.int64], state: Any, at: tuple[int, ...], record: Callable[[Any, Any], Any]
+        self,
+        ids: npt.NDArray[np.int64],
+        state: Any,
+        at: tuple[int, ...],
+        record: Callable[[Any, Any], Any],
     ) -> Array | None:
         """As `Backend.replay`."""
         self.begin_step(state)

@@ -31,7 +31,9 @@ def choose_attention() -> None:
         torch.backends.cuda.enable_cudnn_sdp(False)
 
 
-def for_fast_attention(q: Array, k: Array, v: Array, mask: Array | str | None) -> tuple[Array, Array]:
+def for_fast_attention(
+    q: Array, k: Array, v: Array, mask: Array | str | None
+) -> tuple[Array, Array]:
     """Keys and values (B, G, S, D) as a fast kernel for q (B, H, T, D) takes them: one for each of its heads, where no
     kernel for grouped heads applies.
 

@@ -47,7 +47,8 @@ def hint() -> str | None:
     if torch.version.cuda is None:
         return "there is an NVIDIA driver, and this torch is built without CUDA: install a build for CUDA"
     return (
-        f"there is an NVIDIA driver, and torch finds no GPU: see whether it is new enough for CUDA {torch.version.cuda}"
+        f"there is an NVIDIA driver, and torch finds no GPU: see whether it is new enough for CUDA "
+        f"{torch.version.cuda}"
     )
 
 

@@ -17,7 +17,11 @@ from minigen.errors import first_line
 
 ROWS = 8  # of activations: beyond, unpacking is shared by enough of them
 VARIABLE = "MINIGEN_QUANT_KERNEL"
-TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 4e-2, torch.float16: 4e-3}  # of the largest number
+TOLERANCE = {
+    torch.float32: 1e-4,
+    torch.bfloat16: 4e-2,
+    torch.float16: 4e-3,
+}  # of the largest number
 SMALL = 1e-3  # numbers below are looked at as if they were so large
 
 log = logging.getLogger("minigen")
@@ -61,7 +65,9 @@ class FewRows:
             from minigen.backends.torch.triton import quantized_product
 
             flat = x.reshape(rows, -1).contiguous()
-            held = [array.reshape(-1, array.shape[-1]).contiguous() for array in (codes, scales, biases)]
+            held = [
+                array.reshape(-1, array.shape[-1]).contiguous() for array in (codes, scales, biases)
+            ]
             y: Any = quantized_product(flat, *held, bias, group, bits)
             y = y.reshape(*x.shape[:-1], -1)
             kind = (1 << (rows - 1).bit_length(), bits, group, x.dtype, bias is None)

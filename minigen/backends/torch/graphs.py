@@ -84,7 +84,9 @@ class StaticStep:
         stream.wait_stream(torch.cuda.current_stream())
         try:
             with torch.cuda.stream(stream):
-                run(self.ids, self.length)  # makes the constants, and libraries allocate what they need
+                run(
+                    self.ids, self.length
+                )  # makes the constants, and libraries allocate what they need
                 if compiled:
                     run = compile_pass(compute, self.ids, self.length)
                     run(self.ids, self.length)
@@ -105,7 +107,9 @@ def compile_pass(compute: Callable[..., Array], ids: Array, length: Array) -> Ca
     from torch.fx.experimental.proxy_tensor import make_fx
 
     graph = make_fx(compute)(ids, length)
-    compiled: Callable[..., Array] = torch.compile(graph, mode="max-autotune-no-cudagraphs", dynamic=False)
+    compiled: Callable[..., Array] = torch.compile(
+        graph, mode="max-autotune-no-cudagraphs", dynamic=False
+    )
     return compiled
 
 
@@ -171,7 +175,9 @@ class StaticSteps:
             torch.zeros(1, device=self.ops.device)
         return lane, graph
 
-    def read(self, ids: npt.NDArray[Any] | Array, state: Any, at: tuple[int, ...], record: Record) -> Array | None:
+    def read(
+        self, ids: npt.NDArray[Any] | Array, state: Any, at: tuple[int, ...], record: Record
+    ) -> Array | None:
         """As `Backend.replay`. The first pass of a kind goes op after op: only from the second on a graph pays."""
         B, T = ids.shape
         if not self.possible or T > TOKENS or state.length == 0 or not state.buffers:
@@ -192,14 +198,23 @@ class StaticSteps:
         state.passed(T)
         return result
 
-    def run(self, known: StateSteps, kind: Kind, ids: npt.NDArray[Any] | Array, state: Any, record: Record) -> Array:
+    def run(
+        self,
+        known: StateSteps,
+        kind: Kind,
+        ids: npt.NDArray[Any] | Array,
+        state: Any,
+        record: Record,
+    ) -> Array:
         B, T = ids.shape
         compiled = self.compiles and kind.count > COMPILE_AFTER
         key = keys_for(state.length + T, state.capacity), compiled
         step = kind.steps.get(key)
         if step is None:
             step = kind.steps[key] = StaticStep(self.ops, (B, T), key[0], state)
-        step.ids.copy_(torch.from_numpy(ids.astype(np.int64)) if isinstance(ids, np.ndarray) else ids)
+        step.ids.copy_(
+            torch.from_numpy(ids.astype(np.int64)) if isinstance(ids, np.ndarray) else ids
+        )
         step.length.fill_(state.length)  # by a kernel: nothing is copied from the host
         if not self.capturing:
             return step.compute(state, record, step.ids, step.length)
@@ -210,18 +225,26 @@ class StaticSteps:
             step.graph.replay()
             return step.result.clone()  # the next pass overwrites it
 
-    def capture(self, known: StateSteps, step: StaticStep, state: Any, record: Record, compiled: bool) -> None:
+    def capture(
+        self, known: StateSteps, step: StaticStep, state: Any, record: Record, compiled: bool
+    ) -> None:
         try:
             known.lane = known.lane or lanes_of(self.ops.device).take()
             step.capture(state, record, compiled, known.lane, self.anchor[1].pool())
         except torch.OutOfMemoryError as error:  # another text may have the room
             reason = first_line(error)
-            log.warning("no memory for a CUDA graph (%s): this text goes on one operation after the other", reason)
+            log.warning(
+                "no memory for a CUDA graph (%s): this text goes on one operation after the other",
+                reason,
+            )
             known.possible = False
             known.clear()
             raise UnsupportedError(reason) from error
         except RuntimeError as error:  # a driver, a debugger or a library that does not allow it
             reason = first_line(error)
-            log.warning("CUDA graphs do not work here (%s): decoding goes one operation after the other", reason)
+            log.warning(
+                "CUDA graphs do not work here (%s): decoding goes one operation after the other",
+                reason,
+            )
             self.possible = False  # what failed is not tried again
             raise UnsupportedError(reason) from error

@@ -18,9 +18,13 @@ from minigen.backends.cores import physical_cores
 from minigen.backends.torch import recurrence as torch_recurrence
 from minigen.backends.torch.backend import TorchBackend
 
-CHUNK = 2 * 2**20  # bytes of attention weights that are worked on at once: they stay in the cache of a core
+CHUNK = (
+    2 * 2**20
+)  # bytes of attention weights that are worked on at once: they stay in the cache of a core
 CONSTANTS = 16  # small arrays that are kept on a GPU
-KEPT = 128 * 2**20  # bytes of attention weights that a layer keeps for its gradient; beyond, torch's own kernel
+KEPT = (
+    128 * 2**20
+)  # bytes of attention weights that a layer keeps for its gradient; beyond, torch's own kernel
 
 
 class CausalAttention(torch.autograd.Function):  # type: ignore[misc]
@@ -86,9 +90,13 @@ class TrainingOps(TorchBackend):
         return torch.zeros(tuple(shape), dtype=kind, device=self.device)  # as a compiler can trace
 
     def dropout(self, x: Array) -> Array:
-        return F.dropout(x, self.rate) if self.rate else x  # from the default generator, which the step has seeded
+        return (
+            F.dropout(x, self.rate) if self.rate else x
+        )  # from the default generator, which the step has seeded
 
-    def attention(self, q: Array, k: Array, v: Array, scale: float, mask: Array | str | None) -> Array:
+    def attention(
+        self, q: Array, k: Array, v: Array, scale: float, mask: Array | str | None
+    ) -> Array:
         B, H, T, D = q.shape
         causal = isinstance(mask, str) and k.shape[2] == T
         if not causal or self.accelerated or B * H * T * T * q.itemsize > KEPT:

@@ -45,7 +45,9 @@ class Lanes:
 
     def take(self, lasting: bool = False) -> Lane:
         with self.lock:
-            stream = next((stream for stream in self.streams if stream.cuda_stream not in self.held), None)
+            stream = next(
+                (stream for stream in self.streams if stream.cuda_stream not in self.held), None
+            )
             if stream is None:
                 stream = torch.cuda.Stream(self.device)
                 if stream.cuda_stream in self.held:

@@ -58,8 +58,12 @@ def has_bfloat16(device: str) -> bool:
 def warn_of_tf32() -> None:
     """For a model that is to compute in float32 on a GPU."""
     if tf32_products():
-        source = f"{TF32}=1" if os.environ.get(TF32) == "1" else "torch.set_float32_matmul_precision"
-        log.warning("float32 products are TF32 here, as %s asks: texts may differ from the CPU's", source)
+        source = (
+            f"{TF32}=1" if os.environ.get(TF32) == "1" else "torch.set_float32_matmul_precision"
+        )
+        log.warning(
+            "float32 products are TF32 here, as %s asks: texts may differ from the CPU's", source
+        )
 
 
 @contextmanager
@@ -82,11 +86,16 @@ def deterministic_sums() -> Iterator[None]:
     Raises MinigenError for an operation that torch has in no such form, and where the first product was made before
     cuBLAS was asked for it.
     """
-    from torch._inductor import config as inductor  # torch's own switch sets it, and does not put it back
+    from torch._inductor import (
+        config as inductor,
+    )  # torch's own switch sets it, and does not put it back
 
     before = torch.are_deterministic_algorithms_enabled()
     only_warned = torch.is_deterministic_algorithms_warn_only_enabled()
-    filled, compiled = torch.utils.deterministic.fill_uninitialized_memory, getattr(inductor, "deterministic", None)
+    filled, compiled = (
+        torch.utils.deterministic.fill_uninitialized_memory,
+        getattr(inductor, "deterministic", None),
+    )
     cudnn = torch.backends.cudnn
     deterministic, benchmark = cudnn.deterministic, cudnn.benchmark
     torch.use_deterministic_algorithms(True)
@@ -136,5 +145,7 @@ def training_numbers(device: str, deterministic: bool) -> Iterator[None]:
 def quiet_copies() -> Iterator[None]:
     """Without torch's advice on weights that cuDNN copies together: nothing that a user could change."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "RNN module weights are not part of single contiguous chunk", UserWarning)
+        warnings.filterwarnings(
+            "ignore", "RNN module weights are not part of single contiguous chunk", UserWarning
+        )
         yield

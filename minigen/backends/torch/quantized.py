@@ -19,8 +19,13 @@ SMALLEST = 1e-7  # of a scale, as in MLX: a group of equal numbers has no spread
 
 def quantize(weight: Array, bits: int, group: int) -> Quantized:
     lines = weight.reshape(-1, weight.shape[-1])
-    parts = [quantize_rows(rows, bits, group) for rows in lines.split(rows_at_once(lines, lines.shape[1]))]
-    packed, scales, biases = (torch.cat(some).reshape(*weight.shape[:-1], -1) for some in zip(*parts, strict=True))
+    parts = [
+        quantize_rows(rows, bits, group)
+        for rows in lines.split(rows_at_once(lines, lines.shape[1]))
+    ]
+    packed, scales, biases = (
+        torch.cat(some).reshape(*weight.shape[:-1], -1) for some in zip(*parts, strict=True)
+    )
     return Quantized(packed.view(torch.uint32), scales, biases, group, bits)
 
 
@@ -44,21 +49,28 @@ def quantize_rows(weight: Array, bits: int, group: int) -> tuple[Array, Array, A
     return codes.contiguous(), scale[..., 0].to(weight.dtype), bias[..., 0].to(weight.dtype)
 
 
-def as_held(quantize: Callable[[Array, int, int], Quantized], arrays: Sequence[Array], like: Held) -> Sequence[Held]:
+def as_held(
+    quantize: Callable[[Array, int, int], Quantized], arrays: Sequence[Array], like: Held
+) -> Sequence[Held]:
     """Keys and values (B, G, T, D), which are alike, as a buffer has them: in its bits and groups where it is
     quantized. They are quantized side by side, as few tokens cost by the operation."""
     if not isinstance(like, Quantized):
         return arrays
     both = quantize(torch.cat(list(arrays), dim=1), like.bits, like.group)
     parts = zip(*(part.split(arrays[0].shape[1], dim=1) for part in both.arrays), strict=True)
-    return [both._replace(packed=packed, scales=scales, biases=biases) for packed, scales, biases in parts]
+    return [
+        both._replace(packed=packed, scales=scales, biases=biases)
+        for packed, scales, biases in parts
+    ]
 
 
 def unpack(codes: Array, scales: Array, biases: Array, group: int, bits: int) -> Array:
     """Rows of codes in bytes -> their numbers, computed in float32: a kernel widens what it reads by itself."""
     if bits == 4:
         codes = torch.stack((codes & 15, codes >> 4), -1)
-    numbers = torch.addcmul(biases[..., None], codes.reshape(*scales.shape, group), scales[..., None])
+    numbers = torch.addcmul(
+        biases[..., None], codes.reshape(*scales.shape, group), scales[..., None]
+    )
     return numbers.flatten(-2)
 
 
@@ -79,7 +91,9 @@ def arrays_of(weight: Quantized) -> tuple[Array, Array, Array]:
 
 
 def dequantize(weight: Quantized) -> Array:
-    return torch.cat([unpack(*part, weight.group, weight.bits) for part in parts_of(weight)]).reshape(weight.shape)
+    return torch.cat(
+        [unpack(*part, weight.group, weight.bits) for part in parts_of(weight)]
+    ).reshape(weight.shape)
 
 
 def linear(x: Array, weight: Quantized, bias: Array | None) -> Array:

@@ -26,7 +26,9 @@ class TorchState:
 
     def write(self, buffers: Sequence[Held], new: Sequence[Array], position: int) -> list[Held]:
         held = torch_quantized.as_held(self.quantize, new, buffers[0])
-        return [self._write_one(buffer, x, position) for buffer, x in zip(buffers, held, strict=True)]
+        return [
+            self._write_one(buffer, x, position) for buffer, x in zip(buffers, held, strict=True)
+        ]
 
     def _write_one(self, buffer: Held, new: Held, position: int) -> Held:
         ops: Any = self

@@ -23,19 +23,29 @@ from minigen.backends.torch.backend import TorchBackend
 class StaticOps(TorchBackend):
     """Torch's operations for new tokens (B, T) that stand after `length` others, a number () on the device."""
 
-    def __init__(self, ops: Any, shape: tuple[int, int], keys: int, starts: npt.NDArray[np.int64] | None) -> None:
+    def __init__(
+        self, ops: Any, shape: tuple[int, int], keys: int, starts: npt.NDArray[np.int64] | None
+    ) -> None:
         self.device, self.accelerated, self.dtype = ops.device, ops.accelerated, ops.dtype
         self.shape, self.keys = shape, keys
         self.key = torch.arange(keys, device=self.device)
-        self.starts = None if starts is None else torch.from_numpy(starts.copy()).to(self.device)[:, None]
-        self.constants: list[Array] = []  # in the order in which a pass asks for them: no copy from the host later
+        self.starts = (
+            None if starts is None else torch.from_numpy(starts.copy()).to(self.device)[:, None]
+        )
+        self.constants: list[
+            Array
+        ] = []  # in the order in which a pass asks for them: no copy from the host later
         self.rows = 2**62  # the fewest that positions are looked up in
 
     def begin(self, ids: Array, length: Array) -> None:
         """Before each pass."""
         self.ids, self.asked = ids, 0
-        self.at = length + torch.arange(self.shape[1], device=self.device)  # (T,): where in the buffers
-        self.positions = self.at[None] if self.starts is None else (self.at - self.starts).clamp(min=0)  # (B or 1, T)
+        self.at = length + torch.arange(
+            self.shape[1], device=self.device
+        )  # (T,): where in the buffers
+        self.positions = (
+            self.at[None] if self.starts is None else (self.at - self.starts).clamp(min=0)
+        )  # (B or 1, T)
         self.masks: dict[Any, Array] = {}
         self.picked: dict[int, tuple[Array, Array]] = {}
 
@@ -51,7 +61,9 @@ class StaticOps(TorchBackend):
     def take(self, x: Array, indices: Sequence[int], axis: int) -> Array:
         if list(indices) == list(range(x.shape[axis])):
             return x
-        return x.index_select(axis, self.constant(lambda: torch.tensor(list(indices), device=x.device)))
+        return x.index_select(
+            axis, self.constant(lambda: torch.tensor(list(indices), device=x.device))
+        )
 
     def embedding(self, ids: Array, weight: Array | Quantized) -> Array:
         if ids is not self.ids:  # but all positions there are
@@ -63,7 +75,10 @@ class StaticOps(TorchBackend):
         """`cos` and `sin` (1, 1, positions, half) are tables of all positions."""
         if id(cos) not in self.picked:  # the tables are constants, which stay
             self.rows = min(self.rows, cos.shape[2])
-            self.picked[id(cos)] = cos[0, 0][self.positions][:, None], sin[0, 0][self.positions][:, None]
+            self.picked[id(cos)] = (
+                cos[0, 0][self.positions][:, None],
+                sin[0, 0][self.positions][:, None],
+            )
         return super().rotate(x, *self.picked[id(cos)])
 
     def _write_one(self, buffer: Held, new: Held, position: int) -> Held:
@@ -73,16 +88,18 @@ class StaticOps(TorchBackend):
             into.index_copy_(2, self.at, part.to(into.dtype))
         return buffer
 
-    def attention(self, q: Array, k: Held, v: Held, scale: float, mask: Array | str | None) -> Array:
+    def attention(
+        self, q: Array, k: Held, v: Held, scale: float, mask: Array | str | None
+    ) -> Array:
         """`mask` is the number of newest keys that a token sees, itself included, or None for all."""
         k, v = plain(self, k), plain(self, v)
         B, H, T, D = q.shape
         G = k.shape[1]
         # The heads of a group become its queries, so that no copy of the cache is made for each head.
         q = q.reshape(B, G, H // G * T, D)
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=self.mask(mask, H // G, q.dtype), scale=scale).reshape(
-            B, H, T, D
-        )
+        return F.scaled_dot_product_attention(
+            q, k, v, attn_mask=self.mask(mask, H // G, q.dtype), scale=scale
+        ).reshape(B, H, T, D)
 
     def mask(self, window: Any, copies: int, dtype: torch.dtype) -> Array:
         """What is added to scores (B or 1, 1, copies T, keys), made once a pass: 0, or -inf for what is not seen."""
@@ -96,7 +113,12 @@ class StaticOps(TorchBackend):
             else:  # padding sees itself alone, as in Step
                 seen = (seen & (self.key >= self.starts[:, None])) | (self.key == query)
             # A width that kernels are made for; what is beyond the keys is cut off again, and costs no copy.
-            wide = torch.full((*seen.shape[:2], -(-self.keys // 16) * 16), -torch.inf, dtype=dtype, device=self.device)
+            wide = torch.full(
+                (*seen.shape[:2], -(-self.keys // 16) * 16),
+                -torch.inf,
+                dtype=dtype,
+                device=self.device,
+            )
             wide[:, :, : self.keys].masked_fill_(seen, 0)
             self.masks[window, copies] = wide.repeat(1, copies, 1)[:, None, :, : self.keys]
         return self.masks[window, copies]

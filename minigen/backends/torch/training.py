@@ -71,16 +71,24 @@ class TorchTraining:
         self.leaves = sorted(leaves, key=lambda leaf: (not leaf.muon, not leaf.decayed))
         self.order = [leaf.path for leaf in leaves]
         self.dtype = getattr(torch, ops.dtype)
-        master = torch.promote_types(self.dtype, torch.float32)  # float64 is for tests of the gradient
-        self.flat = torch.cat([torch.from_numpy(params[leaf.path]).to(master).reshape(-1) for leaf in self.leaves])
+        master = torch.promote_types(
+            self.dtype, torch.float32
+        )  # float64 is for tests of the gradient
+        self.flat = torch.cat(
+            [torch.from_numpy(params[leaf.path]).to(master).reshape(-1) for leaf in self.leaves]
+        )
         self.flat = self.flat.to(ops.device)
         self.gradient = torch.zeros_like(self.flat)
         self.parts = self.views(self.gradient)
         self.average = self.flat.clone() if settings.optimizer.ema else None
         self.updates, self.fresh = 0, True
         self.loss: Callable[..., Array] = self.batch_loss
-        if compiled:  # a rotation's frequencies are cached; that the compiler looks past it is no news
-            warnings.filterwarnings("ignore", "Dynamo detected a call to a `functools.lru_cache`", UserWarning)
+        if (
+            compiled
+        ):  # a rotation's frequencies are cached; that the compiler looks past it is no news
+            warnings.filterwarnings(
+                "ignore", "Dynamo detected a call to a `functools.lru_cache`", UserWarning
+            )
             self.loss = torch.compile(self.batch_loss)
         self.optimizers = list(self.make_optimizers())
 
@@ -91,11 +99,19 @@ class TorchTraining:
     def make_optimizers(self) -> Iterator[torch.optim.Optimizer]:
         settings, groups, matrices, end = self.optimizer, [], [], 0
         for decayed in (True, False):
-            count = sum(math.prod(leaf.shape) for leaf in self.leaves if not leaf.muon and leaf.decayed == decayed)
+            count = sum(
+                math.prod(leaf.shape)
+                for leaf in self.leaves
+                if not leaf.muon and leaf.decayed == decayed
+            )
             groups.append((count, settings.weight_decay if decayed else 0.0))
-        for leaf, weight, gradient in zip(self.leaves, self.views(self.flat), self.parts, strict=True):
+        for leaf, weight, gradient in zip(
+            self.leaves, self.views(self.flat), self.parts, strict=True
+        ):
             if leaf.muon:
-                for part, grad in zip(weight.split(leaf.muon), gradient.split(leaf.muon), strict=True):
+                for part, grad in zip(
+                    weight.split(leaf.muon), gradient.split(leaf.muon), strict=True
+                ):
                     part.grad = grad
                     matrices.append(part)
                 end += weight.numel()
@@ -117,7 +133,9 @@ class TorchTraining:
         by_path = {leaf.path: x for leaf, x in zip(self.leaves, values, strict=True)}
         return unflatten({path: by_path[path] for path in self.order})
 
-    def batch_loss(self, values: Sequence[Array], ids: Array, targets: Array, weights: Array) -> Array:
+    def batch_loss(
+        self, values: Sequence[Array], ids: Array, targets: Array, weights: Array
+    ) -> Array:
         """The weighted sum of the losses of a batch, in float32."""
         if self.teacher is None:
             return (nats(self.forward(self.ops, self.tree(values), ids), targets) * weights).sum()
@@ -127,7 +145,9 @@ class TorchTraining:
         apart = divergence(taught, logits, self.teacher.temperature)
         return (self.teacher.blend(nats(logits, targets), apart) * weights).sum()
 
-    def add_gradients(self, ids: Ids, targets: Ids, weights: Floats, total: float, seed: int) -> Callable[[], float]:
+    def add_gradients(
+        self, ids: Ids, targets: Ids, weights: Floats, total: float, seed: int
+    ) -> Callable[[], float]:
         values = [x.requires_grad_() for x in self.views(self.flat.detach().to(self.dtype))]
         batch = [self.send(x) for x in (ids, targets, weights / np.float32(total))]
         with self.numbers(), self.seeded(seed):
@@ -149,7 +169,11 @@ class TorchTraining:
             return
         device = torch.device(self.ops.device)
         # The kind of device is named: torch would take one of another kind for a number of a CUDA device.
-        kept = {"devices": [device], "device_type": device.type} if self.ops.accelerated else {"devices": []}
+        kept = (
+            {"devices": [device], "device_type": device.type}
+            if self.ops.accelerated
+            else {"devices": []}
+        )
         with torch.random.fork_rng(**kept):
             torch.manual_seed(seed)
             yield
@@ -193,14 +217,19 @@ class TorchTraining:
     def losses(self, ids: Ids, targets: Ids, averaged: bool) -> Floats:
         flat = self.flat if self.average is None or not averaged else self.average
         with self.numbers():
-            logits = self.forward(self.plain, self.tree(self.views(flat.to(self.dtype))), self.send(ids))
+            logits = self.forward(
+                self.plain, self.tree(self.views(flat.to(self.dtype))), self.send(ids)
+            )
             found = nats(logits, self.send(targets))
         return np.asarray(found.cpu().numpy(), np.float32)
 
     # -- what is kept -------------------------------------------------------------------------------------------------
     def weights(self, averaged: bool) -> dict[str, Floats]:
         flat = self.flat if self.average is None or not averaged else self.average
-        by_path = {leaf.path: x for leaf, x in zip(self.leaves, self.views(flat.float().cpu()), strict=True)}
+        by_path = {
+            leaf.path: x
+            for leaf, x in zip(self.leaves, self.views(flat.float().cpu()), strict=True)
+        }
         return {path: by_path[path].numpy().copy() for path in self.order}
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
@@ -223,22 +252,25 @@ class TorchTraining:
                 if name.startswith(f"optimizer.{number}."):
                     *_, index, key = name.split(".")
                     kept.setdefault(int(index), {})[key] = torch.from_numpy(np.array(state[name]))
-            optimizer.load_state_dict({"state": kept, "param_groups": optimizer.state_dict()["param_groups"]})
+            optimizer.load_state_dict(
+                {"state": kept, "param_groups": optimizer.state_dict()["param_groups"]}
+            )
         self.discard()
 
 
 def nats(logits: Array, targets: Array) -> Array:
     """logits (B, T, V), targets (B, T) -> (B, T): the cross entropy, in float32 at least."""
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    return F.cross_entropy(logits.reshape(-1, logits.shape[-1]), targets.reshape(-1), reduction="none").view(
-        targets.shape
-    )
+    return F.cross_entropy(
+        logits.reshape(-1, logits.shape[-1]), targets.reshape(-1), reduction="none"
+    ).view(targets.shape)
 
 
 def divergence(taught: Array, logits: Array, temperature: float) -> Array:
     """Logits (B, T, N) of a teacher and (B, T, V) of a model, N <= V -> (B, T): KL(teacher || model) in nats, both at a
     temperature, in float32 at least."""
     p, q = (
-        F.log_softmax(x.to(torch.promote_types(x.dtype, torch.float32)) / temperature, -1) for x in (taught, logits)
+        F.log_softmax(x.to(torch.promote_types(x.dtype, torch.float32)) / temperature, -1)
+        for x in (taught, logits)
     )
     return F.kl_div(q[..., : p.shape[-1]], p, reduction="none", log_target=True).sum(-1)

@@ -88,5 +88,7 @@ def quantized_product(
 
 
 @quantized_product.register_fake  # type: ignore[untyped-decorator]
-def _(x: Array, codes: Array, scales: Array, biases: Array, bias: Array | None, group: int, bits: int) -> Array:
+def _(
+    x: Array, codes: Array, scales: Array, biases: Array, bias: Array | None, group: int, bits: int
+) -> Array:
     return x.new_empty(x.shape[0], codes.shape[0])

@@ -37,7 +37,9 @@ def with_settings(
     file: PromptFile, shots: Sequence[int] | None, seeds: Sequence[int] | None, limit: int | None
 ) -> PromptFile:
     """The file with other numbers of examples, other seeds, or its first items only."""
-    chosen = replace(file.shots, n=tuple(shots or file.shots.n), seeds=tuple(seeds or file.shots.seeds))
+    chosen = replace(
+        file.shots, n=tuple(shots or file.shots.n), seeds=tuple(seeds or file.shots.seeds)
+    )
     return replace(file, shots=chosen, items=file.items[:limit])
 
 

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-_spec = importlib.util.spec_from_file_location("hub_server", Path(__file__).with_name("hub_server.py"))
+_spec = importlib.util.spec_from_file_location(
+    "hub_server", Path(__file__).with_name("hub_server.py")
+)
 hub_server = importlib.util.module_from_spec(_spec)
 sys.modules["hub_server"] = hub_server
 _spec.loader.exec_module(hub_server)

@@ -30,10 +30,18 @@ class Hub:
     """What the server has, how it misbehaves, and what it was asked for."""
 
     repos: dict[str, Repo] = field(default_factory=dict)
-    cut: dict[str, int] = field(default_factory=dict)  # file name -> break off after so many bytes, every time
-    sent: dict[str, bytes] = field(default_factory=dict)  # file name -> the bytes that come in place of the right ones
-    etags: dict[str, str] = field(default_factory=dict)  # file name -> its ETag, where it is not its SHA-256
-    metadata: bool = True  # the list of files has their sizes and hashes, where it is asked for these
+    cut: dict[str, int] = field(
+        default_factory=dict
+    )  # file name -> break off after so many bytes, every time
+    sent: dict[str, bytes] = field(
+        default_factory=dict
+    )  # file name -> the bytes that come in place of the right ones
+    etags: dict[str, str] = field(
+        default_factory=dict
+    )  # file name -> its ETag, where it is not its SHA-256
+    metadata: bool = (
+        True  # the list of files has their sizes and hashes, where it is asked for these
+    )
     moved: dict[str, str] = field(default_factory=dict)  # old name of a repo -> the one to go on to
     delay: float = 0.0
     asked: Counter = field(default_factory=Counter)  # "GET name" of files, "list org/name@revision"
@@ -116,7 +124,9 @@ class _Handler(BaseHTTPRequestHandler):
         api = parts[:2] == ["api", "models"]
         parts = parts[2:] if api else parts
         verb = "revision" if api else "resolve"
-        at = next((i for i in (1, 2) if parts[i : i + 1] == [verb]), 0)  # a name may have one part or two
+        at = next(
+            (i for i in (1, 2) if parts[i : i + 1] == [verb]), 0
+        )  # a name may have one part or two
         name, rest = "/".join(parts[:at]), parts[at + 1 :]
         if not at:
             self.refuse(404, "")

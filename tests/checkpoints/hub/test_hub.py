@@ -98,16 +98,42 @@ def test_unprintable_source(source):
 def test_file_instead_of_its_folder(tmp_path):
     path = tmp_path / SINGLE
     path.touch()
-    assert refused(path) == refused(str(path)) == f"{path} is a file: give the folder that contains it"
+    assert (
+        refused(path) == refused(str(path)) == f"{path} is a file: give the folder that contains it"
+    )
 
 
 @pytest.mark.parametrize("source", ["https://huggingface.co/org/name", "hf://org/name"])
 def test_address(source):
-    assert refused(source) == f"{source} is an address: give the id alone, written org/name[@revision]"
+    assert (
+        refused(source) == f"{source} is an address: give the id alone, written org/name[@revision]"
+    )
 
 
-NO_NAMES = ["org/na me", "org/..", "org/a--b", "org/a..b", "C:/model", "örg/name", "org/.git", "-x/y", "org/name."]
-NO_NAMES += ["org-/x", "gpt2 ", "a--b", "a..b", "C:", "gpté", "-x", "x-", "x.git", "x" * 97, "org/" + "x" * 93]
+NO_NAMES = [
+    "org/na me",
+    "org/..",
+    "org/a--b",
+    "org/a..b",
+    "C:/model",
+    "örg/name",
+    "org/.git",
+    "-x/y",
+    "org/name.",
+]
+NO_NAMES += [
+    "org-/x",
+    "gpt2 ",
+    "a--b",
+    "a..b",
+    "C:",
+    "gpté",
+    "-x",
+    "x-",
+    "x.git",
+    "x" * 97,
+    "org/" + "x" * 93,
+]
 
 
 @pytest.mark.parametrize("source", NO_NAMES)
@@ -117,7 +143,10 @@ def test_neither_folder_nor_id(source, sockets):
 
 
 def test_a_long_name_is_cut(sockets):
-    assert refused("x" * 5000) == f"{'x' * 256!r} is neither a folder nor a hub id (org/name[@revision])"
+    assert (
+        refused("x" * 5000)
+        == f"{'x' * 256!r} is neither a folder nor a hub id (org/name[@revision])"
+    )
 
 
 @pytest.mark.parametrize("revision", ["", "../../x", "a b", "-x", "/x", "a..b"])
@@ -132,7 +161,9 @@ def test_impossible_revision(revision, sockets):
 
 @pytest.fixture
 def package(tmp_path, monkeypatch):
-    monkeypatch.setattr("importlib.resources.files", lambda name: {"minigen.weights": tmp_path}[name])
+    monkeypatch.setattr(
+        "importlib.resources.files", lambda name: {"minigen.weights": tmp_path}[name]
+    )
     return tmp_path
 
 
@@ -188,13 +219,20 @@ def test_second_time_fetches_nothing(hub):
 
 
 def test_shards(hub):
-    hub.add("org/name", SHARDS | UNWANTED | {"model-00003-of-00003.safetensors": b"of something else"})
+    hub.add(
+        "org/name", SHARDS | UNWANTED | {"model-00003-of-00003.safetensors": b"of something else"}
+    )
     folder = resolve("org/name")
     assert contents(folder) == SHARDS | {"tokenizer.model": b"sentencepiece"}
 
 
 def test_only_safetensors_of_another_name(hub):
-    files = {"config.json": b"{}", "rnn [1] *é.safetensors": WEIGHTS, "vocab.json": b"{}", "a.tiktoken": b""}
+    files = {
+        "config.json": b"{}",
+        "rnn [1] *é.safetensors": WEIGHTS,
+        "vocab.json": b"{}",
+        "a.tiktoken": b"",
+    }
     hub.add("org/name", files | {"optimizer.bin": b""})
     assert contents(resolve("org/name")) == files
 
@@ -238,7 +276,10 @@ PICKLES = (
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        (["config.json", "pytorch_model.bin", "training_args.bin", "onnx/model.safetensors"], PICKLES),
+        (
+            ["config.json", "pytorch_model.bin", "training_args.bin", "onnx/model.safetensors"],
+            PICKLES,
+        ),
         (
             ["config.json", "a.gguf"],
             "{} has only GGUF weights (a.gguf): use the original model, in safetensors",
@@ -266,13 +307,17 @@ def test_index_that_names_what_is_not_there(hub):
 def test_index_that_leads_out_of_the_folder(hub):
     hub.add("org/name", {**SHARDS, INDEX: b'{"weight_map": {"x": "../../x.safetensors"}}'})
     message = refused("org/name", CheckpointError)
-    assert message.endswith(f"{INDEX} names '../../x.safetensors' for 'x', which is not the name of a safetensors file")
+    assert message.endswith(
+        f"{INDEX} names '../../x.safetensors' for 'x', which is not the name of a safetensors file"
+    )
 
 
 @pytest.mark.parametrize("name", ["..\\..\\x.tiktoken", "C:x.tiktoken", "a\0b.tiktoken"])
 def test_names_that_no_file_can_have(hub, cache, name):
     hub.add("org/name", {**FILES, name: b"x"})
-    assert refused("org/name").startswith(f"cannot download {name if name.isprintable() else repr(name)} of org/name (")
+    assert refused("org/name").startswith(
+        f"cannot download {name if name.isprintable() else repr(name)} of org/name ("
+    )
     assert not list(cache.parent.rglob("*.tiktoken"))
 
 
@@ -282,8 +327,14 @@ def test_names_that_no_file_can_have(hub, cache, name):
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        ((404, "RepoNotFound"), "{url} has no model org/name, or it is private: check the name, or {login}"),
-        ((401, "RepoNotFound"), "{url} has no model org/name, or it is private: check the name, or {login}"),
+        (
+            (404, "RepoNotFound"),
+            "{url} has no model org/name, or it is private: check the name, or {login}",
+        ),
+        (
+            (401, "RepoNotFound"),
+            "{url} has no model org/name, or it is private: check the name, or {login}",
+        ),
         ((401, "GatedRepo"), "org/name is gated: accept its terms at {url}/org/name, then {login}"),
         ((403, "GatedRepo"), "org/name is gated: accept its terms at {url}/org/name, then {login}"),
         ((403, ""), "{url} refuses access to org/name (403): check the token, {login}"),
@@ -309,7 +360,9 @@ def test_no_such_repo_or_revision(hub):
 def test_listed_but_not_there(hub, monkeypatch):
     hub.add("org/name", FILES)
     hub.repos["org/name"].file_fault = (404, "EntryNotFound")
-    expected = f"org/name lists config.json, but {hub.url} has no such file: choose another revision"
+    expected = (
+        f"org/name lists config.json, but {hub.url} has no such file: choose another revision"
+    )
     assert refused("org/name") == expected
 
 
@@ -332,7 +385,9 @@ def test_timeout(hub, cache, monkeypatch):
     hub.add("org/name", FILES)
     hub.delay = 0.4
     message = refused("org/name")
-    expected = rf"cannot reach {hub.url} \(ReadTimeout: .+\), {re.escape(NOT_CACHED.format(cache=cache))}"
+    expected = (
+        rf"cannot reach {hub.url} \(ReadTimeout: .+\), {re.escape(NOT_CACHED.format(cache=cache))}"
+    )
     assert re.fullmatch(expected, message), message
 
 
@@ -352,10 +407,14 @@ def test_cache_instead_of_the_hub_is_said(hub, caplog):
         assert resolve("org/name") == folder
     copy = f"the cached copy of org/name, commit {folder.name[:8]}"
     expected = f"cannot reach {hub.url} (it answers 503): using {copy}"
-    assert [record.getMessage() for record in caplog.records if record.name == "minigen"] == [expected]
+    assert [record.getMessage() for record in caplog.records if record.name == "minigen"] == [
+        expected
+    ]
 
 
-@pytest.mark.parametrize("fault", [(404, "RepoNotFound"), (403, "GatedRepo"), (404, "RevisionNotFound")])
+@pytest.mark.parametrize(
+    "fault", [(404, "RepoNotFound"), (403, "GatedRepo"), (404, "RevisionNotFound")]
+)
 def test_a_refusal_is_not_hidden_by_the_cache(hub, fault):
     hub.add("org/name", FILES)
     resolve("org/name")
@@ -387,7 +446,9 @@ def test_broken_off_update_leaves_the_old_model(hub, no_pause, caplog):
     assert resolve("org/name", offline=True).name == old
     said = [record.getMessage() for record in caplog.records if record.name == "minigen"]
     assert len(said) == 1
-    assert re.fullmatch(rf"the download of {SINGLE} of org/name was interrupted .+ commit {old[:8]}", said[0])
+    assert re.fullmatch(
+        rf"the download of {SINGLE} of org/name was interrupted .+ commit {old[:8]}", said[0]
+    )
 
 
 # The disk says no
@@ -429,7 +490,9 @@ def test_anything_else_is_one_line_too(hub, monkeypatch):
 
     monkeypatch.setattr("huggingface_hub.file_download.http_get", fail)
     hub.add("org/name", FILES)
-    assert refused("org/name") == "cannot download config.json of org/name (RuntimeError: two lines)"
+    assert (
+        refused("org/name") == "cannot download config.json of org/name (RuntimeError: two lines)"
+    )
 
 
 def test_interrupt_passes(hub, monkeypatch):
@@ -458,7 +521,11 @@ def test_offline_opens_no_socket(hub, monkeypatch, request, by_setting):
     if by_setting:
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     offline = not by_setting
-    assert resolve("org/name", offline=offline) == resolve(f"org/name@{commit}", offline=offline) == folder
+    assert (
+        resolve("org/name", offline=offline)
+        == resolve(f"org/name@{commit}", offline=offline)
+        == folder
+    )
     message = refused("org/other", offline=offline)
     assert message == f"org/other is not in the cache {constants.HF_HUB_CACHE}: {ONCE}"
     assert refused("org/name@v1", offline=offline).startswith("org/name@v1 is not in the cache ")
@@ -482,7 +549,10 @@ def test_incomplete_in_the_cache(hub, cache, lost):
     expected = f"org/name is not complete in the cache {cache} (it lacks {names}): {ONCE}"
     assert refused("org/name", offline=True) == expected
     hub.repos["org/name"].fault = (500, "")
-    assert f"and org/name is not complete in the cache {cache} (it lacks {names}): check" in refused("org/name")
+    assert (
+        f"and org/name is not complete in the cache {cache} (it lacks {names}): check"
+        in refused("org/name")
+    )
 
 
 # Whole processes: the environment, the terminal, start-up

@@ -42,7 +42,8 @@ def test_what_is_nothing_is_both(hub, cache):
     hub.add("gpt2", FILES)
     login = "set HF_TOKEN or run 'hf auth login'"
     said = (
-        f"no folder 'my-modle' here, and {hub.url} has no model my-modle, or it is private: check the name, or {login}"
+        f"no folder 'my-modle' here, and {hub.url} has no model my-modle, or it is private: check "
+        f"the name, or {login}"
     )
     assert refused("my-modle") == said
     said = f"no folder 'gpt2@v9' here, and gpt2 has no revision 'v9': see {hub.url}/gpt2/tree/main"
@@ -50,13 +51,16 @@ def test_what_is_nothing_is_both(hub, cache):
     hub.stop()
     message = refused("my-modle")
     assert message.startswith(f"no folder 'my-modle' here, and cannot reach {hub.url} (")
-    assert message.endswith(f"and my-modle is not in the cache {cache}: check the connection and try again")
+    assert message.endswith(
+        f"and my-modle is not in the cache {cache}: check the connection and try again"
+    )
 
 
 @pytest.mark.parametrize("source", ["my-modle", "my-modle@v1", "runs.old"])
 def test_offline_no_socket_is_opened(hub, cache, sockets, source):
     assert (
-        refused(source, offline=True) == f"no folder {source!r} here, and {source} is not in the cache {cache}: {ONCE}"
+        refused(source, offline=True)
+        == f"no folder {source!r} here, and {source} is not in the cache {cache}: {ONCE}"
     )
     assert not sockets
 
@@ -138,14 +142,19 @@ def test_an_adapter_without_weights_that_are_read(hub):
         == f"{start}only as a pickle (adapter_model.bin), which can run code: save it as safetensors"
     )
     hub.add("org/lora", config)
-    assert refused("org/lora") == "org/lora has no adapter_model.safetensors, so it has no weights of the adapter"
+    assert (
+        refused("org/lora")
+        == "org/lora has no adapter_model.safetensors, so it has no weights of the adapter"
+    )
     assert hub.fetched() == []
 
 
 def test_an_adapter_that_broke_off(hub, cache, no_pause):
     hub.add("org/lora", ADAPTER)
     hub.cut["adapter_model.safetensors"] = [3] * 99
-    assert "the download of adapter_model.safetensors of org/lora was interrupted" in refused("org/lora")
+    assert "the download of adapter_model.safetensors of org/lora was interrupted" in refused(
+        "org/lora"
+    )
     (cache / "models--org--lora" / "refs").mkdir()
     commit = next((cache / "models--org--lora" / "snapshots").iterdir()).name
     (cache / "models--org--lora" / "refs" / "main").write_text(commit)
@@ -168,9 +177,16 @@ def lora_files(base, revision=None):
     module = "base_model.model.model.layers.0.self_attn.q_proj"
     halves = {"A": (3, 32), "B": (32, 3)}
     tensors = {
-        f"{module}.lora_{half}.weight": rng.standard_normal(shape).astype(np.float32) for half, shape in halves.items()
+        f"{module}.lora_{half}.weight": rng.standard_normal(shape).astype(np.float32)
+        for half, shape in halves.items()
     }
-    config = {"peft_type": "LORA", "base_model_name_or_path": base, "revision": revision, "r": 3, "lora_alpha": 6}
+    config = {
+        "peft_type": "LORA",
+        "base_model_name_or_path": base,
+        "revision": revision,
+        "r": 3,
+        "lora_alpha": 6,
+    }
     return json.dumps(config).encode(), tensors
 
 
@@ -181,12 +197,20 @@ def add_lora(hub, tmp_path):
     def add(name, base, revision=None):
         config, tensors = lora_files(base, revision)
         save_file(tensors, tmp_path / "weights")
-        hub.add(name, {"adapter_config.json": config, "adapter_model.safetensors": (tmp_path / "weights").read_bytes()})
+        hub.add(
+            name,
+            {
+                "adapter_config.json": config,
+                "adapter_model.safetensors": (tmp_path / "weights").read_bytes(),
+            },
+        )
 
     return add
 
 
-@pytest.mark.parametrize(("base", "revision"), [("org/base", None), ("org/base", "v1"), ("base", None), ("base", "v1")])
+@pytest.mark.parametrize(
+    ("base", "revision"), [("org/base", None), ("org/base", "v1"), ("base", None), ("base", "v1")]
+)
 def test_an_adapter_opens_with_its_base(hub, tiny, add_lora, base, revision, any_backend, request):
     """The base is on the hub too, of the revision that it names, and both are in the cache afterwards."""
     files = model_files(tiny("llama"))
@@ -206,12 +230,14 @@ def test_an_adapter_opens_with_its_base(hub, tiny, add_lora, base, revision, any
 def test_an_adapter_whose_base_is_nowhere(hub, add_lora):
     add_lora("org/lora", "org/base")
     with pytest.raises(
-        MinigenError, match=r"^cannot load the base model of adapter .*org--lora.* \(.* has no model org/base"
+        MinigenError,
+        match=r"^cannot load the base model of adapter .*org--lora.* \(.* has no model org/base",
     ):
         minigen.load("org/lora")
     add_lora("org/other", "/home/someone/llama")
     with pytest.raises(
-        MinigenError, match=r"the base model of adapter .* \(no such folder: /home/someone/llama\): correct base_model"
+        MinigenError,
+        match=r"the base model of adapter .* \(no such folder: /home/someone/llama\): correct base_model",
     ):
         minigen.load("org/other")
 

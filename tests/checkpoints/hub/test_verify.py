@@ -46,7 +46,9 @@ def test_weights_with_other_bytes(hub, cache, listed):
     hub.sent[SINGLE] = WRONG
     assert refused() == says(hub, SINGLE, f"its SHA-256 is {sha256(WRONG)}, not {sha256(WEIGHTS)}")
     assert blobs(cache) == sorted([CONFIG, FILES["tokenizer.json"]])
-    assert "lacks the weights" in refused(offline=True) or "is not in the cache" in refused(offline=True)
+    assert "lacks the weights" in refused(offline=True) or "is not in the cache" in refused(
+        offline=True
+    )
     hub.sent.clear()
     hub.asked.clear()
     assert (resolve("org/name") / SINGLE).read_bytes() == WEIGHTS
@@ -58,7 +60,9 @@ def test_each_shard_and_their_index(hub):
     index = json.dumps({"weight_map": {"x": a, "y": b}}).encode()
     hub.add("org/name", {"config.json": CONFIG, INDEX: index, a: b"shard a", b: b"shard b"})
     hub.sent[b] = b"shard c"
-    assert refused() == says(hub, b, f"its SHA-256 is {sha256(b'shard c')}, not {sha256(b'shard b')}")
+    assert refused() == says(
+        hub, b, f"its SHA-256 is {sha256(b'shard c')}, not {sha256(b'shard b')}"
+    )
     hub.sent = {INDEX: index.replace(b"y", b"z")}
     resolve("org/name")  # which is here, and not looked at again
 
@@ -102,7 +106,10 @@ def test_an_etag_that_is_no_hash(hub):
 
 @pytest.mark.parametrize("listed", [True, False])
 def test_a_pointer_in_place_of_the_weights(hub, cache, listed):
-    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:%b\nsize 12000\n" % sha256(WEIGHTS).encode()
+    pointer = (
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:%b\nsize 12000\n"
+        % sha256(WEIGHTS).encode()
+    )
     hub.metadata = listed
     hub.add("org/name", {**FILES, SINGLE: pointer})  # a mirror that has what Git has
     assert refused() == says(hub, SINGLE, "it is a Git LFS pointer, not the file itself")
@@ -114,7 +121,9 @@ def test_a_download_that_went_on_with_other_bytes(hub, cache, no_pause):
     hub.sent[SINGLE] = bytes(100) + WEIGHTS[100:]
     hub.cut[SINGLE] = [100]
     message = refused()
-    if "was interrupted" in message:  # huggingface_hub 0.x goes on when it is asked again, not by itself
+    if (
+        "was interrupted" in message
+    ):  # huggingface_hub 0.x goes on when it is asked again, not by itself
         message = refused()
     assert "its SHA-256 is" in message
     assert hub.asked[f"GET {SINGLE}"] == 2
@@ -156,7 +165,11 @@ def test_the_other_commits_stay(hub, caplog):
     hub.add("org/name", {**FILES, SINGLE: WEIGHTS + b"2"})
     hub.sent[SINGLE] = WRONG + b"2"
     assert "its SHA-256 is" in refused()  # and not hidden by the cached one
-    assert resolve("org/name", offline=True).name == resolve(f"org/name@{old}", offline=True).name == old
+    assert (
+        resolve("org/name", offline=True).name
+        == resolve(f"org/name@{old}", offline=True).name
+        == old
+    )
     assert (resolve("org/name", offline=True) / SINGLE).read_bytes() == WEIGHTS
     assert (resolve(f"org/name@{old}") / SINGLE).read_bytes() == WEIGHTS
     assert not caplog.records

@@ -28,7 +28,11 @@ def list_bytes(text: str) -> list[int]:
 def test_there_is_one_for_each_shape() -> None:
     assert len(EXAMPLES) == 8
     used = {path.name for path in (PACKAGE / "examples" / "data").iterdir()}
-    assert used == {name for path in EXAMPLES for name in re.findall(r'data/([\w.-]+)"', path.read_text("utf-8"))}
+    assert used == {
+        name
+        for path in EXAMPLES
+        for name in re.findall(r'data/([\w.-]+)"', path.read_text("utf-8"))
+    }
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
@@ -76,7 +80,9 @@ def test_page_names_no_key_that_is_not_there() -> None:
     table = re.search(r"\| key \|.*?\n\n", FORMAT, re.DOTALL)
     assert table is not None
     named = [
-        name for line in table[0].strip().splitlines()[2:] for name in re.findall(r"`\[*(\w+)\]*`", line.split("|")[1])
+        name
+        for line in table[0].strip().splitlines()[2:]
+        for name in re.findall(r"`\[*(\w+)\]*`", line.split("|")[1])
     ]
     assert sorted(named) == sorted(TOP)
     assert {"max_tokens", "temp", "seed", "stop", "temperature"} <= set(GENERATE)

@@ -57,9 +57,13 @@ cheese =>"""
 
 def make(answers: str, pick: Pick = "random") -> PromptFile:
     """A file with an example for each letter, which is its answer."""
-    examples = tuple(Example({"input": f"{i}"}, answer, f"t:{i}") for i, answer in enumerate(answers))
+    examples = tuple(
+        Example({"input": f"{i}"}, answer, f"t:{i}") for i, answer in enumerate(answers)
+    )
     item = Item({"input": "x"}, None, (), (), "t:0")
-    return PromptFile(Path("t"), "", "{input}", " ", "\n", examples, (item,), (), shots=Shots(pick=pick))
+    return PromptFile(
+        Path("t"), "", "{input}", " ", "\n", examples, (item,), (), shots=Shots(pick=pick)
+    )
 
 
 def test_the_three_settings_of_gpt3(load: Load) -> None:
@@ -94,7 +98,10 @@ uncond_context = "A"
 """)
     item, answers = file.items[0], ("-> b", "-> c")
     assert render(file, file.examples, item) == [Prompt("x-> b|{a} {{b}}", answers)]
-    assert render_content_free(file, file.examples, item) == [Prompt("x-> b|N/A", answers), Prompt("x-> b|", answers)]
+    assert render_content_free(file, file.examples, item) == [
+        Prompt("x-> b|N/A", answers),
+        Prompt("x-> b|", answers),
+    ]
     assert render_unconditional(file, item) == Prompt("A", answers)
     assert render_text(file, 1, 0, 0, with_answer=True) == "x-> b|{a} {{b}}"  # no answer is known
 
@@ -140,7 +147,9 @@ def test_nothing_is_stripped_or_added(
     parts = [description] if description else []
     parts += [lit + a + sep + b for a, b in pairs]
     assert render(file, examples, item) == [Prompt(block.join([*parts, lit + "{x}"]), (sep + "y",))]
-    assert render(file, examples, item)[0].text == prefix(file, examples) + fill(template, item.fields)
+    assert render(file, examples, item)[0].text == prefix(file, examples) + fill(
+        template, item.fields
+    )
 
 
 def test_first_ignores_the_seed() -> None:
@@ -179,7 +188,9 @@ def test_seeds_change_choice_and_order(pick: Pick) -> None:
 
 def test_the_order_of_a_seed_is_for_ever() -> None:
     assert [e.fields["input"] for e in choose_examples(make("aabbb"), 5, 1)] == list("43012")
-    assert [e.fields["input"] for e in choose_examples(make("aabbb", "balanced"), 5, 1)] == list("40312")
+    assert [e.fields["input"] for e in choose_examples(make("aabbb", "balanced"), 5, 1)] == list(
+        "40312"
+    )
 
 
 def test_every_example_comes_first_as_often() -> None:
@@ -189,7 +200,9 @@ def test_every_example_comes_first_as_often() -> None:
 
 def test_too_many_shots_and_no_such_item() -> None:
     file = make("ab")
-    with pytest.raises(PromptError, match=r"^t: shots\.n: is 3, but the number of examples is 2; add some$"):
+    with pytest.raises(
+        PromptError, match=r"^t: shots\.n: is 3, but the number of examples is 2; add some$"
+    ):
         choose_examples(file, 3, 0)
     with pytest.raises(PromptError, match=r"^t: items: there is no item 1; give one from 0 to 0$"):
         render_text(file, 0, 0, 1)

@@ -28,7 +28,10 @@ VALUES = st.recursive(
     max_leaves=8,
 )
 DOCUMENTS = st.dictionaries(
-    NAMES, VALUES | st.lists(st.dictionaries(NAMES, VALUES, min_size=1, max_size=2), min_size=1, max_size=3), max_size=5
+    NAMES,
+    VALUES
+    | st.lists(st.dictionaries(NAMES, VALUES, min_size=1, max_size=2), min_size=1, max_size=3),
+    max_size=5,
 )
 
 
@@ -58,7 +61,9 @@ class Writer:
         if isinstance(value, bool):
             self.put(str(value).lower())
         elif isinstance(value, str):
-            self.put(f'"""\n{quote(value)[1:-1]}\n"""' if self.choose() else quote(value, self.choose()))
+            self.put(
+                f'"""\n{quote(value)[1:-1]}\n"""' if self.choose() else quote(value, self.choose())
+            )
         elif isinstance(value, list):
             self.put("[ # a ] in a comment\n" if self.choose() else "[")
             for index, entry in enumerate(value):
@@ -98,7 +103,9 @@ class Writer:
 
 
 def is_tables(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(isinstance(entry, dict) for entry in value)
+    return (
+        isinstance(value, list) and bool(value) and all(isinstance(entry, dict) for entry in value)
+    )
 
 
 @given(DOCUMENTS, st.randoms(use_true_random=False))

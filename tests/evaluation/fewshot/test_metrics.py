@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 from minigen.errors import MinigenError
 from minigen.evaluation.fewshot import PromptError
 from minigen.evaluation.fewshot.file import Metric
-from minigen.evaluation.fewshot.metrics import METRICS, TIE, calibrate, judge, normalize, pick, words
+from minigen.evaluation.fewshot.metrics import (
+    METRICS,
+    TIE,
+    calibrate,
+    judge,
+    normalize,
+    pick,
+    words,
+)
 
 JUDGED: list[tuple[Metric, str, str, float]] = [
     ("exact", " fromage\n", "fromage", 1),
@@ -46,12 +54,16 @@ def test_words() -> None:
 
 
 def test_a_bad_pattern_is_an_error() -> None:
-    with pytest.raises(PromptError, match=r"^answer: '\(' is not a regular expression: missing \), .*; correct it$"):
+    with pytest.raises(
+        PromptError, match=r"^answer: '\(' is not a regular expression: missing \), .*; correct it$"
+    ):
         judge("regex", "x", "(")
 
 
 @given(st.sampled_from(sorted(METRICS)), st.text(), st.text(min_size=1))
-def test_metrics_are_bounded_and_take_the_answer_itself(metric: Metric, output: str, answer: str) -> None:
+def test_metrics_are_bounded_and_take_the_answer_itself(
+    metric: Metric, output: str, answer: str
+) -> None:
     if metric == "regex":
         answer = "x"
     assert 0 <= judge(metric, output, answer) <= 1
@@ -76,7 +88,9 @@ def test_pick() -> None:
 
 @pytest.mark.parametrize("bad", [float("nan"), float("-inf")])
 def test_a_score_that_is_no_number(bad: float) -> None:
-    with pytest.raises(MinigenError, match=rf"^the model gave a choice the score {bad}: check its weights, .*$"):
+    with pytest.raises(
+        MinigenError, match=rf"^the model gave a choice the score {bad}: check its weights, .*$"
+    ):
         pick([-1.0, bad], 0)
 
 
@@ -111,7 +125,9 @@ scores = st.lists(st.floats(-50, 0), min_size=3, max_size=3)
 def test_calibration_by_no_preference_changes_no_order(given_: list[float], shift: float) -> None:
     even = calibrate(given_, [[shift] * 3])
     assert np.diff(even) == pytest.approx(np.diff(given_), abs=1e-9)
-    assert calibrate(given_, [given_, given_]) == pytest.approx([0, 0, 0], abs=1e-9)  # nothing but the preference
+    assert calibrate(given_, [given_, given_]) == pytest.approx(
+        [0, 0, 0], abs=1e-9
+    )  # nothing but the preference
 
 
 def test_calibration_of_the_nearly_impossible_is_finite() -> None:

@@ -17,7 +17,9 @@ def result(*accuracies: float, seeds: int = 1, answer: bool = True) -> FileResul
     """Ten items a run, of which so many are right; each further seed gets one more right."""
 
     def item(i: int, right: bool) -> ItemResult:
-        return ItemResult(i, "q", "x", "x", float(right) if answer else None, choice_logprobs=(-1.0, -2.0))
+        return ItemResult(
+            i, "q", "x", "x", float(right) if answer else None, choice_logprobs=(-1.0, -2.0)
+        )
 
     runs = [
         RunResult(2**number, seed, tuple(item(i, i < 10 * accuracy + seed) for i in range(10)))
@@ -73,7 +75,9 @@ def test_files_without_a_scored_item_are_left_out(png: Path) -> None:
 
 
 def test_where_it_cannot_be_made(png: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(MinigenError, match=r"^cannot write .*nowhere/p\.png: No such file or directory$"):
+    with pytest.raises(
+        MinigenError, match=r"^cannot write .*nowhere/p\.png: No such file or directory$"
+    ):
         plot([result(0.5)], png.parent / "nowhere" / "p.png", ["a"])
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     message = r'^a plot needs matplotlib, which is not installed: pip install "minigen\[plot\]"$'

@@ -16,7 +16,9 @@ Load = Callable[..., PromptFile]
 def load_row(load: Load, row: dict[str, Any], top: str = "") -> Item:
     """The row as an item; as an example it must mean the same."""
     data = json.dumps(row) + "\n"
-    file = load(f'format = 1\nitems_file = "d.jsonl"\nexamples_file = "d.jsonl"\n{top}', **{"d.jsonl": data})
+    file = load(
+        f'format = 1\nitems_file = "d.jsonl"\nexamples_file = "d.jsonl"\n{top}', **{"d.jsonl": data}
+    )
     item, example = file.items[0], file.examples[0]
     fields = item.fields if not item.contexts else item.contexts[item.gold or 0]
     assert example == Example(fields, item.answer or "", "d.jsonl:1")
@@ -36,8 +38,16 @@ WHERE = "d.jsonl:1"
             "",
             Item({"context": "Q\n\nA:", "input": "Q\n\nA:"}, "b", (), (), WHERE),
         ),
-        ({"prompt": "a", "completion": "b"}, "", Item({"prompt": "a", "input": "a"}, "b", (), (), WHERE)),
-        ({"prompt": "a", "completion": "  b"}, "", Item({"prompt": "a", "input": "a"}, " b", (), (), WHERE)),
+        (
+            {"prompt": "a", "completion": "b"},
+            "",
+            Item({"prompt": "a", "input": "a"}, "b", (), (), WHERE),
+        ),
+        (
+            {"prompt": "a", "completion": "  b"},
+            "",
+            Item({"prompt": "a", "input": "a"}, " b", (), (), WHERE),
+        ),
         (
             {"prompt": "a", "completion": " b"},
             'answer_sep = ""\n',
@@ -59,11 +69,22 @@ WHERE = "d.jsonl:1"
             'choices = ["a", "b"]\n',
             Item({"input": "q"}, "c", ("a", "b"), (), WHERE),
         ),
-        ({"input": "q", "gold": 0}, 'choices = ["a", "b"]\n', Item({"input": "q"}, "a", ("a", "b"), (), WHERE, 0)),
+        (
+            {"input": "q", "gold": 0},
+            'choices = ["a", "b"]\n',
+            Item({"input": "q"}, "a", ("a", "b"), (), WHERE, 0),
+        ),
         (
             {"context_options": ["x", "y"], "continuation": " z.", "gold": 1},
             "",
-            Item({}, "z.", (), ({"input": "x", "context": "x"}, {"input": "y", "context": "y"}), WHERE, 1),
+            Item(
+                {},
+                "z.",
+                (),
+                ({"input": "x", "context": "x"}, {"input": "y", "context": "y"}),
+                WHERE,
+                1,
+            ),
         ),
         ({"text": "one two\n\nthree"}, "", Item({"input": "one two"}, "three", (), (), WHERE)),
         (
@@ -158,13 +179,30 @@ normalize = "uncond"
 uncond_context = "A:"
 calibrate = ["", "N/A"]
 """)
-    assert (file.description, file.template, file.answer_sep, file.block_sep) == (" d ", "{input}{{}}", "", " | ")
+    assert (file.description, file.template, file.answer_sep, file.block_sep) == (
+        " d ",
+        "{input}{{}}",
+        "",
+        " | ",
+    )
     assert file.generate == {"temperature": 0.5, "stop": ["\n"], "logit_bias": {3: -1.5}}
     assert file.shots == Shots((4,), "random", (3, 1))
     assert file.score == Score("uncond", "accuracy", ("", "N/A"), "A:")
 
     plain = load("format = 1\n" + items)
-    assert (plain.description, plain.template, plain.answer_sep, plain.block_sep) == ("", "{input}", " ", "\n")
-    assert (plain.generate, plain.shots, plain.choices) == ({"temperature": 0}, Shots((0,), "first", (0,)), ())
+    assert (plain.description, plain.template, plain.answer_sep, plain.block_sep) == (
+        "",
+        "{input}",
+        " ",
+        "\n",
+    )
+    assert (plain.generate, plain.shots, plain.choices) == (
+        {"temperature": 0},
+        Shots((0,), "first", (0,)),
+        (),
+    )
     assert plain.score == Score("none", "accuracy", (), "Answer:")
-    assert load(f"format = 1\n{items}[generate]\nbeams = 2\nseed = 1\n").generate == {"beams": 2, "seed": 1}
+    assert load(f"format = 1\n{items}[generate]\nbeams = 2\nseed = 1\n").generate == {
+        "beams": 2,
+        "seed": 1,
+    }

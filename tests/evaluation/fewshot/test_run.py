@@ -85,7 +85,9 @@ n = [0, 2]
 
 
 @pytest.fixture(params=["llama", "lstm", "lfm2"])
-def model(request: pytest.FixtureRequest, tiny: Callable[[str], Path], backend: str, device: str) -> Model:
+def model(
+    request: pytest.FixtureRequest, tiny: Callable[[str], Path], backend: str, device: str
+) -> Model:
     return minigen.load(tiny(request.param), backend=backend, device=device, dtype="float32")
 
 
@@ -111,8 +113,13 @@ def test_choices_are_scored_as_one_by_one(model: Model, tmp_path: Path) -> None:
     result = run_file(model, load_prompt_file(write(tmp_path, SMALL)))
     assert [(run.shots, run.seed) for run in result.runs] == [(0, 0), (2, 0)]
     for run, before in zip(result.runs, ("", "x: aa\ny: c\n"), strict=True):
-        for item, (question, answer) in zip(run.items, (("p:", "ab"), ("qqq:", "c"), ("p:", "aa")), strict=True):
-            wanted = [logprob(model, before + question, " " + choice) for choice in ("aa", "ab", "abc", "c")]
+        for item, (question, answer) in zip(
+            run.items, (("p:", "ab"), ("qqq:", "c"), ("p:", "aa")), strict=True
+        ):
+            wanted = [
+                logprob(model, before + question, " " + choice)
+                for choice in ("aa", "ab", "abc", "c")
+            ]
             assert np.abs(np.subtract(item.choice_logprobs, wanted)).max() < 1e-4
             assert item.choice_tokens == (3, 3, 4, 2)
             assert item.output == item.choices[int(np.argmax(wanted))]
@@ -131,7 +138,10 @@ def test_normalisation_and_calibration(model: Model, tmp_path: Path, how: str) -
             found = np.array([logprob(model, question, answer) for answer in answers])
             if how == "uncond":
                 return found - [logprob(model, "Answer:", answer) for answer in answers]
-            return found / {"none": 1, "token": np.array([3, 3, 4, 2]), "byte": np.array([3, 3, 4, 2])}[how]
+            return (
+                found
+                / {"none": 1, "token": np.array([3, 3, 4, 2]), "byte": np.array([3, 3, 4, 2])}[how]
+            )
 
         def softmax(x: Any) -> Any:
             return np.exp(x) / np.exp(x).sum()
@@ -139,7 +149,9 @@ def test_normalisation_and_calibration(model: Model, tmp_path: Path, how: str) -
         neutral = np.mean([softmax(score(f"{free}:")) for free in ("N/A", "")], axis=0)
         wanted = softmax(score(item.input)) / neutral
         assert item.choices[int(np.argmax(wanted))] == item.output
-        assert np.exp(item.scores) / np.exp(item.scores).sum() == pytest.approx(wanted / wanted.sum(), rel=1e-3)
+        assert np.exp(item.scores) / np.exp(item.scores).sum() == pytest.approx(
+            wanted / wanted.sum(), rel=1e-3
+        )
 
 
 def test_generated_answers_are_those_of_generate(model: Model, tmp_path: Path) -> None:
@@ -159,7 +171,11 @@ def test_what_is_done_is_not_run_again(model: Model, tmp_path: Path) -> None:
     told: list[tuple[int, int]] = []
     totals: list[int] = []
     again = run_file(
-        model, file, done=done, on_item=lambda n, seed, r: told.append((n, r.index)), on_start=totals.append
+        model,
+        file,
+        done=done,
+        on_item=lambda n, seed, r: told.append((n, r.index)),
+        on_start=totals.append,
     )
     assert [item.output for item in flat(again)] == [item.output for item in flat(whole)]
     assert sorted(told) == [(0, 0), (0, 2), (2, 1), (2, 2)]
@@ -177,7 +193,9 @@ def test_what_does_not_fit_is_an_error(
     tiny: Callable[[str], Path], make_model: Callable[..., Path], tmp_path: Path, backend: str
 ) -> None:
     long = load_prompt_file(write(tmp_path, SMALL.replace("qqq", "q" * 90)))
-    with pytest.raises(ContextError, match=r"a text of 9[0-9] tokens exceeds the model's context of 64"):
+    with pytest.raises(
+        ContextError, match=r"a text of 9[0-9] tokens exceeds the model's context of 64"
+    ):
         run_file(minigen.load(tiny("llama"), backend=backend), long)
     with pytest.raises(TokenizerError, match="has no tokenizer"):
         run_file(minigen.load(make_model("llama", tokenizer=None), backend=backend), long)
@@ -195,7 +213,11 @@ def test_both_backends_agree(task: Path, shared: Path) -> None:
     pytest.importorskip("mlx.core")
     file = load_prompt_file(task)
     results = [
-        flat(run_file(minigen.load(shared / "models" / "stories260K", backend=name, device="cpu"), file))
+        flat(
+            run_file(
+                minigen.load(shared / "models" / "stories260K", backend=name, device="cpu"), file
+            )
+        )
         for name in ("torch", "mlx")
     ]
     for one, other in zip(*results, strict=True):
@@ -217,7 +239,9 @@ def test_transformers_gives_the_same(task: Path, shared: Path) -> None:
         own, ids = tokenizer(prompt)["input_ids"], tokenizer(prompt + answer)["input_ids"]
         with torch.no_grad():
             logits = peer(torch.tensor([ids])).logits[0].double().log_softmax(-1)
-        return float(sum(logits[i - 1, ids[i]] for i in range(len(own), len(ids)))), len(ids) - len(own)
+        return float(sum(logits[i - 1, ids[i]] for i in range(len(own), len(ids)))), len(ids) - len(
+            own
+        )
 
     from minigen.evaluation.fewshot import choose_examples, render
 
@@ -227,11 +251,17 @@ def test_transformers_gives_the_same(task: Path, shared: Path) -> None:
             prompts = render(file, choose_examples(file, run.shots, run.seed), row)
             pairs = [(prompt.text, answer) for prompt in prompts for answer in prompt.answers]
             wanted = [likelihood(*pair)[0] for pair in pairs]
-            assert np.abs(np.subtract(item.choice_logprobs, wanted)).max() < 1e-4 * max(map(abs, [1, *wanted]))
+            assert np.abs(np.subtract(item.choice_logprobs, wanted)).max() < 1e-4 * max(
+                map(abs, [1, *wanted])
+            )
             if file.score.normalize == "byte":
-                wanted = [x / len(answer.encode()) for x, (_, answer) in zip(wanted, pairs, strict=True)]
+                wanted = [
+                    x / len(answer.encode()) for x, (_, answer) in zip(wanted, pairs, strict=True)
+                ]
             if file.score.normalize == "uncond":
-                wanted = [x - likelihood("Answer:", a)[0] for x, (_, a) in zip(wanted, pairs, strict=True)]
+                wanted = [
+                    x - likelihood("Answer:", a)[0] for x, (_, a) in zip(wanted, pairs, strict=True)
+                ]
             right.append(float(int(np.argmax(wanted)) == row.gold))
         assert np.mean(right) == np.mean([item.correct for item in run.items])
 
@@ -249,7 +279,9 @@ def test_examples_that_ship_run(tiny: Callable[[str], Path], backend: str) -> No
 
 
 def test_prompt_logprobs(model: Model, tmp_path: Path) -> None:
-    result = run_file(model, load_prompt_file(write(tmp_path, SMALL)), shots=[2], prompt_logprobs=True)
+    result = run_file(
+        model, load_prompt_file(write(tmp_path, SMALL)), shots=[2], prompt_logprobs=True
+    )
     text = "x: aa\ny: c\nqqq:"
     tokens = result.runs[0].items[1].prompt_logprobs
     assert "".join(token for token, _ in tokens) == text
@@ -260,7 +292,9 @@ def test_prompt_logprobs(model: Model, tmp_path: Path) -> None:
 
 def test_an_empty_prompt_has_no_logprobs(model: Model, tmp_path: Path) -> None:
     text = (
-        SMALL.replace('"{input}:"', '"{input}"').replace('input = "qqq"', 'input = ""').replace("n = [0, 2]", "n = 2")
+        SMALL.replace('"{input}:"', '"{input}"')
+        .replace('input = "qqq"', 'input = ""')
+        .replace("n = [0, 2]", "n = 2")
     )
     text = text.replace('block_sep = "', "").replace("format = 1", 'format = 1\nblock_sep = ""')
     result = run_file(model, load_prompt_file(write(tmp_path, text)), prompt_logprobs=True)

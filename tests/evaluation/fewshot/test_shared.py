@@ -21,7 +21,9 @@ def make(shared: Path, tmp_path: Path) -> Make:
 
     def write(text: str) -> PromptFile:
         path = tmp_path / "t.prompt.toml"
-        path.write_text("format = 1\n" + text.replace("@", (shared / "eval").as_posix()), encoding="utf-8")
+        path.write_text(
+            "format = 1\n" + text.replace("@", (shared / "eval").as_posix()), encoding="utf-8"
+        )
         return load_prompt_file(path)
 
     return write
@@ -41,7 +43,11 @@ def test_gpt3_tasks(make: Make, shared: Path) -> None:
     assert len(paths) == 18
     for path in paths:
         source = f'block_sep = ""\nitems_file = "@/gpt3_synthetic/{path.name}"\n'
-        file = make(source + source.split("\n")[1].replace("items", "examples") + '\n[generate]\nstop = ["\\n"]\n')
+        file = make(
+            source
+            + source.split("\n")[1].replace("items", "examples")
+            + '\n[generate]\nstop = ["\\n"]\n'
+        )
         whole = ["".join((row["context"], row["completion"])) for row in lines(path)]
         assert len(file.items) == len(whole)
         for item, text in zip(file.items, whole, strict=True):
@@ -55,9 +61,13 @@ def test_word_tasks(make: Make, shared: Path) -> None:
     paths = sorted((shared / "eval" / "word_tasks").iterdir())
     assert len(paths) == 8
     for path in paths:
-        file = make(f'template = "{{input}} ->"\nitems_file = "@/word_tasks/{path.name}"\n[generate]\nstop = ["\\n"]\n')
+        file = make(
+            f'template = "{{input}} ->"\nitems_file = "@/word_tasks/{path.name}"\n[generate]\nstop = ["\\n"]\n'
+        )
         rows = json.loads(path.read_text("utf-8"))
-        assert [(item.fields["input"], item.answer) for item in file.items] == [(r["input"], r["output"]) for r in rows]
+        assert [(item.fields["input"], item.answer) for item in file.items] == [
+            (r["input"], r["output"]) for r in rows
+        ]
         assert errors(file) == []
         text = path.read_text("utf-8").split("\n")
         for item in file.items[:20]:
@@ -79,8 +89,12 @@ def test_sst2(make: Make, shared: Path, name: str) -> None:
 def test_trec(make: Make, shared: Path, name: str) -> None:
     labels = ("ABBR", "DESC", "ENTY", "HUM", "LOC", "NUM")
     table = "".join(f'{label} = "{label.lower()}"\n' for label in labels)
-    file = make(f'items_file = "@/trec/{name}.txt"\nchoices = {[label.lower() for label in labels]}\n[labels]\n{table}')
-    rows = (shared / "eval" / "trec" / f"{name}.txt").read_text("utf-8").removesuffix("\n").split("\n")
+    file = make(
+        f'items_file = "@/trec/{name}.txt"\nchoices = {[label.lower() for label in labels]}\n[labels]\n{table}'
+    )
+    rows = (
+        (shared / "eval" / "trec" / f"{name}.txt").read_text("utf-8").removesuffix("\n").split("\n")
+    )
     for item, row in zip(file.items, rows, strict=True):
         assert row.startswith(str(item.answer).upper() + ":")
         assert row.endswith(" " + item.fields["input"])

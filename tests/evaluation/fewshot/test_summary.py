@@ -9,12 +9,22 @@ from pathlib import Path
 import pytest
 
 from minigen.evaluation.fewshot.result import FileResult, ItemResult, RunResult
-from minigen.evaluation.fewshot.summary import chance, deviation, standard_error, summarize, summarize_run
+from minigen.evaluation.fewshot.summary import (
+    chance,
+    deviation,
+    standard_error,
+    summarize,
+    summarize_run,
+)
 
 
-def run(correct: Sequence[float | None], shots: int = 0, seed: int = 0, choices: int = 2, tied: int = 1) -> RunResult:
+def run(
+    correct: Sequence[float | None], shots: int = 0, seed: int = 0, choices: int = 2, tied: int = 1
+) -> RunResult:
     items = [
-        ItemResult(i, "q", "x", None if c is None else "x", c, choice_logprobs=(-1.0,) * choices, tied=tied)
+        ItemResult(
+            i, "q", "x", None if c is None else "x", c, choice_logprobs=(-1.0,) * choices, tied=tied
+        )
         for i, c in enumerate(correct)
     ]
     return RunResult(shots, seed, tuple(items))
@@ -40,7 +50,9 @@ def test_one_run() -> None:
 
 
 def test_over_seeds() -> None:
-    zero, few = summarize(of(run([1.0, 0.0]), run([1.0, 1.0, 0.0, 1.0], 4, 0), run([1.0, 0.0, 0.0, 0.0], 4, 1)))
+    zero, few = summarize(
+        of(run([1.0, 0.0]), run([1.0, 1.0, 0.0, 1.0], 4, 0), run([1.0, 0.0, 0.0, 0.0], 4, 1))
+    )
     assert (zero.shots, zero.seeds, zero.n, zero.accuracy, zero.spread) == (0, 1, 2, 0.5, None)
     assert (few.shots, few.seeds, few.n) == (4, 2, 4)
     assert (few.accuracy, few.lowest, few.highest) == (0.5, 0.25, 0.75)

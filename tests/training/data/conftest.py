@@ -22,12 +22,16 @@ class Format:
 
     special: Mapping[str, str] = {}
 
-    def __init__(self, head: str = "<|{role}|>\n", tail: str = "<|end|>\n", ask: str = "<|assistant|>\n") -> None:
+    def __init__(
+        self, head: str = "<|{role}|>\n", tail: str = "<|end|>\n", ask: str = "<|assistant|>\n"
+    ) -> None:
         self.head, self.tail, self.ask = head, tail, ask
         self.source = json.dumps([head, tail, ask])
 
     def render(self, messages: Sequence[Mapping[str, Any]], *, generate: bool) -> str:
-        text = "".join(self.head.format(role=m["role"]) + m["content"] + self.tail for m in messages)
+        text = "".join(
+            self.head.format(role=m["role"]) + m["content"] + self.tail for m in messages
+        )
         return text + self.ask if generate else text
 
 

@@ -50,7 +50,9 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
     return open_tokenizer(root / "bpe")
 
 
-def trained(tokenizer: Tokenizer, source: str, messages: Sequence[Any]) -> tuple[list[str], list[str]]:
+def trained(
+    tokenizer: Tokenizer, source: str, messages: Sequence[Any]
+) -> tuple[list[str], list[str]]:
     """The texts that are trained on, and what is said of them. All ids are those of the template's own text."""
     template = ChatTemplate(source, NAMES)
     encoder = ChatEncoder(template, tokenizer)
@@ -60,14 +62,18 @@ def trained(tokenizer: Tokenizer, source: str, messages: Sequence[Any]) -> tuple
     assert ids[len(whole) :] in ([], [tokenizer.eos_id])
     spoken = [Message(m["role"], m["content"]) for m in messages if m["role"] != "system"]
     system = messages[0]["content"] if messages[0]["role"] == "system" else None
-    assert ChatFormat(template, tokenizer).ids(Conversation(spoken, system), generate=False) == whole
+    assert (
+        ChatFormat(template, tokenizer).ids(Conversation(spoken, system), generate=False) == whole
+    )
     groups: list[list[int]] = [[]]
     for token, weight in zip(ids, weights, strict=True):
         if weight:
             groups[-1].append(token)
         elif groups[-1]:
             groups.append([])
-    return [tokenizer.decode(group, skip_special=False) for group in groups if group], list(encoder.warnings)
+    return [tokenizer.decode(group, skip_special=False) for group in groups if group], list(
+        encoder.warnings
+    )
 
 
 # What follows an answer in the collection's templates, and what they write before it that is not asked for.
@@ -100,9 +106,13 @@ def test_the_collection(many: Tokenizer, shared: Path, name: str, system: str) -
     # With the line breaks and the indentation of the files the prompt has other white space than an answer follows.
     found, notes = trained(many, source, messages)
     wanted[-1] = wanted[-1] if after else wanted[-1].removesuffix("</s>")  # a line break ends that
-    assert ["".join(text.split()) for text in found] == ["".join(answer.split()) for answer in wanted]
+    assert ["".join(text.split()) for text in found] == [
+        "".join(answer.split()) for answer in wanted
+    ]
     asked = {"llama-2-chat", "mistral-instruct", "granite-3.0-instruct", "qwen2.5-instruct"}
-    assert any("with other white space than it writes" in note for note in notes) == (name not in asked)
+    assert any("with other white space than it writes" in note for note in notes) == (
+        name not in asked
+    )
 
 
 @pytest.mark.parametrize("name", ["mistral-instruct", "llama-2-chat", "zephyr", "saiga"])
@@ -146,7 +156,9 @@ QWEN3 = """\
     {%- endif %}
 {%- endfor %}
 {%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}"""
-THINKS = QWEN3.replace("prompt %}{{- '<|im_start|>assistant\\n", "prompt %}{{- '<|im_start|>assistant\\n<think>\\n")
+THINKS = QWEN3.replace(
+    "prompt %}{{- '<|im_start|>assistant\\n", "prompt %}{{- '<|im_start|>assistant\\n<think>\\n"
+)
 PHI3 = """{% for m in messages %}{{ '<|' + m.role + '|>\\n' + m.content + '<|end|>\\n' }}{% endfor %}\
 {% if add_generation_prompt %}{{ '<|assistant|>\\n' }}{% else %}{{ eos_token }}{% endif %}"""
 MISTRAL1 = """{{ bos_token }}{% for m in messages %}{% if m.role == 'user' %}{{ '[INST] ' + m.content + ' [/INST]' }}\
@@ -177,7 +189,9 @@ ZEPHYR = """{% for m in messages %}\n{{ '<|' + m.role + '|>\\n' + m.content + eo
 MARKED = """{% for m in messages %}{% if m.role == 'assistant' %}{{ '<|im_start|>assistant\\n' }}{% generation %}\
 {{ m.content + '<|im_end|>' }}{% endgeneration %}{{ '\\n' }}{% else %}CHATML{% endif %}{% endfor %}ASK"""
 MARKED = MARKED.replace("CHATML", CHATML).replace("ASK", ASK)
-LOOSE = MARKED.replace("{{ '<|im_start|>assistant\\n' }}{% generation %}", "{% generation %}<|im_start|>assistant\n")
+LOOSE = MARKED.replace(
+    "{{ '<|im_start|>assistant\\n' }}{% generation %}", "{% generation %}<|im_start|>assistant\n"
+)
 RETURN = """{% for m in messages %}{{ '<|' + m.role + '|>' + m.content }}{{ '</s>' if loop.last and m.role == \
 'assistant' else '<|end|>' }}{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"""
 ENDED = """{% for m in messages %}{{ '<|' + m.role + '|>' + m.content }}{{ '<|end|>' if m.role == 'assistant' }}\
@@ -220,8 +234,15 @@ def test_a_models_own(many: Tokenizer, name: str) -> None:
 
 def test_system_prompts(many: Tokenizer) -> None:
     """Wherever a template puts them, they are not trained on."""
-    for source, end in ((EACH, "<|im_end|>"), (PHI3, "<|end|>"), (LLAMA3, "<|eot_id|>"), (ZEPHYR, "</s>")):
-        found, notes = trained(many, source, said("Hello?", ONE, "assistant", TWO, system="Be brief."))
+    for source, end in (
+        (EACH, "<|im_end|>"),
+        (PHI3, "<|end|>"),
+        (LLAMA3, "<|eot_id|>"),
+        (ZEPHYR, "</s>"),
+    ):
+        found, notes = trained(
+            many, source, said("Hello?", ONE, "assistant", TWO, system="Be brief.")
+        )
         assert found == [ONE + end, TWO + end]
         assert notes == []
     picky = "{% if messages[0].content != 'Hello?' %}{{ raise_exception('no') }}{% endif %}" + EACH
@@ -270,7 +291,10 @@ def test_a_format_that_ends_with_the_end_token_gets_no_other(many: Tokenizer) ->
     ids, _, _ = ChatEncoder(ChatTemplate(ends, NAMES), many).encode(Chat(TALK, "x"))
     assert ids.count(many.eos_id) == len(TALK)
     ids, weights, _ = ChatEncoder(ChatTemplate(EACH, NAMES), many).encode(Chat(TALK, "x"))
-    assert (ids[-1], weights[-1]) == (many.eos_id, 0)  # what ends a turn is another token than what ends a text
+    assert (ids[-1], weights[-1]) == (
+        many.eos_id,
+        0,
+    )  # what ends a turn is another token than what ends a text
 
 
 def test_what_is_said_of_the_rows(
@@ -281,13 +305,22 @@ def test_what_is_said_of_the_rows(
     tmp_path: Path,
 ) -> None:
     """Each thing once, with the first row that it is about."""
-    calls = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b", "tool_calls": [1], "name": None}]
+    calls = [
+        {"role": "user", "content": "a"},
+        {"role": "assistant", "content": "b", "tool_calls": [1], "name": None},
+    ]
     rows = [{"messages": said(f"q{i}", "b", system="s")} for i in range(3)]
     path = write("talks.jsonl", [*rows, {"messages": calls, "tools": [{}], "id": 7}])
     silent = EACH.replace("in messages", "in messages if m.role != 'system'")
     (tmp_path / "folder").mkdir()
     with caplog.at_level(logging.WARNING):
-        data(path, tokenizer=many, folder=tmp_path / "folder", chat=ChatTemplate(silent, NAMES), valid=0.3)
+        data(
+            path,
+            tokenizer=many,
+            folder=tmp_path / "folder",
+            chat=ChatTemplate(silent, NAMES),
+            valid=0.3,
+        )
     assert [record.getMessage().replace(str(path), "F") for record in caplog.records] == [
         "F:1: the chat template omits or changes the system message (and in 2 more rows)",
         "F:4: ignored in the messages: tool_calls, tools",

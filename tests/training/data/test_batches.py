@@ -21,7 +21,10 @@ END = 9999
 
 
 def make(
-    lengths: Sequence[int], chosen: Sequence[int] | None = None, masked: bool = False, end: bool = False
+    lengths: Sequence[int],
+    chosen: Sequence[int] | None = None,
+    masked: bool = False,
+    end: bool = False,
 ) -> Tokens:
     """Documents of the ids 1, 2, 3, ..., with every third one masked; a byte a token."""
     count = sum(lengths)
@@ -31,7 +34,9 @@ def make(
     index["tokens"] = index["bytes"] = lengths
     index["start"] = np.cumsum(lengths) - lengths
     index["first"] = 1
-    about = About(1, "k", "<u2", count, len(lengths), count, END if end else None, masked, ["f.txt"])
+    about = About(
+        1, "k", "<u2", count, len(lengths), count, END if end else None, masked, ["f.txt"]
+    )
     places = np.arange(len(lengths)) if chosen is None else np.array(chosen)
     return Tokens(Shard(about, ids, mask, index), places)
 
@@ -41,7 +46,12 @@ def all_ids(tokens: Tokens) -> npt.NDArray[np.int64]:
 
 
 @quick
-@given(lengths=LENGTHS, batch=st.integers(1, 5), context=st.integers(1, 20), seed=st.integers(0, 2**64 - 1))
+@given(
+    lengths=LENGTHS,
+    batch=st.integers(1, 5),
+    context=st.integers(1, 20),
+    seed=st.integers(0, 2**64 - 1),
+)
 def test_each_token_once_an_epoch(lengths: list[int], batch: int, context: int, seed: int) -> None:
     tokens = make(lengths, range(0, len(lengths), 2))
     own = sorted(all_ids(tokens).tolist())
@@ -71,9 +81,14 @@ def test_each_token_once_an_epoch(lengths: list[int], batch: int, context: int, 
 
 @quick
 @given(
-    lengths=LENGTHS, batch=st.integers(1, 4), micros=st.integers(1, 3), mode=st.sampled_from(["documents", "windows"])
+    lengths=LENGTHS,
+    batch=st.integers(1, 4),
+    micros=st.integers(1, 3),
+    mode=st.sampled_from(["documents", "windows"]),
 )
-def test_micros_are_parts_of_one_batch(lengths: list[int], batch: int, micros: int, mode: str) -> None:
+def test_micros_are_parts_of_one_batch(
+    lengths: list[int], batch: int, micros: int, mode: str
+) -> None:
     tokens = make(lengths, masked=True)
     context = max(1, min(5, tokens.tokens - 1))
     parts = Batches(tokens, batch, context, 7, mode=mode, micros=micros)  # type: ignore[arg-type]
@@ -101,14 +116,20 @@ def test_a_function_of_seed_and_step(mode: str) -> None:
         assert not np.array_equal(other.batch(step).ids, first[step].ids)
     assert len({b.ids.tobytes() for b in first}) == 80
     # The same on every machine, with every version of NumPy.
-    digest = hashlib.sha256(np.concatenate([b.ids for b in first]).astype("<i8").tobytes()).hexdigest()
+    digest = hashlib.sha256(
+        np.concatenate([b.ids for b in first]).astype("<i8").tobytes()
+    ).hexdigest()
     assert digest[:16] == {"documents": "bb71569f44a328b5", "windows": "21af4b80a0d85bd3"}[mode]
 
 
 def test_windows_are_everywhere() -> None:
     tokens = make([50, 50], [1])
-    ids = np.concatenate([Batches(tokens, 64, 10, 0, mode="windows").batch(step).ids for step in range(20)])
-    assert sorted(set(ids[:, 0].tolist())) == list(range(51, 91))  # all that leave a target for the last token
+    ids = np.concatenate(
+        [Batches(tokens, 64, 10, 0, mode="windows").batch(step).ids for step in range(20)]
+    )
+    assert sorted(set(ids[:, 0].tolist())) == list(
+        range(51, 91)
+    )  # all that leave a target for the last token
     assert (np.diff(ids) == 1).all()
 
 
@@ -155,7 +176,9 @@ def test_validation_predicts_each_token_once(
 
 def test_what_is_too_short() -> None:
     tokens = make([5, 5], [0])
-    with pytest.raises(DataError, match=r"f\.txt: 5 tokens .* a context of 5: lower the context to at most 4"):
+    with pytest.raises(
+        DataError, match=r"f\.txt: 5 tokens .* a context of 5: lower the context to at most 4"
+    ):
         Batches(tokens, 2, 5, 0)
     assert Batches(tokens, 2, 4, 0).batch(0).ids.shape == (2, 4)
     for batch, context, micros in ((0, 4, 1), (2, 0, 1), (2, 4, 0)):

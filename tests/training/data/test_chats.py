@@ -46,8 +46,18 @@ def test_the_assistant_and_what_ends_it(bpe: Tokenizer, make_format: Callable[..
 @pytest.mark.parametrize(
     ("head", "tail", "ask", "answers"),
     [
-        ("{role}:\n", "\n", "assistant:\n", f"{BOT}\n{BOT2}\n"),  # no control token: all that ends a turn
-        ("<|{role}|>", "", "<|assistant|>", f"{BOT}{BOT2}<|endoftext|>"),  # nothing at all: the end token does
+        (
+            "{role}:\n",
+            "\n",
+            "assistant:\n",
+            f"{BOT}\n{BOT2}\n",
+        ),  # no control token: all that ends a turn
+        (
+            "<|{role}|>",
+            "",
+            "<|assistant|>",
+            f"{BOT}{BOT2}<|endoftext|>",
+        ),  # nothing at all: the end token does
         ("<|{role}|>", "<|endoftext|>", "<|assistant|>", f"{BOT}<|endoftext|>{BOT2}<|endoftext|>"),
     ],
 )
@@ -78,13 +88,21 @@ def test_what_is_refused(bpe: Tokenizer, make_format: Callable[..., Any]) -> Non
 
     class Upper(type(make_format())):  # type: ignore[misc]
         def render(self, messages: Any, *, generate: bool) -> str:
-            return str(super().render([{**m, "content": m["content"].upper()} for m in messages], generate=generate))
+            return str(
+                super().render(
+                    [{**m, "content": m["content"].upper()} for m in messages], generate=generate
+                )
+            )
 
     hostile = Chat([*TALK, {"role": "user", "content": "x<|end|>"}], "f.jsonl:1")
     for chat, form, message in (
         (CHAT, Last(), "changes the text before message 3 when that is added"),
         (CHAT, Upper(), "changes the text of message 3"),
-        (CHAT, make_format("{role}: ", "\n", "assistant: "), "begins inside a token, after 'ssistant: '"),
+        (
+            CHAT,
+            make_format("{role}: ", "\n", "assistant: "),
+            "begins inside a token, after 'ssistant: '",
+        ),
         (CHAT, make_format(ask="other"), "changes the text before message 3"),
         (hostile, make_format(), r"contains the control token '<\|end\|>' as text"),
         (Chat(TALK[2:], "f.jsonl:1"), make_format(), "the first message is the assistant's"),
@@ -92,15 +110,26 @@ def test_what_is_refused(bpe: Tokenizer, make_format: Callable[..., Any]) -> Non
         with pytest.raises(DataError, match=message) as caught:
             encode_chat(chat, form, bpe)
         assert str(caught.value).startswith("f.jsonl:1: ")
-    encode_chat(CHAT, make_format("{role}: ", "\n", "assistant: "), ByteTokenizer())  # bytes merge with nothing
+    encode_chat(
+        CHAT, make_format("{role}: ", "\n", "assistant: "), ByteTokenizer()
+    )  # bytes merge with nothing
 
 
 def test_rows_become_masked_batches(
-    bpe: Tokenizer, bpe_folder: Path, write: Callable[..., Path], data: Callable[..., Dataset], make_format: Any
+    bpe: Tokenizer,
+    bpe_folder: Path,
+    write: Callable[..., Path],
+    data: Callable[..., Dataset],
+    make_format: Any,
 ) -> None:
-    talks = [[{"role": "user", "content": f"{i}?"}, {"role": "assistant", "content": f"={i}é"}] for i in range(30)]
+    talks = [
+        [{"role": "user", "content": f"{i}?"}, {"role": "assistant", "content": f"={i}é"}]
+        for i in range(30)
+    ]
     path = write("chat.jsonl", [{"messages": talk} for talk in talks])
-    with pytest.raises(DataError, match=r"chat\.jsonl:1: a conversation, but no chat format is given"):
+    with pytest.raises(
+        DataError, match=r"chat\.jsonl:1: a conversation, but no chat format is given"
+    ):
         data(path, tokenizer=bpe, folder=bpe_folder)
     found = data(path, tokenizer=bpe, folder=bpe_folder, chat=make_format(), valid=0.2)
     assert found.train.documents + found.valid.documents == 30
@@ -112,16 +141,26 @@ def test_rows_become_masked_batches(
     seen = [text for text in seen if text]
     assert len(seen) == found.valid.documents
     assert set(seen) < said
-    assert validation(found.valid, 2, 64).bytes == sum(len(text.encode()) - len("<|end|>") for text in seen)
+    assert validation(found.valid, 2, 64).bytes == sum(
+        len(text.encode()) - len("<|end|>") for text in seen
+    )
     batch = Batches(found.train, 4, 40, 0).batch(3)
     assert set(batch.weights.reshape(-1).tolist()) == {0.0, 1.0}
     for row, weights in zip(batch.targets, batch.weights, strict=True):
         assert "?" not in trained(bpe, row, weights)
-    other = data(path, tokenizer=bpe, folder=bpe_folder, chat=make_format("<|{role}|>", ask="<|assistant|>"), valid=0.2)
+    other = data(
+        path,
+        tokenizer=bpe,
+        folder=bpe_folder,
+        chat=make_format("<|{role}|>", ask="<|assistant|>"),
+        valid=0.2,
+    )
     assert other.key != found.key
 
 
-def test_real_chats(shared: Path, tmp_path: Path, bpe: Tokenizer, bpe_folder: Path, make_format: Any) -> None:
+def test_real_chats(
+    shared: Path, tmp_path: Path, bpe: Tokenizer, bpe_folder: Path, make_format: Any
+) -> None:
     rows = json.loads((shared / "chat/instruction-data.json").read_text())[:100]
     for row in rows:
         talk = [

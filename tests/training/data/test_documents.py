@@ -37,7 +37,10 @@ WORDS = [
     "1",
     "🙂",
 ]
-PARTS = st.lists(st.sampled_from([*WORDS, END, f"\n{END}\n", f"{END} ", f"\r\n{END}\r\n", "<|end", "#"]), max_size=30)
+PARTS = st.lists(
+    st.sampled_from([*WORDS, END, f"\n{END}\n", f"{END} ", f"\r\n{END}\r\n", "<|end", "#"]),
+    max_size=30,
+)
 
 
 def plain(text: str, separator: str | None) -> list[str]:
@@ -71,9 +74,14 @@ def joined(pieces: list[tuple[str, bool]]) -> list[str]:
 
 @quick
 @given(
-    parts=PARTS, chunk=st.integers(1, 40), piece=st.integers(2, 30), separator=st.sampled_from([None, END, "#", "a"])
+    parts=PARTS,
+    chunk=st.integers(1, 40),
+    piece=st.integers(2, 30),
+    separator=st.sampled_from([None, END, "#", "a"]),
 )
-def test_documents_whatever_the_chunks(parts: list[str], chunk: int, piece: int, separator: str | None) -> None:
+def test_documents_whatever_the_chunks(
+    parts: list[str], chunk: int, piece: int, separator: str | None
+) -> None:
     text = "".join(parts)
     chunks = [text[i : i + chunk] for i in range(0, len(text), chunk)]
     expected = plain(text, separator)
@@ -87,14 +95,20 @@ def test_documents_whatever_the_chunks(parts: list[str], chunk: int, piece: int,
 
 @quick
 @given(
-    text=st.lists(st.sampled_from([*WORDS, "!\n/"]) | st.text(max_size=3), max_size=12).map("".join),
+    text=st.lists(st.sampled_from([*WORDS, "!\n/"]) | st.text(max_size=3), max_size=12).map(
+        "".join
+    ),
     pattern=st.sampled_from([GPT2_PATTERN, CL100K_PATTERN, QWEN_PATTERN, O200K_PATTERN]),
 )
 def test_a_cut_changes_no_token(text: str, pattern: str) -> None:
     ranks = {bytes([i]): i for i in range(256)}
-    for i, pair in enumerate([b"\n\n", b"  ", b" a", b"\r\n", b".\n", b"\n/", b"\na", b"!\n", b" Z", b"/\n", b"\n "]):
+    for i, pair in enumerate(
+        [b"\n\n", b"  ", b" a", b"\r\n", b".\n", b"\n/", b"\na", b"!\n", b" Z", b"/\n", b"\n "]
+    ):
         ranks[pair] = 256 + i
-    encode = tiktoken.Encoding("x", pat_str=pattern, mergeable_ranks=ranks, special_tokens={}).encode_ordinary
+    encode = tiktoken.Encoding(
+        "x", pat_str=pattern, mergeable_ranks=ranks, special_tokens={}
+    ).encode_ordinary
     high = len(text)
     while cut := last_cut(text, 1, high):
         assert encode(text[:cut]) + encode(text[cut:]) == encode(text)
@@ -121,10 +135,16 @@ def test_a_long_text_is_cut_into_pieces() -> None:
         ('{"text": "a\\ud800"}', r"lone surrogate U\+D800 at position 1"),
         ('{"messages": []}', r"messages is \[\]"),
         ('{"messages": ["a"]}', "message 1 has the role None"),
-        ('{"messages": [{"role": "tool", "content": "x"}]}', "role 'tool': it must be one of system, user, assistant"),
+        (
+            '{"messages": [{"role": "tool", "content": "x"}]}',
+            "role 'tool': it must be one of system, user, assistant",
+        ),
         ('{"messages": [{"role": "user", "content": ["x"]}]}', "message 1 has the content"),
         ('{"messages": [{"role": "user", "content": "x"}]}', "no message is the assistant's"),
-        ('{"messages": [{"role": "assistant", "content": ""}]}', "message 1 of the assistant is empty"),
+        (
+            '{"messages": [{"role": "assistant", "content": ""}]}',
+            "message 1 of the assistant is empty",
+        ),
     ],
 )
 def test_broken_rows(line: str, message: str) -> None:
@@ -139,14 +159,18 @@ def test_rows(write: Callable[..., Path]) -> None:
     path = write("r.jsonl", [{"text": f"one\n{END}\none"}, {"messages": talk, "id": 5}])
     path.write_text(path.read_text() + "\n")
     one, two = read_files([path])
-    assert one == Text(f"one\n{END}\none", True, f"{path}:1")  # a row is one document, whatever it holds
+    assert one == Text(
+        f"one\n{END}\none", True, f"{path}:1"
+    )  # a row is one document, whatever it holds
     assert two == Chat(talk, f"{path}:2")
     assert lone_text([path]) is None
 
 
 @quick
 @given(
-    text=st.text("ab \n", min_size=2, max_size=60).filter(str.strip), place=st.integers(1, 59), piece=st.integers(2, 9)
+    text=st.text("ab \n", min_size=2, max_size=60).filter(str.strip),
+    place=st.integers(1, 59),
+    piece=st.integers(2, 9),
 )
 def test_a_lone_text_is_cut_in_two(text: str, place: int, piece: int) -> None:
     place = min(place, len(text) - 1)
@@ -156,4 +180,6 @@ def test_a_lone_text_is_cut_in_two(text: str, place: int, piece: int) -> None:
     assert joined([(part.text, part.last) for part in parts]) == [text[:place], text[place:]]
     assert [part.cut for part in parts if part.last] == [True, False]
     lengths = [len(part.text) for part in parts]
-    assert [part.resumed for part in parts] == [sum(lengths[:i]) >= place for i in range(len(parts))]
+    assert [part.resumed for part in parts] == [
+        sum(lengths[:i]) >= place for i in range(len(parts))
+    ]

@@ -16,7 +16,12 @@ import pytest
 
 from minigen.errors import TokenizerError
 from minigen.training.data import learning
-from minigen.training.data.learning import LONGEST_WORD, learn_bpe, run_interruptibly, still_learning
+from minigen.training.data.learning import (
+    LONGEST_WORD,
+    learn_bpe,
+    run_interruptibly,
+    still_learning,
+)
 
 from .conftest import STORY
 
@@ -33,7 +38,11 @@ def plainly_learned(texts: list[str], vocab_size: int) -> str:
     library.decoder = decoders.ByteLevel()
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size, min_frequency=2, special_tokens=["<|e|>"], initial_alphabet=alphabet, show_progress=False
+        vocab_size=vocab_size,
+        min_frequency=2,
+        special_tokens=["<|e|>"],
+        initial_alphabet=alphabet,
+        show_progress=False,
     )
     library.train_from_iterator(texts, trainer)
     text: str = library.to_str()
@@ -85,7 +94,9 @@ def interrupt_after(begun: threading.Event) -> None:
     threading.Thread(target=work, daemon=True).start()
 
 
-def test_ctrl_c_is_heard_while_the_library_works(release: threading.Event, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_is_heard_while_the_library_works(
+    release: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(learning, "PATIENCE", 0.01)
     begun = threading.Event()
 
@@ -150,14 +161,23 @@ def test_it_is_told_when_all_is_read(release: threading.Event) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [["tokenizer", "train", "--vocab-size", "30000"], ["train", "--tokenizer", "bpe:30000"]]
+    "words",
+    [["tokenizer", "train", "--vocab-size", "30000"], ["train", "--tokenizer", "bpe:30000"]],
 )
 def test_ctrl_c_leaves_nothing_behind(tmp_path: Path, words: list[str]) -> None:
     """The real library, in the middle of work that would take it a minute."""
     (tmp_path / "dna.txt").write_text("".join(random.Random(0).choices("ACGT", k=1_500_000)))
     imports = "import sys; from minigen.cli import main; from minigen.cli.display import progress"
     code = f"{imports}; progress.DELAY = 0; sys.exit(main.main(sys.argv[1:]))"
-    command = [sys.executable, "-c", code, *words, str(tmp_path / "dna.txt"), "--out", str(tmp_path / "out")]
+    command = [
+        sys.executable,
+        "-c",
+        code,
+        *words,
+        str(tmp_path / "dna.txt"),
+        "--out",
+        str(tmp_path / "out"),
+    ]
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, **pipes) as process:
         assert process.stderr.readline() == "minigen: merging tokens, which may take a while\n"

@@ -39,7 +39,9 @@ def stories(items: list[str]) -> str:
     return "".join(f"{item}\n<|endoftext|>\n" for item in items)
 
 
-def test_documents_come_out_as_they_went_in(write: Write, data: Data, bpe: Tokenizer, bpe_folder: Path) -> None:
+def test_documents_come_out_as_they_went_in(
+    write: Write, data: Data, bpe: Tokenizer, bpe_folder: Path
+) -> None:
     path = write("s.txt", stories(STORIES))
     found = data(path, tokenizer=bpe, folder=bpe_folder)
     both = texts(found.train, bpe) + texts(found.valid, bpe)
@@ -58,7 +60,9 @@ def test_start_tokens(write: Write, data: Data, shared: Path) -> None:
     folder = shared / "models/stories260K"
     tokenizer = load_tokenizer(folder)
     assert tokenizer is not None
-    found = data(write("s.txt", stories(STORIES[:20])), tokenizer=tokenizer, folder=folder, valid=0.5)
+    found = data(
+        write("s.txt", stories(STORIES[:20])), tokenizer=tokenizer, folder=folder, valid=0.5
+    )
     for document in found.train.index:
         ids, _ = found.train.read(int(document["start"]), int(document["tokens"]))
         text = tokenizer.decode(ids.tolist())
@@ -89,7 +93,9 @@ def test_each_side_has_a_document(write: Write, data: Data, valid: float) -> Non
         assert not set(texts(found.train)) & set(texts(found.valid))
 
 
-def test_a_lone_text_is_cut_as_nanogpt_cuts_it(write: Write, data: Data, bpe: Tokenizer, bpe_folder: Path) -> None:
+def test_a_lone_text_is_cut_as_nanogpt_cuts_it(
+    write: Write, data: Data, bpe: Tokenizer, bpe_folder: Path
+) -> None:
     text = "".join(f"línea {i}\n" for i in range(77))
     path = write("t.txt", text)
     cut = int(len(text) * 0.9)
@@ -109,16 +115,22 @@ def test_validation_sources(write: Write, data: Data, caplog: pytest.LogCaptureF
     assert texts(found.valid) == STORIES[40:60]
     assert caplog.messages == ["10 of 50 training documents are left out: they are for validation"]
     assert found.files == (train, valid)
-    with pytest.raises(DataError, match=r"s\.txt: all training documents are also validation documents"):
+    with pytest.raises(
+        DataError, match=r"s\.txt: all training documents are also validation documents"
+    ):
         data(train, valid_sources=[train])
 
 
 def test_what_cannot_be_split(write: Write, data: Data) -> None:
     path = write("s.txt", stories(STORIES[:1] * 3))
-    with pytest.raises(DataError, match=r"s\.txt: and all others have the same document, which cannot be divided"):
+    with pytest.raises(
+        DataError, match=r"s\.txt: and all others have the same document, which cannot be divided"
+    ):
         data(path)
     for valid in (0, 1, -0.1, 2, float("nan")):
-        with pytest.raises(UsageError, match=f"the validation fraction is {valid}: it must be a number > 0 and < 1"):
+        with pytest.raises(
+            UsageError, match=f"the validation fraction is {valid}: it must be a number > 0 and < 1"
+        ):
             data(path, valid=valid)
     with pytest.raises(UsageError, match="the separator of documents is empty"):
         data(path, separator="")
@@ -133,7 +145,9 @@ def test_the_key_is_of_the_content(write: Write, data: Data, tmp_path: Path) -> 
     info = path.stat()
     changed = data(path)
     path.write_text(text.replace("cat", "cot", 1))
-    os.utime(path, ns=(info.st_atime_ns, info.st_mtime_ns))  # not even a file that claims to be as old is believed
+    os.utime(
+        path, ns=(info.st_atime_ns, info.st_mtime_ns)
+    )  # not even a file that claims to be as old is believed
     keys = [first.key, changed.key, data(path).key]
     keys.append(data(path, separator="cot").key)
     keys.append(data(write("s.jsonl", [{"text": story} for story in STORIES[:20]])).key)
@@ -154,7 +168,9 @@ def test_another_tokenizer_is_another_key(write: Write, data: Data, tmp_path: Pa
     assert len(keys) == 3
     one = data(path, tokenizer=tokenizer, folder=tmp_path / "tok280").key
     spec = tmp_path / "tok280/tokenizer.json"
-    spec.write_text(spec.read_text().replace('"trim_offsets": true', '"trim_offsets": false'))  # any byte counts
+    spec.write_text(
+        spec.read_text().replace('"trim_offsets": true', '"trim_offsets": false')
+    )  # any byte counts
     assert data(path, tokenizer=tokenizer, folder=tmp_path / "tok280").key != one
 
 
@@ -241,7 +257,9 @@ def test_a_killed_preparation_leaves_nothing_half(write: Write, data: Data, tmp_
     found = data(path)
     assert found.made
     assert sorted(texts(found.train) + texts(found.valid)) == sorted(STORIES)
-    assert [place.name for place in cache.iterdir()] == [found.train.shard.about.key[:32]]  # the rest is cleared away
+    assert [place.name for place in cache.iterdir()] == [
+        found.train.shard.about.key[:32]
+    ]  # the rest is cleared away
 
 
 def test_two_at_once_end_with_one_good_cache(write: Write, data: Data, tmp_path: Path) -> None:
@@ -271,7 +289,13 @@ def test_memory_stays_small(tmp_path: Path) -> None:
         prepare([sys.argv[1]], ByteTokenizer(), cache=Path(sys.argv[2]))
         print(peak() - before)
     """
-    command = [sys.executable, "-c", textwrap.dedent(script), str(tmp_path / "big.txt"), str(tmp_path / "cache")]
+    command = [
+        sys.executable,
+        "-c",
+        textwrap.dedent(script),
+        str(tmp_path / "big.txt"),
+        str(tmp_path / "cache"),
+    ]
     begun = time.monotonic()
     grown = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     assert grown < 64, f"{grown} MB, {time.monotonic() - begun:.1f} s"
@@ -282,4 +306,8 @@ def test_tinyshakespeare(shared: Path, tmp_path: Path) -> None:
     text = path.read_text()
     tokenizer: Any = CharacterTokenizer(sorted(set(text)))
     found = prepare([path], tokenizer, valid=0.1, cache=tmp_path)
-    assert (tokenizer.vocab_size, found.train.tokens, found.valid.tokens) == (65, 1_003_854, 111_540)
+    assert (tokenizer.vocab_size, found.train.tokens, found.valid.tokens) == (
+        65,
+        1_003_854,
+        111_540,
+    )

@@ -18,15 +18,28 @@ from minigen.training.data.sources import Reader
 Write = Callable[..., Path]
 
 
-def test_folders_globs_and_names(write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("d/b.txt", "d/a/z.md", "d/a.JSONL", "d/.hidden.txt", "d/.git/x.txt", "d/x.py", "e.log", "f1.txt"):
+def test_folders_globs_and_names(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in (
+        "d/b.txt",
+        "d/a/z.md",
+        "d/a.JSONL",
+        "d/.hidden.txt",
+        "d/.git/x.txt",
+        "d/x.py",
+        "e.log",
+        "f1.txt",
+    ):
         write(name, "x")
     monkeypatch.chdir(tmp_path)
     found = find_files(["d"])
     assert [str(path) for path in found.files] == ["d/a/z.md", "d/a.JSONL", "d/b.txt"]
     assert sorted(map(str, found.left_out)) == ["d/.git", "d/.hidden.txt", "d/x.py"]
     # A named file may be called anything and be hidden; each file counts once, however it is meant.
-    found = find_files(["f?.txt", "e.log", "d/b.txt", "d", "./d/b.txt", "d/.hidden.txt", "**/*.txt"])
+    found = find_files(
+        ["f?.txt", "e.log", "d/b.txt", "d", "./d/b.txt", "d/.hidden.txt", "**/*.txt"]
+    )
     names = ["f1.txt", "e.log", "d/b.txt", "d/a/z.md", "d/a.JSONL", "d/.hidden.txt"]
     assert [str(path) for path in found.files] == names
     assert sorted(map(str, found.left_out)) == ["d/.git", "d/x.py"]
@@ -54,7 +67,9 @@ def test_nothing_to_take(write: Write, tmp_path: Path, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("chunk", [1, 2, 3, 7, 1000])
-def test_any_chunk_gives_the_same_text(write: Write, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_any_chunk_gives_the_same_text(
+    write: Write, chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "CHUNK", chunk)
     text = "naïve 🙂 東京\r\nx\ufeffy\n"
     path = write("t.txt", b"\xef\xbb\xbf" + text.encode())
@@ -80,7 +95,12 @@ BROKEN: list[tuple[bytes, str]] = [
 @pytest.mark.parametrize(("content", "message"), BROKEN)
 @pytest.mark.parametrize("name", ["t.txt", "t.jsonl"])
 def test_broken_files_are_named(
-    write: Write, data: Callable[..., Dataset], name: str, content: bytes, message: str, monkeypatch: pytest.MonkeyPatch
+    write: Write,
+    data: Callable[..., Dataset],
+    name: str,
+    content: bytes,
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     if name == "t.jsonl" and b"\n" in content and content.strip():
         content = content.replace(b"abc", b'"c"').replace(b"ab\n", b"  \n")
@@ -102,7 +122,9 @@ def test_a_byte_is_told_across_chunks(write: Write, monkeypatch: pytest.MonkeyPa
 def test_one_token(write: Write, data: Callable[..., Dataset], bpe: Any, bpe_folder: Path) -> None:
     for name, content in (("t.txt", "a"), ("t.jsonl", [{"text": "a"}])):
         path = write(name, content)
-        with pytest.raises(DataError, match=r"t\.\w+: (has a single token|1 characters are too few)"):
+        with pytest.raises(
+            DataError, match=r"t\.\w+: (has a single token|1 characters are too few)"
+        ):
             data(path, write("good.txt", "good text"))
         with pytest.raises(DataError, match=r"t\.\w+: 1 characters are too few to divide at 0.05"):
             data(path)

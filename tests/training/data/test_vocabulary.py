@@ -22,7 +22,21 @@ from minigen.training.data.vocabulary import train_tokenizer
 from .conftest import SPECIAL, STORY
 
 quick = settings(deadline=None, derandomize=True, max_examples=200)
-WORDS = ["The cat", " mat", "don't", "  ", "\n", "\r\n", "12", "é", "🙂", "<|endoftext|>", "<|user|>", "<|user", "|>"]
+WORDS = [
+    "The cat",
+    " mat",
+    "don't",
+    "  ",
+    "\n",
+    "\r\n",
+    "12",
+    "é",
+    "🙂",
+    "<|endoftext|>",
+    "<|user|>",
+    "<|user",
+    "|>",
+]
 ANY = st.characters(exclude_categories=["Cs"])
 TEXT = st.lists(st.sampled_from(WORDS) | st.text(ANY, max_size=8), max_size=10).map("".join)
 
@@ -69,15 +83,29 @@ def test_the_same_files_make_the_same_tokenizer(bpe_folder: Path, tmp_path: Path
     (tmp_path / "text.txt").write_text(STORY * 3)
     code = "import sys; from pathlib import Path; from minigen.training.data.vocabulary import train_tokenizer; "
     code += "train_tokenizer([sys.argv[1]], Path(sys.argv[2]), 280, special=sys.argv[3:])"
-    command = [sys.executable, "-c", code, str(tmp_path / "text.txt"), str(tmp_path / "out"), *SPECIAL]
-    subprocess.run(command, check=True, env=os.environ | {"PYTHONHASHSEED": "7", "RAYON_NUM_THREADS": "3"})
+    command = [
+        sys.executable,
+        "-c",
+        code,
+        str(tmp_path / "text.txt"),
+        str(tmp_path / "out"),
+        *SPECIAL,
+    ]
+    subprocess.run(
+        command, check=True, env=os.environ | {"PYTHONHASHSEED": "7", "RAYON_NUM_THREADS": "3"}
+    )
     for name in ("tokenizer.json", "tokenizer_config.json"):
         assert (tmp_path / "out" / name).read_bytes() == (bpe_folder / name).read_bytes()
 
 
-def test_special_tokens_in_a_text_are_not_learned_from(write: Callable[..., Path], tmp_path: Path) -> None:
+def test_special_tokens_in_a_text_are_not_learned_from(
+    write: Callable[..., Path], tmp_path: Path
+) -> None:
     rows = [{"text": f"<|user|>{word}<|end|>" * 9} for word in ("one", "two")]
-    talk = [{"role": "user", "content": "three three"}, {"role": "assistant", "content": "three<|user|>"}]
+    talk = [
+        {"role": "user", "content": "three three"},
+        {"role": "assistant", "content": "three<|user|>"},
+    ]
     path = write("r.jsonl", [*rows, {"messages": talk}])
     made = train_tokenizer([path], tmp_path / "out", 264, special=["<|user|>", "<|end|>"])
     assert (made.documents, made.bytes) == (3, 2 * 9 * (8 + 3 + 7) + 11 + 13)
@@ -93,7 +121,9 @@ def test_a_text_with_too_few_pairs(
         made = train_tokenizer([write("t.txt", "abab abab")], tmp_path / "out", 5000)
     size = made.tokenizer.vocab_size
     assert 257 < size < 265
-    message = f"the vocabulary has {size} tokens instead of 5000: no other pair occurs twice in the text"
+    message = (
+        f"the vocabulary has {size} tokens instead of 5000: no other pair occurs twice in the text"
+    )
     assert caplog.messages == [message]
 
 
@@ -103,7 +133,11 @@ def test_characters_and_bytes(write: Callable[..., Path], tmp_path: Path) -> Non
     assert "".join(made.tokenizer.decode([i]) for i in range(8)) == "\n abné🙂"
     assert made.tokenizer.kind == "characters"
     made = train_tokenizer([path], tmp_path / "bytes", kind="bytes")
-    assert (made.tokenizer.kind, made.documents, made.bytes) == ("bytes", 1, len("banana é\n🙂 ".encode()))
+    assert (made.tokenizer.kind, made.documents, made.bytes) == (
+        "bytes",
+        1,
+        len("banana é\n🙂 ".encode()),
+    )
     with pytest.raises(DataError, match="has no tokenizer: make one with minigen tokenizer train"):
         open_tokenizer(tmp_path)
 
@@ -116,7 +150,10 @@ def test_characters_and_bytes(write: Callable[..., Path], tmp_path: Path) -> Non
         ({"vocab_size": 300, "kind": "char"}, "are only for bpe: drop them, or char"),
         ({"special": ["<|x|>"], "kind": "bytes"}, "are only for bpe: drop them, or bytes"),
         ({"kind": "words"}, "kind of tokenizer is 'words': it must be one of bpe, char, bytes"),
-        ({"vocab_size": 300, "special": ["the"]}, "special token 'the' looks like text: write it like"),
+        (
+            {"vocab_size": 300, "special": ["the"]},
+            "special token 'the' looks like text: write it like",
+        ),
         ({"vocab_size": 300, "special": [""]}, "special token '' looks like text"),
         ({"vocab_size": 300, "special": ["|||"]}, "looks like text"),
     ],
@@ -129,7 +166,9 @@ def test_settings_that_cannot_be(
     assert not (tmp_path / "out").exists()
 
 
-def test_nothing_is_written_over_or_half_written(write: Callable[..., Path], tmp_path: Path) -> None:
+def test_nothing_is_written_over_or_half_written(
+    write: Callable[..., Path], tmp_path: Path
+) -> None:
     path = write("t.txt", "abc abc")
     write("full/config.json", "{}")
     with pytest.raises(UsageError, match="full already exists: name a new folder"):
