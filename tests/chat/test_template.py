@@ -502,17 +502,17 @@ ENTRY = "an entry of chat_template needs a name and a template"
         (
             "tokenizer_config.json",
             {"chat_template": "x", "bos_token": 5},
-            "bos_token must be a text or an object with a content, not 5",
+            "bos_token must be a string or an object with a content, not 5",
         ),
         (
             "tokenizer_config.json",
             {"chat_template": "x", "extra_special_tokens": {"image": 1}},
-            "image must be a text or an object with a content, not 1",
+            "image must be a string or an object with a content, not 1",
         ),
         (
             "tokenizer_config.json",
             {"chat_template": "x", "eos_token": {"id": 2}},
-            "eos_token must be a text or an object with a content, not {'id': 2}",
+            "eos_token must be a string or an object with a content, not {'id': 2}",
         ),
     ],
 )
