@@ -186,7 +186,7 @@ def test_on_the_command_line(
     assert code == 2
     assert err.endswith("minigen: the prompt is a single token: a cache of it saves nothing\n")
     code, _, err = run_cli("cache", "build", tmp_path / "x.cache", "-m", tiny("llama"), "-p", "")
-    assert (code, "has no token that begins texts" in err) == (2, True)
+    assert (code, "has no token that begins or separates texts" in err) == (2, True)
     assert (
         run_cli(
             "cache", "build", tmp_path / "x.cache", "-m", folder, "-p", "abc", "--backend", backend
