@@ -234,7 +234,9 @@ def test_check(run_cli: Run, folder: Path) -> None:
     assert run_cli("prompt", "animals.prompt.toml", "--check") == (0, summary, "")
     code, out, err = run_cli("prompt", "animals.prompt.toml", "--check", "--shots", "0,9")
     assert (code, err) == (1, "")
-    assert out.startswith("animals.prompt.toml: error: shots.n has 9, but there are 2 examples; ")
+    assert out.startswith(
+        "animals.prompt.toml: error: shots.n has 9, but the number of examples is 2; "
+    )
 
 
 def test_check_with_a_model_reads_no_weights(run_cli: Run, folder: Path, model: str) -> None:
@@ -808,7 +810,7 @@ def test_errors_of_the_check_end_a_run_before_it_begins(
     def never(args: object) -> None:
         raise AssertionError("a model was loaded")
 
-    message = "minigen: french.prompt.toml: shots.n has 7, but there are 3 examples; add some, or lower it\n"
+    message = "minigen: french.prompt.toml: shots.n has 7, but the number of examples is 3; add some, or lower it\n"
     code, out, err = run_cli("prompt", "french.prompt.toml", "-m", model, "--shots", "700")
     assert (code, out) == (1, "")
     with monkeypatch.context() as patch:
