@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from minigen.errors import ChatError
 
+from ..display.words import counted
 from ..model_arguments import load_draft, load_model
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def run_replay(args: argparse.Namespace) -> int:
     tokens = sum(answer.tokens for answer in compared)
     same = len(compared) - len(differing)
     print(
-        f"{len(compared)} answers, {tokens} tokens, on {model.backend}: "
+        f"{counted(len(compared), 'answer')}, {counted(tokens, 'token')}, on {model.backend}: "
         f"{same} identical, {len(differing)} different"
     )
     if differing:
