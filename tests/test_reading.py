@@ -415,7 +415,8 @@ def test_many_seeds(tmp_path: Path) -> None:
         ('format = 1\nitems_file = "a\\u0000b"\n', "null"),
         ('format = 1\nitems_file = "deep.jsonl"\n', "deep.jsonl:1: JSON: 'JSON nested too deeply'"),
         ('format = 1\nitems_file = "twice.jsonl"\n', f"twice.jsonl:1: k{MANY - 1}: is given twice in one object"),
-        ('format = 1\n[score]\nmetric="regex"\n[[items]]\ninput="a"\noutput="a{99999999999999999999}"\n', "not a regular"),
+        ('format = 1\n[score]\nmetric="regex"\n[[items]]\ninput="a"\noutput="a{99999999999999999999}"\n',
+         "is not a regular expression"),
     ],
 )  # fmt: skip
 def test_prompt_files(tmp_path: Path, text: str, message: str) -> None:
