@@ -11,7 +11,7 @@ from minigen.backends.base import Backend
 from minigen.checkpoints.saving import to_tensors, write_tensors
 from minigen.checkpoints.weight_files import SINGLE
 from minigen.families import build_architecture, find_family
-from minigen.generation.loop import Runner
+from minigen.generation.reader import Runner
 from minigen.layers.param import as_arrays, initialise
 from minigen.tree import flatten, unflatten
 
