@@ -1,18 +1,19 @@
-"""minigen: text generation on PyTorch and MLX, from n-grams of one's own to models of the hub.
+"""minigen: text generation on PyTorch and MLX, with models of your own or from the hub.
 
-    model = minigen.load("path/to/model")          # a folder or a hub id; nothing: the model that ships
+    model = minigen.load("path/to/model")          # a folder, a hub id, or nothing
     model.generate("Once upon a time", max_tokens=100, temperature=0.8, seed=1)
     for piece in model.stream("Once upon a time"): ...
     model.logits(ids)                              # ids (B, T) -> float32 (B, T, V)
     model.generate_ids(rows, max_tokens=20)        # rows of ids -> rows of new ids
-    minigen.Chat(model).say("Hello")               # an answer, in pieces as they come
+    minigen.Chat(model).say("Hello")               # an answer, in pieces as it is generated
 
     minigen.score(model, text)                     # perplexity and bits per byte
     minigen.run_prompts(model, "task.prompt.toml") # zero-, one- and few-shot prompts, scored
-    minigen.train("stories.txt", out="run")        # a model of one's own
+    minigen.train("stories.txt", out="run")        # a model of your own
     minigen.convert("path/to/model", Path("out"), quant=4)
 
-Importing minigen imports neither torch nor mlx, nor NumPy: each name below is imported when it is first used.
+Importing minigen imports neither torch nor mlx nor NumPy: each name below is imported when it is
+first used.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ __all__ = [
     "train",
 ]
 
-_HOMES = {
+_MODULES = {  # where each public name is defined, and its name there if it differs
     "Chat": "chat.engine",
     "Completion": "generation.text",
     "Converted": "checkpoints.convert",
@@ -68,11 +69,11 @@ _HOMES = {
 
 
 def __dir__() -> list[str]:
-    return [*globals(), *_HOMES]
+    return [*globals(), *_MODULES]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module 'minigen' has no attribute {name!r}")
-    module, _, attribute = _HOMES[name].partition(":")
+    module, _, attribute = _MODULES[name].partition(":")
     return getattr(import_module(f"minigen.{module}"), attribute or name)

@@ -1,4 +1,4 @@
-"""One process at a time: a lock file beside what is written, which the system releases when its process dies."""
+"""One process at a time: a lock file, which the system releases when its process dies."""
 
 from __future__ import annotations
 
@@ -13,36 +13,36 @@ logger = logging.getLogger("minigen")
 
 
 def lock_beside(path: Path) -> Path:
-    """The lock file of a file: the same one, whichever link names the file."""
+    """The lock file next to a file, and the same one for every link to the file."""
     file = path.resolve()
     return file.with_name(f"{file.name}.lock")
 
 
 @contextmanager
 def only_process(lock: Path, busy: str) -> Iterator[None]:
-    """No other process is within it at the same time, with the same lock file. The file goes when the block ends.
+    """Keeps other processes out while the block runs. The lock file is deleted afterwards.
 
-    Where no lock can be had (a read-only folder, a network file system without locks) a warning says so, and the
-    block runs all the same.
+    If locking is impossible (a read-only folder, a network file system without locks), a warning
+    says so, and the block runs without a lock.
 
     Args:
-        lock: the lock file; it need not exist, its folder must.
-        busy: the message where another process holds the lock.
+        lock: The lock file. It need not exist, but its folder must.
+        busy: The message if another process has the lock.
 
-    Raises MinigenError where another process holds the lock.
+    Raises MinigenError if another process has the lock.
     """
-    from filelock import FileLock, Timeout  # late: it takes 50 ms
+    from filelock import FileLock, Timeout  # imported late, as it takes 50 ms
 
-    # A soft lock is a file and nothing more: it would stay when its process is killed.
-    held = FileLock(lock, timeout=0, fallback_to_soft=False)
+    # A soft lock is only a file, which would remain if its process were killed.
+    file_lock = FileLock(lock, timeout=0, fallback_to_soft=False)
     try:
-        held.acquire()
+        file_lock.acquire()
     except Timeout:
         raise MinigenError(busy) from None
     except OSError as error:
         reason = error.strerror or error
         logger.warning(
-            "cannot lock %s: %s: see that no other process writes there meanwhile", lock, reason
+            "cannot lock %s: %s: make sure that no other process writes there", lock, reason
         )
         yield
         return
@@ -50,9 +50,7 @@ def only_process(lock: Path, busy: str) -> Iterator[None]:
         yield
     finally:
         try:
-            with suppress(
-                OSError
-            ):  # Windows removes no file that is open, and filelock does it there
+            with suppress(OSError):  # Windows deletes no open file; filelock does it there
                 lock.unlink()
         finally:
-            held.release()
+            file_lock.release()

@@ -1,11 +1,9 @@
-"""A loaded model, as a user of the library holds it."""
+"""A loaded model, as a user of the library sees it."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
@@ -13,10 +11,9 @@ import numpy.typing as npt
 
 from minigen.backends import choose_backend, get_backend
 from minigen.checkpoints.loading import stored_dtype
-from minigen.checkpoints.opening import generation_file, open_stored, text_folder
+from minigen.checkpoints.opening import open_stored
 from minigen.checkpoints.quantization import name_of
-from minigen.checkpoints.weight_files import read_object
-from minigen.errors import CheckpointError, ContextError, TokenizerError, UsageError, shown
+from minigen.errors import ContextError, UsageError
 from minigen.generation.dispatch import steps
 from minigen.generation.options import Options
 from minigen.generation.reader import Runner
@@ -24,8 +21,7 @@ from minigen.generation.rows import Row, check_ids
 from minigen.generation.shared_text import SharedText
 from minigen.generation.speculation import draft_text
 from minigen.generation.text import Completion, TextRun
-from minigen.models.architecture import Architecture, kv_name
-from minigen.tokenizer import Tokenizer, load_tokenizer
+from minigen.loaded_model import LoadedModel
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -44,14 +40,23 @@ def load(
     threads: int | None = None,
     offline: bool = False,
 ) -> Model:
-    """Loads a model from a folder, a hub id (`org/name[@revision]`), or, with None, the one that ships. A folder with a
-    LoRA adapter is the model that it belongs to, with the adapter merged in.
+    """Loads a model.
 
-    `backend` is "auto", "torch" or "mlx"; `device` what the framework calls it; `dtype` float32, bfloat16 or float16
-    (without it: float32 on a CPU, the checkpoint's own on a GPU). `quant` holds the weights of a plain model in "8" or
-    "4" bits, or "mixed": 4, with the embedding and the head in 8. `kv_bits` holds the keys and values of what a decoder
-    has read in 8 or 4. `threads` is how many threads of the CPU torch computes with, in the whole process. `offline`
-    never opens a socket. Raises MinigenError: SourceError, CheckpointError, BackendError or UsageError, each one line.
+    Args:
+        source: A folder, a hub id (`org/name[@revision]`), or None for the model that comes with
+            minigen. A folder with a LoRA adapter gives the adapter's base model with the adapter
+            merged into it.
+        backend: "auto", "torch" or "mlx".
+        device: A device by the framework's name; None to choose one.
+        dtype: "float32", "bfloat16" or "float16"; None for float32 on a CPU, and the checkpoint's
+            dtype on a GPU.
+        quant: Quantizes the weights to 8 or 4 bits, or "mixed": 4 bits, with the embedding and the
+            head in 8. None keeps them as they are stored.
+        kv_bits: Quantizes the keys and values that a decoder keeps, to 8 or 4 bits.
+        threads: How many CPU threads torch computes with, in the whole process.
+        offline: Never opens a network connection.
+
+    Raises SourceError, CheckpointError, BackendError or UsageError, with a message of one line.
     """
     backend = choose_backend(backend)
     stored = open_stored(source, offline=offline)
@@ -61,90 +66,9 @@ def load(
     return Model(runner, stored.folder, stored.config, stored.base, name_of(packings))
 
 
-class Model:
-    """A decoder or recurrent model on one backend; `load` makes it.
+class Model(LoadedModel):
+    """A model that generates text. `load` makes it; see `LoadedModel` for its attributes."""
 
-    `config` is its config.json, `architecture` what that makes, `tokenizer` None for a folder without one.
-    `base` is the folder of an adapter's model, which has what the adapter's own does not. `quant` is "q8",
-    "mxfp4" or "mixed", say, for quantized weights, else "".
-    """
-
-    def __init__(
-        self,
-        runner: Runner,
-        folder: Path,
-        config: Mapping[str, Any],
-        base: Path | None = None,
-        quant: str = "",
-    ) -> None:
-        self.runner, self.folder, self.config, self.base = runner, folder, config, base or folder
-        self.quant = quant
-
-    def __repr__(self) -> str:
-        return (
-            f"Model({str(self.folder)!r}, backend={self.backend!r}, device={self.device!r}, "
-            f"dtype={self.precision!r})"
-        )
-
-    @property
-    def architecture(self) -> Architecture:
-        """What it is made of, and what it computes."""
-        return self.runner.architecture
-
-    @property
-    def backend(self) -> str:
-        return self.runner.ops.name
-
-    @property
-    def device(self) -> str:
-        return self.runner.ops.device
-
-    @property
-    def dtype(self) -> str:
-        return self.runner.ops.dtype
-
-    @property
-    def kv(self) -> str:
-        """ "kv8" or "kv4" for keys and values in so many bits, else ""."""
-        return kv_name(self.architecture)
-
-    @property
-    def precision(self) -> str:
-        """What decides its numbers beside its files: "float32", "float32 q4", "float32 kv8"."""
-        return " ".join(filter(None, (self.dtype, self.quant, self.kv)))
-
-    @cached_property
-    def tokenizer(self) -> Tokenizer | None:
-        """Read when first needed. Raises TokenizerError where its files are broken."""
-        return load_tokenizer(self.text_folder, self.config)
-
-    @property
-    def text_folder(self) -> Path:
-        """Where the tokenizer and the chat template are."""
-        return text_folder(self.folder, self.base)
-
-    @cached_property
-    def stop_ids(self) -> frozenset[int]:
-        """The ids that end a text: eos_token_id of generation_config.json and config.json, and the tokenizer's."""
-        try:
-            tokenizer = self.tokenizer
-        except TokenizerError:  # those who bring ids need none; whoever brings text is told
-            tokenizer = None
-        return frozenset(
-            stop_ids(generation_file(self.folder, self.base), self.config, tokenizer, self.base)
-        )
-
-    @property
-    def needed_tokenizer(self) -> Tokenizer:
-        """The tokenizer. Raises TokenizerError where the folder has none."""
-        if self.tokenizer is None:
-            raise TokenizerError(
-                f"{self.folder} has no tokenizer (tokenizer.json, vocab.json, ...), so it takes no text: "
-                "add one, or use generate_ids"
-            )
-        return self.tokenizer
-
-    # -- text ---------------------------------------------------------------------------------------------------------
     @overload
     def generate(  # type: ignore[overload-overlap]  # a text is a sequence of texts too
         self, text: str, *, draft: Model | None = None, **settings: Unpack[TextSettings]
@@ -162,27 +86,40 @@ class Model:
         draft: Model | None = None,
         **settings: Unpack[TextSettings],
     ) -> str | list[str]:
-        """The text that follows a prompt; for a list of prompts, run as one batch, a list.
+        """Generates the text that follows a prompt, or each of several prompts, run as one batch.
 
-        In float32 each of these is the text that its prompt gives alone. In 16 bits on torch the rows of a batch are
-        rounded in another way, and a near tie may fall otherwise.
+        In float32, a prompt gives the same text in a batch as alone. In 16-bit dtypes on torch, two
+        nearly equal tokens may swap, because a batch is rounded differently.
 
-        `settings` are those of `Options.of` (max_tokens, temperature, seed, stop, ...) but for num_samples, which
-        `complete` takes. One prompt may be sped up by guesses, which change no token but by rounding:
-        `speculate="lookup"` takes them from the text, `draft` is a smaller model with the same tokenizer. After an
-        empty prompt a document begins, as `Tokenizer.encode_prompt` has it. Raises UsageError for a setting that is
-        unknown or out of range or an empty prompt that nothing can begin, ContextError for one that does not fit.
+        Args:
+            text: A prompt or a list of prompts. After an empty prompt, a new document begins.
+            draft: A smaller model with the same tokenizer, which speeds up one prompt by guesses.
+                So does the setting `speculate="lookup"`, with guesses from the text itself. Guesses
+                change the text only by rounding.
+            **settings: The settings of `Options.of` (max_tokens, temperature, seed, stop, ...),
+                except num_samples and logprobs, which `complete` accepts.
+
+        Returns the text after the prompt; a list of texts for a list of prompts.
+
+        Raises UsageError for a setting that is unknown or out of range, and for an empty prompt if
+        the tokenizer has no token that begins a text. Raises ContextError for a prompt that does
+        not fit into the context.
         """
         check_one_sample("generate", settings)
-        completions = self.complete(
-            [text] if isinstance(text, str) else text, draft=draft, **settings
-        )
-        return completions[0].text if isinstance(text, str) else [c.text for c in completions]
+        if isinstance(text, str):
+            (completion,) = self.complete([text], draft=draft, **settings)
+            return completion.text
+        completions = self.complete(text, draft=draft, **settings)
+        return [completion.text for completion in completions]
 
     def stream(
         self, text: str, *, draft: Model | None = None, **settings: Unpack[TextSettings]
     ) -> Iterator[str]:
-        """The same text in pieces, as they come: never half a character, never a part of a stop string."""
+        """The text of `generate` for one prompt, in pieces, as they are generated.
+
+        A piece never ends within a character, and never contains a part of a stop string. The
+        errors are those of `generate`; the prompt and the settings are checked at once.
+        """
         check_one_sample("stream", settings)
         run = self.run([text], Options.of(**settings), draft)
         return (piece for _, piece in run)
@@ -194,27 +131,41 @@ class Model:
         draft: Model | None = None,
         **settings: Unpack[CompletionSettings],
     ) -> list[Completion]:
-        """Text, ids, how it ended and log-probabilities for each prompt, `num_samples` of each side by side."""
+        """As `generate`, with more about each text: see `Completion`.
+
+        Returns `num_samples` completions for each prompt; those of a prompt are next to each other.
+        """
         run = self.run(texts, Options.of(**settings), draft)
         for _ in run:
             pass
         return run.completions()
 
     def run(self, texts: Sequence[str], options: Options, draft: Model | None = None) -> TextRun:
-        """A run that is ready to be iterated; what is wrong with the prompts is raised here."""
+        """A run that is ready to be iterated. Raises at once what is wrong with the prompts."""
         return TextRun(
             self.runner, self.needed_tokenizer, texts, options, self.stop_ids, self.text_of(draft)
         )
 
     def text_of(self, draft: Model | None) -> SharedText | None:
-        """The text of a draft model for this one. Raises UsageError where it has another vocabulary."""
-        return None if draft is None else draft_text(self.runner, draft.runner)
+        """The text of a draft model for this one; None for None.
 
-    # -- ids ----------------------------------------------------------------------------------------------------------
+        Raises UsageError if the two models have different numbers of ids.
+        """
+        if draft is None:
+            return None
+        return draft_text(self.runner, draft.runner)
+
+    # -- ids --
     def logits(self, ids: npt.ArrayLike) -> npt.NDArray[np.float32]:
-        """Logits (B, T, V) float32 for ids (B, T): row t is the prediction after token t.
+        """The logits after each of the given ids.
 
-        Raises UsageError for ids that are no such array or outside the vocabulary, ContextError for too many.
+        Args:
+            ids: (B, T), whole numbers.
+
+        Returns the logits (B, T, V) float32; those at t predict the token after t.
+
+        Raises UsageError for ids that have another shape or are outside the vocabulary, and
+        ContextError for more than the context.
         """
         try:
             array = np.asarray(ids)
@@ -242,46 +193,34 @@ class Model:
         draft: Model | None = None,
         **settings: Unpack[IdSettings],
     ) -> list[list[int]]:
-        """The new ids of each row of ids, run as one batch of any lengths; a row that ends early has its stop id last.
+        """Generates the ids that follow each row of ids, run as one batch.
 
-        Nothing is added to the rows. Settings and errors are those of `generate`, less what concerns text.
+        Args:
+            rows: The ids of each prompt, which are used as they are. Lengths may differ.
+            draft: That of `generate`.
+            **settings: The settings of `generate`, except stop and special.
+
+        Returns the new ids of each row. A row that ends before max_tokens has its stop id last.
+
+        Raises the errors of `generate`, and UsageError for ids outside the vocabulary.
         """
         for name in ("stop", "special", "num_samples", "logprobs"):
             if name in settings:
-                raise UsageError(f"{name} is no setting of generate_ids: call complete with text")
+                raise UsageError(
+                    f"{name} is not a setting of generate_ids: call complete with text"
+                )
         options = Options.of(**settings)
-        batch = [
-            Row([int(i) for i in check_ids(row, self.architecture.vocab_size)]) for row in rows
-        ]
-        ends = () if options.ignore_eos else self.stop_ids
-        for _ in steps(self.runner, batch, options, ends, draft=self.text_of(draft)):
+        batch: list[Row] = []
+        for row in rows:
+            ids = check_ids(row, self.architecture.vocab_size)
+            batch.append(Row([int(i) for i in ids]))
+        stop_ids = frozenset[int]() if options.ignore_eos else self.stop_ids
+        for _ in steps(self.runner, batch, options, stop_ids, draft=self.text_of(draft)):
             pass
         return [row.ids for row in batch]
 
 
 def check_one_sample(method: str, settings: Mapping[str, Any]) -> None:
-    """Raises UsageError where several texts are asked for."""
+    """Raises UsageError if the settings ask for several texts per prompt."""
     if settings.get("num_samples", 1) != 1:
         raise UsageError(f"{method} gives one text per prompt: call complete for num_samples")
-
-
-def stop_ids(
-    path: Path, config: Mapping[str, Any], tokenizer: Tokenizer | None, folder: Path
-) -> set[int]:
-    """eos_token_id of generation_config.json, which is `path`, and of config.json in `folder`, each a number or a list,
-    and the tokenizer's own."""
-    found: set[int] = set()
-    for where, values in (
-        (path, read_object(path) if path.is_file() else {}),
-        (folder / "config.json", config),
-    ):
-        ids = values.get("eos_token_id")
-        ids = ids if isinstance(ids, list) else [] if ids is None else [ids]
-        if not all(type(i) is int for i in ids):
-            raise CheckpointError(
-                f"{where}: eos_token_id is {shown(values['eos_token_id'])}: it must be an id or a list of ids"
-            )
-        found.update(ids)
-    if tokenizer is not None and tokenizer.eos_id is not None:
-        found.add(tokenizer.eos_id)
-    return found

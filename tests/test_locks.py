@@ -74,7 +74,7 @@ def test_a_file_system_without_locks(
     with caplog.at_level(logging.WARNING), only_process(tmp_path / "lock", "busy"):
         pass
     assert [record.getMessage() for record in caplog.records] == [
-        f"cannot lock {tmp_path / 'lock'}: {os.strerror(number)}: see that no other process writes there meanwhile"
+        f"cannot lock {tmp_path / 'lock'}: {os.strerror(number)}: make sure that no other process writes there"
     ]
 
 
@@ -83,7 +83,7 @@ def test_where_no_lock_file_can_be(tmp_path: Path, caplog: pytest.LogCaptureFixt
     lock = tmp_path / ("x" * 300)
     with caplog.at_level(logging.WARNING), only_process(lock, "busy"):
         pass
-    assert "File name too long: see that no other process writes there" in caplog.text
+    assert "File name too long: make sure that no other process writes there" in caplog.text
 
 
 def test_all_names_of_a_file_have_one_lock(tmp_path: Path) -> None:

@@ -572,7 +572,7 @@ def test_prompt_caches(tmp_path: Path, content: bytes) -> None:
         tmp_path / "p.cache",
         safetensors({"__metadata__": {"minigen_prompt": text[: 10**6]}, "a": ENTRY}, bytes(8)),
     )
-    assert "is no prompt cache" in refused(lambda: read_prompt_info(path))
+    assert "is not a prompt cache" in refused(lambda: read_prompt_info(path))
 
 
 @pytest.mark.parametrize("found", ["Infinity", "[1]", '"x"', "1.5", "null"])
@@ -582,7 +582,7 @@ def test_the_format_of_a_prompt_cache(tmp_path: Path, found: str) -> None:
         tmp_path / "p.cache",
         safetensors({"__metadata__": {"minigen_prompt": about}, "a": ENTRY}, bytes(8)),
     )
-    assert "is no prompt cache" in refused(lambda: read_prompt_info(path))
+    assert "is not a prompt cache" in refused(lambda: read_prompt_info(path))
 
 
 RESULT = {"model": "m", "backend": "b", "dtype": "d", "test": "t", "samples_tps": [1.0]}

@@ -24,6 +24,7 @@ FLOORS = (
     ("families",),
     ("checkpoints",),
     ("generation",),
+    ("loaded_model",),
     ("model",),
     ("prompt_cache",),
     ("evaluation",),

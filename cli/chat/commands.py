@@ -73,12 +73,19 @@ def handle(app: ChatApp, line: Line) -> None:
 
 def message_of(line: Line, text: str) -> str:
     """The message that a line is, without the quotes of a block or the space before a slash."""
-    quoted = None if line.plain else unquoted(text)
+    quoted = block_of(line, text)
     if quoted is not None:
         return quoted
     if text.startswith(" /") and not line.pasted:
         return text[1:]
     return text
+
+
+def block_of(line: Line, text: str) -> str | None:
+    """The text between the quotes of a block, or None if a line has none."""
+    if line.plain:
+        return None
+    return unquoted(text)
 
 
 def answer(app: ChatApp, message: str) -> None:
@@ -91,8 +98,10 @@ def run_command(app: ChatApp, command: Command, rest: str, line: Line) -> None:
     if not command.takes_text:
         command.run(app, rest.strip())
         return
-    quoted = None if line.plain else unquoted(rest)
-    command.run(app, rest if quoted is None else quoted)
+    quoted = block_of(line, rest)
+    if quoted is not None:
+        rest = quoted
+    command.run(app, rest)
 
 
 # -- the conversation --

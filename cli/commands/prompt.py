@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from minigen.evaluation.fewshot import PromptFile
 
 EPILOG = """\
-A prompt file (NAME.prompt.toml) has a description, examples and items. `minigen help prompts` describes
-its format; minigen/evaluation/fewshot/examples has some to start from. For example:
+A prompt file (NAME.prompt.toml) has a description, examples and items. `minigen help prompts`
+describes its format; minigen/evaluation/fewshot/examples has some to start from. For example:
 
   minigen prompt task.prompt.toml --print         print the prompt of its first item, for each
                                                   number of shots

@@ -132,8 +132,9 @@ def plan(args: argparse.Namespace, flags: dict[str, Any]) -> tuple[Config | None
     """The settings of a new run, or None to continue one; and its folder."""
     if args.resume is None:
         config = config_from_args(args, flags)
-        folder = Path(args.out) if args.out else default_out(config)
-        return config, folder
+        if args.out:
+            return config, Path(args.out)
+        return config, default_out(config)
     for name in ("out", "preset", "config"):
         if getattr(args, name) is not None:
             raise UsageError(f"--resume continues with the settings of the run: drop --{name}")
@@ -154,7 +155,9 @@ def default_out(config: Config) -> Path:
     source = config.teacher.model
     if config.data.data:
         source = config.data.data[0]
-    model = "tuned" if config.model.from_model else config.model.model
+    model = config.model.model
+    if config.model.from_model:
+        model = "tuned"
     return Path(f"{Path(source).stem or 'data'}-{model}")
 
 

@@ -1,4 +1,4 @@
-"""Long text on a terminal, through a pager as git does it."""
+"""Shows long text on a terminal through a pager, as git does."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ import shutil
 import signal
 import subprocess
 
-# -F: text that fits on the screen is only printed; -R: colors; -X: what was read stays on the screen.
+# -F: only print text that fits on the screen; -R: colors; -X: leave the text on the screen.
 LESS = "FRX"
 
 
 def pager() -> list[str]:
-    """The command: $PAGER, else less. Empty where there is none, or where $PAGER is empty or cat."""
+    """The command of the pager: $PAGER, else less.
+
+    It is empty if there is no such program, or if $PAGER is empty or cat.
+    """
     words = shlex.split(os.environ.get("PAGER", "less"))
     if not words or words == ["cat"] or shutil.which(words[0]) is None:
         return []
@@ -21,7 +24,7 @@ def pager() -> list[str]:
 
 
 def page(text: str) -> None:
-    """Shows text on the terminal, a screen at a time where there is a pager."""
+    """Shows text on the terminal, one screen at a time if there is a pager."""
     command = pager()
     if not command:
         print(text, end="")

@@ -1,4 +1,4 @@
-"""The pages of the manual: which there are, and their text for a file or for a terminal."""
+"""The pages of the manual: their names, and their text for a file or for a terminal."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from importlib.resources import files
 
 from minigen.errors import UsageError
 
-# Each topic is the page minigen/pages/TOPIC.md; the line says what is in it.
+# Each topic is the page minigen/pages/TOPIC.md; the text says what is in it.
 TOPICS = {
     "generate": "continue prompts: sampling, speculation, caches",
     "chat": "talk with a model, and see what it does",
@@ -32,15 +32,17 @@ PAGE_OF = {
 }
 
 COMMENT = re.compile(r"^<!--.*?-->\n", re.MULTILINE | re.DOTALL)
-LINK = re.compile(
-    r"\[([^\]\n]+)\]\((?!https?:)[^)\n]+\)"
-)  # to another file, or to a part of this one
+# A link to another file, or to a part of this one.
+LINK = re.compile(r"\[([^\]\n]+)\]\((?!https?:)[^)\n]+\)")
 CODE_INDENT = "    "
 WIDEST = 100  # columns: longer lines are hard to read
 
 
 def find_topic(word: str) -> str:
-    """The topic that a word means: its name or that of a command. Raises UsageError, with what is near, for others."""
+    """The topic that a word names: its own name, or that of a command.
+
+    Raises UsageError for any other word, with the nearest name.
+    """
     name = word.lower().replace("_", "-")
     if name in TOPICS:
         return name
@@ -52,7 +54,7 @@ def find_topic(word: str) -> str:
 
 
 def page_text(topic: str) -> str:
-    """A page as Markdown that stands alone: without comments, and with the text of links to files in place of them."""
+    """A page as Markdown, without comments with only the text of links to files."""
     text = files("minigen").joinpath("pages", f"{topic}.md").read_text(encoding="utf-8")
     return LINK.sub(r"\1", COMMENT.sub("", text))
 
@@ -66,7 +68,7 @@ def contents() -> str:
 
 
 def for_terminal(text: str, columns: int) -> str:
-    """Markdown as a terminal of so many columns shows it, with blocks of code set in."""
+    """Markdown as text for a terminal of this width. Blocks of code are indented."""
     from markdown_it import MarkdownIt
 
     from ..chat.markdown_render import groups, render_tokens

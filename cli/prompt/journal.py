@@ -75,7 +75,7 @@ class Journal:
                 ) from error
 
     def _open(self, path: Path) -> None:
-        """Opens the file, locks it and reads what is there. Raises OSError, or MinigenError as the class does."""
+        """Open the file, lock it, and read it. Raises OSError, or the MinigenError of the class."""
         self.made = not path.exists()
         if not self.made and not path.is_dir() and not path.is_file():
             raise MinigenError(
@@ -144,7 +144,7 @@ class Journal:
         self.size += len(line)
 
     def _read(self) -> None:
-        """Read the items in the file. A last line without a line ending is incomplete, and removed."""
+        """Read the items in the file. Remove a last line without a line ending."""
         assert self.stream is not None
         self.stream.seek(0)
         *lines, rest = self.stream.read().split(b"\n")

@@ -118,8 +118,7 @@ def answers(report: Report, several: bool, width: int = WIDE, terminal: bool = F
     for run in report.result.runs:
         text = _answers_of(run, width, terminal)
         if several or len(report.result.runs) > 1:
-            name = report.name if several else ""
-            text = f"==> {title(name, run, report)} <==\n{text}"
+            text = f"==> {title(run, report, several)} <==\n{text}"
         tables.append(text)
     return "\n".join(tables)
 
@@ -139,15 +138,21 @@ def _answers_of(run: RunResult, width: int, terminal: bool) -> str:
     return render(head, rows, width, terminal, left=("answer", "output", "input"))
 
 
-def title(name: str, run: RunResult, report: Report) -> str:
-    """The heading of a run's answers."""
-    seeds = {other.seed for other in report.result.runs}
-    return label(name, run.shots, run.seed if len(seeds) > 1 else None)
+def title(run: RunResult, report: Report, several: bool) -> str:
+    """The heading of a run's answers, with the name and the seed if there are several."""
+    name, seed = "", None
+    if several:
+        name = report.name
+    if len({other.seed for other in report.result.runs}) > 1:
+        seed = run.seed
+    return label(name, run.shots, seed)
 
 
 def label(name: str, shots: int, seed: int | None, item: int | None = None) -> str:
     """The heading of one setting: `name, 4 shots, seed 1, item 3`."""
-    parts = [name] if name else []
+    parts = []
+    if name:
+        parts.append(name)
     parts.append(f"{shots} shot" + "s" * (shots != 1))
     if seed is not None:
         parts.append(f"seed {seed}")

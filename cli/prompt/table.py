@@ -17,8 +17,9 @@ Row = dict[str, str]  # heading -> cell
 
 def table(reports: Sequence[Report], width: int = WIDE, terminal: bool = False) -> str:
     """The table of all files. No number is ever cut; a narrow terminal gets fewer columns."""
-    metrics = {report.metric for report in reports}
-    score = "score" if len(metrics) > 1 else metrics.pop()
+    score = reports[0].metric
+    if any(report.metric != score for report in reports):
+        score = "score"
     groups = [_rows_of(report, score) for report in reports]
     head = _used_columns(groups, score)
     rows = [row for group in groups for row in group]

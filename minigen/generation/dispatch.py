@@ -1,7 +1,4 @@
-"""Who runs what is asked for: sampling, beam search, or sampling with guesses.
-
-Nothing else decides it.
-"""
+"""Decides, alone, how a run is done: by sampling or beam search, with or without speculation."""
 
 from __future__ import annotations
 
@@ -25,17 +22,29 @@ def steps(
     timing: Timing | None = None,
     draft: SharedText | None = None,
 ) -> Generator[list[Row], None, None]:
-    """`generate` as the options ask for it: by sampling or by beam search, with guesses or without.
+    """Generates all rows in the way that the options ask for.
 
-    `draft` is the text of a draft model. Raises UsageError at once where speculation is not for
-    this run.
+    Args:
+        reader: Computes the logits.
+        rows: The rows, which get their new ids.
+        options: How to generate.
+        stop_ids: The ids that end a row.
+        timing: Gets the times and counts; may be None.
+        draft: The text of a draft model, for speculation.
+
+    Returns an iterator over the steps: the rows that got a token, the last of their `ids`.
+
+    Raises UsageError at once if speculation does not work for this run. While it runs, it raises
+    the errors of `loop.generate`.
     """
     if timing is None:
         timing = Timing()
     if options.speculate is not None or draft is not None:
         reader = speculative(reader, rows, options, stop_ids, timing, draft)
     if options.beams > 1:
-        shared = reader.shared if isinstance(reader, BranchReader) else None
+        shared = None
+        if isinstance(reader, BranchReader):
+            shared = reader.shared
         run = generate_beams(reader.runner, rows, options, stop_ids, timing, shared)
     else:
         run = generate(reader, rows, options, stop_ids, timing)
@@ -43,6 +52,6 @@ def steps(
 
 
 def as_one_text(ops: Backend, run: Iterator[list[Row]]) -> Generator[list[Row], None, None]:
-    """The steps of `run`, of which the backend is told that they belong together."""
+    """The steps of `run`, within the backend's `one_text`."""
     with ops.one_text():
         yield from run

@@ -1,4 +1,4 @@
-"""Guesses of how a text goes on, for speculative decoding: from the text itself, or from a smaller model."""
+"""Guesses how a text continues, for speculative decoding: from the text itself or by a model."""
 
 from __future__ import annotations
 
@@ -15,30 +15,34 @@ LONGEST = 3  # tokens that prompt lookup compares, as in Saxena 2023
 
 
 class Drafter(Protocol):
-    """Guesses how a text goes on."""
+    """Guesses how a text continues."""
 
     def begin(self, row: Row) -> None:
-        """The row whose prompt is about to be read, and which only grows from here on."""
+        """Takes the row whose prompt is about to be read. From then on, the row only grows."""
         ...
 
     def draft(self, room: int) -> Sequence[int]:
-        """At most `room` ids, >= 1, that may follow the row's tokens; none where it is not worth the while."""
+        """At most `room` >= 1 ids that may follow the row's tokens; none if it does not pay."""
         ...
 
     def learn(self, guessed: int, kept: int) -> None:
-        """Of the last ids, `guessed` >= 1 were read and the first `kept` of them were right."""
+        """Reports that `guessed` >= 1 ids were read, and that the first `kept` were right."""
         ...
 
 
-class Pace:
-    """How many tokens to guess, at most `most`, so that guesses that fail cost little.
+class DraftLength:
+    """How many tokens to guess, at most `most`, so that wrong guesses cost little.
 
-    The number doubles after guesses that were all kept, and falls to what was kept after others. A pass with guesses
-    has a price and what is kept pays it; who owes waits, and each time is forgiven a little.
+    The number doubles if all guesses were right; otherwise it becomes the number of right ones. A
+    pass with guesses costs something, and right guesses earn something. While the balance is
+    negative nothing is guessed, but each time a small part of the debt is forgiven.
     """
 
-    # In saved passes: what guesses cost, together and each; what is forgiven; what may be saved up for bad times.
-    TOGETHER, EACH, FORGIVEN, SAVED = 0.4, 0.12, 1 / 32, 8.0
+    # The unit is a saved pass.
+    COST = 0.4  # of guessing at all
+    COST_PER_TOKEN = 0.12
+    FORGIVEN = 1 / 32  # each time that nothing is guessed
+    MOST_SAVED = 8.0
 
     def __init__(self, most: int, savings: float = 1.0) -> None:
         self.most, self.number, self.savings = most, min(most, 2), savings
@@ -50,59 +54,75 @@ class Pace:
         return 0
 
     def learn(self, guessed: int, kept: int) -> None:
-        self.savings = min(self.savings + kept - self.TOGETHER - self.EACH * guessed, self.SAVED)
-        self.number = min(2 * guessed, self.most) if kept == guessed else max(kept, 1)
+        savings = self.savings + kept - self.COST - self.COST_PER_TOKEN * guessed
+        self.savings = min(savings, self.MOST_SAVED)
+        if kept == guessed:
+            self.number = min(2 * guessed, self.most)
+        else:
+            self.number = max(kept, 1)
 
 
 class PromptLookup:
-    """What followed the last three tokens where they stood before, the last time; else the last two, or the last one.
+    """Guesses what followed the last three tokens where they last occurred in the text before.
 
-    Each of the three has a pace of its own, and the longer it is the more it may fail at first: a single token stands
-    before often enough in a text that repeats nothing.
+    If they did not occur, the last two count, then the last one. Each of the three has a draft
+    length of its own. The longer one may fail more often at first, since a single token occurs
+    again often enough in a text that repeats nothing.
     """
 
     def __init__(self, most: int) -> None:
-        self.paces = {n: Pace(most, savings=(n - 1) / 2) for n in range(LONGEST, 0, -1)}
-        self.after: dict[tuple[int, ...], int] = {}  # n-gram -> the index of what followed it last
+        self.lengths: dict[int, DraftLength] = {}  # of the n-gram -> how many tokens to guess
+        for n in range(LONGEST, 0, -1):
+            self.lengths[n] = DraftLength(most, savings=(n - 1) / 2)
+        self.after: dict[tuple[int, ...], int] = {}  # n-gram -> index of what followed it last
         self.known = 1  # how many tokens are in `after`
 
     def begin(self, row: Row) -> None:
         self.tokens = row.tokens
-        self.note()
+        self.add_new_tokens()
 
-    def note(self) -> None:
-        """Takes up what is new of the text: all n-grams that something follows."""
+    def add_new_tokens(self) -> None:
+        """Adds the n-grams that new tokens follow."""
         for i in range(self.known, len(self.tokens)):
             for n in range(1, min(LONGEST, i) + 1):
                 self.after[tuple(self.tokens[i - n : i])] = i
         self.known = len(self.tokens)
 
     def draft(self, room: int) -> list[int]:
-        self.note()
+        self.add_new_tokens()
         tokens = self.tokens
-        for n, pace in self.paces.items():
-            at = self.after.get(tuple(tokens[-n:]))
-            if at is not None:
-                self.pace, period = pace, len(tokens) - at
-                # What runs into the end of the text goes on repeating.
-                return [tokens[at + i % period] for i in range(min(pace.next(), room))]
+        for n, length in self.lengths.items():
+            start = self.after.get(tuple(tokens[-n:]))
+            if start is None:
+                continue
+            self.used = length
+            # If the guesses reach the end of the text, they repeat from the start.
+            period = len(tokens) - start
+            count = min(length.next(), room)
+            return [tokens[start + i % period] for i in range(count)]
         return []
 
     def learn(self, guessed: int, kept: int) -> None:
-        self.pace.learn(guessed, kept)
+        self.used.learn(guessed, kept)
 
 
 class DraftModel:
-    """What a smaller model says, chosen by the settings of the run and with the same uniform numbers.
+    """Guesses what a smaller model generates with the run's settings and its uniform numbers.
 
-    The two then draw the same token about as often as their distributions overlap, which is what rejection sampling
-    accepts too; a greedy guess is right no more often than the best token is drawn, and an independent draw still less.
-    `shared` is the model's text, which may stay from run to run: what it has read is not read again.
+    With the same numbers, both models draw the same token about as often as their distributions
+    overlap, which is also how often rejection sampling accepts. A greedy guess would be right only
+    as often as the best token is drawn, and an independent draw still less often.
+
+    Args:
+        shared: The draft model's text. It may be kept from run to run, so that what it has read is
+            not read again.
+        options: The options of the run.
     """
 
     def __init__(self, shared: SharedText, options: Options) -> None:
         self.shared, self.options = shared, replace(options, logprobs=None)
-        self.context, self.pace = shared.runner.architecture.context, Pace(options.draft_tokens)
+        self.context = shared.runner.architecture.context
+        self.length = DraftLength(options.draft_tokens)
 
     def begin(self, row: Row) -> None:
         self.row = row
@@ -113,7 +133,7 @@ class DraftModel:
         known, shared = len(self.row.tokens), self.shared
         if self.context is not None:
             room = min(room, self.context - known + 1)  # the last guess is not read
-        count = min(self.pace.next(), room)
+        count = min(self.length.next(), room)
         if count < 1:
             return []
         row = Row(self.row.prompt, self.row.sequence, ids=list(self.row.ids))
@@ -127,4 +147,4 @@ class DraftModel:
             logits = shared.push([token])
 
     def learn(self, guessed: int, kept: int) -> None:
-        self.pace.learn(guessed, kept)
+        self.length.learn(guessed, kept)

@@ -1,7 +1,7 @@
-"""The loop: prompts are read, and then each step chooses an id for each row, stops rows, and reads.
+"""The loop: prompts are read, and then each step chooses an id per row, ends rows, and reads.
 
-A Reader reads (`reader.py`), a Choice chooses (`choosing.py`), `finish` stops. What comes out are
-ids: `text.py` makes text of them.
+A Reader reads (`reader.py`), a Choice chooses (`choosing.py`), and `finish` ends rows. The results
+are ids; `text.py` turns them into text.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from minigen.generation.choosing import Choice
 from minigen.generation.drawing import Uniforms
 from minigen.generation.options import Options
 from minigen.generation.reader import Reader, decode
-from minigen.generation.rows import Row, Timing, set_limits
+from minigen.generation.rows import Row, Timing, set_limits, unfinished
 
 
 def generate(
@@ -28,8 +28,16 @@ def generate(
     """Generates all rows as one batch, and yields after each step the rows that got a token.
 
     The token is the last of `row.ids`. A row ends at a stop id, at its limit, or when the caller
-    sets `row.finish`. Equal prompts are read once. Raises as `set_limits` does, and MinigenError
-    where the model produces NaN.
+    sets `row.finish`. Equal prompts are read once.
+
+    Args:
+        reader: Computes the logits.
+        rows: The rows, which get their new ids.
+        options: How to choose ids, and how many.
+        stop_ids: The ids that end a row.
+        timing: Gets the times and counts; may be None.
+
+    Raises the errors of `set_limits`, and MinigenError if a logit is NaN or +inf.
     """
     set_limits(rows, options, reader.runner.architecture)
     if not rows:
@@ -43,16 +51,17 @@ def generate(
 
 
 def read_prompts(reader: Reader, rows: Sequence[Row], timing: Timing) -> tuple[Array, Any]:
-    """Reads the prompts of all rows, equal ones once, with room for what their limits allow.
+    """Reads the prompts of all rows, equal ones once.
 
-    Returns the logits (B, 1, V) after them, and the state.
+    Returns the logits (B, 1, V) after them, and the state, with room for the limits of all rows.
     """
     ops = reader.runner.ops
-    distinct = list(dict.fromkeys(tuple(row.prompt) for row in rows))
+    prompts = [tuple(row.prompt) for row in rows]
+    distinct = list(dict.fromkeys(prompts))
     longest = max(map(len, distinct))
     logits, state = reader.prefill(distinct, longest + max(row.limit for row in rows))
     if len(rows) > len(distinct):
-        order = [distinct.index(tuple(row.prompt)) for row in rows]
+        order = [distinct.index(prompt) for prompt in prompts]
         state = state.fork(ops, order)
         logits = ops.take(logits, order, axis=0)
     ops.sync(logits)
@@ -72,14 +81,23 @@ def decode_rows(
     timing: Timing,
     began: float,
 ) -> Iterator[list[Row]]:
-    """The steps of `generate` after the prompts, for rows that have their limits.
+    """The steps of `generate` after the prompts.
 
-    `logits` (B, 1, V) and `state` are those after the prompts of all rows; the first step `began`
-    at this time, as `time.perf_counter` has it.
+    A device that works asynchronously gets the next step before the host waits for the tokens of
+    this one, so it never waits for the host. If it turns out that the text ends with these tokens,
+    or that the host draws other ones, the step that was already read is taken back.
 
-    Where the device works by itself, it is given the next step before the host waits for the tokens
-    of this one, and so never waits for the host. Whether the text ends with them, or the host draws
-    others, is seen a step late: that step is taken back.
+    Args:
+        reader: Computes the logits.
+        rows: The rows, with their limits set.
+        logits: (B, 1, V), after the prompts of all rows.
+        state: The state after the prompts.
+        options: How to choose ids.
+        stop_ids: The ids that end a row.
+        timing: Gets the times and counts.
+        began: When the first step began, by `time.perf_counter`.
+
+    Yields after each step the rows that got a token.
     """
     batch = Batch(reader, rows, state, options)
     choice = batch.choose(logits)
@@ -101,7 +119,9 @@ def decode_rows(
         batch.step += 1
         if must_leave(batch.rows, reader.runner.architecture.context):
             following = batch.leave(following)
-        choice = following or batch.choose(batch.read([row.ids[-1] for row in batch.rows]))
+        if following is None:
+            following = batch.choose(batch.read([row.ids[-1] for row in batch.rows]))
+        choice = following
 
 
 def finish(row: Row, stop_ids: Collection[int]) -> None:
@@ -117,36 +137,40 @@ def finish(row: Row, stop_ids: Collection[int]) -> None:
 class Batch:
     """Rows that are decoded together, their state, and the numbers that the device draws with.
 
-    Rows that have ended stay among them until they `leave`.
+    Rows that have ended remain in it until `leave`.
     """
 
     def __init__(self, reader: Reader, rows: Sequence[Row], state: Any, options: Options) -> None:
         self.reader, self.ops, self.options = reader, reader.runner.ops, options
         self.ahead = reader.ahead and self.ops.asynchronous
-        self.take(list(rows), state)
+        self.set_rows(list(rows), state)
 
-    def take(self, rows: list[Row], state: Any) -> None:
-        """Makes these the rows, and sends the numbers that they are drawn with."""
+    def set_rows(self, rows: list[Row], state: Any) -> None:
+        """Makes these the rows, and sends the uniform numbers for their tokens to the device."""
         self.rows, self.state = rows, state
-        self.uniforms = Uniforms.ahead(self.ops, rows, self.options) if self.ahead else None
+        self.uniforms: Uniforms | None = None
+        if self.ahead:
+            self.uniforms = Uniforms.ahead(self.ops, rows, self.options)
         self.step = 0  # tokens that each row got since its numbers were sent
 
     def unfinished(self) -> list[Row]:
         return [row for row in self.rows if row.finish is None]
 
     def read(self, ids: Sequence[int] | Array) -> Array:
-        """The logits (B, 1, V) after one more token (B,) of each row."""
+        """Reads one more token (B,) of each row. Returns the logits (B, 1, V) after it."""
         return decode(self.reader, ids, self.state)
 
     def choose(self, logits: Array, steps_on: int = 0) -> Choice:
         """The ids that follow logits (B, 1, V) of this step, or of the one `steps_on` later."""
-        drawn = None if self.uniforms is None else self.uniforms.at(self.step + steps_on)
-        return Choice(self.ops, logits, self.options, drawn)
+        numbers = None
+        if self.uniforms is not None:
+            numbers = self.uniforms.at(self.step + steps_on)
+        return Choice(self.ops, logits, self.options, numbers)
 
     def read_ahead(self, choice: Choice) -> Choice | None:
-        """The next choice, asked for while only the device knows the ids of this one.
+        """Requests the next choice while only the device knows the ids of this one.
 
-        None where the host must know them first, or no row goes on.
+        Returns it, or None if the host must know the ids first, or if all rows end with this step.
         """
         if not self.ahead or choice.ids is None:
             return None
@@ -160,28 +184,31 @@ class Batch:
         self.state.rewind(self.state.length - 1)
 
     def leave(self, following: Choice | None) -> Choice | None:
-        """Goes on without the rows that have ended.
+        """Removes the rows that have ended.
 
-        Returns what was chosen ahead for the others, if anything was.
+        Returns the part of `following`, the next choice, that concerns the other rows.
         """
-        going = [i for i, row in enumerate(self.rows) if row.finish is None]
-        self.take([self.rows[i] for i in going], self.state.fork(self.ops, going))
+        going = unfinished(self.rows)
+        self.set_rows([self.rows[i] for i in going], self.state.fork(self.ops, going))
         if following is None:
             return None
         return self.choose(self.ops.take(following.logits, going, axis=0)[:, None])
 
 
 def must_leave(rows: Sequence[Row], context: int | None) -> bool:
-    """Whether rows that ended are to leave the batch: when they are half of it, or by necessity.
+    """Whether the rows that have ended should leave the batch.
 
-    Each time the rest is copied. A row that stays reads tokens as long as the others do, and must
-    not run past the context.
+    Each time, the state of the others is copied, so they leave only when they are half of the
+    batch, or when they must: a row that remains reads tokens as long as the others do, and must
+    not read more than the context.
     """
-    ended = [row for row in rows if row.finish is not None]
-    going = [row for row in rows if row.finish is None]
-    if not ended:
+    going = unfinished(rows)
+    if len(going) == len(rows):
         return False
     if len(going) <= len(rows) // 2:
         return True
-    steps = max(row.limit for row in going)
-    return context is not None and any(len(row.prompt) + steps > context for row in ended)
+    if context is None:
+        return False
+    steps = max(rows[i].limit for i in going)
+    ended = [row for row in rows if row.finish is not None]
+    return any(len(row.prompt) + steps > context for row in ended)

@@ -1,7 +1,8 @@
 """The settings of generation by their flat names and types, for editors and type checkers.
 
-Written out, because a type checker runs nothing; tests/generation/test_settings.py holds it equal to the
-fields of `Options` and `Sampling`, which the flags, `/set` and the documentation come from.
+They are written out because a type checker runs no code. tests/generation/test_settings.py keeps
+them equal to the fields of `Options` and `Sampling`, from which the flags, `/set` and the
+documentation are made.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class SamplingSettings(TypedDict, total=False):
 
 
 class IdSettings(SamplingSettings, total=False):
-    """What `Model.generate_ids` takes: nothing that concerns text."""
+    """The settings of `Model.generate_ids`: those that do not concern text."""
 
     max_tokens: int | None
     ignore_eos: bool
@@ -40,21 +41,21 @@ class IdSettings(SamplingSettings, total=False):
 
 
 class TextSettings(IdSettings, total=False):
-    """What `Model.generate` and `Model.stream` take."""
+    """The settings of `Model.generate` and `Model.stream`."""
 
     stop: Sequence[str]
     special: bool
 
 
 class CompletionSettings(TextSettings, total=False):
-    """What `Model.complete` and `Options.of` take: all there are."""
+    """The settings of `Model.complete` and `Options.of`: all of them."""
 
     num_samples: int
     logprobs: int | None
 
 
 class ChatSettings(SamplingSettings, total=False):
-    """What a `Chat` takes."""
+    """The settings of a `Chat`."""
 
     max_tokens: int | None
     stop: Sequence[str]

@@ -1,6 +1,6 @@
-"""A text that is read once, and what goes on from it.
+"""A text that is read once, and continuations of it.
 
-One state is taken from text to text by what differs.
+One state serves one text after another: only what differs from the last text is read.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ from minigen.backends.base import Array, Backend
 from minigen.generation.branches import Branches
 from minigen.generation.reader import BLOCK, Runner
 
-OnRead = Callable[[int, int], None] | None  # gets (tokens read, tokens to read) before each pass
+# Called before each pass with (tokens read, tokens to read).
+OnRead = Callable[[int, int], None] | None
 
 
 class Block(NamedTuple):
     """Tokens `begin` to `end`, which one pass reads.
 
-    `wanted` are those whose logits are asked for, counted from `begin`.
+    `wanted` are the tokens whose logits are requested, counted from `begin`.
     """
 
     begin: int
@@ -27,14 +28,14 @@ class Block(NamedTuple):
 
     @property
     def at(self) -> list[int]:
-        """As a reader takes it: a pass gives the logits after one token at least."""
+        """`wanted`, or else the last token: a pass computes the logits of at least one."""
         return self.wanted or [self.end - self.begin - 1]
 
 
 def blocks(begin: int, end: int, at: Sequence[int]) -> Iterator[Block]:
-    """Tokens `begin` to `end` by BLOCK, so that no pass takes more memory than one.
+    """Splits tokens `begin` to `end` into blocks of BLOCK, to limit the memory of a pass.
 
-    `at` are the tokens whose logits are wanted, increasing and counted as `begin` is.
+    `at` are the tokens whose logits are requested, increasing and counted as `begin` is.
     """
     for first in range(begin, end, BLOCK):
         last = min(first + BLOCK, end)
@@ -44,14 +45,15 @@ def blocks(begin: int, end: int, at: Sequence[int]) -> Iterator[Block]:
 class SharedText:
     """A text that is read once, and many continuations of it, in one state.
 
-    `tokens_read` counts what went through the model; `tokens_asked` what its users would have read
-    one by one.
+    Attributes:
+        tokens_read: How many tokens went through the model.
+        tokens_asked: How many would have, if every text had been read from its beginning.
     """
 
     def __init__(self, runner: Runner, capacity: int = BLOCK) -> None:
         self.runner = runner
         self.state: Any = runner.architecture.new_state(runner.ops, 1, capacity)
-        self.ids: list[int] = []  # what the state has read, branches aside
+        self.ids: list[int] = []  # what the state has read, without branches
         self.grown: Branches | None = None
         self.tokens_read = self.tokens_asked = 0
 
@@ -62,9 +64,14 @@ class SharedText:
     def seek(
         self, ids: Sequence[int], at: Sequence[int] = (), on_read: OnRead = None
     ) -> Array | None:
-        """Makes the state that of `ids`, without branches.
+        """Makes the state that of a text, and removes all branches.
 
-        Returns the logits (len(at), V) after the tokens `at`, increasing and counted from 0.
+        Args:
+            ids: The text.
+            at: The tokens whose logits are requested, increasing and counted from 0.
+            on_read: Called before each pass.
+
+        Returns the logits (len(at), V), or None if `at` is empty.
         """
         if self.grown is not None:
             self.grown.close()
@@ -72,7 +79,7 @@ class SharedText:
         start = self.state.reachable(min([common_length(ids, self.ids), *at[:1]]))
         self.state.rewind(start)
         self.reserve(len(ids))
-        self.ids = list(ids[:start])  # true also if a pass fails half-way
+        self.ids = list(ids[:start])  # correct even if a pass fails
         logits: list[Array] = []
         for block in blocks(start, len(ids), at):
             if on_read is not None:
@@ -83,7 +90,7 @@ class SharedText:
         return self._joined(logits)
 
     def push(self, tokens: Sequence[int], at: Sequence[int] = (-1,)) -> Array:
-        """More tokens of the text itself; the logits (len(at), V) after those `at`."""
+        """Appends tokens to the text itself. Returns the logits (len(at), V) at `at`."""
         assert self.grown is None
         self.reserve(len(self.ids) + len(tokens))
         logits = self.runner.read([list(tokens)], self.state, at)[0]
@@ -91,27 +98,27 @@ class SharedText:
         return logits
 
     def reachable(self, length: int) -> int:
-        """As a State's."""
+        """As `State.reachable`."""
         return int(self.state.reachable(length))
 
     def rewind(self, length: int) -> None:
-        """As a State's, of a text without branches."""
+        """As `State.rewind`, if there are no branches."""
         assert self.grown is None
         self.state.rewind(length)
         del self.ids[length:]
 
     def mark(self) -> None:
-        """As a State's."""
+        """As `State.mark`."""
         self.state.mark()
 
     def reserve(self, length: int) -> None:
-        """Makes room for `length` tokens, and for more where it grows: each time all is copied."""
+        """Makes room for `length` tokens, and some more, since each time everything is copied."""
         capacity = self.state.capacity
         if capacity is not None and length > capacity:
             self.state.reserve(self.runner.ops, max(length, capacity * 5 // 4))
 
     def branch(self, tokens: Sequence[int], parents: Sequence[int], at: Sequence[int]) -> Array:
-        """Adds nodes to the branches on the text, as `Branches.append`; `seek` takes them away."""
+        """Adds nodes to the branches of the text, as `Branches.append`. `seek` removes them."""
         if self.grown is None:
             self.grown = Branches(self.runner, self.state)
         increasing = sorted(set(at))
@@ -126,7 +133,7 @@ class SharedText:
         return self.runner.ops.take(joined, [rows[node] for node in at], axis=0)
 
     def _end_pass(self, block: Block, logits: Array, wanted: list[Array]) -> None:
-        """Waits for the pass over a block, and adds its logits to `wanted` if the block asks."""
+        """Waits for the pass over a block, and adds its logits to `wanted` if requested."""
         self.runner.ops.sync(logits)
         self.runner.ops.release()
         self.tokens_read += block.end - block.begin
@@ -134,22 +141,26 @@ class SharedText:
             wanted.append(logits)
 
     def _joined(self, logits: list[Array]) -> Array | None:
-        """The logits of several passes, one after the other; None for none."""
+        """The logits of several passes, joined; None for no pass."""
         if not logits:
             return None
-        return logits[0] if len(logits) == 1 else self.runner.ops.concat(logits, axis=0)
+        if len(logits) == 1:
+            return logits[0]
+        return self.runner.ops.concat(logits, axis=0)
 
 
 def common_length(a: Sequence[int], b: Sequence[int]) -> int:
-    """How many tokens two texts share at their beginning."""
-    most = min(len(a), len(b))
-    return next((i for i in range(most) if a[i] != b[i]), most)
+    """How many tokens at their beginning are the same in two texts."""
+    for i, (ours, theirs) in enumerate(zip(a, b, strict=False)):
+        if ours != theirs:
+            return i
+    return min(len(a), len(b))
 
 
 class BranchReader:
-    """A Reader that reads what all prompts begin with once: each goes on as a branch of it."""
+    """A Reader that reads the common beginning of all prompts once; each continues as a branch."""
 
-    ahead = False  # a branch's tokens are known before it grows
+    ahead = False  # the tokens of a branch must be known before it grows
 
     def __init__(self, shared: SharedText) -> None:
         self.shared, self.runner = shared, shared.runner
@@ -172,9 +183,10 @@ class BranchReader:
         return logits[:, None], BranchedState(leaves, [len(nodes)])
 
     def common(self, prompts: Sequence[Sequence[int]]) -> int:
-        """How many tokens all prompts share at their beginning, the last of each left out.
+        """How many tokens at the beginning are the same in all prompts.
 
-        It is read as a branch, since the logits after it are asked for.
+        The last token of each prompt does not count: it is read as a branch, since the logits after
+        it are needed.
         """
         first = prompts[0]
         length = len(first) - 1
@@ -183,7 +195,7 @@ class BranchReader:
         return length
 
     def read(self, ids: Any, state: BranchedState, at: Sequence[int] = (-1,)) -> Array:
-        """One more node (B, 1) on each branch; the logits (B, 1, V)."""
+        """Adds a node (B, 1) to each branch. Returns the logits (B, 1, V) after it."""
         assert tuple(at) == (-1,)
         tokens = [int(token) for (token,) in ids]
         self.shared.tokens_asked += len(tokens)
@@ -193,16 +205,18 @@ class BranchReader:
 
 
 class BranchedState:
-    """The newest node of each row; rows that leave are not continued.
+    """The state of rows that are branches.
 
-    `count` has the number of all nodes, in a list of one that all forks share.
+    Attributes:
+        leaves: The newest node of each row. The branches of rows that have left stop growing.
+        count: The number of all nodes, in a list of one number that all forks share.
     """
 
     def __init__(self, leaves: list[int], count: list[int]) -> None:
         self.leaves, self.count = leaves, count
 
     def grow(self, rows: int) -> None:
-        """Each of the rows has got a node."""
+        """Makes new nodes, one for each row, the leaves."""
         first = self.count[0]
         self.leaves = list(range(first, first + rows))
         self.count[0] += rows

@@ -1,4 +1,4 @@
-"""Stop strings over a text that arrives in pieces: what may be shown already, and when to stop."""
+"""Stop strings in a text that comes in pieces: what can be shown already, and when to stop."""
 
 from collections.abc import Sequence
 
@@ -6,12 +6,13 @@ from minigen.errors import UsageError
 
 
 class StopStrings:
-    """Cuts a streamed text before the first stop string in it; a stop string may span any number of pieces.
+    """Cuts a text before the first stop string, even if that spans several pieces.
 
-    The occurrence that starts earliest wins, whichever ends first, so the text that comes out does not depend
-    on how it was cut into pieces: where "bc" is complete but an "abcd" around it may still come, `push` waits
-    for the next piece. Characters are compared as they are, without normalisation. UsageError for a stop that
-    is empty or no string.
+    The occurrence that starts earliest counts, whichever ends first, so the result does not depend
+    on how the text was cut into pieces: if "bc" is complete, but an "abcd" around it may still
+    come, `push` waits for the next piece. Characters are compared without normalization.
+
+    Raises UsageError for anything but a list of strings that are not empty.
     """
 
     def __init__(self, stops: Sequence[str]) -> None:
@@ -23,41 +24,50 @@ class StopStrings:
                     f"stop has the entry {stop!r}: it must be a string of at least one character"
                 )
         self.stops = tuple(dict.fromkeys(stops))
-        self.found = False  # whether the text has come to a stop string; what follows is ignored
-        self._held = ""
+        self.longest = max(map(len, self.stops), default=0)
+        self.found = False  # whether the text has reached a stop string; what follows is ignored
+        self._withheld = ""
 
     def push(self, text: str) -> tuple[str, bool]:
-        """Take the next piece; return the text that now surely comes before any stop string, and `found`.
+        """Takes the next piece.
 
-        Held back is only the longest end of the text that may still turn out to begin a stop string.
+        Only the longest end of the text that may still become a stop string is withheld.
+
+        Returns the text that is now certain to come before any stop string, and `found`.
         """
         if self.found:
             return "", True
-        text = self._held + text
-        stop, pending = self._first(text), self._pending(text)
-        self.found = stop < len(text) and stop <= pending
-        end = min(stop, pending)
-        self._held = "" if self.found else text[end:]
+        text = self._withheld + text
+        stop, unclear = self._first(text), self._unclear(text)
+        self.found = stop < len(text) and stop <= unclear
+        end = min(stop, unclear)
+        self._withheld = text[end:]
+        if self.found:
+            self._withheld = ""
         return text[:end], self.found
 
     def finish(self) -> str:
-        """Return what is held back, up to a stop string in it: the text ends here. Sets `found` as `push`."""
-        text, self._held = self._held, ""
+        """Ends the text. Returns what was withheld, up to a stop string in it, and sets `found`."""
+        text, self._withheld = self._withheld, ""
         stop = self._first(text)
         self.found = self.found or stop < len(text)
         return text[:stop]
 
     def _first(self, text: str) -> int:
-        """Return where the earliest complete stop string starts in `text`, or its length."""
-        return min((at for stop in self.stops if (at := text.find(stop)) >= 0), default=len(text))
+        """Where the first complete stop string starts in `text`, or its length."""
+        first = len(text)
+        for stop in self.stops:
+            start = text.find(stop)
+            if start >= 0:
+                first = min(first, start)
+        return first
 
-    def _pending(self, text: str) -> int:
-        """Return where the longest end of `text` that may grow into a stop string starts, or its length."""
-        longest = max(map(len, self.stops), default=0)
-        for start in range(max(0, len(text) - longest + 1), len(text)):
-            if any(
-                len(text) - start < len(stop) and stop.startswith(text[start:])
-                for stop in self.stops
-            ):
+    def _unclear(self, text: str) -> int:
+        """Where the longest end of `text` that may become a stop string starts, or its length."""
+        for start in range(max(0, len(text) - self.longest + 1), len(text)):
+            if self._may_become_stop(text[start:]):
                 return start
         return len(text)
+
+    def _may_become_stop(self, end: str) -> bool:
+        return any(len(end) < len(stop) and stop.startswith(end) for stop in self.stops)

@@ -17,7 +17,15 @@ from minigen.tokenizer import Tokenizer
 
 @dataclass(frozen=True)
 class Completion:
-    """What was generated after one prompt. `finish` is "stop" (a stop token or string) or "length"."""
+    """What was generated after one prompt.
+
+    Fields:
+        prompt: The prompt.
+        text: The text after it.
+        ids: The new ids, a stop id included.
+        finish: "stop" for a stop id or string, "length" at the limit, None if interrupted.
+        logprobs: The log-probability of each id, if requested.
+    """
 
     prompt: str
     text: str
@@ -36,14 +44,17 @@ class RowText:
         self.done = False  # the row has ended, and its last token is in the text
 
     def push(self, row: Row, stop_ids: Collection[int]) -> str:
-        """Takes the row's newest token and returns the text that is now sure; ends the row at a stop string."""
-        piece, found = "", False
+        """Takes the row's newest token, and ends the row at a stop string.
+
+        Returns the text that is certain now.
+        """
+        piece, stopped = "", False
         if row.ids[-1] not in stop_ids:
-            piece, found = self.stops.push(self.decoder.push(row.ids[-1]))
-        if found:
+            piece, stopped = self.stops.push(self.decoder.push(row.ids[-1]))
+        if stopped:
             row.finish = "stop"
         elif row.finish is not None:
-            rest, found = self.stops.push(self.decoder.finish())
+            rest, _ = self.stops.push(self.decoder.finish())
             piece += rest + self.stops.finish()
             if self.stops.found:
                 row.finish = "stop"
@@ -53,10 +64,19 @@ class RowText:
 
 
 class TextRun:
-    """One run over prompts: iterate for (number, new text) as it comes, then ask for the `completions`.
+    """One run over prompts: iterate for (number, new text) as it comes, then call `completions`.
 
-    `num_samples` continuations of each prompt stand side by side; `draft` is the text of a draft model. Raises
-    UsageError, TokenizerError or ContextError for anything a user may have got wrong before any work is done.
+    The `num_samples` continuations of a prompt are next to each other.
+
+    Args:
+        reader: Computes the logits.
+        tokenizer: The model's tokenizer.
+        texts: The prompts.
+        options: How to generate.
+        stop_ids: The ids that end a text, unless the options say to ignore them.
+        draft: The text of a draft model, for speculation.
+
+    Raises UsageError, TokenizerError or ContextError for a mistake of the user, before any work.
     """
 
     def __init__(
@@ -68,16 +88,19 @@ class TextRun:
         stop_ids: Collection[int],
         draft: SharedText | None = None,
     ) -> None:
-        listed = isinstance(texts, Iterable) and not isinstance(texts, str | bytes)
-        texts = list(texts) if listed else []
-        if not listed or not all(isinstance(text, str) for text in texts):
-            raise UsageError("prompts must be a list of strings")
+        texts = list_of_strings(texts)
         prompts = [tokenizer.encode_prompt(text, special=options.special) for text in texts]
         self.options = options
-        self.stop_ids = frozenset[int]() if options.ignore_eos else frozenset(stop_ids)
-        self.rows = [Row(list(prompt), i) for prompt in prompts for i in range(options.num_samples)]
+        self.stop_ids = frozenset(stop_ids)
+        if options.ignore_eos:
+            self.stop_ids = frozenset()
+        self.prompts: list[str] = []
+        self.rows: list[Row] = []
+        for text, prompt in zip(texts, prompts, strict=True):
+            for sample in range(options.num_samples):
+                self.prompts.append(text)
+                self.rows.append(Row(list(prompt), sample))
         set_limits(self.rows, options, reader.runner.architecture)
-        self.prompts = [text for text in texts for _ in range(options.num_samples)]
         self.texts = [RowText(tokenizer, row, options.stop) for row in self.rows]
         self.timing = Timing()
         self.steps = steps(reader, self.rows, options, self.stop_ids, self.timing, draft)
@@ -92,15 +115,28 @@ class TextRun:
                     yield i, piece
 
     def label(self, number: int) -> str:
-        """What to call a row where there are several: "prompt 2, sample 1", or the one of the two that varies."""
+        """The name of a row: "prompt 2, sample 1", without what there is only one of."""
         samples = self.options.num_samples
         prompt, sample = divmod(number, samples)
-        names = [f"prompt {prompt + 1}"] if len(self.rows) > samples else []
-        return ", ".join(names + ([f"sample {sample + 1}"] if samples > 1 else []))
+        names = []
+        if len(self.rows) > samples:
+            names.append(f"prompt {prompt + 1}")
+        if samples > 1:
+            names.append(f"sample {sample + 1}")
+        return ", ".join(names)
 
     def completions(self) -> list[Completion]:
-        """What has been generated so far; `finish` is None in those that were interrupted."""
+        """What has been generated so far."""
         return [
             Completion(prompt, text.text, row.ids, row.finish, row.logprobs)
             for prompt, text, row in zip(self.prompts, self.texts, self.rows, strict=True)
         ]
+
+
+def list_of_strings(prompts: object) -> list[str]:
+    """The prompts as a list. Raises UsageError unless they are a sequence of strings."""
+    if isinstance(prompts, Iterable) and not isinstance(prompts, str | bytes):
+        texts = list(prompts)
+        if all(isinstance(text, str) for text in texts):
+            return texts
+    raise UsageError("prompts must be a list of strings")

@@ -111,7 +111,7 @@ def test_what_is_refused(
     weights = folder / "model.safetensors"
     assert says("cache", "show", weights) == (
         1,
-        f"{weights} is no prompt cache: make one with minigen cache build",
+        f"{weights} is not a prompt cache: make one with minigen cache build",
     )
     build = ("cache", "build", tmp_path / "c", "-m", folder, "--backend", backend)
     assert says(*build, "-p", "a", "-p", "b") == (

@@ -161,15 +161,15 @@ def test_a_wrong_guess_is_taken_back(
 ) -> None:
     """By another pass, after which everything is as if the device had been right."""
     plain = said(runner, False, PROMPTS, max_tokens=12, seed=1, **settings)
-    place_of = drawing.place_of
+    index_of_share = drawing.index_of_share
     asked: list[int] = []
 
     def wrong(ops: Any, parts: Any, uniform: Any) -> Any:
-        place = place_of(ops, parts, uniform)
+        index = index_of_share(ops, parts, uniform)
         asked.append(0)
-        return place * 0 if len(asked) % 3 == 0 else place
+        return index * 0 if len(asked) % 3 == 0 else index
 
-    monkeypatch.setattr(drawing, "place_of", wrong)
+    monkeypatch.setattr(drawing, "index_of_share", wrong)
     ahead = said(runner, True, PROMPTS, max_tokens=12, seed=1, **settings)
     assert plain[:2] == ahead[:2]
     assert ahead[2] > plain[2]

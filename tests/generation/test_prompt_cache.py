@@ -171,7 +171,7 @@ def test_another_model_dtype_or_file(
     refused(missing, r"cannot read FILE: No such file or directory", model)
     refused(
         tiny("llama") / "model.safetensors",
-        r"FILE is no prompt cache: make one with minigen cache build",
+        r"FILE is not a prompt cache: make one with minigen cache build",
         model,
     )
     whole = path.read_bytes()
@@ -182,11 +182,11 @@ def test_another_model_dtype_or_file(
         )
     path.write_bytes(whole)
     for changes, message in (
-        ({"format": 2}, "FILE is a prompt cache of format 2, this minigen reads 1: build it again"),
-        ({"format": "new"}, "FILE is no prompt cache: .*"),
-        ({"ids": [1, -2]}, "FILE is no prompt cache: .*"),
-        ({"ids": "abc"}, "FILE is no prompt cache: .*"),
-        ({"dtype": None}, "FILE is no prompt cache: .*"),
+        ({"format": 2}, "FILE is a prompt cache of format 2, and this minigen reads 1: build it again"),
+        ({"format": "new"}, "FILE is not a prompt cache: .*"),
+        ({"ids": [1, -2]}, "FILE is not a prompt cache: .*"),
+        ({"ids": "abc"}, "FILE is not a prompt cache: .*"),
+        ({"dtype": None}, "FILE is not a prompt cache: .*"),
         ({"ids": [1, 2, 3]}, "FILE holds a state of 19 tokens for a prompt of 3: build it again"),
     ):
         rewrite(path, **changes)

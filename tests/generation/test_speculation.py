@@ -1,4 +1,4 @@
-"""Speculative decoding gives the tokens that there would be without, whatever is guessed; and it counts right."""
+"""Speculative decoding gives the tokens that there would be without, whatever is guessed; and the counts are right."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 import minigen
 from minigen.backends.base import Array
 from minigen.errors import UsageError
-from minigen.generation.drafting import DraftModel, Pace, PromptLookup
+from minigen.generation.drafting import DraftLength, DraftModel, PromptLookup
 from minigen.generation.loop import generate
 from minigen.generation.options import Options
 from minigen.generation.reader import Runner
@@ -271,7 +271,7 @@ def test_a_recurrent_draft_model_goes_back_right(
     drafter.begin(row)
     for token in (9, 10, 11, 12):  # never what it guesses
         row.add(token)
-        drafter.pace = Pace(4)
+        drafter.length = DraftLength(4)
         guesses = drafter.draft(4)
         logits = lstm.logits([row.tokens])[0, -1]
         assert guesses[0] == sample(logits, row.tokens, 4, drafter.options.sampling)
@@ -330,7 +330,7 @@ def test_what_is_not_for_guesses(
         ),
         (
             lambda: llama.generate("a", beams=2, **lookup),
-            "beam search follows several texts and speculation one: drop",
+            "beam search follows several texts, and speculation only one: drop",
         ),
         (
             lambda: llama.generate("a", draft=llama, **lookup),
@@ -342,7 +342,7 @@ def test_what_is_not_for_guesses(
         ),
         (
             lambda: lstm.generate("a", **lookup),
-            "a recurrent model reads a token at a time, so guesses save it nothing",
+            "a recurrent model reads a token at a time, so guesses save nothing",
         ),
     ]
     for call, message in refused:
@@ -384,8 +384,8 @@ def test_a_story_model(shared: Path, backend: str, device: str) -> None:
 # -- who guesses, and how much --
 def looked_up(tokens: list[int], room: int = 9) -> list[int]:
     lookup, row = PromptLookup(6), Row(tokens)
-    for pace in lookup.paces.values():
-        pace.number = 6
+    for length in lookup.lengths.values():
+        length.number = 6
     lookup.begin(row)
     return lookup.draft(room)
 
@@ -408,24 +408,24 @@ def test_prompt_lookup() -> None:
     assert lookup.draft(9) == [4, 1]  # what was added is known
 
 
-def test_pace_follows_what_is_kept() -> None:
-    pace = Pace(10)
+def test_length_follows_what_is_kept() -> None:
+    length = DraftLength(10)
     numbers = []
     for _ in range(5):
-        numbers.append(pace.next())
-        pace.learn(numbers[-1], numbers[-1])
+        numbers.append(length.next())
+        length.learn(numbers[-1], numbers[-1])
     assert numbers == [2, 4, 8, 10, 10]
-    pace.learn(10, 3)
-    assert pace.next() == 3
-    assert Pace(1).next() == 1
+    length.learn(10, 3)
+    assert length.next() == 3
+    assert DraftLength(1).next() == 1
 
 
-def test_pace_gives_up_on_what_is_never_kept() -> None:
-    pace, guesses = Pace(10), []
+def test_length_gives_up_on_what_is_never_kept() -> None:
+    length, guesses = DraftLength(10), []
     for _ in range(400):
-        guesses.append(pace.next())
+        guesses.append(length.next())
         if guesses[-1]:
-            pace.learn(guesses[-1], 0)
+            length.learn(guesses[-1], 0)
     passes = sum(number > 0 for number in guesses)
-    assert passes * (Pace.TOGETHER + Pace.EACH) < 2 + 400 * Pace.FORGIVEN
+    assert passes * (DraftLength.COST + DraftLength.COST_PER_TOKEN) < 2 + 400 * DraftLength.FORGIVEN
     assert guesses[-100:].count(1) >= 3  # it goes on trying
