@@ -1,7 +1,7 @@
-"""The framework that was chosen, and what is made of it: a backend, the training on it, the group of its processes.
+"""Creates what depends on the framework: a backend, training on it, the group of its processes.
 
-Frameworks are imported by what is here, only when one is asked for, and nowhere above. What their rooms share lies in
-modules that import neither.
+A framework is imported here when it is first needed, and by no package above this one. What torch/,
+mlx/ and cpu/ share is in modules that import neither framework.
 """
 
 from __future__ import annotations
@@ -37,40 +37,43 @@ __all__ = [
 
 BACKENDS = ("torch", "mlx")
 
-# MLX computes products of float32 with 10 bits of their 23 on an M5 (TF32) unless told otherwise,
-# and reads this at the first one: float32 would not give the text that it gives elsewhere.
+# On an M5, MLX computes float32 products with 10 of their 23 bits (TF32) unless this is set before
+# the first product, and float32 would then give other text than on other devices.
 os.environ.setdefault("MLX_ENABLE_TF32", "0")
 
 
 def choose_backend(name: str = "auto") -> str:
-    """The backend that `name` means here: "auto" is MLX on Apple silicon, else torch, else whichever is installed.
+    """The backend that `name` stands for on this machine.
 
-    Raises UsageError for an unknown name and BackendError when the framework is not installed.
+    "auto" is MLX on Apple silicon and torch elsewhere, or the other one if only that is installed.
+    Raises UsageError for an unknown name and BackendError if the framework is not installed.
     """
     if name not in ("auto", *BACKENDS):
         raise UsageError(f"unknown backend {name!r}: choose auto, torch or mlx")
     installed = [backend for backend in BACKENDS if find_spec(backend) is not None]
     if name == "auto":
-        apple = sys.platform == "darwin" and platform.machine() == "arm64"
-        for backend in ("mlx", "torch") if apple else ("torch", "mlx"):
+        apple_silicon = sys.platform == "darwin" and platform.machine() == "arm64"
+        preferred = ("mlx", "torch") if apple_silicon else ("torch", "mlx")
+        for backend in preferred:
             if backend in installed:
                 return backend
         both = 'pip install "minigen[torch]" (CUDA, CPU) or "minigen[mlx]" (Apple silicon, CPU)'
         raise BackendError(f"no array framework is installed: {not_for_this_python() or both}")
     if name not in installed:
-        one = f'pip install "minigen[{name}]"'
-        raise BackendError(f"{name} is not installed: {not_for_this_python() or one}")
+        command = f'pip install "minigen[{name}]"'
+        raise BackendError(f"{name} is not installed: {not_for_this_python() or command}")
     return name
 
 
 def not_for_this_python() -> str | None:
-    """What to do on a Mac whose Python is not for Apple silicon; None elsewhere."""
-    processor, mac = platform.machine(), sys.platform == "darwin"
-    if not mac or processor == "arm64":
+    """Advice for a Mac whose Python is not built for Apple silicon; None elsewhere."""
+    on_mac, processor = sys.platform == "darwin", platform.machine()
+    if not on_mac or processor == "arm64":
         return None
     return (
-        f"this Python is for {processor}, and neither torch nor mlx is built for that on a Mac any more: on Apple "
-        "silicon take a Python for arm64 (this one runs under Rosetta), an Intel Mac has none"
+        f"this Python is for {processor}, and neither torch nor mlx supports that on a Mac any more: "
+        "on Apple silicon, use a Python for arm64 (this one runs under Rosetta); "
+        "Intel Macs are not supported"
     )
 
 
@@ -83,9 +86,10 @@ def get_backend(
 ) -> Backend:
     """A backend on a device, computing in `dtype`.
 
-    Without `dtype`: float32 on a CPU, the checkpoint's own (`stored`) on a GPU. `threads` is how many threads of the
-    CPU compute, in this whole process; without it torch decides. Raises UsageError for an unknown backend or dtype, or
-    threads that cannot be had, and BackendError when the framework or the device is not available.
+    Without `dtype`: float32 on a CPU, the checkpoint's own (`stored`) on a GPU. `threads` is the
+    number of CPU threads of the whole process; without it torch decides. Raises UsageError for an
+    unknown backend or dtype, or a number of threads that is not possible, and BackendError if the
+    framework or the device is not available.
     """
     if dtype is not None and dtype not in DTYPES:
         raise UsageError(f"unknown dtype {dtype!r}: choose {', '.join(DTYPES)}")
@@ -118,26 +122,29 @@ def get_backend(
 
 
 def check_threads(threads: int | None, backend: str) -> None:
-    """Raises UsageError for a number of threads that the backend cannot have on this machine."""
+    """Raises UsageError for a number of threads that the backend cannot use on this machine."""
     if threads is None:
         return
     if backend != "torch":
         raise UsageError(
-            f"threads is {threads}: {backend} chooses its threads itself; leave it out, or take torch"
+            f"threads is {threads}: {backend} chooses its threads itself; leave it out, or use torch"
         )
     if not 1 <= threads <= usable_cores():
         raise UsageError(
-            f"threads is {threads}: it must be from 1 to {usable_cores()}, the processors of this machine"
+            f"threads is {threads}: it must be from 1 to {usable_cores()}, "
+            "the processors of this machine"
         )
 
 
 def faster_dtype(ops: Backend) -> str:
-    """The dtype that a training in float32 is faster in on its GPU; empty where there is none."""
+    """The dtype in which float32 training would be faster on this GPU; "" if there is none."""
     if ops.name != "torch" or ops.dtype != "float32" or not ops.device.startswith("cuda"):
         return ""
     from minigen.backends.torch.numbers import has_bfloat16
 
-    return "bfloat16" if has_bfloat16(ops.device) else ""
+    if has_bfloat16(ops.device):
+        return "bfloat16"
+    return ""
 
 
 def get_training(
@@ -147,7 +154,7 @@ def get_training(
     params: Mapping[str, Floats],
     settings: TrainingSettings,
 ) -> Training:
-    """A Training on the device and in the dtype of `ops`, from float32 weights by path."""
+    """A Training on the device and in the dtype of `ops`. `params`: float32 weights by path."""
     training: Training
     if ops.name == "torch":
         from minigen.backends.torch.training import TorchTraining
@@ -162,7 +169,10 @@ def get_training(
 
 @cache
 def join_group() -> Group:
-    """The one group of this process, once all of it are there. Raises BackendError where they do not meet."""
+    """The group of this process, once all its processes have joined; a process has only one.
+
+    Raises BackendError if they cannot reach each other.
+    """
     name = launched()
     if not name:
         return ALONE
@@ -178,6 +188,8 @@ def join_group() -> Group:
             group = MLXGroup()
     except (ImportError, OSError, RuntimeError, ValueError) as error:
         raise BackendError(
-            f"the processes of {LAUNCHERS[name]} do not meet: {what_broke(error)}"
+            f"the processes of {LAUNCHERS[name]} cannot reach each other: {what_broke(error)}"
         ) from error
-    return group if group.size > 1 else ALONE
+    if group.size == 1:
+        return ALONE
+    return group

@@ -1,8 +1,8 @@
-"""What a framework must offer, and nothing more: the model is written once over these operations.
+"""The operations that a framework must offer: every model is written once over these.
 
-What PyTorch and MLX spell alike stays Python (`+ - * / @ []`, `.reshape`, `.shape`); an operation is here because
-they spell it differently. Letters in shapes: B batch, T new steps, S keys, H heads, G key/value heads, D head width,
-C width, V vocabulary.
+Where PyTorch and MLX use the same spelling (`+ - * / @ []`, `.reshape`, `.shape`), models use it
+directly; an operation is here because the two spell it differently. Letters in shapes: B batch,
+T new steps, S keys, H heads, G key/value heads, D head width, C width, V vocabulary.
 """
 
 from __future__ import annotations
@@ -13,61 +13,56 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from minigen.backends.choosing import Choosing
-from minigen.backends.quantized import BITS, QUANTS, Array, Held, Quantized, Tree, arrays_of
+from minigen.backends.quantized import BITS, QUANTS, Array, Held, Quantized, Tree
 
-if TYPE_CHECKING:  # the command line asks this file for DTYPES, and need not wait for NumPy
+if TYPE_CHECKING:  # the command line imports DTYPES from here, and should not wait for NumPy
     import numpy.typing as npt
 
-__all__ = [
-    "BITS",
-    "DTYPES",
-    "QUANTS",
-    "Array",
-    "Backend",
-    "Quantized",
-    "Tree",
-    "plain",
-    "rotate_halves",
-    "write_arrays",
-]
+__all__ = ["BITS", "DTYPES", "QUANTS", "Array", "Backend", "Quantized", "Tree"]
 
 NUMBER_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 DTYPES = tuple(NUMBER_BYTES)
 
 
 class Backend(Choosing, Protocol):
-    """One framework on one device, computing in one dtype. Passed as the first argument and called `ops`."""
+    """One framework on one device, computing in one dtype. Passed first, under the name `ops`."""
 
     name: str
     device: str
     dtype: str
     accelerated: bool  # a GPU: the checkpoint's own dtype is then the default
-    asynchronous: bool  # operations are only asked for: the next step may be queued before the last one's token is read
+    asynchronous: bool  # operations are queued: a step may start before the last token is read
 
-    # -- in and out ---------------------------------------------------------------------------------------------------
+    # -- in and out -------------------------------------------------------------------------------
     def asarray(self, x: npt.ArrayLike) -> Array:
-        """NumPy to device. Floats become `dtype`, integers the framework's index type, booleans stay."""
+        """NumPy to device. Floats become `dtype`, integers the framework's index type; booleans
+        stay booleans."""
         ...
 
     def numpy(self, x: Array) -> npt.NDArray[Any]:
-        """Device to NumPy: 16-bit floats are widened to float32. It may be a view of `x`."""
+        """Device to NumPy. 16-bit floats are widened to float32. It may be a view of `x`."""
         ...
 
     def fetch(self, *arrays: Array) -> Callable[[], list[npt.NDArray[Any]]]:
-        """Begins to bring arrays to the host. What is returned gives them, as `numpy` would, and waits for them alone,
-        not for what was asked for since."""
+        """Starts to copy arrays to the host.
+
+        Returns a function that waits for these arrays only, not for work that was queued later,
+        and gives them as `numpy` would.
+        """
         ...
 
     def zeros(self, shape: Sequence[int], dtype: str | None = None) -> Array:
-        """In the model's dtype, if none is given; "uint32" is that of codes. Raises BackendError for more than the
-        device's memory."""
+        """Zeros in the model's dtype, or in `dtype` ("uint32" is the one of codes).
+
+        Raises BackendError for more than the device's memory.
+        """
         ...
 
     def astype(self, x: Array, dtype: str) -> Array: ...
 
     def view(self, x: Array, dtype: str) -> Array:
-        """The same bytes read as integers of another size, "uint8" or "uint32", which are more or fewer on the last
-        axis."""
+        """The same bytes read as integers of another size, "uint8" or "uint32"; the last axis gets
+        longer or shorter accordingly."""
         ...
 
     def contiguous(self, x: Array) -> Array:
@@ -75,14 +70,14 @@ class Backend(Choosing, Protocol):
         ...
 
     def load(self, path: Path) -> Mapping[str, Array]:
-        """The tensors of a safetensors file whose header has been checked, read when first looked up."""
+        """The tensors of a safetensors file whose header was checked; each is read on first use."""
         ...
 
     def save(self, path: Path, arrays: Mapping[str, Array], metadata: Mapping[str, str]) -> None:
-        """Writes a safetensors file in place; the caller writes beside and renames."""
+        """Writes a safetensors file directly at `path`; callers pass a temporary one and rename."""
         ...
 
-    # -- shape --------------------------------------------------------------------------------------------------------
+    # -- shape ------------------------------------------------------------------------------------
     def permute(self, x: Array, axes: Sequence[int]) -> Array: ...
 
     def split(self, x: Array, sizes: Sequence[int], axis: int) -> list[Array]: ...
@@ -95,7 +90,7 @@ class Backend(Choosing, Protocol):
         """A copy of the chosen slices along `axis`, in the order given."""
         ...
 
-    # -- layers -------------------------------------------------------------------------------------------------------
+    # -- layers -----------------------------------------------------------------------------------
     def embedding(self, ids: Array, weight: Array | Quantized) -> Array:
         """ids (B, T), weight (V, C) -> (B, T, C)."""
         ...
@@ -105,13 +100,17 @@ class Backend(Choosing, Protocol):
         ...
 
     def quantize(self, weight: Array, bits: int, group: int) -> Quantized:
-        """weight (..., out, in) by the rule of `mx.quantize`: the same codes on every backend. The number of a group
-        that is farthest from 0 is met exactly, and so is 0. Scales and biases have weight's dtype. `group` is 32, 64 or
-        128 and divides in, or it is in: a multiple of 8 up to 128."""
+        """weight (..., out, in) by the rule of `mx.quantize`; every backend makes the same codes.
+
+        In each group, 0 and the number farthest from 0 are represented exactly. Scales and biases
+        have weight's dtype. `group` is 32, 64 or 128 and divides `in`, or it is `in` itself: then
+        a multiple of 8 up to 128.
+        """
         ...
 
     def dequantize(self, weight: Quantized) -> Array:
-        """(..., out, in), in the dtype that the model computes in, which affine scales have."""
+        """The numbers (..., out, in), in the dtype that the model computes in (which affine scales
+        have too)."""
         ...
 
     def layer_norm(self, x: Array, weight: Array, bias: Array | None, eps: float) -> Array: ...
@@ -131,14 +130,16 @@ class Backend(Choosing, Protocol):
     def tanh(self, x: Array) -> Array: ...
 
     def scale_columns(self, x: Array, factors: Array, plus: Array | None = None) -> Array:
-        """x (..., C) times `factors` (C,), and `plus` (C,) more where it is given."""
+        """x (..., C) times `factors` (C,), plus `plus` (C,) if it is given."""
         ...
 
     def where(self, condition: Array, x: Array, y: Array) -> Array: ...
 
     def rotate(self, x: Array, cos: Array, sin: Array) -> Array:
-        """x (B, H, T, D), cos and sin (B or 1, 1, T, half) -> x with dimension i of each head turned together with
-        i + half; those from 2 half on pass through."""
+        """Rotates x (B, H, T, D) by the angles in cos and sin (B or 1, 1, T, half).
+
+        Dimension i of each head forms a pair with i + half; dimensions from 2 half on are unchanged.
+        """
         ...
 
     def attention(
@@ -146,40 +147,47 @@ class Backend(Choosing, Protocol):
     ) -> Array:
         """q (B, H, T, D), k and v (B, G, S, D) with G dividing H -> (B, H, T, D).
 
-        `mask` is None (every query sees every key), "causal" (query t sees keys up to t + S - T), or booleans
-        (B or 1, 1, T, S), true where a query may look.
+        `mask` is None (every query sees every key), "causal" (query t sees keys up to t + S - T),
+        or booleans (B or 1, 1, T, S), true where a query may look.
         """
         ...
 
     def dropout(self, x: Array) -> Array:
-        """`x` itself. In training, what a `Training` computes with drops some of it instead."""
+        """`x` itself; the operations of a `Training` override this."""
         ...
 
     def recurrence(self, cell: str, p: Any, x: Array, state: tuple[Array, ...]) -> Any:
-        """A layer of "lstm", "gru" or "rnn" over all steps by the framework's own kernel: x (B, T, I) -> (B, T, H) and
-        the state after them; None where it has none, and in generation: the caller then goes step by step."""
+        """A layer of "lstm", "gru" or "rnn" over all steps, by the framework's own kernel.
+
+        x (B, T, I) -> (B, T, H) and the state after the last step. Returns None if there is no such
+        kernel, and always in generation: the caller then computes step by step.
+        """
         ...
 
-    # -- state --------------------------------------------------------------------------------------------------------
+    # -- state ------------------------------------------------------------------------------------
     def write(self, buffers: Sequence[Held], new: Sequence[Array], position: int) -> list[Held]:
-        """Each of `buffers` (B, G, S, D) with its part of `new` (B, G, T, D) at `position` on axis 2, quantized where
-        the buffer is: keys and values, say, which are alike. The given buffers are dead afterwards: torch writes into
-        them, MLX reuses their memory only where nobody else holds it."""
+        """Writes each of `new` (B, G, T, D) into its buffer (B, G, S, D) at `position` on axis 2.
+
+        The buffers are alike (keys and values, for example); numbers are quantized if the buffer
+        is. Returns the updated buffers. Those passed in must not be used again: torch overwrites
+        them, and MLX reuses their memory if nothing else refers to it.
+        """
         ...
 
     def remembered(self, buffer: Array) -> Array:
-        """What a slot without time holds, as an operand of this pass."""
+        """The content of a state without a time axis, as an operand of this pass."""
         ...
 
     def assign(self, buffer: Array, new: Array) -> Array:
-        """`new` in the place of what a buffer held, in place where the framework can; the buffer."""
+        """Replaces the content of a buffer by `new`, in place if the framework can. Returns the
+        buffer."""
         ...
 
     def copy(self, x: Array) -> Array:
-        """The same numbers elsewhere, which `assign` does not change."""
+        """The same numbers in memory that `assign` does not change."""
         ...
 
-    # -- steps --------------------------------------------------------------------------------------------------------
+    # -- steps ------------------------------------------------------------------------------------
     def replay(
         self,
         ids: npt.NDArray[Any] | Array,
@@ -187,24 +195,24 @@ class Backend(Choosing, Protocol):
         at: tuple[int, ...],
         record: Callable[[Any, Array], Any],
     ) -> Array | None:
-        """A pass of new tokens `ids` (B, T), NumPy's or on the device, by whatever is faster than one operation after
-        the other: the logits (B, len(at), V) after the tokens `at`, which the state has then read. None, and nothing
-        done, where there is no such way.
+        """A pass over new tokens by a faster way than one operation after another, if there is one.
 
-        `record(ops, ids)` is the pass, at every position at once, for a backend that writes operations down.
+        `ids` (B, T) is NumPy's or on the device. `record(ops, ids)` is the pass with the position
+        as an input, for a backend that records operations. Returns the logits (B, len(at), V) after
+        the tokens `at`, and `state` has then advanced; or None, and then nothing was done.
         """
         ...
 
     def one_text(self) -> AbstractContextManager[None]:
-        """While one text is written: a backend that has several ways to compute does not change to another one where
-        it depends on the time whether it would."""
+        """Held while one text is generated: a backend with several ways to compute does not switch
+        between them here if the moment of the switch depends on timing."""
         ...
 
     def prepare(self) -> None:
-        """Waits for what is otherwise made ready while the first texts are written. Who measures calls this first."""
+        """Waits for preparation that otherwise runs during the first texts. Call it before timing."""
         ...
 
-    # -- running ------------------------------------------------------------------------------------------------------
+    # -- running ----------------------------------------------------------------------------------
     def all_finite(self, xs: Sequence[Array]) -> list[bool]:
         """For each array, whether it is free of NaN and infinity."""
         ...
@@ -214,7 +222,7 @@ class Backend(Choosing, Protocol):
         ...
 
     def release(self) -> None:
-        """Gives back what is kept of arrays that are gone: after a prompt, whose sizes do not come again."""
+        """Frees cached memory of deleted arrays; useful after a prompt, whose sizes do not recur."""
         ...
 
     def memory(self) -> int:
@@ -222,42 +230,13 @@ class Backend(Choosing, Protocol):
         ...
 
     def total_memory(self) -> int:
-        """What the device has, in bytes."""
+        """Memory of the device, in bytes."""
         ...
 
     def threads(self) -> int | None:
-        """CPU threads that an operation is spread over; None where the framework does not say."""
+        """CPU threads that an operation is spread over; None if the framework does not tell."""
         ...
 
     def device_name(self) -> str | None:
-        """What the maker calls the GPU; None on a CPU."""
+        """The vendor's name of the GPU; None on a CPU."""
         ...
-
-
-def turn(a: Array, b: Array, cos: Array, sin: Array) -> tuple[Array, Array]:
-    """The two halves of what is rotated, after it."""
-    return a * cos - b * sin, b * cos + a * sin
-
-
-def rotate_halves(
-    ops: Backend, x: Array, cos: Array, sin: Array, turn: Callable[..., Any] = turn
-) -> Array:
-    """`Backend.rotate` by plain operations."""
-    half = cos.shape[-1]
-    a, b, rest = x[..., :half], x[..., half : 2 * half], x[..., 2 * half :]
-    turned = turn(a, b, cos, sin)
-    return ops.concat(turned if rest.shape[-1] == 0 else [*turned, rest], axis=-1)
-
-
-def write_arrays(ops: Backend, buffer: Held, new: Held, position: int) -> Held:
-    """`Backend.write` of one buffer by plain operations; what is new may be quantized already."""
-    quantized = isinstance(buffer, Quantized) and not isinstance(new, Quantized)
-    x = ops.quantize(new, buffer.bits, buffer.group) if quantized else new
-    for into, part in zip(arrays_of(buffer), arrays_of(x), strict=True):
-        into[:, :, position : position + new.shape[2]] = part
-    return buffer
-
-
-def plain(ops: Backend, x: Array | Quantized) -> Array:
-    """The numbers of an array, whether it is quantized or not."""
-    return ops.dequantize(x) if isinstance(x, Quantized) else x

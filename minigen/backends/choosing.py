@@ -1,4 +1,4 @@
-"""The part of `Backend` that a token is chosen with: the best, sums, orders."""
+"""The operations of `Backend` that choose a token: largest values, sums, orders."""
 
 from __future__ import annotations
 
@@ -8,19 +8,24 @@ from minigen.backends.quantized import Array
 
 
 class Choosing(Protocol):
-    """Those operations, which torch/choice.py and mlx/choice.py have."""
+    """Implemented in torch/choice.py and mlx/choice.py."""
 
     def best(self, x: Array) -> tuple[Array, Array]:
-        """The largest value of the last axis and its index, the lowest among equals; of a row with NaN, NaN and any
-        index."""
+        """The largest value of the last axis and its index: the lowest index among equal values.
+
+        For a row with NaN the value is NaN, and the index may be any.
+        """
         ...
 
     def top_k(self, x: Array, k: int) -> tuple[Array, Array]:
-        """The k largest values of the last axis and their indices (..., k), in any order; of a row with NaN, any."""
+        """The k largest values of the last axis and their indices (..., k), in any order.
+
+        For a row with NaN the result may be any.
+        """
         ...
 
     def logsumexp(self, x: Array) -> Array:
-        """x (..., V) -> (...), in float32 whatever the dtype of `x`."""
+        """x (..., V) -> (...), in float32 for any dtype of `x`."""
         ...
 
     def argsort(self, x: Array) -> Array:
@@ -28,11 +33,11 @@ class Choosing(Protocol):
         ...
 
     def cumsum(self, x: Array) -> Array:
-        """Running sums of whole numbers along the last axis. (Of floats a GPU's need not be the same twice.)"""
+        """Running sums of integers along the last axis. (Float sums may vary by run on a GPU.)"""
         ...
 
     def exp(self, x: Array) -> Array: ...
 
     def gather(self, x: Array, indices: Array) -> Array:
-        """x (B, N), indices (B, K) -> (B, K): from each row of x, what stands at its indices."""
+        """x (B, N), indices (B, K) -> (B, K): from each row of x, the values at its indices."""
         ...

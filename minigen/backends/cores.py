@@ -1,4 +1,4 @@
-"""The cores that there are to compute with."""
+"""The processor cores that this process can use."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def usable_cores() -> int:
-    """The processors that this process may use, two threads of one core counted twice."""
+    """The logical processors that this process may use: two threads of one core count as two."""
     try:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # not Linux
@@ -15,7 +15,7 @@ def usable_cores() -> int:
 
 
 def physical_cores() -> int:
-    """The cores that this process may use, two threads of one core counted once."""
+    """The cores that this process may use: two threads of one core count as one."""
     try:
         usable = os.sched_getaffinity(0)
         siblings = [

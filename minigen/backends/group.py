@@ -1,4 +1,4 @@
-"""Processes that train together, as torchrun or mlx.launch starts them: who they are, and what they add up."""
+"""Processes that train together, started by torchrun or mlx.launch: their ranks and their sums."""
 
 from __future__ import annotations
 
@@ -14,42 +14,43 @@ from minigen.backends.faults import out_of_memory
 from minigen.errors import MinigenError, UsageError, first_line
 
 LAUNCHERS = {"torch": "torchrun", "mlx": "mlx.launch"}
-GRADIENTS = (
-    30 * 60.0
-)  # seconds that a process waits for the others' gradients: one that takes longer hangs
-NUMBERS = (
-    24 * 60 * 60.0
-)  # and for their numbers: the first process may read all the data before it sends one
+# Seconds that a process waits for the others.
+GRADIENTS = 30 * 60.0  # for gradients: a process that takes longer hangs
+NUMBERS = 24 * 60 * 60.0  # for numbers: the first process may read all the data before it sends any
 
 
 class Group(Protocol):
-    """All methods but `place` are called by every process, in the same order, and give the same everywhere.
+    """Every process calls `sum` and `sum_numbers` in the same order and gets the same results.
 
-    They raise MinigenError where another process has ended, or is waited for too long.
+    They raise MinigenError if another process has ended, or does not answer in time.
     """
 
-    rank: int  # from 0; the first one writes and speaks for all
+    rank: int  # from 0; process 0 writes files and reports for all
     size: int
-    backend: str  # whose processes they are; any, where there is only one
+    backend: str  # the framework of the processes; "" if there is only one
 
     def place(self, device: str | None) -> str | None:
-        """The device of this process, where `device` is asked for.
+        """The device that this process should use if the user asked for `device`.
 
-        Raises UsageError for one that all would share, BackendError where there is none for this process.
+        Raises UsageError for a device that all processes would share, and BackendError if there is
+        none for this process.
         """
         ...
 
     def sum(self, x: Array) -> Array:
-        """A float32 array of the device, summed over all processes; torch does it in place."""
+        """A float32 array on the device, summed over all processes; torch overwrites `x`."""
         ...
 
     def sum_numbers(self, numbers: Sequence[float]) -> list[float]:
-        """Each number summed over all processes, in float64 and in their order. Who gets them, all others have come."""
+        """Each number summed over all processes in float64, in the order of their ranks.
+
+        Also a barrier: returns when every process has called it.
+        """
         ...
 
 
 class Alone:
-    """One process: everything is its own sum."""
+    """One process: every sum is the value itself."""
 
     rank, size, backend = 0, 1, ""
 
@@ -67,48 +68,59 @@ ALONE = Alone()
 
 
 def barrier(group: Group) -> None:
-    """Waits until all have come."""
+    """Waits until every process has called this."""
     group.sum_numbers([0.0])
 
 
 def launched() -> str:
-    """The backend whose launcher started this process as one of several; empty where there is none."""
+    """The backend whose launcher started this process as one of several; "" if none did."""
     if "MLX_RANK" in os.environ:
-        hosts = os.environ.get("MLX_HOSTFILE")  # mlx.launch -n 1 makes an empty one
-        return "" if hosts and not Path(hosts).read_text().strip() else "mlx"
+        hosts = os.environ.get("MLX_HOSTFILE")
+        if hosts and not Path(hosts).read_text().strip():  # mlx.launch -n 1 makes an empty one
+            return ""
+        return "mlx"
     several = os.environ.get("WORLD_SIZE", "1") != "1"
-    return "torch" if several and "RANK" in os.environ and "MASTER_ADDR" in os.environ else ""
+    if several and "RANK" in os.environ and "MASTER_ADDR" in os.environ:
+        return "torch"
+    return ""
 
 
 def check_backend(group: Group, name: str) -> str:
-    """The backend that `name` means in a group. Raises UsageError for one whose launcher it was not."""
+    """The backend that `name` stands for in a group.
+
+    Raises UsageError if the launcher of another backend started the processes.
+    """
     if group.size == 1:
         return name
     if name not in ("auto", group.backend):
         raise UsageError(
-            f"backend is {name}, and {LAUNCHERS[group.backend]} started these {group.size} processes: start them with "
-            f"{LAUNCHERS.get(name, 'another launcher')}, or choose {group.backend}"
+            f"backend is {name}, and {LAUNCHERS[group.backend]} started these {group.size} "
+            f"processes: start them with {LAUNCHERS.get(name, 'another launcher')}, "
+            f"or choose {group.backend}"
         )
     return group.backend
 
 
 def what_broke(error: Exception) -> str:
-    """What went wrong between processes, without the place in the framework's source and its advice."""
-    line = first_line(error)
-    line = re.sub(r"^NCCL error in: \S+:\d+, ", "NCCL: ", line).partition(" (run with NCCL_DEBUG")[
-        0
-    ]
-    return re.sub(r"^\[\S+:\d+\] ", "", line).split(". ")[0]
+    """What failed between processes, without the framework's source location and its advice."""
+    line = re.sub(r"^NCCL error in: \S+:\d+, ", "NCCL: ", first_line(error))
+    line = line.partition(" (run with NCCL_DEBUG")[0]
+    line = re.sub(r"^\[\S+:\d+\] ", "", line)
+    return line.split(". ")[0]
 
 
 def lost(group: Group, error: Exception) -> str:
-    """What a process says whose sum failed."""
-    return f"process {group.rank} of {group.size} has lost another one ({what_broke(error)})"
+    """The message of a process whose sum failed."""
+    process = f"process {group.rank} of {group.size}"
+    return f"{process} lost the connection to another one ({what_broke(error)})"
 
 
 @contextmanager
 def waiting_for_others(group: Group) -> Iterator[None]:
-    """While a process waits for the others. Raises MinigenError where one is lost; out of memory stays what it is."""
+    """Held while a process waits for the others.
+
+    Raises MinigenError if the connection to one is lost; an out-of-memory error passes unchanged.
+    """
     try:
         yield
     except RuntimeError as error:

@@ -1,4 +1,4 @@
-"""How much memory there is, and how much a process took."""
+"""How much memory the machine has, and how much a process used."""
 
 from __future__ import annotations
 
@@ -12,21 +12,23 @@ from minigen.errors import BackendError
 
 
 def gib(count: float) -> str:
-    """So many bytes as a message has them."""
+    """A number of bytes as messages show it: "1.5 GiB"."""
     return f"{count / 2**30:,.1f} GiB"
 
 
-def check_memory(wanted: int, memory: int, how: str = "at once") -> None:
+def check_memory(size: int, memory: int, how: str = "at once") -> None:
     """Raises BackendError, before anything is allocated, for more bytes than the device has.
 
-    `how` tells the limit: of all arrays together, or "in one array".
+    `size` and `memory` are bytes: needed and available. `how` says what is limited: all arrays
+    together ("at once"), or each ("in one array").
     """
-    if wanted > memory:
-        most = "has" if how == "at once" else "takes"
-        raise BackendError(
-            f"this needs {gib(wanted)} {how}, and the device {most} {gib(memory)}: "
-            "ask for fewer tokens, samples or prompts"
-        )
+    if size <= memory:
+        return
+    verb = "has" if how == "at once" else "takes"
+    raise BackendError(
+        f"this needs {gib(size)} {how}, and the device {verb} {gib(memory)}: "
+        "ask for fewer tokens, samples or prompts"
+    )
 
 
 def physical_memory() -> int:
@@ -35,16 +37,13 @@ def physical_memory() -> int:
 
 
 def peak_rss() -> int:
-    """Peak resident memory of this process in bytes: what a backend on the CPU reports as its memory."""
-    status = Path(
-        "/proc/self/status"
-    )  # Linux: what getrusage says there may be the peak of the parent, at the start
-    found = (
-        re.search(r"^VmHWM:\s*(\d+) kB", status.read_text(), re.MULTILINE)
-        if status.exists()
-        else None
-    )
-    if found is not None:
-        return 1024 * int(found[1])
+    """Peak resident memory of this process in bytes, which backends report on a CPU."""
+    status = Path("/proc/self/status")
+    if status.exists():  # Linux, where getrusage may begin with the peak of the parent process
+        match = re.search(r"^VmHWM:\s*(\d+) kB", status.read_text(), re.MULTILINE)
+        if match is not None:
+            return 1024 * int(match[1])
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024  # macOS counts bytes
+    if sys.platform == "darwin":  # counts bytes; others count KiB
+        return peak
+    return peak * 1024

@@ -1,4 +1,4 @@
-"""What holds on each device: the one table of it, for `minigen doctor` and `minigen help internals`."""
+"""What minigen guarantees on each device: the table for `minigen doctor`."""
 
 from __future__ import annotations
 
@@ -6,24 +6,26 @@ from dataclasses import dataclass
 
 HEAD = ("device", "text in float32", "training", "float32 products", "known by")
 
-# What the words of the table mean, and what it takes.
+# The terms of the table, and what each guarantee depends on.
 NOTES = (
-    "Text: what a model says to a prompt and a seed, against torch on a CPU. The same: but for rounding, which in "
-    "float32 changes a token rarely.",
-    "Training: in every run, and after a kill and a resume, with as many processes and threads, the same versions and "
-    "the same kind of device. Bytes: those of the run's files.",
-    "By default: --no-deterministic trains without it on a GPU, where a fixed order of sums costs some speed. "
-    "CUBLAS_WORKSPACE_CONFIG=:4096:8 is a part of it, and set unless the environment has another.",
-    "Products: of two numbers of float32, before they are summed; TF32 would keep 10 bits of their 23. "
-    "MLX_ENABLE_TF32=0 is set unless the environment has another. Where TORCH_ALLOW_TF32_CUBLAS_OVERRIDE=1 or the "
-    "program has torch make them of TF32, a warning says so; training has them in full.",
-    "Sources: read in those of the frameworks, and not measured on such a device.",
+    "Text: the tokens for a prompt and a seed, compared with torch on a CPU. The same: except for "
+    "rounding, which in float32 rarely changes a token.",
+    "Training: in every run, also after a kill and a resume, given the same number of processes "
+    "and threads, the same versions and the same kind of device. Bytes: those of the run's files.",
+    "By default: --no-deterministic turns it off on a GPU, where a fixed order of sums costs some "
+    "speed. CUBLAS_WORKSPACE_CONFIG=:4096:8 is part of it, and is set unless the environment has "
+    "another value.",
+    "Products: of two float32 numbers, before they are summed; TF32 would keep 10 of their 23 "
+    "bits. MLX_ENABLE_TF32=0 is set unless the environment has another value. If "
+    "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE=1 or the program makes torch use TF32, a warning says so; "
+    "training uses full float32 in any case.",
+    "Sources: concluded from the source code of the frameworks, not measured on such a device.",
 )
 
 
 @dataclass(frozen=True)
 class Promise:
-    """A row. `backend` and `kind` say which devices it is about: "cpu", "cuda", or "gpu" (Apple's)."""
+    """A row, about the devices of one `kind` ("cpu", "cuda", or Apple's "gpu") of a backend."""
 
     backend: str
     kind: str
@@ -34,7 +36,7 @@ class Promise:
     known: str
 
     def cells(self) -> tuple[str, ...]:
-        """In the order of HEAD."""
+        """The cells of the row, in the order of HEAD."""
         return (self.device, self.text, self.training, self.products, self.known)
 
 
@@ -63,6 +65,9 @@ PROMISES = (
 
 
 def promise_for(backend: str, device: str) -> Promise | None:
-    """The row of a device, by its name as a backend has it ("cuda:1"); None where there is none."""
+    """The row of a device, by the backend's name of it ("cuda:1"); None if there is no such row."""
     kind = device.partition(":")[0]
-    return next((row for row in PROMISES if (row.backend, row.kind) == (backend, kind)), None)
+    for row in PROMISES:
+        if (row.backend, row.kind) == (backend, kind):
+            return row
+    return None

@@ -1,7 +1,7 @@
-"""Quantized matrices of a checkpoint in the codes that a backend computes with: other codes for the same numbers.
+"""Converts a checkpoint's quantized matrices to codes that a backend computes with, exactly.
 
-Codes of more bits with the same scales and biases stand for the same numbers. So do 8-bit codes for floats of 4 bits,
-each of which is a whole number of half steps between -12 and 12. All of this is exact.
+Codes of more bits with the same scales and biases represent the same numbers. 4-bit floats become
+8-bit integer codes: each of them is a whole number of half steps from -12 to 12.
 """
 
 from __future__ import annotations
@@ -19,33 +19,35 @@ from minigen.backends.quantized import Quantized, computed_in
 Table = npt.NDArray[Any]
 
 AT_ONCE = 2**24  # codes that are looked up at a time: as an index, each takes four bytes
-HALF_STEPS = np.array([0, 1, 2, 3, 4, 6, 8, 12])  # twice the values of E2M1 above 0
-MOST = 12
+HALF_STEPS = np.array([0, 1, 2, 3, 4, 6, 8, 12])  # twice the values of E2M1 that are not negative
+MOST = 12  # half steps
 
 
 def recode(ops: Backend, weight: Quantized, mode: str, bits: int) -> Quantized:
-    """The same numbers in other codes: affine ones in more bits, or floats of 4 bits as affine codes of 8."""
+    """The same numbers in other codes.
+
+    Affine codes get more bits, or 4-bit floats become 8-bit affine codes; `mode` is then "affine".
+    """
     if (weight.mode, weight.bits) == (mode, bits):
         return weight
     assert mode == "affine"
     assert bits >= weight.bits
     if weight.mode == "affine":
-        return weight._replace(
-            packed=pack(ops, unpack(ops, weight.packed, weight.bits), bits), bits=bits
-        )
+        codes = unpack(ops, weight.packed, weight.bits)
+        return weight._replace(packed=pack(ops, codes, bits), bits=bits)
     assert (weight.bits, bits) == (4, 8)
-    pairs = look_up(
-        ops, ops.astype(ops.asarray(float4_pairs()), "int16"), ops.view(weight.packed, "uint8")
-    )
+    table = ops.astype(ops.asarray(float4_pairs()), "int16")
+    pairs = look_up(ops, table, ops.view(weight.packed, "uint8"))
     scales = scales_of(ops, weight) / 2
     return Quantized(ops.view(pairs, "uint32"), scales, -MOST * scales, weight.group, bits)
 
 
 def as_floats(ops: Backend, weight: Quantized) -> Array:
-    """Its numbers, in the dtype that the model computes in."""
-    kind = computed_in(ops.name, weight.mode, weight.bits)
-    if kind is not None:
-        return ops.dequantize(recode(ops, weight, *kind))
+    """The numbers (out, in), in the dtype that the model computes in."""
+    computed = computed_in(ops.name, weight.mode, weight.bits)
+    if computed is not None:
+        mode, bits = computed
+        return ops.dequantize(recode(ops, weight, mode, bits))
     assert weight.mode == "mxfp8"
     scales = scales_of(ops, weight)
     values = look_up(ops, ops.asarray(float8()), ops.view(weight.packed, "uint8"))
@@ -60,9 +62,9 @@ def scales_of(ops: Backend, weight: Quantized) -> Array:
     return look_up(ops, ops.asarray(table), weight.scales)
 
 
-# -- codes ------------------------------------------------------------------------------------------------------------
+# -- codes ----------------------------------------------------------------------------------------
 def unpack(ops: Backend, packed: Array, bits: int) -> Array:
-    """Words (out, in * bits / 32) -> codes (out, in), a byte each. Eight codes are `bits` bytes."""
+    """Words (out, in * bits / 32) -> codes (out, in), a byte each. Eight codes fill `bits` bytes."""
     data = ops.view(packed, "uint8").reshape(packed.shape[0], -1, bits)
     codes = []
     for i in range(8):
@@ -75,7 +77,7 @@ def unpack(ops: Backend, packed: Array, bits: int) -> Array:
 
 
 def pack(ops: Backend, codes: Array, bits: int) -> Array:
-    """The inverse."""
+    """The inverse of `unpack`."""
     eights = codes.reshape(codes.shape[0], -1, 8)
     data = []
     for byte in range(bits):
@@ -91,25 +93,26 @@ def pack(ops: Backend, codes: Array, bits: int) -> Array:
 
 
 def look_up(ops: Backend, table: Array, codes: Array) -> Array:
-    """What a table has for bytes (rows, columns)."""
+    """The entries of `table` for codes (rows, columns), a byte each; same shape."""
     rows, columns = codes.shape
     step = max(1, AT_ONCE // columns)
-    found = [
-        table[ops.astype(codes[first : first + step], "int32")] for first in range(0, rows, step)
-    ]
-    return ops.concat(found, axis=0)
+    parts = []
+    for first in range(0, rows, step):
+        indices = ops.astype(codes[first : first + step], "int32")
+        parts.append(table[indices])
+    return ops.concat(parts, axis=0)
 
 
-# -- tables, by a byte ------------------------------------------------------------------------------------------------
+# -- tables, indexed by a byte --------------------------------------------------------------------
 def float4_pairs() -> Table:
-    """For two codes of E2M1, the first in the lower bits: MOST plus the half steps of each, in a byte each."""
+    """For two E2M1 codes, the first in the lower bits: a byte each with MOST plus its half steps."""
     steps = MOST + np.concatenate([HALF_STEPS, -HALF_STEPS])
     byte = np.arange(256)
     return np.asarray(steps[byte & 15] | steps[byte >> 4] << 8)
 
 
 def float8() -> Table:
-    """The numbers of E4M3."""
+    """The values of E4M3."""
     byte = np.arange(256)
     exponents, fractions = byte >> 3 & 15, (byte & 7) / 8
     sizes = np.where(exponents == 0, fractions * 2.0**-6, (1 + fractions) * 2.0 ** (exponents - 7))
@@ -118,5 +121,5 @@ def float8() -> Table:
 
 
 def powers_of_two() -> Table:
-    """The numbers of E8M0. The last is NaN in the standard and infinite in MLX; either way it is no scale."""
+    """The values of E8M0. The last is NaN in the standard, infinity in MLX: never a valid scale."""
     return np.append(2.0 ** (np.arange(255) - 127), np.inf)

@@ -1,4 +1,4 @@
-"""Switches in the environment: what only the device can decide, and what does without a part that fails."""
+"""Switches in environment variables: to choose what depends on the device, or turn off a feature."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from minigen.errors import UsageError
 
 
 def read_switch(variable: str, known: Collection[str], default: str, advice: str) -> str:
-    """What an environment variable says, one of `known`; `default` where it is not set.
+    """The value of an environment variable, one of `known`; `default` if it is not set.
 
-    Raises UsageError for anything else; `advice` says what to set it to.
+    Raises UsageError for any other value; `advice` says what to set it to.
     """
-    said = os.environ.get(variable, default)
-    if said not in known:
-        raise UsageError(f"{variable} is {said!r}: set it to {advice}")
-    return said
+    value = os.environ.get(variable, default)
+    if value not in known:
+        raise UsageError(f"{variable} is {value!r}: set it to {advice}")
+    return value

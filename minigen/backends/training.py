@@ -1,7 +1,8 @@
-"""What training asks of a framework, beside the operations of the model: gradients, optimizers and their state.
+"""What training needs from a framework besides operations: gradients, optimizers and their state.
 
-A `Training` holds one model's float32 weights, its optimizer and the gradients of the step under way. It computes with
-operations of its own, the backend's and more: dropout, and the fused kernels that only a gradient pays for.
+A `Training` holds the float32 weights of one model, its optimizer, and the gradients of the current
+step. It computes with operations of its own, which extend the backend's by dropout and by fused
+kernels that only pay off with gradients.
 """
 
 from __future__ import annotations
@@ -24,13 +25,17 @@ Forward = Callable[[Backend, Tree, Array], Array]  # (ops, params, ids (B, T)) -
 
 @dataclass(frozen=True)
 class Optimizer:
-    """`name`: "adamw" (Loshchilov and Hutter 2019), or "muon" (Jordan et al. 2024): the matrices of the layers by Muon,
-    with momentum 0.95 of Nesterov's form, five Newton-Schulz steps, and updates scaled by 0.2 sqrt(longer side) (Liu et
-    al. 2025), so that AdamW's learning rate and decay fit it too; embedding, head, norms and biases by AdamW.
+    """How gradients change the weights.
 
-    `weight_decay` is decoupled, and on matrices only (the embedding is one). `clip` is the largest norm of all
-    gradients together; 0: off. `ema` averages the weights with this decay a step, or (1 + n) / (10 + n) after n steps
-    while that is less, so that the first weights are forgotten in short runs too; 0: off.
+    `name` is "adamw" (Loshchilov and Hutter 2019) or "muon" (Jordan et al. 2024). With "muon", the
+    matrices of the layers are updated by Muon (Nesterov momentum 0.95, five Newton-Schulz steps),
+    and embedding, head, norms and biases by AdamW. Muon's updates are scaled by
+    0.2 sqrt(longer side) (Liu et al. 2025), so that one learning rate and decay fit both.
+
+    `weight_decay` is decoupled, and applies to matrices only (the embedding is one). `clip` is the
+    largest norm of all gradients together; 0: off. `ema` is the decay per step of an average of the
+    weights, or (1 + n) / (10 + n) after n steps while that is less, so that short runs forget their
+    first weights too; 0: off.
     """
 
     name: str = setting(
@@ -53,13 +58,16 @@ class Optimizer:
     )
 
     def average_decay(self, updates: int) -> float:
-        """What the average keeps of itself at the update with this number, counted from 1."""
+        """The decay of the average at this update, counted from 1."""
         return min(self.ema, (1 + updates) / (10 + updates))
 
 
 @dataclass(frozen=True)
 class Leaf:
-    """One weight: whether it decays, and for Muon the rows of each of its matrices (none: AdamW updates it)."""
+    """One weight: its path in the parameter tree, its shape, and how it is updated.
+
+    `muon` has the number of rows of each matrix in it that Muon updates; empty for AdamW.
+    """
 
     path: str
     shape: tuple[int, ...]
@@ -69,11 +77,12 @@ class Leaf:
 
 @dataclass(frozen=True)
 class SoftTargets:
-    """A teacher whose distribution is learned beside the text (Hinton, Vinyals and Dean 2015, "Distilling the
-    knowledge in a neural network").
+    """A teacher whose distribution is learned in addition to the text (Hinton, Vinyals and Dean
+    2015, "Distilling the knowledge in a neural network").
 
-    `params` are on the device, in the backend's dtype. `tokens`: the ids below it mean something; what the teacher's
-    vocabulary has beyond them is padding, and no part of its distribution.
+    `params` are on the device, in the backend's dtype. Ids from `tokens` on are padding in the
+    teacher's vocabulary, and are left out of its distribution. `weight` is the teacher's share of
+    the loss.
     """
 
     forward: Forward
@@ -83,20 +92,21 @@ class SoftTargets:
     temperature: float
 
     def logits(self, ops: Backend, ids: Array) -> Array:
-        """ids (B, T) -> (B, T, tokens)."""
+        """The teacher's logits: ids (B, T) -> (B, T, tokens)."""
         return self.forward(ops, self.params, ids)[..., : self.tokens]
 
     def blend(self, nats: Any, divergence: Any) -> Any:
-        """The loss of a target: `divergence` is KL(teacher || student) there, both at the temperature."""
+        """The loss of each target, from its cross entropy and KL(teacher || student), which are of
+        one shape; the latter with both softened by the temperature."""
         return (1 - self.weight) * nats + self.weight * self.temperature**2 * divergence
 
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """How a model is trained, whichever it is.
+    """How a model is trained, for any architecture.
 
-    `compile`: the step is compiled by the framework. `deterministic`: on a GPU too the same settings give the same
-    bytes, in every run on the same machine; a CPU's are the same in any case.
+    `compile`: the framework compiles the step. `deterministic`: the same settings give the same
+    bytes in every run on the same machine, on a GPU too; on a CPU this always holds.
     """
 
     optimizer: Optimizer = field(default_factory=Optimizer)
@@ -107,12 +117,17 @@ class TrainingSettings:
 
 
 class Training(Protocol):
+    """The weights, optimizer and gradients of one model, on one device of one process."""
+
     def add_gradients(
         self, ids: Ids, targets: Ids, weights: Floats, total: float, seed: int
     ) -> Callable[[], float]:
-        """Adds the gradients of sum(weights * losses) / total over a batch (B, T) to those of the step, dropout drawn
-        from `seed`. A loss is the nats of a target, or what a teacher makes of them. Returns what waits for the device
-        and says that sum."""
+        """Adds the gradients of sum(weights * losses) / total to those of the step.
+
+        `ids`, `targets` and `weights` are a batch (B, T). A loss is the cross entropy of a target in
+        nats, blended with the divergence from a teacher if there is one. Dropout is drawn from
+        `seed`. Returns a function that waits for the device and gives the sum.
+        """
         ...
 
     def all_reduce(self, group: Group) -> None:
@@ -120,25 +135,33 @@ class Training(Protocol):
         ...
 
     def norm(self) -> float:
-        """Of all gradients of the step together."""
+        """The norm of all gradients of the step together."""
         ...
 
     def update(self, lr: float, norm: float) -> None:
-        """Clips the gradients, whose norm is given, updates the weights and the average, and begins a new step."""
+        """Clips the gradients, whose norm is `norm`, updates the weights and their average, and
+        starts a new step."""
         ...
 
     def discard(self) -> None:
-        """Begins a new step without an update."""
+        """Starts a new step without an update."""
         ...
 
     def losses(self, ids: Ids, targets: Ids, averaged: bool) -> Floats:
-        """(B, T) nats of each target, without dropout."""
+        """The cross entropy of each target in nats (B, T), without dropout.
+
+        `averaged`: by the averaged weights, if an average is kept.
+        """
         ...
 
     def weights(self, averaged: bool) -> dict[str, Floats]:
-        """A copy of every weight by its path."""
+        """A copy of every weight by its path; of its average if `averaged` and one is kept."""
         ...
 
-    def state(self) -> dict[str, npt.NDArray[Any]]: ...
+    def state(self) -> dict[str, npt.NDArray[Any]]:
+        """Everything that `restore` needs to continue with the same numbers."""
+        ...
 
-    def restore(self, state: Mapping[str, npt.NDArray[Any]]) -> None: ...
+    def restore(self, state: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Sets weights, average and optimizer to a state that `state` gave."""
+        ...

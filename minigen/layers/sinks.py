@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from minigen.backends.base import Array, Backend, plain
+from minigen.backends.base import Array, Backend
+from minigen.backends.operations import dequantized
 from minigen.backends.quantized import Held, tokens
 from minigen.layers.step import Rotate, Step
 
@@ -104,7 +105,7 @@ class SinkStep(Step):
         """Keys or values (B, G, S, D) -> those of the sinks, and those of the newest tokens."""
         sinks = tokens(x, 0, self.sinks.count)
         newest = tokens(x, self.first)
-        return plain(ops, sinks), plain(ops, newest)
+        return dequantized(ops, sinks), dequantized(ops, newest)
 
     def _mask(self, ops: Backend, window: int | None) -> Array | str | None:
         """The mask over the sinks and the newest keys."""

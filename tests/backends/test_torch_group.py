@@ -148,7 +148,8 @@ def test_a_process_that_has_ended_is_found_before_nccl_waits_for_it(
 ) -> None:
     work = Work(looks=0)
     with pytest.raises(
-        MinigenError, match=r"^process 0 of 2 has lost another one \(Connection closed by peer \[1"
+        MinigenError,
+        match=r"^process 0 of 2 lost the connection to another one \(Connection closed by peer \[1",
     ):
         summed(
             monkeypatch, work, RuntimeError("[a/pair.cc:12] Connection closed by peer [1.2.3.4]:5")
@@ -159,7 +160,8 @@ def test_a_process_that_has_ended_is_found_before_nccl_waits_for_it(
 def test_a_fault_of_nccl_reaches_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
     said = "NCCL error in: /a/b.cpp:94, remote process exited or there was a network error, NCCL version 2.27\nlong"
     with pytest.raises(
-        MinigenError, match=r"^process 0 of 2 has lost another one \(NCCL: remote process exited or"
+        MinigenError,
+        match=r"^process 0 of 2 lost the connection to another one \(NCCL: remote process exited or",
     ):
         summed(monkeypatch, Work(looks=2, error=said))
 
@@ -167,6 +169,7 @@ def test_a_fault_of_nccl_reaches_the_user(monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_sum_that_never_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch_group, "GRADIENTS", 0.01)
     with pytest.raises(
-        MinigenError, match=r"^process 0 of 2 has lost another one \(it took too long\)"
+        MinigenError,
+        match=r"^process 0 of 2 lost the connection to another one \(it took too long\)",
     ):
         summed(monkeypatch, Work(looks=float("inf"), error="it took too long"))

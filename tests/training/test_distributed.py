@@ -68,7 +68,7 @@ for command in words:
         code = main(command)
     with open(f"{notes}-{rank}", "a") as file:
         file.write(json.dumps([code, out.getvalue(), err.getvalue()]) + "\\n")
-    if "do not meet" in err.getvalue():
+    if "cannot reach each other" in err.getvalue():
         sys.exit(1)
 sys.exit(code)
 """
@@ -155,7 +155,7 @@ def launch(
         lines = [file.read_text().splitlines() if file.exists() else [] for file in files]
         found = [[tuple(json.loads(line)) for line in rows] for rows in lines]
         if all(found) and not any(
-            "do not meet" in err for rows in found for _, _, err in rows
+            "cannot reach each other" in err for rows in found for _, _, err in rows
         ):  # no port was taken
             return found
     pytest.fail(f"{backend}: the processes do not start: {said[-2000:]}")
@@ -253,7 +253,11 @@ def test_two_processes(
     # One ends, and so does the other.
     assert len(second) == (8 if fault == "kill" else 9)
     assert broken[0] == 1
-    assert broken[2].splitlines()[-1].startswith("minigen: process 0 of 2 has lost another one (")
+    assert (
+        broken[2]
+        .splitlines()[-1]
+        .startswith("minigen: process 0 of 2 lost the connection to another one (")
+    )
     assert broken[2].endswith("); nothing was saved before\n")
 
 
@@ -308,7 +312,7 @@ def test_a_ring_that_hangs(
     assert ended == [1]
     assert (
         capfd.readouterr().err
-        == "minigen: process 1 of 2 has lost another one (it does not answer)\n"
+        == "minigen: process 1 of 2 lost the connection to another one (it does not answer)\n"
     )
 
 

@@ -13,13 +13,14 @@ import mlx.core as mx
 import numpy as np
 import numpy.typing as npt
 
-from minigen.backends.base import Array, Quantized, Tree, plain, rotate_halves, turn, write_arrays
+from minigen.backends.base import Array, Quantized, Tree
 from minigen.backends.memory import check_memory, peak_rss, physical_memory
 from minigen.backends.mlx.attention import FEW, quantized_attention, reads_codes
 from minigen.backends.mlx.choice import MLXChoice
 from minigen.backends.mlx.device import choose_device, device_info, gpu_memory, largest_array
 from minigen.backends.mlx.files import HandedOver
 from minigen.backends.mlx.memory import wire_memory
+from minigen.backends.operations import dequantized, rotate_halves, rotate_pair, write_arrays
 from minigen.backends.quantized import GROUPS, Held, arrays_of, each
 from minigen.errors import BackendError
 
@@ -41,7 +42,7 @@ def widen(x: Array) -> Array:
 
 
 SMALL: dict[Callable[..., Any], Callable[..., Any]] = {
-    f: f for f in (gelu_tanh, gelu_erf, silu, turn)
+    f: f for f in (gelu_tanh, gelu_erf, silu, rotate_pair)
 }
 
 
@@ -202,7 +203,7 @@ class MLXBackend(MLXChoice):
 
     def rotate(self, x: Array, cos: Array, sin: Array) -> Array:
         # Not mx.fast.rope, which makes the angles itself in float32: the tables hold those of long contexts exactly.
-        return rotate_halves(self, x, cos, sin, self.fused[turn])
+        return rotate_halves(self, x, cos, sin, self.fused[rotate_pair])
 
     def attention(
         self, q: Array, k: Held, v: Held, scale: float, mask: Array | str | None
@@ -210,7 +211,7 @@ class MLXBackend(MLXChoice):
         # On a CPU a product with codes takes longer than making numbers of them.
         if self.accelerated and q.shape[2] <= FEW and reads_codes(k) and reads_codes(v):
             return quantized_attention(q, k, v, scale, mask)
-        k, v = plain(self, k), plain(self, v)
+        k, v = dequantized(self, k), dequantized(self, v)
         return mx.fast.scaled_dot_product_attention(q, k, v, scale=scale, mask=mask)
 
     def dropout(self, x: Array) -> Array:

@@ -13,8 +13,9 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
-from minigen.backends.base import Array, Quantized, Tree, plain, rotate_halves
+from minigen.backends.base import Array, Quantized, Tree
 from minigen.backends.memory import check_memory, peak_rss, physical_memory
+from minigen.backends.operations import dequantized, rotate_halves
 from minigen.backends.quantized import Held, arrays_of
 from minigen.backends.torch import quantized as torch_quantized
 from minigen.backends.torch.choice import TorchChoice
@@ -196,7 +197,7 @@ class TorchBackend(TorchChoice, TorchState):
     def attention(
         self, q: Array, k: Held, v: Held, scale: float, mask: Array | str | None
     ) -> Array:
-        k, v = plain(self, k), plain(self, v)
+        k, v = dequantized(self, k), dequantized(self, v)
         y = self.kernels and self.kernels.attention(q, k, v, scale, mask)
         if y is not None:
             return y

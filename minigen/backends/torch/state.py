@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from minigen.backends.base import Array, write_arrays
+from minigen.backends.base import Array
+from minigen.backends.operations import write_arrays
 from minigen.backends.quantized import Held
 from minigen.backends.torch import quantized as torch_quantized
 

@@ -14,7 +14,8 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
-from minigen.backends.base import Array, Quantized, plain
+from minigen.backends.base import Array, Quantized
+from minigen.backends.operations import dequantized
 from minigen.backends.quantized import Held, arrays_of
 from minigen.backends.torch import quantized as torch_quantized
 from minigen.backends.torch.backend import TorchBackend
@@ -92,7 +93,7 @@ class StaticOps(TorchBackend):
         self, q: Array, k: Held, v: Held, scale: float, mask: Array | str | None
     ) -> Array:
         """`mask` is the number of newest keys that a token sees, itself included, or None for all."""
-        k, v = plain(self, k), plain(self, v)
+        k, v = dequantized(self, k), dequantized(self, v)
         B, H, T, D = q.shape
         G = k.shape[1]
         # The heads of a group become its queries, so that no copy of the cache is made for each head.
