@@ -11,6 +11,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..display.interrupts import noted_ctrl_c
 from ..display.prompts import add_prompt_arguments, read_prompts
 from ..display.report import as_json, logprob_table, statistics
 from ..display.terminal import harmless
@@ -159,9 +160,12 @@ def write_texts(run: TextRun, args: argparse.Namespace) -> bool:
     """
     writer = TextWriter(run, quiet=args.json, echo=args.echo)
     try:
-        writer.start()
-        for _ in run:
-            writer.update()
+        with noted_ctrl_c() as ctrl_c:
+            writer.start()
+            for _ in run:
+                writer.update()
+                if ctrl_c.pressed:
+                    return True
     except KeyboardInterrupt:
         return True
     finally:

@@ -435,6 +435,36 @@ def test_ctrl_c_ends_the_text_without_a_traceback(
     os.close(parent)
 
 
+DROPPED = """
+import signal, sys
+from minigen.cli.commands.generate import TextWriter
+from minigen.cli.main import main
+
+class Interrupting:
+    def __del__(self):
+        signal.raise_signal(signal.SIGINT)
+
+def write_and_drop(self, text, write=TextWriter.write, objects=[Interrupting()]):
+    write(self, text)
+    if text and objects:
+        del objects[0]
+
+TextWriter.write = write_and_drop
+sys.exit(main())
+"""
+
+
+def test_ctrl_c_ends_the_text_even_if_python_drops_the_exception(
+    make_model: Callable[..., Path], any_backend: str
+) -> None:
+    """As it drops what is raised in a finalizer, or in a callback of a weak reference."""
+    folder = make_model("llama", max_position_embeddings=2_000)
+    words = ["generate", folder, "-p", "x", "-n", "1000", "--ignore-eos", "--backend", any_backend]
+    done = subprocess.run([sys.executable, "-c", DROPPED, *words], capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (130, b"")
+    assert len(done.stdout) < 100
+
+
 def test_a_closed_pipe_is_no_error(tiny: Tiny, any_backend: str) -> None:
     command = [
         sys.executable,
