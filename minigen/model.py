@@ -15,13 +15,13 @@ from minigen.checkpoints.opening import open_stored
 from minigen.checkpoints.quantization import name_of
 from minigen.errors import ContextError, UsageError
 from minigen.generation.dispatch import steps
+from minigen.generation.loaded_model import LoadedModel
 from minigen.generation.options import Options
 from minigen.generation.reader import Runner
 from minigen.generation.rows import Row, check_ids
 from minigen.generation.shared_text import SharedText
 from minigen.generation.speculation import draft_text
 from minigen.generation.text import Completion, TextRun
-from minigen.loaded_model import LoadedModel
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

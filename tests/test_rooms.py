@@ -24,7 +24,6 @@ FLOORS = (
     ("families",),
     ("checkpoints",),
     ("generation",),
-    ("loaded_model",),
     ("model",),
     ("prompt_cache",),
     ("evaluation",),
