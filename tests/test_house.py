@@ -74,6 +74,50 @@ def test_files_stay_short() -> None:
     assert {p.name: n for p in SOURCES if (n := len(p.read_text().splitlines())) > 300} == {}
 
 
+COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+
+
+def parts(node: ast.AST, *kinds: type[ast.AST]) -> list[ast.AST]:
+    return [part for part in ast.walk(node) if isinstance(part, kinds)]
+
+
+def is_dense(statement: ast.stmt) -> bool:
+    """Whether it has two ternaries, or a comprehension within a comprehension."""
+    nested = [x for x in parts(statement, *COMPREHENSIONS) if len(parts(x, *COMPREHENSIONS)) > 1]
+    return bool(nested) or len(parts(statement, ast.IfExp)) > 1
+
+
+def dense_statements(text: str) -> list[str]:
+    """The dense ones among the statements that contain no others."""
+    simple = [x for x in parts(ast.parse(text), ast.stmt) if not hasattr(x, "body")]
+    return [ast.unparse(x) for x in simple if isinstance(x, ast.stmt) and is_dense(x)]
+
+
+def test_no_statement_is_dense() -> None:
+    """One idea a line: at most one ternary in a statement, and no comprehension in another."""
+    files = [path for top in ("minigen", "cli", "weights", "bench") for path in python_files(top)]
+    assert len(files) > 300
+    found = {str(path.relative_to(ROOT)): dense_statements(path.read_text()) for path in files}
+    assert {path: statements for path, statements in found.items() if statements} == {}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "x = 1 if a else 2 if b else 3",
+        "f(1 if a else 2, 3 if b else 4)",
+        "[[x for x in y] for y in z]",
+    ],
+)
+def test_what_is_dense(line: str) -> None:
+    assert dense_statements(line)
+    assert not dense_statements("x = [y for y in z] if z else []")
+
+
+def python_files(top: str) -> list[Path]:
+    return sorted((ROOT / top).rglob("*.py"))
+
+
 def test_every_dependency_has_a_lower_bound_that_can_be_tested(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -39,13 +39,14 @@ def on_every_backend(
     )
     subjects = []
     for fields, backend, dtype, quant, kv_bits, threads in choices:
+        bits = None if kv_bits == "none" else int(kv_bits)
         subject = kind(
             **fields,
             backend=backend,
             device=args.device,
             dtype=dtype,
             quant=None if quant == "none" else quant,
-            kv_bits=None if kv_bits == "none" else int(kv_bits),
+            kv_bits=bits,
             threads=threads,
         )
         subjects.append(subject)

@@ -210,6 +210,11 @@ def result(
         if t.first_token_s is not None:
             firsts.append(1000 * t.first_token_s)
     summary = summarize(rates)
+    first_token = summarize(firsts).median if firsts else None
+    half, most = None, None
+    if steps:
+        half, most = percentile(steps, 50), percentile(steps, 95)
+    bytes_per_token = None if least.bytes_read is None else least.bytes_read / tokens
     return Result(
         model=c.subject.model,
         parameters=parameters(architecture),
@@ -226,9 +231,9 @@ def result(
         median_tps=summary.median,
         mean_tps=summary.mean,
         sd_tps=summary.sd,
-        first_token_ms=summarize(firsts).median if firsts else None,
-        p50_ms=percentile(steps, 50) if steps else None,
-        p95_ms=percentile(steps, 95) if steps else None,
+        first_token_ms=first_token,
+        p50_ms=half,
+        p95_ms=most,
         limit_tps=tokens / least.seconds,
         limit_by=least.by,
         share=summary.median * least.seconds / tokens,
@@ -237,7 +242,7 @@ def result(
         load_s=c.load_s,
         bandwidth_bytes_per_s=c.bandwidth,
         peak_flops=c.peak,
-        bytes_per_token=None if least.bytes_read is None else least.bytes_read / tokens,
+        bytes_per_token=bytes_per_token,
         flops_per_token=least.flops / tokens,
         samples_tps=rates,
     )

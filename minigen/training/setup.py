@@ -178,6 +178,8 @@ def build(
     rows = make_validation(config, dataset, batches.mode, architecture)
     prompt = sample_prompt(config, tokenizer, dataset, architecture)
     dataset.warn_of_cuts(config.model.context)
+    template = None if chat is None else chat.template
+    identity = "" if teacher is None else teacher.identity
     return Setup(
         config=config,
         ops=ops,
@@ -190,9 +192,9 @@ def build(
         batches=batches,
         validation=rows,
         prompt=prompt,
-        stop_ids=tuple(end_ids(tokenizer, None if chat is None else chat.template)),
+        stop_ids=tuple(end_ids(tokenizer, template)),
         lora=lora,
-        teacher="" if teacher is None else teacher.identity,
+        teacher=identity,
         soft=soft,
         group=group,
     )
@@ -250,9 +252,9 @@ def absolute(config: Config) -> Config:
     def whole(name: str) -> str:
         return os.path.abspath(os.path.expanduser(name)) if name else name
 
-    changes: dict[str, Any] = {
-        name: [whole(x) for x in config.values()[name]] for name in ("data", "valid_data")
-    }
+    changes: dict[str, Any] = {}
+    for name in ("data", "valid_data"):
+        changes[name] = [whole(path) for path in config.values()[name]]
     if at_home(config.data.tokenizer).is_dir():
         changes["tokenizer"] = whole(config.data.tokenizer)
     if config.model.from_model:
