@@ -148,13 +148,20 @@ class CausalLM:
     @property
     def timed_slots(self) -> list[Slot]:
         """The slots of keys and values in all layers."""
-        slots = [slot for slot in self.declared_slots() if isinstance(slot, Slot)]
-        return [slot for slot in slots if slot.time is not None]
+        slots: list[Slot] = []
+        for slot in self.declared_slots():
+            if isinstance(slot, Slot) and slot.time is not None:
+                slots.append(slot)
+        return slots
 
     @cached_property
     def lenders(self) -> frozenset[int]:
         """The layers from which later ones borrow."""
-        return frozenset(slot.layer for slot in self.declared_slots() if isinstance(slot, LentSlot))
+        layers: set[int] = set()
+        for slot in self.declared_slots():
+            if isinstance(slot, LentSlot):
+                layers.add(slot.layer)
+        return frozenset(layers)
 
     @property
     def reads_at_once(self) -> bool:
@@ -164,8 +171,12 @@ class CausalLM:
     @property
     def attentions(self) -> tuple[Attention, ...]:
         """The attention of each layer that has one."""
-        parts = [getattr(block, "attention", None) for block in self.blocks]
-        return tuple(part for part in parts if isinstance(part, Attention))
+        attentions: list[Attention] = []
+        for block in self.blocks:
+            attention = getattr(block, "attention", None)
+            if isinstance(attention, Attention):
+                attentions.append(attention)
+        return tuple(attentions)
 
     # -- what it computes --------------------------------------------------------------------------
     def new_state(

@@ -46,8 +46,10 @@ class StateContents:
     @property
     def bits(self) -> int | None:
         """The bits of each number in keys and values; None where these are not quantized."""
-        given = [slot.bits for slot in self.slots.values() if slot.bits is not None]
-        return max(given, default=None)
+        for slot in self.slots.values():
+            if slot.bits is not None:
+                return slot.bits  # the same in all slots that have it
+        return None
 
     @property
     def kind(self) -> str:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-
-import numpy as np
+from math import prod
 
 from minigen.backends.base import NUMBER_BYTES
 from minigen.backends.quantized import group_for
@@ -19,9 +18,14 @@ from minigen.tree import flatten
 ITEMSIZE: dict[str, float] = {**NUMBER_BYTES, "8-bit": 8.5 / 8, "4-bit": 4.5 / 8}
 
 
+def shapes_of(architecture: Trainable) -> dict[str, tuple[int, ...]]:
+    """The shape of each parameter, by its path."""
+    return {path: param.shape for path, param in flatten(architecture.shapes()).items()}
+
+
 def parameters(architecture: Trainable) -> int:
     """The number of parameters."""
-    return sum(int(np.prod(param.shape)) for param in flatten(architecture.shapes()).values())
+    return sum(prod(shape) for shape in shapes_of(architecture).values())
 
 
 def memory_of(shapes: Mapping[str, tuple[int, ...]], packings: Packings) -> tuple[int, int]:
@@ -36,7 +40,7 @@ def memory_of(shapes: Mapping[str, tuple[int, ...]], packings: Packings) -> tupl
 
 def memory_of_array(shape: tuple[int, ...], packing: Packing | None) -> tuple[int, int]:
     """The same for one array, which is quantized unless `packing` is None."""
-    size = int(np.prod(shape))
+    size = prod(shape)
     if packing is None:
         return size, 0
     return packing.memory(size)
@@ -44,8 +48,7 @@ def memory_of_array(shape: tuple[int, ...], packing: Packing | None) -> tuple[in
 
 def weights_bytes(architecture: Architecture, packings: Packings, dtype: str) -> int:
     """The bytes of all parameters together."""
-    shapes = {path: param.shape for path, param in flatten(architecture.shapes()).items()}
-    numbers, codes = memory_of(shapes, packings)
+    numbers, codes = memory_of(shapes_of(architecture), packings)
     return round(numbers * ITEMSIZE[dtype]) + codes
 
 
@@ -88,15 +91,18 @@ class Costs:
     @classmethod
     def of(cls, architecture: Architecture, packings: Packings | None = None) -> Costs:
         """The costs of a model whose weights are quantized as `packings` says."""
-        shapes = {path: param.shape for path, param in flatten(architecture.shapes()).items()}
+        shapes = shapes_of(architecture)
         head_path = "embedding.weight"
         if "head.weight" in shapes:
             head_path = "head.weight"
-        looked_up = {"embedding.weight", "positions.weight"} - {head_path}
-        read = {path: shape for path, shape in shapes.items() if path not in looked_up}
-        matrices = sum(int(np.prod(shape)) for shape in read.values() if len(shape) == 2)
-        numbers, codes = memory_of(read, packings or {})
-        head = int(np.prod(read[head_path]))
+        for looked_up in {"embedding.weight", "positions.weight"} - {head_path}:
+            shapes.pop(looked_up, None)
+        matrices = 0
+        for shape in shapes.values():
+            if len(shape) == 2:
+                matrices += prod(shape)
+        numbers, codes = memory_of(shapes, packings or {})
+        head = prod(shapes[head_path])
         return cls(
             used=numbers,
             body=matrices - head,

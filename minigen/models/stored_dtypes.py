@@ -28,7 +28,9 @@ FLOATS = tuple(stored for stored, name in NAMES.items() if name in DTYPES)  # wh
 def number_bytes(stored: str) -> int:
     """The bytes of a number of a stored dtype, one of NAMES."""
     name = NAMES[stored]
-    return NUMBER_BYTES[name] if name in NUMBER_BYTES else np.dtype(name).itemsize
+    if name in NUMBER_BYTES:
+        return NUMBER_BYTES[name]
+    return np.dtype(name).itemsize
 
 
 def from_bytes(data: bytes, stored: str) -> npt.NDArray[np.generic]:

@@ -37,7 +37,10 @@ def all_added(
         if name in tokens:
             tokens[name] = tokens[name].as_control()
     # Control tokens that are entries of the vocabulary only.
-    unlisted = [name for name in names if name not in tokens and name in vocab]
+    unlisted: list[str] = []
+    for name in names:
+        if name not in tokens and name in vocab:
+            unlisted.append(name)
     ends = {settings.named.get("bos_token"), settings.named.get("eos_token")}
     ordinary: set[str] = set()
     if set(unlisted) - ends:
@@ -63,12 +66,17 @@ def merge_settings(
     for token in tokens.values():
         taken[token.id] = token.content
     contradictions = []
+    listed = list(settings.added)
     by_config = {token.content for token in settings.added}
-    older = [token for token in settings.older if token.content not in by_config]
-    for token in (*settings.added, *older):
+    for token in settings.older:
+        if token.content not in by_config:
+            listed.append(token)
+    for token in listed:
         name = token.content
         own = tokens.get(name)
-        own_id = vocab.get(name) if own is None else own.id
+        own_id = vocab.get(name)
+        if own is not None:
+            own_id = own.id
         if own_id is not None and own_id != token.id:
             contradictions.append(f"{name!r:.60} has the id {own_id}, not {token.id}")
             token = token.at(own_id)
@@ -100,6 +108,7 @@ def ordinary_entries(model: Mapping[str, Any], vocab: Mapping[str, int]) -> set[
         return set(vocab)
     entries = {name for name in vocab if len(name) == 1}
     for merge in model.get("merges") or ():
-        pair = merge.split(" ") if isinstance(merge, str) else merge
-        entries.add("".join(pair))
+        if isinstance(merge, str):
+            merge = merge.split(" ")
+        entries.add("".join(merge))
     return entries

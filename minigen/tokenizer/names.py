@@ -27,10 +27,14 @@ def is_text_file(name: str) -> bool:
 
 def files_there(folder: Path, names: Iterable[str]) -> list[Path]:
     """Those of these files that a folder has."""
-    paths = [folder / name for name in names]
-    return [path for path in paths if path.is_file()]
+    return only_files(folder / name for name in names)
 
 
 def rank_files(folder: Path) -> list[Path]:
     """The files of tiktoken's ranks in a folder, in the order of their names."""
-    return [path for path in sorted(folder.glob(f"*{RANKS}")) if path.is_file()]
+    return only_files(sorted(folder.glob(f"*{RANKS}")))
+
+
+def only_files(paths: Iterable[Path]) -> list[Path]:
+    """The paths that are files."""
+    return [path for path in paths if path.is_file()]

@@ -114,6 +114,11 @@ def _steps(part: Any, key: str) -> list[Spec]:
     return steps
 
 
+def _without_type(steps: list[Spec], name: str) -> list[Spec]:
+    """The steps of any other type."""
+    return [step for step in steps if step.get("type") != name]
+
+
 def _with_byte_level(pre_tokenizer: Spec, add_space: bool) -> Spec:
     """A byte-level pre-tokenizer that adds a space or does not."""
     if pre_tokenizer.get("type") == "ByteLevel":
@@ -147,11 +152,12 @@ def _without_space(spec: Spec) -> Spec:
     changed = dict(spec)
     metaspace = _metaspace(spec.get("pre_tokenizer"))
     if metaspace is not None:
-        rest = {key: value for key, value in metaspace.items() if key != "add_prefix_space"}
-        changed["pre_tokenizer"] = {**rest, "prepend_scheme": "never"}
+        metaspace = {**metaspace, "prepend_scheme": "never"}
+        metaspace.pop("add_prefix_space", None)
+        changed["pre_tokenizer"] = metaspace
     else:
         steps = _steps(spec.get("normalizer"), "normalizers")
-        others = [step for step in steps if step.get("type") != "Prepend"]
+        others = _without_type(steps, "Prepend")
         changed["normalizer"] = {"type": "Sequence", "normalizers": others}
     changed["decoder"] = _decoder(spec.get("decoder"), "never", [])
     return changed
@@ -164,5 +170,5 @@ def _decoder(decoder: Any, scheme: str, strip: list[Spec]) -> Any:
     steps = _steps(decoder, "decoders")
     if not steps:
         return decoder
-    others = [step for step in steps if step.get("type") != "Strip"]
+    others = _without_type(steps, "Strip")
     return {"type": "Sequence", "decoders": [*others, *strip]}
