@@ -71,8 +71,8 @@ def not_for_this_python() -> str | None:
     if not on_mac or processor == "arm64":
         return None
     return (
-        f"this Python is for {processor}, and neither torch nor mlx supports that on a Mac any more: "
-        "on Apple silicon, use a Python for arm64 (this one runs under Rosetta); "
+        f"this Python is for {processor}, and neither torch nor mlx supports that on a Mac "
+        "any more: on Apple silicon, use a Python for arm64 (this one runs under Rosetta); "
         "Intel Macs are not supported"
     )
 
@@ -127,7 +127,8 @@ def check_threads(threads: int | None, backend: str) -> None:
         return
     if backend != "torch":
         raise UsageError(
-            f"threads is {threads}: {backend} chooses its threads itself; leave it out, or use torch"
+            f"threads is {threads}: {backend} chooses its threads itself; "
+            "leave it out, or use torch"
         )
     if not 1 <= threads <= usable_cores():
         raise UsageError(

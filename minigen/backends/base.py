@@ -66,7 +66,7 @@ class Backend(Choosing, Protocol):
         ...
 
     def contiguous(self, x: Array) -> Array:
-        """The same values in memory order, so that a transposed weight is laid out once, at load."""
+        """The same values in memory order; a transposed weight is laid out once, at load."""
         ...
 
     def load(self, path: Path) -> Mapping[str, Array]:
@@ -138,7 +138,8 @@ class Backend(Choosing, Protocol):
     def rotate(self, x: Array, cos: Array, sin: Array) -> Array:
         """Rotates x (B, H, T, D) by the angles in cos and sin (B or 1, 1, T, half).
 
-        Dimension i of each head forms a pair with i + half; dimensions from 2 half on are unchanged.
+        Dimension i of each head forms a pair with i + half; dimensions from 2 half on are
+        unchanged.
         """
         ...
 
@@ -209,7 +210,7 @@ class Backend(Choosing, Protocol):
         ...
 
     def prepare(self) -> None:
-        """Waits for preparation that otherwise runs during the first texts. Call it before timing."""
+        """Waits for preparation that otherwise runs during the first texts; for measurements."""
         ...
 
     # -- running ----------------------------------------------------------------------------------
@@ -222,7 +223,7 @@ class Backend(Choosing, Protocol):
         ...
 
     def release(self) -> None:
-        """Frees cached memory of deleted arrays; useful after a prompt, whose sizes do not recur."""
+        """Frees cached memory of deleted arrays, as after a prompt, whose sizes do not recur."""
         ...
 
     def memory(self) -> int:

@@ -24,15 +24,16 @@ class Mode(NamedTuple):
 
 
 # The modes that mlx-lm writes. All but "affine" have no biases: a code is a float of 4 bits (E2M1)
-# or 8 bits (E4M3). A scale is a byte: in nvfp4 E4M3, otherwise a power of two (E8M0; the formats are
-# those of OCP Microscaling 1.0).
+# or 8 bits (E4M3). A scale is a byte: in nvfp4 E4M3, otherwise a power of two (E8M0; the formats
+# are those of OCP Microscaling 1.0).
 MODES = {
     "affine": Mode((4, 1, 2, 3, 5, 6, 8), (64, 32, 128)),
     "mxfp4": Mode((4,), (32,)),
     "mxfp8": Mode((8,), (32,)),
     "nvfp4": Mode((4,), (16,)),
 }
-# The bits that each backend computes with, by mode. recoding.py converts other codes of a checkpoint.
+# The bits that each backend computes with, by mode. recoding.py converts other codes of a
+# checkpoint.
 COMPUTED: dict[str, dict[str, tuple[int, ...]]] = {
     "torch": {"affine": (4, 8)},
     "mlx": {"affine": (2, 3, 4, 5, 6, 8), "mxfp4": (4,), "mxfp8": (8,), "nvfp4": (4,)},
@@ -95,7 +96,7 @@ def arrays_of(tree: Tree) -> Iterator[Array]:
 
 
 def each(function: Callable[..., Array], *xs: Held) -> Held:
-    """Applies `function` to arrays; if they are quantized, to their codes, scales and biases each."""
+    """Applies `function` to arrays, or to the codes, scales and biases of quantized ones."""
     first = xs[0]
     if not isinstance(first, Quantized):
         return function(*xs)

@@ -64,7 +64,7 @@ def scales_of(ops: Backend, weight: Quantized) -> Array:
 
 # -- codes ----------------------------------------------------------------------------------------
 def unpack(ops: Backend, packed: Array, bits: int) -> Array:
-    """Words (out, in * bits / 32) -> codes (out, in), a byte each. Eight codes fill `bits` bytes."""
+    """Words (out, in * bits / 32) -> codes (out, in), a byte each. Eight fill `bits` bytes."""
     data = ops.view(packed, "uint8").reshape(packed.shape[0], -1, bits)
     codes = []
     for i in range(8):
@@ -105,7 +105,7 @@ def look_up(ops: Backend, table: Array, codes: Array) -> Array:
 
 # -- tables, indexed by a byte --------------------------------------------------------------------
 def float4_pairs() -> Table:
-    """For two E2M1 codes, the first in the lower bits: a byte each with MOST plus its half steps."""
+    """For two E2M1 codes, the first in the lower bits: a byte each, MOST plus its half steps."""
     steps = MOST + np.concatenate([HALF_STEPS, -HALF_STEPS])
     byte = np.arange(256)
     return np.asarray(steps[byte & 15] | steps[byte >> 4] << 8)

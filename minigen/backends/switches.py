@@ -1,4 +1,4 @@
-"""Switches in environment variables: to choose what depends on the device, or turn off a feature."""
+"""Switches in environment variables, which turn features off or depend on the device."""
 
 from __future__ import annotations
 

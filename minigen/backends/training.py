@@ -124,8 +124,8 @@ class Training(Protocol):
     ) -> Callable[[], float]:
         """Adds the gradients of sum(weights * losses) / total to those of the step.
 
-        `ids`, `targets` and `weights` are a batch (B, T). A loss is the cross entropy of a target in
-        nats, blended with the divergence from a teacher if there is one. Dropout is drawn from
+        `ids`, `targets` and `weights` are a batch (B, T). A loss is the cross entropy of a target
+        in nats, blended with the divergence from a teacher if there is one. Dropout is drawn from
         `seed`. Returns a function that waits for the device and gives the sum.
         """
         ...

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,27 +12,40 @@ import torch
 import torch.nn.functional as F
 
 from minigen.backends.base import Array, Quantized, Tree
-from minigen.backends.memory import check_memory, peak_rss, physical_memory
+from minigen.backends.memory import peak_rss, physical_memory
 from minigen.backends.operations import dequantized, rotate_halves
 from minigen.backends.quantized import Held, arrays_of
 from minigen.backends.torch import quantized as torch_quantized
+from minigen.backends.torch.attention import attention, for_fast_attention
 from minigen.backends.torch.choice import TorchChoice
 from minigen.backends.torch.cpu import Kernels
-from minigen.backends.torch.cuda import choose_attention, for_fast_attention, indexed
-from minigen.backends.torch.files import LazyFile
+from minigen.backends.torch.cuda import choose_attention, indexed
 from minigen.backends.torch.numbers import prepare
 from minigen.backends.torch.recurrence import run_prompt
 from minigen.backends.torch.state import TorchState
+from minigen.backends.torch.transfer import TorchTransfer
 from minigen.errors import BackendError
 
 PART = 2**22  # numbers that are summed at a time
 
 
-class TorchBackend(TorchChoice, TorchState):
+def total(x: Array) -> Array:
+    """The sum of all numbers in float32; in parts, because torch copies 16-bit numbers to widen
+    them."""
+    parts = [part.sum(dtype=torch.float32) for part in x.reshape(-1).split(PART)]
+    return torch.stack(parts).sum()
+
+
+class TorchBackend(TorchTransfer, TorchChoice, TorchState):
+    """`Backend` on PyTorch.
+
+    Raises BackendError for a device that torch cannot use.
+    """
+
     name = "torch"
     asynchronous = False
     kernels: Kernels | None = None  # on a CPU
-    static: Any = None  # graphs.StaticSteps, on CUDA: they are made of this class, and given to it
+    static: Any = None  # graphs.StaticSteps, on CUDA; set from outside, as they need this class
 
     def __init__(self, device: str | None = None, threads: int | None = None) -> None:
         if device is None:
@@ -46,8 +57,8 @@ class TorchBackend(TorchChoice, TorchState):
         except Exception as e:  # each kind of device fails in its own way
             reason = (str(e).splitlines() or ["no reason given"])[0]
             raise BackendError(f"torch cannot use the device {device!r}: {reason}") from e
-        self.device = "cpu" if kind == "cpu" else str(indexed(torch.device(device)))
         self.accelerated = kind != "cpu"
+        self.device = str(indexed(torch.device(device))) if self.accelerated else "cpu"
         self.dtype = "float32"
         if kind == "cuda":
             choose_attention()
@@ -58,68 +69,7 @@ class TorchBackend(TorchChoice, TorchState):
         if threads is not None:
             torch.set_num_threads(threads)
 
-    # -- in and out ---------------------------------------------------------------------------------------------------
-    def asarray(self, x: npt.ArrayLike) -> Array:
-        x = np.asarray(x)
-        if x.dtype.kind in "iu":
-            return torch.from_numpy(x.astype(np.int64)).to(self.device)
-        if x.dtype.kind == "b":
-            return torch.from_numpy(x.copy()).to(self.device)
-        return torch.from_numpy(x.astype(np.float32)).to(self.device, getattr(torch, self.dtype))
-
-    def numpy(self, x: Array) -> npt.NDArray[Any]:
-        x = x.detach().cpu()
-        array: npt.NDArray[Any] = (
-            x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
-        ).numpy()
-        return array
-
-    def fetch(self, *arrays: Array) -> Callable[[], list[npt.NDArray[Any]]]:
-        if not self.device.startswith("cuda"):
-            return lambda: [self.numpy(x) for x in arrays]
-        # Only from pinned memory does a copy wait for its turn on the device without making the host wait.
-        copies = [
-            torch.empty(x.shape, dtype=x.dtype, pin_memory=True).copy_(x, non_blocking=True)
-            for x in arrays
-        ]
-        done = torch.cuda.Event()
-        done.record(torch.cuda.current_stream(self.device))
-
-        def wait() -> list[npt.NDArray[Any]]:
-            done.synchronize()
-            return [self.numpy(x) for x in copies]
-
-        return wait
-
-    def zeros(self, shape: Sequence[int], dtype: str | None = None) -> Array:
-        kind = getattr(torch, dtype or self.dtype)
-        check_memory(math.prod(shape) * kind.itemsize, self.total_memory())
-        return torch.zeros(tuple(shape), dtype=kind, device=self.device)
-
-    def astype(self, x: Array, dtype: str) -> Array:
-        return x.to(getattr(torch, dtype))
-
-    def view(self, x: Array, dtype: str) -> Array:
-        return x.view(getattr(torch, dtype))
-
-    def contiguous(self, x: Array) -> Array:
-        return x.contiguous()
-
-    def load(self, path: Path) -> Mapping[str, Array]:
-        return LazyFile(path, self.device)
-
-    def save(self, path: Path, arrays: Mapping[str, Array], metadata: Mapping[str, str]) -> None:
-        from safetensors import SafetensorError
-        from safetensors.torch import save_file
-
-        try:
-            save_file(
-                {name: x.contiguous() for name, x in arrays.items()}, path, metadata=dict(metadata)
-            )
-        except SafetensorError as error:  # what the disk said, in the words of the library
-            raise OSError(str(error)) from error
-
-    # -- shape --------------------------------------------------------------------------------------------------------
+    # -- shape ------------------------------------------------------------------------------------
     def permute(self, x: Array, axes: Sequence[int]) -> Array:
         return x.permute(*axes)
 
@@ -135,19 +85,20 @@ class TorchBackend(TorchChoice, TorchState):
     def take(self, x: Array, indices: Sequence[int], axis: int) -> Array:
         return x.index_select(axis, torch.tensor(list(indices), device=x.device))
 
-    # -- layers -------------------------------------------------------------------------------------------------------
+    # -- layers: a kernel gives None if torch should compute --------------------------------------
     def embedding(self, ids: Array, weight: Array | Quantized) -> Array:
-        return (
-            torch_quantized.embedding(ids, weight)
-            if isinstance(weight, Quantized)
-            else F.embedding(ids, weight)
-        )
+        if isinstance(weight, Quantized):
+            return torch_quantized.embedding(ids, weight)
+        return F.embedding(ids, weight)
 
     def linear(self, x: Array, weight: Array | Quantized, bias: Array | None = None) -> Array:
-        y = self.kernels and self.kernels.linear(x, weight, bias)
-        if y is None and isinstance(weight, Quantized):
+        if self.kernels is not None:
+            y = self.kernels.linear(x, weight, bias)
+            if y is not None:
+                return y
+        if isinstance(weight, Quantized):
             return torch_quantized.linear(x, weight, bias)
-        return F.linear(x, weight, bias) if y is None else y
+        return F.linear(x, weight, bias)
 
     def quantize(self, weight: Array, bits: int, group: int) -> Quantized:
         return torch_quantized.quantize(weight, bits, group)
@@ -156,27 +107,39 @@ class TorchBackend(TorchChoice, TorchState):
         return torch_quantized.dequantize(weight)
 
     def layer_norm(self, x: Array, weight: Array, bias: Array | None, eps: float) -> Array:
-        y = self.kernels and self.kernels.norm("LAYER_NORM", x, weight, bias, eps)
-        return F.layer_norm(x, weight.shape, weight, bias, eps) if y is None else y
+        if self.kernels is not None:
+            y = self.kernels.norm("LAYER_NORM", x, weight, bias, eps)
+            if y is not None:
+                return y
+        return F.layer_norm(x, weight.shape, weight, bias, eps)
 
     def rms_norm(self, x: Array, weight: Array, eps: float) -> Array:
-        y = self.kernels and self.kernels.norm("RMS_NORM", x, weight, None, eps)
-        return F.rms_norm(x, weight.shape, weight, eps) if y is None else y
+        if self.kernels is not None:
+            y = self.kernels.norm("RMS_NORM", x, weight, None, eps)
+            if y is not None:
+                return y
+        return F.rms_norm(x, weight.shape, weight, eps)
 
     def gelu(self, x: Array, approximate: bool) -> Array:
         if approximate:
             kernel, torch_name = "GELU_TANH", "tanh"
         else:
             kernel, torch_name = "GELU", "none"
-        y = self.kernels and self.kernels.activate(kernel, x)
-        return F.gelu(x, approximate=torch_name) if y is None else y
+        if self.kernels is not None:
+            y = self.kernels.activate(kernel, x)
+            if y is not None:
+                return y
+        return F.gelu(x, approximate=torch_name)
 
     def relu(self, x: Array) -> Array:
         return F.relu(x)
 
     def silu(self, x: Array) -> Array:
-        y = self.kernels and self.kernels.activate("SILU", x)
-        return F.silu(x) if y is None else y
+        if self.kernels is not None:
+            y = self.kernels.activate("SILU", x)
+            if y is not None:
+                return y
+        return F.silu(x)
 
     def sigmoid(self, x: Array) -> Array:
         return torch.sigmoid(x)
@@ -185,44 +148,31 @@ class TorchBackend(TorchChoice, TorchState):
         return torch.tanh(x)
 
     def scale_columns(self, x: Array, factors: Array, plus: Array | None = None) -> Array:
-        return x * factors if plus is None else x * factors + plus
+        if plus is None:
+            return x * factors
+        return x * factors + plus
 
     def where(self, condition: Array, x: Array, y: Array) -> Array:
         return torch.where(condition, x, y)
 
     def rotate(self, x: Array, cos: Array, sin: Array) -> Array:
-        y = self.kernels and self.kernels.rotate(x, cos, sin)
-        return rotate_halves(self, x, cos, sin) if y is None else y
+        if self.kernels is not None:
+            y = self.kernels.rotate(x, cos, sin)
+            if y is not None:
+                return y
+        return rotate_halves(self, x, cos, sin)
 
     def attention(
         self, q: Array, k: Held, v: Held, scale: float, mask: Array | str | None
     ) -> Array:
         k, v = dequantized(self, k), dequantized(self, v)
-        y = self.kernels and self.kernels.attention(q, k, v, scale, mask)
-        if y is not None:
-            return y
+        if self.kernels is not None:
+            y = self.kernels.attention(q, k, v, scale, mask)
+            if y is not None:
+                return y
         if self.accelerated:
             k, v = for_fast_attention(q, k, v, mask)
-        B, H, T, D = q.shape
-        G, S = k.shape[1], k.shape[2]
-        if isinstance(mask, str):  # "causal"
-            if T == S:
-                return F.scaled_dot_product_attention(
-                    q, k, v, is_causal=True, scale=scale, enable_gqa=H != G
-                )
-            # is_causal counts from the first key; a cache needs it counted from the last
-            mask = (
-                None if T == 1 else torch.ones(T, S, dtype=torch.bool, device=q.device).tril(S - T)
-            )
-        if T == 1 and H != G:
-            # The heads of a group become its queries, so that no copy of the cache is made for each head.
-            q = q.reshape(B, G, H // G, D)
-            return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale).reshape(
-                B, H, T, D
-            )
-        return F.scaled_dot_product_attention(
-            q, k, v, attn_mask=mask, scale=scale, enable_gqa=H != G
-        )
+        return attention(q, k, v, scale, mask)
 
     def dropout(self, x: Array) -> Array:
         return x
@@ -230,7 +180,7 @@ class TorchBackend(TorchChoice, TorchState):
     def recurrence(self, cell: str, p: Any, x: Array, state: tuple[Array, ...]) -> Any:
         return run_prompt(self, cell, p, x, state)
 
-    # -- steps --------------------------------------------------------------------------------------------------------
+    # -- steps ------------------------------------------------------------------------------------
     def replay(
         self,
         ids: npt.NDArray[Any] | Array,
@@ -242,26 +192,23 @@ class TorchBackend(TorchChoice, TorchState):
             return self.static.read(ids, state, at, record)
         if self.kernels is None:
             return None
-        return self.kernels.replay(
-            ids if isinstance(ids, np.ndarray) else self.numpy(ids), state, at, record
-        )
+        if not isinstance(ids, np.ndarray):
+            ids = self.numpy(ids)
+        return self.kernels.replay(ids, state, at, record)
 
     def one_text(self) -> AbstractContextManager[None]:
-        return nullcontext() if self.kernels is None else self.kernels.text()
+        if self.kernels is None:
+            return nullcontext()
+        return self.kernels.text()
 
     def prepare(self) -> None:
         if self.kernels is not None:
             self.kernels.prepare()
 
-    # -- running ------------------------------------------------------------------------------------------------------
+    # -- running ----------------------------------------------------------------------------------
     def all_finite(self, xs: Sequence[Array]) -> list[bool]:
-        # A sum is one pass; only a suspicious one is looked at element by element. In parts, as torch widens 16-bit
-        # numbers by a copy of all that it sums.
-        def total(x: Array) -> Array:
-            return torch.stack(
-                [part.sum(dtype=torch.float32) for part in x.reshape(-1).split(PART)]
-            ).sum()
-
+        # A sum is one pass over an array. Its elements are checked only if it is not finite, as
+        # it may also overflow.
         sums = torch.stack([total(x) for x in xs]).isfinite().tolist()
         return [ok or bool(x.isfinite().all()) for ok, x in zip(sums, xs, strict=True)]
 
@@ -270,14 +217,12 @@ class TorchBackend(TorchChoice, TorchState):
             torch.cuda.synchronize(self.device)
 
     def release(self) -> None:
-        pass  # CUDA's allocator splits what it keeps, and waits for the device to give it back
+        pass  # CUDA's allocator splits its free blocks; to free them it would wait for the device
 
     def memory(self) -> int:
-        return (
-            int(torch.cuda.max_memory_allocated(self.device))
-            if self.device.startswith("cuda")
-            else peak_rss()
-        )
+        if self.device.startswith("cuda"):
+            return int(torch.cuda.max_memory_allocated(self.device))
+        return peak_rss()
 
     def total_memory(self) -> int:
         if self.device.startswith("cuda"):

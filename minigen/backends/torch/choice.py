@@ -1,4 +1,4 @@
-"""What the backend on PyTorch offers for the choice of a token: the best, sums, orders."""
+"""The operations of `Choosing` on PyTorch: largest values, sums, orders."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from minigen.backends.base import Array
 
 
 class TorchChoice:
-    """Those operations of `Backend`, in a file of their own."""
+    """A part of TorchBackend; `Choosing` describes its methods."""
 
     device: str
 
     def best(self, x: Array) -> tuple[Array, Array]:
-        indices = torch.argmax(x, dim=-1)  # which stops at NaN on a CPU and on CUDA
+        indices = torch.argmax(x, dim=-1)  # finds NaN on a CPU and on CUDA
         values = x.gather(-1, indices[..., None])[..., 0]
         if self.device != "cpu" and not self.device.startswith("cuda"):
             values = values.masked_fill(x.isnan().any(dim=-1), torch.nan)

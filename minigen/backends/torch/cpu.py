@@ -1,7 +1,8 @@
-"""What numba's kernels do for torch on a CPU, where numba is installed: few rows of activations, and float32.
+"""Operations that numba's kernels compute for torch on a CPU: on few rows of activations, and in
+float32.
 
-Each method returns None where torch is to do it: numba has not been started, or the arrays are not as a kernel needs
-them.
+Each method returns None if torch should compute instead: numba is not installed or not started, or
+no kernel takes the arrays.
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ from minigen.backends.cpu.instructions import Linear, Prompt, as_program, as_tab
 from minigen.backends.cpu.matrix import KINDS, Matrix
 from minigen.backends.cpu.start import LARGE, KernelStart
 
-FEW = 64  # rows for which unpacked weights are not worth torch's products where those are faster
-SHARED = 2**17  # bytes that are worth a second thread
+FEW = 64  # rows up to which the kernels are used even where torch's products are faster
+SHARED = 2**17  # bytes of work from which a second thread pays off
 
 
 class Kernels(KernelStart):
-    """The operations that kernels take."""
+    """The operations that have kernels."""
 
     @cached_property
     def steps(self) -> Any:
@@ -34,14 +35,12 @@ class Kernels(KernelStart):
         return Steps(self.crew)
 
     def linear(self, x: Array, weight: Array | Quantized, bias: Array | None) -> Array | None:
-        """As `Backend.linear`: for float32 any number of rows, for bfloat16 one, for quantized weights any."""
+        """As `Backend.linear`: one row for bfloat16 weights, any number for float32 and quantized
+        weights."""
         matrix = Matrix.of(weight)
-        if (
-            matrix is None
-            or KINDS.get(x.dtype) is None
-            or x.numel() == 0
-            or x.shape[-1] != matrix.cols
-        ):
+        if matrix is None or KINDS.get(x.dtype) is None:
+            return None
+        if x.numel() == 0 or x.shape[-1] != matrix.cols:
             return None
         if bias is not None and bias.shape != (matrix.rows,):
             return None
@@ -58,7 +57,9 @@ class Kernels(KernelStart):
         else:
             most = n
         if n > most:
-            return F.linear(x, self.unpack(matrix), bias) if isinstance(weight, Quantized) else None
+            if isinstance(weight, Quantized):
+                return F.linear(x, self.unpack(matrix), bias)
+            return None
         lines = x.reshape(n, matrix.cols).float().contiguous()
         y = lines.new_empty((n, matrix.rows))
         b = None if bias is None else bias.float()
@@ -80,20 +81,18 @@ class Kernels(KernelStart):
         return y.to(x.dtype).reshape(*x.shape[:-1], matrix.rows)
 
     def unpack(self, matrix: Matrix) -> Array:
-        """Quantized weights as numbers."""
-        found = torch.empty((matrix.rows, matrix.cols), dtype=matrix.dtype)
+        """Quantized weights as numbers (rows, cols)."""
+        numbers = torch.empty((matrix.rows, matrix.cols), dtype=matrix.dtype)
         storages, size = as_table(matrix.storage), (matrix.rows, matrix.cols)
-        unpack = self.compiled.linear.unpack_parts
+        unpack, address = self.compiled.linear.unpack_parts, numbers.data_ptr()
         key = ("unpack", matrix.storage.kind, *size)
-        self.share(
-            matrix.bytes, key, lambda threads: unpack(storages, found.data_ptr(), *size, threads)
-        )
-        return found
+        self.share(matrix.bytes, key, lambda threads: unpack(storages, address, *size, threads))
+        return numbers
 
     def attention(
         self, q: Array, k: Array, v: Array, scale: float, mask: Array | str | None
     ) -> Array | None:
-        """As `Backend.attention`, for several queries each of which sees the keys up to its own."""
+        """As `Backend.attention`, for several queries with the mask "causal"."""
         B, H, T, D = q.shape
         kind, G, S, size = KINDS.get(q.dtype), k.shape[1], k.shape[2], q.itemsize
         if not self.started or mask != "causal" or kind is None or D % 16:
@@ -133,56 +132,54 @@ class Kernels(KernelStart):
         return y.permute(0, 2, 1, 3)
 
     def lines(self, x: Array) -> Array | None:
-        """float32 (..., C) as rows (n, C), in the same memory; None for what is no such thing."""
+        """float32 x (..., C) as rows (n, C) in the same memory; None if that is not possible."""
         if not self.started or x.dtype != torch.float32 or x.stride(-1) != 1 or x.numel() == 0:
             return None
         try:
             return x.view(-1, x.shape[-1])
-        except RuntimeError:  # rows that are not one distance apart
+        except RuntimeError:  # the rows are not evenly spaced
             return None
 
     def activate(self, name: str, x: Array) -> Array | None:
-        """An activation, by its name in cpu/small.py."""
+        """An activation, by the name of its constant in cpu/small.py."""
         lines = self.lines(x)
         if lines is None:
             return None
         small = self.compiled.small
         y = lines.new_empty(lines.shape)
-        where = lines.data_ptr(), 4 * lines.stride(0), y.data_ptr()
+        layout = lines.data_ptr(), 4 * lines.stride(0), y.data_ptr()
         rows, cols = lines.shape
-        which = getattr(small, name)
+        kind = getattr(small, name)
         self.share(
             x.numel(),
-            ("activate", which, rows, cols),
-            lambda threads: small.activate_parts(which, *where, rows, cols, threads),
+            ("activate", kind, rows, cols),
+            lambda threads: small.activate_parts(kind, *layout, rows, cols, threads),
         )
         return y.view(x.shape)
 
     def norm(
         self, name: str, x: Array, weight: Array, bias: Array | None, eps: float
     ) -> Array | None:
-        """A norm, by its name in cpu/small.py."""
+        """A norm, by the name of its constant in cpu/small.py."""
         lines = self.lines(x)
         if lines is None or not lines.is_contiguous():
             return None
-        given = [a for a in (weight, bias) if a is not None]
-        if not all(
-            a.shape == x.shape[-1:] and a.dtype == x.dtype and a.is_contiguous() for a in given
-        ):
-            return None
+        for factors in (weight, bias):
+            if factors is None:
+                continue
+            if factors.shape != x.shape[-1:] or factors.dtype != x.dtype:
+                return None
+            if not factors.is_contiguous():
+                return None
         y, small = torch.empty_like(lines), self.compiled.small
-        where = (
-            lines.data_ptr(),
-            weight.data_ptr(),
-            0 if bias is None else bias.data_ptr(),
-            y.data_ptr(),
-        )
+        bias_address = 0 if bias is None else bias.data_ptr()
+        arrays = lines.data_ptr(), weight.data_ptr(), bias_address, y.data_ptr()
         rows, cols = lines.shape
-        which = getattr(small, name)
+        kind = getattr(small, name)
         self.share(
             x.numel(),
-            ("norm", which, rows, cols),
-            lambda threads: small.norm_parts(which, *where, rows, cols, eps, threads),
+            ("norm", kind, rows, cols),
+            lambda threads: small.norm_parts(kind, *arrays, rows, cols, eps, threads),
         )
         return y.view(x.shape)
 
@@ -191,26 +188,23 @@ class Kernels(KernelStart):
         (B, H, T, D), half = x.shape, cos.shape[-1]
         if self.lines(x[:1, :1]) is None or B > 1 or 2 * half > D:
             return None
-        tables = (cos, sin)  # a row for each token: one row for all of them is left to torch
-        if not all(
-            t.shape == (1, 1, T, half) and t.dtype == x.dtype and t.is_contiguous() for t in tables
-        ):
-            return None
+        for table in (cos, sin):  # a row per token; one row for all of them is left to torch
+            if table.shape != (1, 1, T, half) or table.dtype != x.dtype:
+                return None
+            if not table.is_contiguous():
+                return None
         y = x.new_empty((1, T, H, D))
-        where = (
-            x.data_ptr(),
-            4 * x.stride(2),
-            4 * x.stride(1),
-            cos.data_ptr(),
-            sin.data_ptr(),
-            y.data_ptr(),
-        )
+        strides = 4 * x.stride(2), 4 * x.stride(1)
+        arrays = x.data_ptr(), *strides, cos.data_ptr(), sin.data_ptr(), y.data_ptr()
         rotate, sizes = self.compiled.small.rotate_parts, (T, H, D, half)
-        self.share(x.numel(), ("rotate", *sizes), lambda threads: rotate(*where, *sizes, threads))
+        self.share(x.numel(), ("rotate", *sizes), lambda threads: rotate(*arrays, *sizes, threads))
         return y.permute(0, 2, 1, 3)
 
     def share(self, size: int, key: Hashable, kernel: Callable[[int], None]) -> None:
-        """Calls a kernel with a number of threads: one where there is less to do than is worth a second one."""
+        """Calls a kernel with a number of threads: 1 if `size` bytes are too few for more.
+
+        `key` names the kind of work, whose best number of threads is measured.
+        """
         if size < SHARED:
             self.crew.run_alone(kernel)
         else:
@@ -225,4 +219,6 @@ class Kernels(KernelStart):
     ) -> Array | None:
         """As `Backend.replay`."""
         self.begin_step(state)
-        return self.steps.read(ids, state, at, record) if self.started else None
+        if not self.started:
+            return None
+        return self.steps.read(ids, state, at, record)

@@ -1,4 +1,4 @@
-"""What torch finds on this machine, as `minigen doctor` tells it."""
+"""What torch finds on this machine, for `minigen doctor`."""
 
 from __future__ import annotations
 
@@ -18,42 +18,47 @@ DRIVER = Path("/proc/driver/nvidia/version")
 
 
 def facts() -> dict[str, Any]:
-    """JSON: its CUDA and GPUs, threads, how float32 products are made, and the kernels of a CPU."""
+    """As JSON: CUDA and GPUs, threads, how float32 products are computed, and the CPU's kernels."""
+    tf32 = torch_numbers.tf32_products()
     return {
         "cuda": torch.version.cuda,
         "gpus": [describe(index) for index in range(torch.cuda.device_count())],
         "hint": hint(),
         "threads": torch.get_num_threads(),
-        "float32_products": "TF32" if torch_numbers.tf32_products() else "float32",
+        "float32_products": "TF32" if tf32 else "float32",
         "kernels": kernels(),
     }
 
 
 def describe(index: int) -> dict[str, Any]:
-    found = torch.cuda.get_device_properties(index)
+    """A GPU, as JSON."""
+    gpu = torch.cuda.get_device_properties(index)
     return {
         "device": f"cuda:{index}",
-        "name": found.name,
-        "memory_bytes": int(found.total_memory),
-        "capability": f"{found.major}.{found.minor}",
+        "name": gpu.name,
+        "memory_bytes": int(gpu.total_memory),
+        "capability": f"{gpu.major}.{gpu.minor}",
         "bfloat16": torch_numbers.has_bfloat16(f"cuda:{index}"),
     }
 
 
 def hint() -> str | None:
-    """Why torch finds no GPU, where it could be expected to."""
+    """Why torch finds no GPU although there is a driver for one; None if that is not so."""
     if torch.cuda.device_count() or not DRIVER.exists():
         return None
     if torch.version.cuda is None:
-        return "there is an NVIDIA driver, and this torch is built without CUDA: install a build for CUDA"
+        return (
+            "there is an NVIDIA driver, and this torch is built without CUDA: "
+            "install a build for CUDA"
+        )
     return (
-        f"there is an NVIDIA driver, and torch finds no GPU: see whether it is new enough for CUDA "
-        f"{torch.version.cuda}"
+        "there is an NVIDIA driver, and torch finds no GPU: check that the driver is new enough "
+        f"for CUDA {torch.version.cuda}"
     )
 
 
 def kernels() -> str:
-    """Of decoding on a CPU, by numba."""
+    """The state of numba's kernels, which decode on a CPU."""
     try:
         start.wanted()
     except UsageError as error:
@@ -62,4 +67,6 @@ def kernels() -> str:
         return f"off ({start.VARIABLE}=0)"
     if find_spec("numba") is None:
         return 'not there: pip install "minigen[fast]"'
-    return "compiled" if is_compiled() else "compiled at the first use"
+    if is_compiled():
+        return "compiled"
+    return "compiled at the first use"

@@ -1,4 +1,4 @@
-"""The tensors of safetensors files, for torch."""
+"""Reads the tensors of safetensors files for torch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from minigen.backends.base import Array
 class LazyFile(Mapping[str, Array]):
     """The tensors of a safetensors file, mapped into memory and moved to the device when looked up.
 
-    Each has a mapping of its own: what a tensor that is only converted has brought into memory leaves with it.
+    Each has its own mapping, so that the pages of a tensor that is only converted are freed with
+    it.
     """
 
     def __init__(self, path: Path, device: str) -> None:

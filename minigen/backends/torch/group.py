@@ -1,4 +1,4 @@
-"""Processes that torchrun started, by torch.distributed: gloo between CPUs and for numbers, NCCL between GPUs."""
+"""Processes that torchrun started: torch.distributed, with gloo for CPUs and NCCL for GPUs."""
 
 from __future__ import annotations
 
@@ -17,12 +17,17 @@ from minigen.backends.base import Array
 from minigen.backends.group import GRADIENTS, NUMBERS, waiting_for_others
 from minigen.errors import BackendError, UsageError
 
-# Without it, NCCL ends the whole process from a thread of its own where another process is lost.
+# Without it, NCCL kills the whole process from its own thread when another process is lost.
 BLOCKING_WAIT = "TORCH_NCCL_BLOCKING_WAIT"
-PAUSE = 2e-4  # seconds between two looks at whether a sum is done
+PAUSE = 2e-4  # seconds between two checks whether a sum is done
 
 
 class TorchGroup:
+    """`Group` by torch.distributed.
+
+    Raises RuntimeError or ValueError if the processes cannot reach each other.
+    """
+
     backend = "torch"
 
     def __init__(self) -> None:
@@ -30,11 +35,12 @@ class TorchGroup:
         os.environ.setdefault(BLOCKING_WAIT, "1")
         engine = "cpu:gloo,cuda:nccl" if self.cuda else "gloo"
         dist.init_process_group(engine, timeout=timedelta(seconds=GRADIENTS))
-        atexit.register(dist.destroy_process_group)  # else its threads are there while Python ends
+        atexit.register(dist.destroy_process_group)  # or its threads outlive the interpreter
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
         self.control = dist.new_group(backend="gloo", timeout=timedelta(seconds=NUMBERS))
+        own_gpus = visible_gpus() if self.cuda else []
         seen: list[Any] = [None] * self.size
-        dist.all_gather_object(seen, visible_gpus() if self.cuda else [], group=self.control)
+        dist.all_gather_object(seen, own_gpus, group=self.control)
         self.gpu = shared_out(seen)[self.rank]
 
     def place(self, device: str | None) -> str | None:
@@ -42,12 +48,14 @@ class TorchGroup:
             return "cpu"
         if device not in (None, "cuda"):
             raise UsageError(
-                f"device is {device}, which {self.size} processes cannot share: choose cpu, or cuda for a GPU each"
+                f"device is {device}, which {self.size} processes cannot share: "
+                "choose cpu, or cuda for a GPU each"
             )
         if self.gpu is None:
             raise BackendError(
-                f"process {self.rank} of {self.size} has no GPU of its own: it sees {torch.cuda.device_count()}, which "
-                "others have; start as many processes, or choose --device cpu"
+                f"process {self.rank} of {self.size} has no GPU of its own: "
+                f"it sees {torch.cuda.device_count()}, which others have; "
+                "start as many processes, or choose --device cpu"
             )
         torch.cuda.set_device(self.gpu)
         return f"cuda:{self.gpu}"
@@ -61,16 +69,17 @@ class TorchGroup:
         return x
 
     def sum_on_gpus(self, x: Array) -> None:
-        """Raises RuntimeError where another process has ended or does not answer.
+        """Sums `x` in place. Raises RuntimeError if another process has ended or does not answer.
 
-        The processes first meet by gloo, which says at once that one has ended: NCCL would wait for it. Its own faults
-        are told by the wait for a sum, and by nothing that uses the sum.
+        The processes synchronize by gloo first, which reports at once that one has ended; NCCL
+        would wait for it. NCCL's own errors are raised only by waiting for the sum, not by using
+        it.
         """
         dist.all_reduce(torch.zeros(1))
         work = dist.all_reduce(x, async_op=True)
         deadline = time.monotonic() + GRADIENTS
         while not work.is_completed() and time.monotonic() < deadline:
-            time.sleep(PAUSE)  # its own wait looks every 10 ms
+            time.sleep(PAUSE)  # `work.wait` checks only every 10 ms
         work.wait(timedelta(seconds=1))
 
     def sum_numbers(self, numbers: Sequence[float]) -> list[float]:
@@ -78,27 +87,33 @@ class TorchGroup:
         rows = [torch.empty_like(own) for _ in range(self.size)]
         with waiting_for_others(self):
             dist.all_gather(rows, own, group=self.control)
-        return [sum(column) for column in zip(*(row.tolist() for row in rows), strict=True)]
+        by_process = [row.tolist() for row in rows]
+        return [sum(column) for column in zip(*by_process, strict=True)]
 
 
 def visible_gpus() -> list[str]:
-    """The GPUs that this process sees, by names that are the same in every process of any machine."""
-    found = []
+    """The GPUs that this process sees, by names that are the same in every process."""
+    names = []
     for index in range(torch.cuda.device_count()):
         name = getattr(torch.cuda.get_device_properties(index), "uuid", None)
-        found.append(str(name or f"{platform.node()} {index}"))
-    return found
+        names.append(str(name or f"{platform.node()} {index}"))
+    return names
 
 
 def shared_out(seen: Sequence[Sequence[str]]) -> list[int | None]:
-    """For each process, by the names of the GPUs that it sees: the first that no process before it takes, or none.
+    """Assigns each process the first GPU it sees that no earlier process has; None if none is left.
 
-    That is its number among the processes of a machine where they all see all, and 0 where each is shown its own.
+    `seen` has the names of the GPUs that each process sees. The result is an index into them: the
+    rank within a machine if every process sees all GPUs, or 0 if each sees only its own.
     """
     taken: set[str] = set()
-    found: list[int | None] = []
+    chosen: list[int | None] = []
     for names in seen:
-        free = [index for index, name in enumerate(names) if name not in taken]
-        found.append(free[0] if free else None)
-        taken.update(names[index] for index in free[:1])
-    return found
+        own = None
+        for index, name in enumerate(names):
+            if name not in taken:
+                own = index
+                taken.add(name)
+                break
+        chosen.append(own)
+    return chosen

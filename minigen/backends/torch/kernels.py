@@ -1,4 +1,4 @@
-"""Torch's operations as training on a CPU wants them: attention with a fast gradient, fused recurrence, dropout."""
+"""The operations of training: dropout, fused recurrence, and a fast gradient of attention."""
 
 from __future__ import annotations
 
@@ -18,20 +18,18 @@ from minigen.backends.cores import physical_cores
 from minigen.backends.torch import recurrence as torch_recurrence
 from minigen.backends.torch.backend import TorchBackend
 
-CHUNK = (
-    2 * 2**20
-)  # bytes of attention weights that are worked on at once: they stay in the cache of a core
 CONSTANTS = 16  # small arrays that are kept on a GPU
-KEPT = (
-    128 * 2**20
-)  # bytes of attention weights that a layer keeps for its gradient; beyond, torch's own kernel
+# Bytes of attention weights:
+CHUNK = 2 * 2**20  # computed at once: they stay in the cache of a core
+KEPT = 128 * 2**20  # kept by a layer for its gradient; for more, torch's own kernel is used
 
 
 class CausalAttention(torch.autograd.Function):  # type: ignore[misc]
-    """Causal attention by plain matrix products, a few heads at a time: softmax(scale q k^T) v for (N, T, D) each.
+    """Causal attention softmax(scale q k^T) v by matrix products; q, k, v and result (N, T, D).
 
-    On a CPU, torch's fused kernel takes 1.5 times as long forward and 3 to 10 times backward (torch 2.13, AVX-512),
-    because it computes its products in small tiles. This one keeps the weights (N, T, T) for the gradient.
+    It works on a few heads at a time. On a CPU, torch's fused kernel takes 1.5 times as long
+    forward and 3 to 10 times as long backward (torch 2.13, AVX-512), because it computes products
+    in small tiles. This one keeps the weights (N, T, T) for the gradient.
     """
 
     @staticmethod
@@ -73,9 +71,12 @@ class TrainingOps(TorchBackend):
         self.constants: dict[Any, Array] = {}
 
     def asarray(self, x: npt.ArrayLike) -> Array:
-        """On a GPU kept for the next steps: the positions and rotations of a length are the same in each of them, and a
-        copy would have the host wait for all that it has asked for."""
-        if not self.accelerated or self.compiled:  # a compiler has its own way
+        """As the backend's; on a GPU the array is kept for later steps.
+
+        Positions and rotations are the same in each step, and copying them again would make the
+        host wait for the device.
+        """
+        if not self.accelerated or self.compiled:  # compiled code keeps constants by itself
             return super().asarray(x)
         x = np.asarray(x)
         key = x.shape, x.dtype.str, x.tobytes()
@@ -90,9 +91,9 @@ class TrainingOps(TorchBackend):
         return torch.zeros(tuple(shape), dtype=kind, device=self.device)  # as a compiler can trace
 
     def dropout(self, x: Array) -> Array:
-        return (
-            F.dropout(x, self.rate) if self.rate else x
-        )  # from the default generator, which the step has seeded
+        if not self.rate:
+            return x
+        return F.dropout(x, self.rate)  # draws from the default generator, seeded by the step
 
     def attention(
         self, q: Array, k: Array, v: Array, scale: float, mask: Array | str | None
@@ -101,10 +102,12 @@ class TrainingOps(TorchBackend):
         causal = isinstance(mask, str) and k.shape[2] == T
         if not causal or self.accelerated or B * H * T * T * q.itemsize > KEPT:
             return super().attention(q, k, v, scale, mask)
-        if k.shape[1] != H:
-            k, v = (x.repeat_interleave(H // x.shape[1], dim=1) for x in (k, v))
+        G = k.shape[1]
+        if G != H:
+            k = k.repeat_interleave(H // G, dim=1)
+            v = v.repeat_interleave(H // G, dim=1)
         q, k, v = (x.reshape(B * H, T, D) for x in (q, k, v))
-        if self.compiled:  # the compiler fuses what lies between the products
+        if self.compiled:  # the compiler fuses everything between the products
             future = torch.ones(T, T, dtype=torch.bool).triu(1)
             scores = torch.bmm(q, k.mT) * scale
             y = torch.bmm(torch.softmax(scores.masked_fill(future, -torch.inf), -1), v)
@@ -112,16 +115,18 @@ class TrainingOps(TorchBackend):
             y = CausalAttention.apply(q, k, v, scale)
         return y.reshape(B, H, T, D)
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]  # it would unroll the kernel into its steps
+    # A compiler would unroll the kernel into its steps.
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def recurrence(self, cell: str, p: Any, x: Array, state: tuple[Array, ...]) -> Any:
         return torch_recurrence.run(cell, p, x, state)
 
 
 def keep_memory() -> None:
-    """Has glibc keep freed memory for this process, instead of returning large blocks to the system each time.
+    """Makes glibc keep freed memory instead of returning large blocks to the system each time.
 
-    Activations are tens of megabytes, freed and asked for again at every step, and fresh pages are cleared one by one:
-    without this the pointwise operations of training take several times as long. Other systems need nothing.
+    Activations take tens of megabytes, are freed and allocated again in every step, and the system
+    clears fresh pages one by one: without this, elementwise operations take several times as long.
+    Other systems do not need it.
     """
     if not sys.platform.startswith("linux"):
         return
@@ -135,10 +140,11 @@ def keep_memory() -> None:
 
 
 def use_cores() -> None:
-    """No more threads than physical cores: a second one on a core only makes matrix products wait for it.
+    """Limits torch to one thread per physical core: matrix products only wait for a second one.
 
-    Processes that torchrun started on this machine share them.
+    Processes that torchrun started on this machine share the cores.
     """
-    most = max(physical_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")), 1)
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    most = max(physical_cores() // processes, 1)
     if torch.get_num_threads() > most:
         torch.set_num_threads(most)

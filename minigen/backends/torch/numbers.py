@@ -1,6 +1,6 @@
-"""What decides the numbers that torch computes on a GPU: how float32 products are made, and in which order sums are.
+"""Settings that affect the numbers on a GPU: how float32 products are made, the order of sums.
 
-Both are settings of the whole process, so training changes them while it computes and puts them back.
+They apply to the whole process, so training changes them while it computes and restores them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 
 from minigen.errors import BackendError, MinigenError
 
-# What cuBLAS wants for sums in one order. torch looks at it when it makes the first product, and never again.
+# cuBLAS needs this for sums in a fixed order. torch reads it at the first product, and never again.
 WORKSPACE, ORDERED = "CUBLAS_WORKSPACE_CONFIG", (":4096:8", ":16:8")
 TF32 = "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE"  # which some containers set
 
@@ -24,51 +24,55 @@ log = logging.getLogger("minigen")
 
 
 def prepare(device: str) -> None:
-    """Before torch is first asked for a device. What the user has set in the environment stays.
+    """Called before torch is first asked for a device. Settings of the environment are kept.
 
-    Raises BackendError for a device that torch computes wrong on.
+    Raises BackendError for a device on which torch computes wrong results.
     """
     if device.startswith("mps"):
-        # In 16 bits its attention is wrong, without a word, in most releases that there are: pytorch#174861 (memory of
-        # other arrays in it, up to 2.10), pytorch#195910 (causal attention that sees the future).
+        # Its 16-bit attention is silently wrong in most releases: pytorch#174861 (reads memory of
+        # other arrays, up to 2.10), pytorch#195910 (causal attention that sees the future).
         raise BackendError(
-            f"torch's device {device!r} is not used: on Apple silicon take --backend mlx, or --device cpu"
+            f"torch's device {device!r} is not supported: "
+            "on Apple silicon use --backend mlx, or --device cpu"
         )
     os.environ.setdefault(WORKSPACE, ORDERED[0])
 
 
 def product_settings() -> list[Any]:
-    """The modules whose `fp32_precision` says how float32 products are made: of matrices, and of recurrent layers.
+    """The modules whose `fp32_precision` decides how float32 products of matrices and of recurrent
+    layers are computed.
 
-    Not the older `allow_tf32`, which warns in some releases and raises where the two disagree.
+    The older `allow_tf32` warns in some releases, and raises if the two disagree.
     """
     return [torch.backends.cuda.matmul, torch.backends.cudnn.rnn]
 
 
 def tf32_products() -> bool:
-    """Whether matrix products in float32 are made of factors that are rounded to TF32, 10 bits."""
+    """Whether float32 matrix products round their factors to TF32, which keeps 10 bits."""
     return bool(torch.backends.cuda.matmul.fp32_precision == "tf32")
 
 
 def has_bfloat16(device: str) -> bool:
-    """Whether a GPU multiplies bfloat16 itself: from NVIDIA's compute capability 8.0 on."""
+    """Whether a GPU multiplies bfloat16 in hardware: from NVIDIA's compute capability 8.0 on."""
     return bool(torch.cuda.get_device_capability(device) >= (8, 0))
 
 
 def warn_of_tf32() -> None:
-    """For a model that is to compute in float32 on a GPU."""
-    if tf32_products():
-        source = (
-            f"{TF32}=1" if os.environ.get(TF32) == "1" else "torch.set_float32_matmul_precision"
-        )
-        log.warning(
-            "float32 products are TF32 here, as %s asks: texts may differ from the CPU's", source
-        )
+    """Logs a warning if a model that computes in float32 on a GPU gets TF32 products."""
+    if not tf32_products():
+        return
+    if os.environ.get(TF32) == "1":
+        source = f"{TF32}=1"
+    else:
+        source = "torch.set_float32_matmul_precision"
+    log.warning(
+        "float32 products are TF32 here, as %s asks: texts may differ from the CPU's", source
+    )
 
 
 @contextmanager
 def full_float32() -> Iterator[None]:
-    """Float32 products in float32. cuDNN's recurrent layers round to TF32 unless they are told not to."""
+    """Computes float32 products in full. cuDNN's recurrent layers round to TF32 by default."""
     rounded = [module for module in product_settings() if module.fp32_precision == "tf32"]
     for module in rounded:
         module.fp32_precision = "ieee"
@@ -81,22 +85,20 @@ def full_float32() -> Iterator[None]:
 
 @contextmanager
 def deterministic_sums() -> Iterator[None]:
-    """The same sums in every run on the same GPU: gradients of attention and of embeddings else add in any order.
+    """Makes sums the same in every run on the same GPU.
 
-    Raises MinigenError for an operation that torch has in no such form, and where the first product was made before
-    cuBLAS was asked for it.
+    Otherwise gradients of attention and of embeddings are added in any order. Raises MinigenError
+    for an operation that torch has no deterministic form of, and if the first product was computed
+    before cuBLAS was configured.
     """
-    from torch._inductor import (
-        config as inductor,
-    )  # torch's own switch sets it, and does not put it back
+    # torch's switch changes inductor's setting too, but does not restore it
+    from torch._inductor import config as inductor
 
+    cudnn = torch.backends.cudnn
     before = torch.are_deterministic_algorithms_enabled()
     only_warned = torch.is_deterministic_algorithms_warn_only_enabled()
-    filled, compiled = (
-        torch.utils.deterministic.fill_uninitialized_memory,
-        getattr(inductor, "deterministic", None),
-    )
-    cudnn = torch.backends.cudnn
+    filled = torch.utils.deterministic.fill_uninitialized_memory
+    compiled = getattr(inductor, "deterministic", None)
     deterministic, benchmark = cudnn.deterministic, cudnn.benchmark
     torch.use_deterministic_algorithms(True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # every byte is written anyway
@@ -104,7 +106,8 @@ def deterministic_sums() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if (reason := why_not_deterministic(error)) is None:
+        reason = why_not_deterministic(error)
+        if reason is None:
             raise
         raise MinigenError(reason) from error
     finally:
@@ -116,23 +119,28 @@ def deterministic_sums() -> Iterator[None]:
 
 
 def why_not_deterministic(error: RuntimeError) -> str | None:
-    """What to do about torch's refusal to compute without a fixed order; None for any other error."""
-    said = str(error)
-    if WORKSPACE in said:
+    """A message for an error by which torch refuses to compute; None for any other error."""
+    message = str(error)
+    if WORKSPACE in message:
+        setting = os.environ.get(WORKSPACE, "not set")
         return (
-            f"training cannot be deterministic in this process: {WORKSPACE} was {os.environ.get(WORKSPACE, 'not set')} "
-            f"at its first product: start it with {WORKSPACE}={ORDERED[0]}, or train with --no-deterministic"
+            f"training cannot be deterministic in this process: {WORKSPACE} was {setting} "
+            f"at its first product: start it with {WORKSPACE}={ORDERED[0]}, "
+            "or train with --no-deterministic"
         )
-    operation, found, _ = said.partition(" does not have a deterministic implementation")
-    if not found:
+    operation, refusal, _ = message.partition(" does not have a deterministic implementation")
+    if not refusal:
         return None
     name = (operation.split() or ["an operation"])[-1]
-    return f"training cannot be deterministic here: torch has {name} in no such form: train with --no-deterministic"
+    return (
+        f"training cannot be deterministic here: torch has {name} in no such form: "
+        "train with --no-deterministic"
+    )
 
 
 @contextmanager
 def training_numbers(device: str, deterministic: bool) -> Iterator[None]:
-    """What holds while a training computes. Nothing is changed for devices other than CUDA."""
+    """The settings while a training computes; only those of CUDA are changed."""
     with ExitStack() as stack:
         if device.startswith("cuda"):
             stack.enter_context(full_float32())
@@ -143,7 +151,7 @@ def training_numbers(device: str, deterministic: bool) -> Iterator[None]:
 
 @contextmanager
 def quiet_copies() -> Iterator[None]:
-    """Without torch's advice on weights that cuDNN copies together: nothing that a user could change."""
+    """Hides torch's advice on weights that cuDNN has to copy, which no user can follow."""
     with warnings.catch_warnings():
         warnings.filterwarnings(
             "ignore", "RNN module weights are not part of single contiguous chunk", UserWarning

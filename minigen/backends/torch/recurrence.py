@@ -10,12 +10,15 @@ from minigen.backends.base import Array, Backend, Quantized
 from minigen.backends.torch.numbers import full_float32, quiet_copies
 
 KERNELS: dict[str, Any] = {"lstm": torch.lstm, "gru": torch.gru, "rnn": torch.rnn_tanh}
-PROMPT = 8  # steps that a GPU makes in one call, at least
+PROMPT = 8  # the fewest steps that a GPU computes in one call
 NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 
 def run(cell: str, p: Any, x: Array, state: tuple[Array, ...]) -> tuple[Array, tuple[Array, ...]]:
-    """A layer of "lstm", "gru" or "rnn": x (B, T, I), state (B, H) each -> (B, T, H) and the state after all steps."""
+    """A layer of "lstm", "gru" or "rnn" over all steps.
+
+    x (B, T, I), arrays of the state (B, H) each -> (B, T, H) and the state after the last step.
+    """
     weights = [p[name] for name in NAMES]
     if x.is_cuda:
         weights = in_one_piece(weights)
@@ -28,9 +31,10 @@ def run(cell: str, p: Any, x: Array, state: tuple[Array, ...]) -> tuple[Array, t
 
 
 def run_prompt(ops: Backend, cell: str, p: Any, x: Array, state: tuple[Array, ...]) -> Any:
-    """As `run` for a prompt in float32 on a GPU, whose steps would be thousands of launches; None for anything else.
+    """As `run` for a prompt in float32 on a GPU, where single steps would be thousands of launches.
 
-    In 16 bits one call rounds otherwise than single steps do, and so would go on with another text.
+    Returns None for anything else. In 16 bits one call rounds differently than single steps do, and
+    the text would continue differently.
     """
     launches = ops.device.startswith("cuda") and x.shape[1] >= PROMPT
     quantized = any(isinstance(weight, Quantized) for weight in p.values())
@@ -41,10 +45,10 @@ def run_prompt(ops: Backend, cell: str, p: Any, x: Array, state: tuple[Array, ..
 
 
 def in_one_piece(weights: list[Array]) -> list[Array]:
-    """Copies that lie one behind the other in memory of their own, as cuDNN wants them.
+    """Copies of the weights, one after another in one block of memory, as cuDNN needs them.
 
-    It looks for that at the beginning of the memory that a weight is a view of, which of a model's is elsewhere; it
-    would copy them itself at each call, and warn.
+    A model's weights may be views into larger arrays. cuDNN would then copy them at each call, with
+    a warning.
     """
     piece = torch.cat([weight.reshape(-1) for weight in weights])
     parts = piece.split([weight.numel() for weight in weights])

@@ -1,4 +1,4 @@
-"""What torch does for states: keys and values written in place, and slots that are overwritten."""
+"""Operations on states in torch, which overwrite buffers in place."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from minigen.backends.torch import quantized as torch_quantized
 
 
 class TorchState:
-    """Those operations of `Backend`, in a file of their own."""
+    """A part of TorchBackend; `Backend` describes its methods."""
 
     quantize: Any
 

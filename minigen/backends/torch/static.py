@@ -1,7 +1,8 @@
-"""Torch's operations for a pass that can stand at any position: where it stands is a tensor on the device.
+"""Torch's operations for a pass whose position is a tensor on the device.
 
-The pass is written at every position at once (`layers.step.AnyStep`), and nothing in it depends on a number of Python's
-that changes. So what was done once can be done again as it is: graphs.py has a GPU do so.
+The pass is written for every position at once (`layers.step.AnyStep`), and nothing in it depends on
+a Python number that changes. So the same operations can be repeated at the next position, as CUDA
+graphs do (graphs.py).
 """
 
 from __future__ import annotations
@@ -22,7 +23,11 @@ from minigen.backends.torch.backend import TorchBackend
 
 
 class StaticOps(TorchBackend):
-    """Torch's operations for new tokens (B, T) that stand after `length` others, a number () on the device."""
+    """Torch's operations for new tokens (B, T) that follow `length` others, a scalar on the device.
+
+    `shape` is (B, T), `keys` how many keys attention reads, `starts` the first position of each row
+    in the buffers, or None if all rows start at 0.
+    """
 
     def __init__(
         self, ops: Any, shape: tuple[int, int], keys: int, starts: npt.NDArray[np.int64] | None
@@ -30,27 +35,28 @@ class StaticOps(TorchBackend):
         self.device, self.accelerated, self.dtype = ops.device, ops.accelerated, ops.dtype
         self.shape, self.keys = shape, keys
         self.key = torch.arange(keys, device=self.device)
-        self.starts = (
-            None if starts is None else torch.from_numpy(starts.copy()).to(self.device)[:, None]
-        )
-        self.constants: list[
-            Array
-        ] = []  # in the order in which a pass asks for them: no copy from the host later
-        self.rows = 2**62  # the fewest that positions are looked up in
+        self.starts: Array | None = None
+        if starts is not None:
+            self.starts = torch.from_numpy(starts.copy()).to(self.device)[:, None]
+        # In the order in which a pass requests them; later passes copy nothing from the host.
+        self.constants: list[Array] = []
+        self.rows = 2**62  # of the shortest table that positions are looked up in
 
     def begin(self, ids: Array, length: Array) -> None:
-        """Before each pass."""
+        """Called before each pass, with its tokens (B, T) and the number of tokens before them."""
         self.ids, self.asked = ids, 0
-        self.at = length + torch.arange(
-            self.shape[1], device=self.device
-        )  # (T,): where in the buffers
-        self.positions = (
-            self.at[None] if self.starts is None else (self.at - self.starts).clamp(min=0)
-        )  # (B or 1, T)
+        # (T,): places of the new tokens in the buffers
+        self.at = length + torch.arange(self.shape[1], device=self.device)
+        # (B or 1, T)
+        if self.starts is None:
+            self.positions = self.at[None]
+        else:
+            self.positions = (self.at - self.starts).clamp(min=0)
         self.masks: dict[Any, Array] = {}
         self.picked: dict[int, tuple[Array, Array]] = {}
 
     def constant(self, make: Callable[[], Array]) -> Array:
+        """The next constant of the pass, which `make` creates in the first pass."""
         if self.asked == len(self.constants):
             self.constants.append(make())
         self.asked += 1
@@ -62,48 +68,54 @@ class StaticOps(TorchBackend):
     def take(self, x: Array, indices: Sequence[int], axis: int) -> Array:
         if list(indices) == list(range(x.shape[axis])):
             return x
-        return x.index_select(
-            axis, self.constant(lambda: torch.tensor(list(indices), device=x.device))
-        )
+        chosen = self.constant(lambda: torch.tensor(list(indices), device=x.device))
+        return x.index_select(axis, chosen)
 
     def embedding(self, ids: Array, weight: Array | Quantized) -> Array:
-        if ids is not self.ids:  # but all positions there are
-            ids, table = self.positions, weight.packed if isinstance(weight, Quantized) else weight
+        """As the backend's; for `ids` other than the tokens, which are all positions, those of the
+        new tokens."""
+        if ids is not self.ids:
+            table = weight.packed if isinstance(weight, Quantized) else weight
             self.rows = min(self.rows, table.shape[0])
+            ids = self.positions
         return super().embedding(ids, weight)
 
     def rotate(self, x: Array, cos: Array, sin: Array) -> Array:
-        """`cos` and `sin` (1, 1, positions, half) are tables of all positions."""
-        if id(cos) not in self.picked:  # the tables are constants, which stay
+        """As the backend's; `cos` and `sin` (1, 1, positions, half) are tables of all positions."""
+        if id(cos) not in self.picked:  # the tables are constants, so their ids stay the same
             self.rows = min(self.rows, cos.shape[2])
-            self.picked[id(cos)] = (
-                cos[0, 0][self.positions][:, None],
-                sin[0, 0][self.positions][:, None],
-            )
+            own_cos = cos[0, 0][self.positions][:, None]
+            own_sin = sin[0, 0][self.positions][:, None]
+            self.picked[id(cos)] = own_cos, own_sin
         return super().rotate(x, *self.picked[id(cos)])
 
     def _write_one(self, buffer: Held, new: Held, position: int) -> Held:
-        for into, part in zip(arrays_of(buffer), arrays_of(new), strict=True):
-            if part.dtype == torch.uint32:  # which torch's operations do not take
-                into, part = into.view(torch.int32), part.view(torch.int32)
-            into.index_copy_(2, self.at, part.to(into.dtype))
+        for target, part in zip(arrays_of(buffer), arrays_of(new), strict=True):
+            if part.dtype == torch.uint32:  # torch's operations do not support it
+                target, part = target.view(torch.int32), part.view(torch.int32)
+            target.index_copy_(2, self.at, part.to(target.dtype))
         return buffer
 
     def attention(
         self, q: Array, k: Held, v: Held, scale: float, mask: Array | str | None
     ) -> Array:
-        """`mask` is the number of newest keys that a token sees, itself included, or None for all."""
+        """As the backend's, but `mask` is the number of newest keys that a token sees, including
+        its own, or None for all."""
         k, v = dequantized(self, k), dequantized(self, v)
         B, H, T, D = q.shape
         G = k.shape[1]
-        # The heads of a group become its queries, so that no copy of the cache is made for each head.
+        # The heads of a group become its queries, so that the cache is not copied for each head.
         q = q.reshape(B, G, H // G * T, D)
-        return F.scaled_dot_product_attention(
-            q, k, v, attn_mask=self.mask(mask, H // G, q.dtype), scale=scale
-        ).reshape(B, H, T, D)
+        added = self.mask(mask, H // G, q.dtype)
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=added, scale=scale)
+        return y.reshape(B, H, T, D)
 
     def mask(self, window: Any, copies: int, dtype: torch.dtype) -> Array:
-        """What is added to scores (B or 1, 1, copies T, keys), made once a pass: 0, or -inf for what is not seen."""
+        """What is added to scores: 0, or -inf for keys that a token does not see.
+
+        (B or 1, 1, copies * T, keys). `window` is the number of newest keys that a token sees, or
+        None. Made once per pass.
+        """
         if (window, copies) not in self.masks:
             query = self.at[:, None]
             seen = self.key <= query
@@ -111,21 +123,18 @@ class StaticOps(TorchBackend):
                 seen = seen & (self.key > query - window)
             if self.starts is None:
                 seen = seen[None]
-            else:  # padding sees itself alone, as in Step
+            else:  # padding sees only itself, as in Step
                 seen = (seen & (self.key >= self.starts[:, None])) | (self.key == query)
-            # A width that kernels are made for; what is beyond the keys is cut off again, and costs no copy.
-            wide = torch.full(
-                (*seen.shape[:2], -(-self.keys // 16) * 16),
-                -torch.inf,
-                dtype=dtype,
-                device=self.device,
-            )
+            # Kernels need rows of a multiple of 16; cutting off the rest below costs no copy.
+            width = -(-self.keys // 16) * 16
+            shape = (*seen.shape[:2], width)
+            wide = torch.full(shape, -torch.inf, dtype=dtype, device=self.device)
             wide[:, :, : self.keys].masked_fill_(seen, 0)
             self.masks[window, copies] = wide.repeat(1, copies, 1)[:, None, :, : self.keys]
         return self.masks[window, copies]
 
     def quantize(self, weight: Array, bits: int, group: int) -> Quantized:
-        """As one part: few tokens are quantized here."""
+        """As the backend's, in one part: only few tokens are quantized here."""
         lines = weight.reshape(-1, weight.shape[-1])
         packed, scales, biases = torch_quantized.quantize_rows(lines, bits, group)
         outer = weight.shape[:-1]
@@ -133,5 +142,5 @@ class StaticOps(TorchBackend):
         return Quantized(codes, scales.reshape(*outer, -1), biases.reshape(*outer, -1), group, bits)
 
     def dequantize(self, weight: Quantized) -> Array:
-        """All at once: what a cache holds for the keys that are looked at is little."""
+        """As the backend's, in one part: the keys that a pass reads are few."""
         return torch_quantized.unpack(*torch_quantized.arrays_of(weight), weight.group, weight.bits)

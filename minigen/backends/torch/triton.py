@@ -1,11 +1,12 @@
-"""Products of few rows with a quantized matrix on a GPU, by a Triton kernel that reads the codes as they are.
+"""Products of few rows with a quantized matrix on a GPU, by a Triton kernel that reads the codes.
 
-Unpacking writes the whole matrix as floats and reads it again at each step: 4-bit codes are then slower than bfloat16.
-Here a block of threads unpacks what it multiplies in registers, so that little but the codes is read.
+Unpacking writes the whole matrix as floats and reads it again at each step, which makes 4-bit codes
+slower than bfloat16. In this kernel a block of threads unpacks in registers what it multiplies, so
+that almost nothing but the codes is read.
 
-torch's own products do not fit. `_weight_int4pack_mm` wants its own tiled layout, bfloat16 and zero points about the
-middle code; `_weight_int8pack_mm` wants signed codes with one scale a row. Ours have groups, each with a scale and an
-affine bias.
+torch's own products cannot be used. `_weight_int4pack_mm` needs its own tiled layout, bfloat16 and
+zero points around the middle code; `_weight_int8pack_mm` needs signed codes with one scale per row.
+Our codes have a scale and a bias for each group.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ import triton.language as tl
 
 from minigen.backends.base import Array
 
-LINES = 4  # of the matrix, that a block of threads multiplies
-BYTES = 512  # of a line, that it reads at a time for one row of x
+LINES = 4  # rows of the matrix that a block of threads multiplies
+BYTES = 512  # of each that it reads at a time, if x has one row
 
 
 @triton.jit  # type: ignore[untyped-decorator]
@@ -27,7 +28,10 @@ def product(  # type: ignore[no-untyped-def]
     BITS: tl.constexpr, GROUP: tl.constexpr, HAS_BIAS: tl.constexpr,
     ROWS: tl.constexpr, LINES: tl.constexpr, BYTES: tl.constexpr,
 ):  # fmt: skip
-    """x (rows, width), codes (lines, width * BITS / 8) in bytes, scales and biases (lines, width / GROUP) -> y."""
+    """x (rows, width) times a quantized matrix (lines, width), plus bias -> y (rows, lines).
+
+    codes (lines, width * BITS / 8) are bytes, scales and biases (lines, width / GROUP).
+    """
     line = tl.program_id(0) * LINES + tl.arange(0, LINES)
     row = tl.arange(0, ROWS)
     there = line < lines
@@ -37,30 +41,33 @@ def product(  # type: ignore[no-untyped-def]
     size = width // PER_BYTE
     total = tl.zeros((ROWS, LINES), dtype=tl.float32)
     for first in range(0, size, BYTES):
-        place = first + tl.arange(0, BYTES)
-        inside = place < size
+        column = first + tl.arange(0, BYTES)
+        inside = column < size
         seen = there[:, None] & inside[None, :]
-        byte = tl.load(codes + line64[:, None] * size + place[None, :], mask=seen, other=0)
-        group = line64[:, None] * (width // GROUP) + (place * PER_BYTE // GROUP)[None, :]
+        byte = tl.load(codes + line64[:, None] * size + column[None, :], mask=seen, other=0)
+        group = line64[:, None] * (width // GROUP) + (column * PER_BYTE // GROUP)[None, :]
         scale = tl.load(scales + group, mask=seen, other=0)
         edge = tl.load(biases + group, mask=seen, other=0)
         for part in tl.static_range(PER_BYTE):
             code = (byte >> (part * BITS)) & (2**BITS - 1)
             weight = code.to(tl.float32) * scale.to(tl.float32) + edge.to(tl.float32)
-            # As unpacking rounds it, so that the two ways differ in the order of their sums alone.
+            # Rounded as unpacking does, so that the two ways only differ in the order of sums.
             weight = weight.to(scale.dtype).to(tl.float32)
-            where = x + row[:, None] * width + (place * PER_BYTE + part)[None, :]
-            number = tl.load(where, mask=here[:, None] & inside[None, :], other=0).to(tl.float32)
+            source = x + row[:, None] * width + (column * PER_BYTE + part)[None, :]
+            number = tl.load(source, mask=here[:, None] & inside[None, :], other=0).to(tl.float32)
             total += tl.sum(number[:, None, :] * weight[None, :, :], axis=2)
     result = total.to(y.dtype.element_ty)
-    if HAS_BIAS:  # added to what a product by itself would give
+    if HAS_BIAS:  # added to the product after it was rounded
         added = tl.load(bias + line, mask=there, other=0).to(tl.float32)
         result = (result.to(tl.float32) + added[None, :]).to(y.dtype.element_ty)
-    into = y + row.to(tl.int64)[:, None] * lines + line[None, :]
-    tl.store(into, result, mask=here[:, None] & there[None, :])
+    target = y + row.to(tl.int64)[:, None] * lines + line[None, :]
+    tl.store(target, result, mask=here[:, None] & there[None, :])
 
 
-@torch.library.custom_op("minigen::quantized_product", mutates_args=())  # type: ignore[untyped-decorator]
+# One operation to torch.compile and to traces; capturing a graph records its one launch.
+@torch.library.custom_op(  # type: ignore[untyped-decorator]
+    "minigen::quantized_product", mutates_args=()
+)
 def quantized_product(
     x: torch.Tensor,
     codes: torch.Tensor,
@@ -70,9 +77,9 @@ def quantized_product(
     group: int,
     bits: int,
 ) -> torch.Tensor:
-    """x (rows, width) of few rows, a matrix as `product` has it, bias (lines,) -> (rows, lines) in the dtype of x.
+    """x (rows, width), a matrix as in `product`, bias (lines,) -> (rows, lines), in the dtype of x.
 
-    One operation to torch.compile and to traces; a graph's capture records its one launch.
+    `x` has few rows.
     """
     (rows, width), lines = x.shape, codes.shape[0]
     y = x.new_empty(rows, lines)
