@@ -102,8 +102,9 @@ def mixture(width: int, vectors: int, size: int = 4) -> Any:
             )
             return b.inttoptr(b.add(out, at), FLOATS.as_pointer())
 
-        sums = [[cgutils.alloca_once(b, FLOATS) for _ in range(vectors)] for _ in range(width)]
+        sums: list[list[Any]] = []
         for i in range(width):
+            sums.append([cgutils.alloca_once(b, FLOATS) for _ in range(vectors)])
             for j in range(vectors):
                 b.store(b.load(target(i, j), align=4), sums[i][j])
         lines = [b.add(p, b.mul(p_step, ir.Constant(ADDRESS, i))) for i in range(width)]

@@ -12,12 +12,10 @@ def facts() -> dict[str, Any]:
     """JSON: its GPU, and how float32 products are made."""
     gpu = mx.is_available(mx.Device(mx.gpu))
     full = not gpu or os.environ.get("MLX_ENABLE_TF32") == "0"
-    return {
-        "gpus": [describe()] if gpu else [],
-        "float32_products": "float32"
-        if full
-        else "TF32 where the GPU has it (MLX_ENABLE_TF32=0: not)",
-    }
+    products = "float32"
+    if not full:
+        products = "TF32 where the GPU has it (MLX_ENABLE_TF32=0: not)"
+    return {"gpus": [describe()] if gpu else [], "float32_products": products}
 
 
 def describe() -> dict[str, Any]:
