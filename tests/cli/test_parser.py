@@ -339,6 +339,8 @@ def test_the_library_and_files_name_the_nearest() -> None:
         UsageError, match=r"^max_new_tokens is not a setting: did you mean max_tokens\?$"
     ):
         Options.of(max_new_tokens=3)
-    with pytest.raises(UsageError, match=r"^temprature is not a setting: did you mean temperature\?$"):
+    with pytest.raises(
+        UsageError, match=r"^temprature is not a setting: did you mean temperature\?$"
+    ):
         Options.of(temprature=0)
     assert advice("xyzzy", CHAT_SETTINGS).startswith("there are max_tokens, stop, ")

@@ -182,7 +182,10 @@ def test_another_model_dtype_or_file(
         )
     path.write_bytes(whole)
     for changes, message in (
-        ({"format": 2}, "FILE is a prompt cache of format 2, and this minigen reads 1: build it again"),
+        (
+            {"format": 2},
+            "FILE is a prompt cache of format 2, and this minigen reads 1: build it again",
+        ),
         ({"format": "new"}, "FILE is not a prompt cache: .*"),
         ({"ids": [1, -2]}, "FILE is not a prompt cache: .*"),
         ({"ids": "abc"}, "FILE is not a prompt cache: .*"),
