@@ -19,12 +19,12 @@ import pytest
 
 from minigen.benchmark.compare import differences, read_results
 from minigen.checkpoints.checkpoint import read_config, read_file, read_headers, read_metadata
+from minigen.checkpoints.stop_ids import declared_stop_ids
 from minigen.checkpoints.weight_files import INDEX, SINGLE
 from minigen.errors import LONGEST, MinigenError, shown
 from minigen.evaluation.fewshot import load_prompt_file
 from minigen.evaluation.fewshot.metrics import regex
 from minigen.families import HubConfig, find_family
-from minigen.model import stop_ids
 from minigen.prompt_cache import read_prompt_info
 from minigen.reading import (
     MOST_DEPTH,
@@ -216,8 +216,8 @@ def test_configs(tmp_path: Path, content: bytes) -> None:
     assert "config.json: " in refused(lambda: read_config(tmp_path))
     write(tmp_path / INDEX, content)
     assert f"{INDEX}: " in refused(lambda: read_headers(tmp_path))
-    path = write(tmp_path / "generation_config.json", content)
-    assert "generation_config.json: " in refused(lambda: stop_ids(path, {}, None, tmp_path))
+    write(tmp_path / "generation_config.json", content)
+    assert "generation_config.json: " in refused(lambda: declared_stop_ids(tmp_path, tmp_path, {}))
 
 
 def test_names_in_an_index(tmp_path: Path) -> None:
