@@ -29,7 +29,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from minigen.backends.torch.backend import TorchBackend
-from minigen.backends.torch.graphs import StaticStep
+from minigen.backends.torch.static_step import StaticStep
 from minigen.benchmark.shapes import SHAPES
 from minigen.checkpoints.quantization import GROUP, choose_packings
 from minigen.families import build_architecture

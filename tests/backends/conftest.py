@@ -36,7 +36,7 @@ def trace_passes(monkeypatch: pytest.MonkeyPatch, fake_cuda: Any) -> Callable[[A
     """
     import torch
 
-    from minigen.backends.torch.graphs import StaticStep, compile_pass
+    from minigen.backends.torch.static_step import StaticStep, compile_pass
 
     made: list[bool] = []
 

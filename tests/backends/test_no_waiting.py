@@ -149,7 +149,7 @@ def pass_without_waiting(
     quant: str | None = None,
     dtype: str = "bfloat16",
 ) -> None:
-    from minigen.backends.torch.graphs import StaticStep
+    from minigen.backends.torch.static_step import StaticStep
 
     rows, T = shape
     ops = counted.MetaBackend(dtype)

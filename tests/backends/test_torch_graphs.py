@@ -163,7 +163,7 @@ def test_where_graphs_do_not_work(
     caplog: Any,
 ) -> None:
     """It is said once, and decoding goes on without."""
-    from minigen.backends.torch.graphs import StaticStep
+    from minigen.backends.torch.static_step import StaticStep
 
     def capture(*_: Any) -> None:
         raise RuntimeError("operation not permitted\nmore")

@@ -321,7 +321,7 @@ def test_tf32_is_told(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize("device", ["mps", "mps:0"])
 def test_metal_by_torch_is_refused(device: str) -> None:
-    with pytest.raises(BackendError, match="take --backend mlx"):
+    with pytest.raises(BackendError, match="use --backend mlx"):
         get_backend("torch", device)
 
 

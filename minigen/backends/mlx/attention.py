@@ -1,4 +1,4 @@
-"""Attention over keys and values that stay quantized: their codes are read, and no copy of the cache is made."""
+"""Attention that reads the codes of quantized keys and values, without a copy of the cache."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import mlx.core as mx
 from minigen.backends.base import Array, Quantized
 from minigen.backends.quantized import GROUPS, Held
 
-FEW = 16  # new tokens of a row: beyond, scores (T, S) cost more than the numbers of a cache
+FEW = 16  # new tokens per row; with more, scores (T, S) cost more than unpacking a cache
 
 
 def reads_codes(x: Held) -> bool:
-    """Whether MLX has a product with these codes: narrow heads are groups of sizes that it does not know."""
+    """Whether MLX can multiply with these codes: it does not know the group sizes of narrow heads."""
     return isinstance(x, Quantized) and x.group in GROUPS
 
 

@@ -1,4 +1,4 @@
-"""What the backend on MLX offers for the choice of a token: the best, sums, orders."""
+"""The operations of `Choosing` on MLX: largest values, sums, orders."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from minigen.backends.base import Array
 
 
 def partition(x: Array, k: int) -> tuple[Array, Array]:
-    """The k largest numbers of the last axis and where they stand, in any order."""
+    """The k largest numbers of the last axis and their indices, in any order."""
     indices = mx.argpartition(-x, k - 1, axis=-1)[..., :k]
     return mx.take_along_axis(x, indices, axis=-1), indices
 
 
 class MLXChoice:
-    """Those operations of `Backend`, in a file of their own."""
+    """A part of MLXBackend; `Choosing` describes its methods."""
 
     accelerated: bool
 

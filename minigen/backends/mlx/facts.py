@@ -1,4 +1,4 @@
-"""What MLX finds on this machine, as `minigen doctor` tells it."""
+"""What MLX finds on this machine, for `minigen doctor`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import mlx.core as mx
 
 
 def facts() -> dict[str, Any]:
-    """JSON: its GPU, and how float32 products are made."""
+    """As JSON: the GPU, and how float32 products are computed."""
     gpu = mx.is_available(mx.Device(mx.gpu))
     full = not gpu or os.environ.get("MLX_ENABLE_TF32") == "0"
     products = "float32"

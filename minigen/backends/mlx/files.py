@@ -1,4 +1,4 @@
-"""The tensors of safetensors files, for MLX."""
+"""Reads the tensors of safetensors files for MLX."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Processes that mlx.launch started, by mlx.distributed: a ring of sockets, or whatever else it was started with."""
+"""Processes that mlx.launch started, by mlx.distributed: over sockets by default."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class MLXGroup:
             self.deadline = float("inf")
 
     def watch(self) -> None:
-        """Ends the process where it waits too long: MLX has no timeout, and while it waits no signal is heard."""
+        """Ends the process if it waits too long: MLX has no timeout and blocks signals meanwhile."""
         while time.monotonic() < self.deadline:
             time.sleep(TICK)
         print(

@@ -1,4 +1,4 @@
-"""Memory that stays where it is while a GPU of Apple's computes."""
+"""Keeps memory resident while an Apple GPU computes."""
 
 from __future__ import annotations
 
