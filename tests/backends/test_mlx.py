@@ -18,7 +18,7 @@ mx: Any = pytest.importorskip("mlx.core", reason="mlx is not installed")
 @pytest.mark.skipif(which("g++") is None, reason="MLX compiles with g++ on a CPU")
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_fused_functions_compute_the_same(dtype: str) -> None:
-    from minigen.backends.mlx.backend import SMALL, turn
+    from minigen.backends.mlx.backend import SMALL, rotate_pair
 
     rng = np.random.default_rng(0)
     for f in SMALL:
@@ -32,9 +32,9 @@ def test_fused_functions_compute_the_same(dtype: str) -> None:
                 mx.array(rng.standard_normal((rows, 1, T, 8))).astype(getattr(mx, dtype))
                 for _ in range(2)
             ]
-            args = (x, y, *tables) if f is turn else (x,)
+            args = (x, y, *tables) if f is rotate_pair else (x,)
             got, want = fused(*args), f(*args)
-            for a, b in zip(got, want, strict=True) if f is turn else ((got, want),):
+            for a, b in zip(got, want, strict=True) if f is rotate_pair else ((got, want),):
                 assert a.shape == b.shape
                 assert float(mx.abs(a - b).max()) <= (1e-6 if dtype == "float32" else 0.04)
 

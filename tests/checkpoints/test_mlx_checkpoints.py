@@ -352,7 +352,9 @@ def test_what_wants_floats(
     words = ("train", tmp_path / "text.txt", "--from", tmp_path / "out", "--out", tmp_path / "run")
     code, _, err = run_cli(*words, "--backend", backend)
     assert code == 2
-    assert re.fullmatch(r"minigen: .*out is quantized, and floats are trained: .*\n", err)
+    assert re.fullmatch(
+        r"minigen: .*out is quantized, but training needs unquantized weights: .*\n", err
+    )
 
 
 def test_a_prompt_cache(calm: Callable[..., Path], tmp_path: Path, backend: str) -> None:

@@ -520,6 +520,6 @@ def test_adapters_and_training_want_floats(
         code, _, err = run_cli(*words)
         assert code == 2
         assert re.fullmatch(
-            rf"minigen: {out} is quantized, and floats are trained: .*, and give OUT to --from\n",
+            rf"minigen: {out} is quantized, but training needs unquantized weights: .*, and give OUT to --from\n",
             err,
         )
