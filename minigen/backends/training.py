@@ -40,19 +40,19 @@ class Optimizer:
 
     name: str = setting(
         "adamw",
-        "muon: the layers' matrices by Muon, the rest by AdamW",
+        "adamw, or muon: Muon for the matrices of the layers, AdamW for the rest",
         choices=("adamw", "muon"),
         key="optimizer",
     )
     betas: tuple[float, float] = setting(
-        (0.9, 0.99), "AdamW's decay of its two averages", least=0, below=1
+        (0.9, 0.99), "decay rates of AdamW's two averages", least=0, below=1
     )
     eps: float = setting(1e-8, "AdamW's epsilon", above=0)
-    weight_decay: float = setting(0.1, "on matrices alone", least=0)
-    clip: float = setting(1.0, "largest norm of the gradient; 0: off", least=0)
+    weight_decay: float = setting(0.1, "weight decay, applied to matrices only", least=0)
+    clip: float = setting(1.0, "largest gradient norm (clipping); 0: off", least=0)
     ema: float = setting(
         0.0,
-        "average the weights with this decay a step, and keep the average; 0: off",
+        "save an exponential moving average of the weights with this decay per step; 0: off",
         least=0,
         below=1,
     )

@@ -17,32 +17,34 @@ class ModelConfig:
     model: str = setting("llama", "what to train", choices=tuple(NEW_MODELS), shape=True)
     layers: int = setting(4, "layers", least=1, shape=True)
     heads: int = setting(4, "attention heads", least=1, shape=True)
-    kv_heads: int = setting(0, "heads of keys and values; 0: as many as heads", least=0, shape=True)
+    kv_heads: int = setting(
+        0, "key-value heads (grouped-query attention); 0: the same as --heads", least=0, shape=True
+    )
     width: int = setting(
-        128, "width of the residual stream, or of the embedding", least=1, shape=True
+        128,
+        "width of the residual stream (recurrent models: of the embedding)",
+        least=1,
+        shape=True,
     )
     hidden: int = setting(
         0,
-        "width inside the feed-forward, or of the recurrent state; 0: 4 x width (gpt), 8/3 x width (llama), width",
+        "width of the feed-forward layer or the recurrent state; 0: 4 x width (gpt), 8/3 x width "
+        "(llama), width (recurrent)",
         least=0,
         shape=True,
     )
-    context: int = setting(
-        0, "tokens that the model reads at once, in training too; 0: 128", least=0
-    )
-    vocab: int = setting(0, "size of the vocabulary; 0: the tokenizer's", least=0, shape=True)
-    tied: bool = setting(True, "one matrix for embedding and head", shape=True)
-    dropout: float = setting(0.0, "share that is dropped while training", least=0, below=1)
-    from_model: str = setting(
-        "", "begin with the weights of a model: a folder or a hub id", key="from"
-    )
+    context: int = setting(0, "context length in tokens, in training too; 0: 128", least=0)
+    vocab: int = setting(0, "vocabulary size; 0: the tokenizer's", least=0, shape=True)
+    tied: bool = setting(True, "use one matrix for the embedding and the head", shape=True)
+    dropout: float = setting(0.0, "dropout probability", least=0, below=1)
+    from_model: str = setting("", "fine-tune this model: a folder or a hub id", key="from")
     lora_rank: int = setting(
-        0, "train an adapter of this rank on --from's frozen weights; 0: all weights", least=0
+        0, "rank of a LoRA adapter for the model of --from; 0: train all weights", least=0
     )
-    lora_alpha: float = setting(16.0, "the adapter counts alpha / rank times", above=0)
+    lora_alpha: float = setting(16.0, "scale the adapter by alpha / rank", above=0)
     lora_target: str = setting(
         "all",
-        "which matrices of the layers have one: all, or those of attention",
+        "which matrices get an adapter: all, or those of attention only",
         choices=("all", "attention"),
     )
 
@@ -50,50 +52,49 @@ class ModelConfig:
 @dataclass(frozen=True)
 class DataConfig:
     data: tuple[str, ...] = setting(
-        (), "texts: files, folders, globs; .jsonl files hold rows of text or messages"
+        (), "text files, folders or globs; .jsonl files have a text or messages per line"
     )
     tokenizer: str = setting(
         "bpe:1024",
-        "char, bytes, bpe:N (learned from the data, N tokens), gpt2, or a folder; --from and --teacher bring their own",
+        "char, bytes, bpe:N (trained on the data, N tokens), gpt2, or a folder; with --from or "
+        "--teacher, that model's tokenizer",
     )
     chat: str = setting(
         "",
-        "the format of conversations (default: the chat template of --from's model, or of the tokenizer's folder)",
+        "format of conversations (default: the chat template of the model of --from, or of the "
+        "tokenizer's folder)",
         choices=("", "phi3", "chatml"),
     )
-    chat_date: str = setting(
-        "", "the day that a chat template is told, where it asks (default: today)"
-    )
-    separator: str = setting(
-        "", "what stands between documents (default: a line that is <|endoftext|>)"
-    )
-    valid: float = setting(0.05, "share of the data that validates", above=0, below=1)
+    chat_date: str = setting("", "date for chat templates that ask for one (default: today)")
+    separator: str = setting("", "text between documents (default: a line with <|endoftext|>)")
+    valid: float = setting(0.05, "share of the data used for validation", above=0, below=1)
     valid_data: tuple[str, ...] = setting(
-        (), "files, folders or globs that validate, instead of a share"
+        (), "files, folders or globs for validation, instead of a share of the data"
     )
     mode: str = setting(
         "auto",
-        "random windows, or documents in a new order each epoch",
+        "random windows of the text, or whole documents, shuffled each epoch",
         choices=("auto", "windows", "documents"),
     )
 
 
 @dataclass(frozen=True)
 class TeacherConfig:
-    model: str = setting("", "a model to learn from: a folder or a hub id", key="teacher")
+    model: str = setting("", "distill from this model: a folder or a hub id", key="teacher")
     weight: float = setting(
         0.5,
-        "share of the loss that is the distance from its probabilities, where its tokenizer is the student's",
+        "weight of the distance from the teacher's probabilities in the loss; needs the student's "
+        "tokenizer",
         least=0,
         most=1,
         key="teacher_weight",
     )
     temperature: float = setting(
-        1.0, "by which both soften these probabilities", above=0, key="teacher_temperature"
+        1.0, "softmax temperature of teacher and student", above=0, key="teacher_temperature"
     )
     tokens: int = setting(
         0,
-        "of text that it writes first, to train on beside DATA; 0: none",
+        "tokens of text that the teacher generates first, to train on in addition to DATA; 0: none",
         least=0,
         key="teacher_tokens",
     )
@@ -101,54 +102,58 @@ class TeacherConfig:
 
 @dataclass(frozen=True)
 class ScheduleConfig:
-    steps: int = setting(1000, "updates of the weights", least=1)
-    batch: int = setting(16, "rows in a batch, of each process", least=1)
-    accumulate: int = setting(1, "batches to an update", least=1)
+    steps: int = setting(1000, "number of weight updates", least=1)
+    batch: int = setting(16, "rows per batch in each process", least=1)
+    accumulate: int = setting(1, "batches per update (gradient accumulation)", least=1)
     lr: float = setting(1e-3, "highest learning rate", above=0)
-    warmup: int = setting(100, "steps until the learning rate is reached", least=0)
+    warmup: int = setting(100, "steps of linear warmup to the highest learning rate", least=0)
     schedule: str = setting(
-        "cosine", "cosine, or wsd: flat, then linear", choices=("cosine", "wsd")
+        "cosine", "cosine decay, or wsd: constant, then linear decay", choices=("cosine", "wsd")
     )
-    final: float = setting(
-        0.1, "the last learning rate, as a share of the highest", least=0, most=1
-    )
-    decay: float = setting(0.5, "share of the steps in which wsd falls", above=0, most=1)
+    final: float = setting(0.1, "final learning rate, as a share of the highest", least=0, most=1)
+    decay: float = setting(0.5, "share of the steps in which wsd decays", above=0, most=1)
 
 
 @dataclass(frozen=True)
 class RunConfig:
-    seed: int = setting(1, "of initial weights, batches and dropout", least=0)
+    seed: int = setting(1, "seed of initial weights, batches and dropout", least=0)
     eval_every: int = setting(250, "steps between validations", least=1)
     save_every: int = setting(
-        0, "steps between checkpoints, a multiple of --eval-every; 0: the same", least=0
+        0,
+        "steps between checkpoints, a multiple of --eval-every; 0: the same as --eval-every",
+        least=0,
     )
-    keep: int = setting(2, "checkpoints to keep, beside the best", least=1, free=True)
+    keep: int = setting(2, "checkpoints to keep, in addition to the best", least=1, free=True)
     log_every: int = setting(10, "steps between reports", least=1, free=True)
     sample_tokens: int = setting(
-        80, "tokens of the sample that each validation writes; 0: none", least=0, free=True
+        80, "tokens of the sample generated at each validation; 0: none", least=0, free=True
     )
-    prompt: str = setting(
-        "", "what the sample begins with (default: as a document does)", free=True
+    prompt: str = setting("", "prompt of the sample (default: the start of a document)", free=True)
+    backend: str = setting(
+        "auto", "framework: torch, mlx, or whichever is installed", choices=("auto", "torch", "mlx")
     )
-    backend: str = setting("auto", "as in generate", choices=("auto", "torch", "mlx"))
     device: str = setting("", "cuda, cuda:1, cpu (torch); gpu, cpu (mlx)")
-    threads: int = setting(0, "of the CPU to compute with (torch); 0: one on each core", least=0)
+    threads: int = setting(0, "CPU threads (torch); 0: one per core", least=0)
     processes: int = setting(
         0,
-        "processes that train together, as torchrun or mlx.launch starts them; 0: all that they start",
+        "processes that train together under torchrun or mlx.launch; 0: all that were started",
         least=0,
     )
     dtype: str = setting(
-        "float32", "bfloat16: mixed precision with float32 weights", choices=("float32", "bfloat16")
+        "float32",
+        "dtype of the computation; bfloat16 is mixed precision with float32 weights",
+        choices=("float32", "bfloat16"),
     )
-    compile: bool = setting(False, "compile the step")
+    compile: bool = setting(False, "compile the training step")
     deterministic: bool = setting(
         True,
-        "the same bytes in every run and after a resume, on a GPU too, where that costs some speed",
+        "give the same bytes in every run and after a resume; on a GPU this costs some speed",
     )
-    save_dtype: str = setting("float32", "of the saved weights", choices=("float32", "bfloat16"))
+    save_dtype: str = setting(
+        "float32", "dtype of the saved weights", choices=("float32", "bfloat16")
+    )
     tensorboard: bool = setting(
-        False, "write for TensorBoard too, into the run's folder", free=True
+        False, "also write TensorBoard logs into the run's folder", free=True
     )
     wandb: str = setting("", "a Weights & Biases project to report to", free=True)
 
