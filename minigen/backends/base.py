@@ -49,6 +49,10 @@ class Backend(Choosing, Protocol):
         """NumPy to device. Floats become `dtype`, integers the framework's index type, booleans stay."""
         ...
 
+    def from_numpy(self, x: npt.NDArray[Any]) -> Array:
+        """NumPy to device, in the same dtype: floats of 32 and 16 bits, and unsigned integers of 32 and 8."""
+        ...
+
     def numpy(self, x: Array) -> npt.NDArray[Any]:
         """Device to NumPy: 16-bit floats are widened to float32. It may be a view of `x`."""
         ...

@@ -23,10 +23,10 @@ class Mode(NamedTuple):
     groups: tuple[int, ...]
 
 
-# What mlx-lm writes. The others than affine have no biases: a code is a float of 4 bits (E2M1) or 8 (E4M3), and a scale
+# What mlx-lm writes, and affine groups of 16, which GGUF files have. The others than affine have no biases: a code is a float of 4 bits (E2M1) or 8 (E4M3), and a scale
 # a byte, a power of two (E8M0; the formats of OCP Microscaling 1.0) or with nvfp4 E4M3 too.
 MODES = {
-    "affine": Mode((4, 1, 2, 3, 5, 6, 8), (64, 32, 128)),
+    "affine": Mode((4, 1, 2, 3, 5, 6, 8), (64, 32, 128, 16)),
     "mxfp4": Mode((4,), (32,)),
     "mxfp8": Mode((8,), (32,)),
     "nvfp4": Mode((4,), (16,)),
@@ -38,9 +38,14 @@ COMPUTED: dict[str, dict[str, tuple[int, ...]]] = {
 }
 
 
-def computed_in(backend: str, mode: str, bits: int) -> tuple[str, int] | None:
+NO_SMALL_GROUPS = ("mlx",)  # backends that compute with affine groups of GROUPS alone
+
+
+def computed_in(backend: str, mode: str, bits: int, group: int = 64) -> tuple[str, int] | None:
     """The mode and the bits that a backend holds such codes in, without loss; None: as floats."""
     own = COMPUTED[backend]
+    if mode == "affine" and group not in GROUPS and backend in NO_SMALL_GROUPS:
+        return None
     if mode in own:
         return mode, min(count for count in own[mode] if count >= bits)
     return ("affine", 8) if MODES[mode].bits == (4,) else None

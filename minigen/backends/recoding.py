@@ -39,11 +39,16 @@ def recode(ops: Backend, weight: Quantized, mode: str, bits: int) -> Quantized:
 
 def as_floats(ops: Backend, weight: Quantized) -> Array:
     """Its numbers, in the dtype that the model computes in."""
-    kind = computed_in(ops.name, weight.mode, weight.bits)
+    kind = computed_in(ops.name, weight.mode, weight.bits, weight.group)
     if kind is not None:
         return ops.dequantize(recode(ops, weight, *kind))
-    assert weight.mode == "mxfp8"
     scales = scales_of(ops, weight)
+    if weight.mode == "affine":
+        assert weight.biases is not None
+        codes = ops.astype(unpack(ops, weight.packed, weight.bits), ops.dtype)
+        groups = codes.reshape(*scales.shape, weight.group)
+        return (groups * scales[..., None] + weight.biases[..., None]).reshape(codes.shape)
+    assert weight.mode == "mxfp8"
     values = look_up(ops, ops.asarray(float8()), ops.view(weight.packed, "uint8"))
     return (values.reshape(*scales.shape, weight.group) * scales[..., None]).reshape(values.shape)
 

@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from minigen.checkpoints.gguf.folder import WEIGHTS, infos
 from minigen.checkpoints.weight_files import (
     INDEX,
     files_in,
@@ -43,6 +44,8 @@ def read_headers(folder: Path) -> dict[str, TensorInfo]:
     index and its files disagree.
     """
     names = files_in(folder)
+    if WEIGHTS in names:
+        return infos(folder, read_config(folder))
     start = pick_weights(names)
     if start is None:
         raise CheckpointError(no_weights(names, str(folder)))

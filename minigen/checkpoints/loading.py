@@ -10,7 +10,9 @@ from pathlib import Path
 from minigen.backends.base import Array, Backend, Quantized, Tree
 from minigen.backends.recoding import as_floats, recode, scales_of
 from minigen.checkpoints.adapters import Adapter
-from minigen.checkpoints.checkpoint import FLOAT_DTYPES
+from minigen.checkpoints.checkpoint import FLOAT_DTYPES, read_config
+from minigen.checkpoints.gguf.folder import WEIGHTS, read_sources
+from minigen.checkpoints.gguf.tensors import GGUFTensors
 from minigen.checkpoints.held import growth, held_on, held_packings
 from minigen.checkpoints.plan import Entry, plan, unused_names
 from minigen.checkpoints.quantization import Declared, find_packed
@@ -114,7 +116,7 @@ def load_params(
     if grown:
         log.warning("%s: %s holds %s", where, ops.name, grown)
     merged = adapter.merger(ops, family.prefix) if adapter is not None else None
-    files = {file: ops.load(file) for file in {tensor.file for tensor in tensors.values()}}
+    files = {file: open_file(ops, file) for file in {tensor.file for tensor in tensors.values()}}
 
     def read(name: str, transposed: bool, kept: Packing | None) -> Array | Quantized:
         if name in packed:
@@ -143,6 +145,14 @@ def load_params(
     params = unflatten(flat)
     ops.sync(params)
     return params
+
+
+def open_file(ops: Backend, path: Path) -> Mapping[str, Array]:
+    """The arrays of a file of weights, by name; each is read when it is looked up."""
+    if path.name != WEIGHTS:
+        return ops.load(path)
+    folder = path.parent
+    return GGUFTensors(ops, path, read_sources(folder, read_config(folder)))
 
 
 def recoded(ops: Backend, arrays: Iterable[Array], stored: Packing, held: Packing | None) -> Array | Quantized:

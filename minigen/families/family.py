@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from minigen.families.config import HubConfig
+from minigen.families.gguf import GGUFNames
 from minigen.models.architecture import Architecture
 from minigen.models.tensor_info import TensorInfo
 
@@ -39,7 +40,8 @@ class Family:
 
     `prefix` is what the names begin with; a checkpoint saved without it loads all the same. `mlx_prefix` is what mlx-lm
     writes in its place, where that is another: nothing is transposed there. Tensors that match a key of `ignored`
-    (regular expressions, without the prefix) are buffers, which the model computes itself.
+    (regular expressions, without the prefix) are buffers, which the model computes itself. `gguf` says how llama.cpp's
+    files have it, under an architecture of the same name; None: they are not read.
     """
 
     build: Callable[[HubConfig], Architecture]
@@ -47,6 +49,7 @@ class Family:
     prefix: str = ""
     ignored: Mapping[str, Buffer] = field(default_factory=dict)
     mlx_prefix: str = ""
+    gguf: GGUFNames | None = None
 
 
 __all__ = ["Buffer", "Family", "HubConfig", "Source"]

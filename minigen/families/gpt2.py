@@ -8,6 +8,7 @@ from math import prod
 import numpy as np
 
 from minigen.families.family import Buffer, Family, HubConfig, Source
+from minigen.families.gguf import GGUFNames
 from minigen.families.stored import AT_ONCE, READERS, parts
 from minigen.layers.attention import Attention
 from minigen.layers.block import PreNormBlock
@@ -80,8 +81,32 @@ def hides(architecture: CausalLM, tensor: TensorInfo) -> bool:
     return bool(next(parts(tensor))[0] <= HIDDEN)
 
 
+GGUF = GGUFNames(
+    keys={
+        "context_length": "n_positions",
+        "embedding_length": "n_embd",
+        "feed_forward_length": "n_inner",
+        "block_count": "n_layer",
+        "attention.head_count": "n_head",
+        "attention.layer_norm_epsilon": "layer_norm_epsilon",
+    },
+    tensors={
+        "token_embd": "model.wte",
+        "position_embd": "model.wpe",
+        "output_norm": "model.ln_f",
+        "output": "lm_head",
+        "blk.{layer}.attn_norm": "model.h.{layer}.ln_1",
+        "blk.{layer}.attn_qkv": "model.h.{layer}.attn.c_attn",
+        "blk.{layer}.attn_output": "model.h.{layer}.attn.c_proj",
+        "blk.{layer}.ffn_norm": "model.h.{layer}.ln_2",
+        "blk.{layer}.ffn_up": "model.h.{layer}.mlp.c_fc",
+        "blk.{layer}.ffn_down": "model.h.{layer}.mlp.c_proj",
+    },
+)
+
 FAMILY = Family(
     build=build,
+    gguf=GGUF,
     prefix="transformer.",
     mlx_prefix="model.",
     names={

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+from typing import Any
+
 from minigen.families.family import Family, HubConfig, Source
+from minigen.families.gguf import LLAMA_KEYS, Config, GGUFNames
 from minigen.families.llama import linear
 from minigen.families.rope import rotary
 from minigen.layers.attention import Attention
@@ -64,6 +68,44 @@ def build(c: HubConfig) -> CausalLM:
     )
 
 
+def gguf_config(config: Config, values: Mapping[str, Any], names: Collection[str]) -> Config:
+    """A layer without heads of keys is a convolution; the width of the feed-forward is the final one."""
+    kv_heads = values.get("attention.head_count_kv", [])
+    config["layer_types"] = ["full_attention" if count else "conv" for count in kv_heads]
+    config["num_key_value_heads"] = max(kv_heads, default=0)
+    config["block_auto_adjust_ff_dim"] = False
+    return config
+
+
+GGUF = GGUFNames(
+    keys={
+        **LLAMA_KEYS,
+        "attention.layer_norm_rms_epsilon": "norm_eps",
+        "shortconv.l_cache": "conv_L_cache",
+    },
+    tensors={
+        "token_embd": "model.embed_tokens",
+        "token_embd_norm": "model.embedding_norm",
+        "output": "lm_head",
+        "blk.{layer}.attn_norm": "model.layers.{layer}.operator_norm",
+        "blk.{layer}.attn_q": "model.layers.{layer}.self_attn.q_proj",
+        "blk.{layer}.attn_k": "model.layers.{layer}.self_attn.k_proj",
+        "blk.{layer}.attn_v": "model.layers.{layer}.self_attn.v_proj",
+        "blk.{layer}.attn_q_norm": "model.layers.{layer}.self_attn.q_layernorm",
+        "blk.{layer}.attn_k_norm": "model.layers.{layer}.self_attn.k_layernorm",
+        "blk.{layer}.attn_output": "model.layers.{layer}.self_attn.out_proj",
+        "blk.{layer}.shortconv.in_proj": "model.layers.{layer}.conv.in_proj",
+        "blk.{layer}.shortconv.conv": "model.layers.{layer}.conv.conv",
+        "blk.{layer}.shortconv.out_proj": "model.layers.{layer}.conv.out_proj",
+        "blk.{layer}.ffn_norm": "model.layers.{layer}.ffn_norm",
+        "blk.{layer}.ffn_gate": "model.layers.{layer}.feed_forward.w1",
+        "blk.{layer}.ffn_up": "model.layers.{layer}.feed_forward.w3",
+        "blk.{layer}.ffn_down": "model.layers.{layer}.feed_forward.w2",
+    },
+    finish=gguf_config,
+    axes={"blk.{layer}.shortconv.conv": 1},
+)
+
 FAMILY = Family(
     build,
     {
@@ -83,4 +125,5 @@ FAMILY = Family(
         "head.weight": Source(("lm_head.weight",)),
     },
     prefix="model.",
+    gguf=GGUF,
 )

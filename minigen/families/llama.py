@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from minigen.families.family import Buffer, Family, HubConfig, Source
+from minigen.families.gguf import LLAMA_KEYS, LLAMA_TENSORS, GGUFNames, llama_config
 from minigen.families.rope import rotary
 from minigen.families.stored import parts
 from minigen.layers.attention import Attention
@@ -112,10 +113,10 @@ TOLERANCE = {"F64": 1e-4, "F32": 1e-4, "F16": 2e-3, "BF16": 2e-2}  # of frequenc
 FREQUENCIES = Buffer(has_same_frequencies, "the rotary frequencies of its config.json (rope_theta, rope_scaling)")
 
 
-def family(build: Callable[[HubConfig], CausalLM]) -> Family:
+def family(build: Callable[[HubConfig], CausalLM], gguf: GGUFNames | None = None) -> Family:
     """A family with Llama's names."""
     ignored = {r"(layers\.\d+\.self_attn\.)?rotary_emb\.inv_freq": FREQUENCIES}
-    return Family(build, NAMES, prefix="model.", ignored=ignored)
+    return Family(build, NAMES, prefix="model.", ignored=ignored, gguf=gguf)
 
 
-FAMILY = family(build)
+FAMILY = family(build, GGUFNames(LLAMA_KEYS, LLAMA_TENSORS, llama_config, interleaved=True))

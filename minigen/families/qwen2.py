@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from minigen.errors import shown
 from minigen.families.family import HubConfig
+from minigen.families.gguf import LLAMA_KEYS, LLAMA_TENSORS, GGUFNames, qwen_config
 from minigen.families.llama import decoder, family
 from minigen.models.causal import CausalLM
 
@@ -54,4 +55,4 @@ def build(c: HubConfig) -> CausalLM:
     return decoder(c, qkv_bias=True, window=sliding_layers(c))
 
 
-FAMILY = family(build)
+FAMILY = family(build, GGUFNames(LLAMA_KEYS, LLAMA_TENSORS, qwen_config))

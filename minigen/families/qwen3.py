@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from minigen.families.family import HubConfig
+from minigen.families.gguf import LLAMA_KEYS, LLAMA_TENSORS, GGUFNames, qwen_config
 from minigen.families.llama import decoder, family
 from minigen.families.qwen2 import sliding_layers
 from minigen.models.causal import CausalLM
@@ -21,4 +22,4 @@ def build(c: HubConfig) -> CausalLM:
     )
 
 
-FAMILY = family(build)
+FAMILY = family(build, GGUFNames(LLAMA_KEYS, LLAMA_TENSORS, qwen_config))

@@ -43,7 +43,7 @@ class Packing:
 
     def held_on(self, backend: str) -> Packing | None:
         """What a backend holds it as, by its name; None: floats."""
-        kind = computed_in(backend, self.mode, self.bits)
+        kind = computed_in(backend, self.mode, self.bits, self.group)
         return None if kind is None else Packing(kind[1], self.group, kind[0])
 
     @property

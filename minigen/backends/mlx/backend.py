@@ -79,6 +79,9 @@ class MLXBackend(MLXChoice):
             return mx.array(x.copy())  # it takes no negative strides
         return mx.array(x.astype(np.float32)).astype(getattr(mx, self.dtype))
 
+    def from_numpy(self, x: npt.NDArray[Any]) -> Array:
+        return mx.array(x)
+
     def numpy(self, x: Array) -> npt.NDArray[Any]:
         return np.array(widen(x))
 

@@ -65,6 +65,9 @@ class TorchBackend(TorchChoice, TorchState):
             return torch.from_numpy(x.copy()).to(self.device)
         return torch.from_numpy(x.astype(np.float32)).to(self.device, getattr(torch, self.dtype))
 
+    def from_numpy(self, x: npt.NDArray[Any]) -> Array:
+        return torch.from_numpy(np.require(x, requirements=("C", "W"))).to(self.device)
+
     def numpy(self, x: Array) -> npt.NDArray[Any]:
         x = x.detach().cpu()
         array: npt.NDArray[Any] = (x.float() if x.dtype in (torch.bfloat16, torch.float16) else x).numpy()

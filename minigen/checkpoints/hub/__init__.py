@@ -12,6 +12,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from minigen.checkpoints.gguf.folder import folder_of, is_gguf
 from minigen.checkpoints.weight_files import files_in, pick_weights
 from minigen.errors import SourceError
 
@@ -39,6 +40,8 @@ def resolve(source: str | os.PathLike[str] | None, *, offline: bool = False) -> 
     if text and os.path.isdir(path):
         return Path(path)
     if os.path.isfile(path):
+        if is_gguf(Path(path)):
+            return folder_of(Path(path))
         raise SourceError(f"{shown} is a file: give the folder that holds it")
     if text.startswith(("https://", "http://", "hf://")):
         raise SourceError(f"{shown} is an address: give the id alone, written org/name[@revision]")
