@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from minigen.backends.base import Array, Backend
 from minigen.layers.attention import Attention
@@ -64,57 +64,68 @@ class Block(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class PreNormBlock:
-    """x + attention(norm(x)), then x + feed_forward(norm(x)), as in GPT-2 and Llama."""
+class Mixer(Protocol):
+    """What mixes the tokens of a text in a layer: attention, a convolution."""
 
+    def shapes(self, width: int, layers: int) -> dict[str, Any]: ...
+
+    def slots(self) -> Slots: ...
+
+    def apply(
+        self, ops: Backend, p: Any, x: Array, step: Step, slots: LayerSlots | None
+    ) -> Array: ...
+
+
+class PreNormLayout:
+    """x + mixer(norm(x)), then x + feed_forward(norm(x)).
+
+    `mixer_name` is the mixer's field, and its key among the parameters.
+    """
+
+    mixer_name: ClassVar[str]
+    feed_forward: FeedForward
+    norm: Norm
+
+    @property
+    def mixer(self) -> Mixer:
+        mixer: Mixer = getattr(self, self.mixer_name)
+        return mixer
+
+    def shapes(self, width: int, layers: int) -> dict[str, Any]:
+        return {
+            "norm1": self.norm.shapes(width),
+            self.mixer_name: self.mixer.shapes(width, layers),
+            "norm2": self.norm.shapes(width),
+            "feed_forward": self.feed_forward.shapes(width, layers),
+        }
+
+    def slots(self) -> Slots:
+        return self.mixer.slots()
+
+    def apply(self, ops: Backend, p: Any, x: Array, step: Step, slots: LayerSlots | None) -> Array:
+        """x (B, T, C) -> (B, T, C)."""
+        normed = self.norm.apply(ops, p["norm1"], x)
+        y = self.mixer.apply(ops, p[self.mixer_name], normed, step, slots)
+        x = x + ops.dropout(y)
+        normed = self.norm.apply(ops, p["norm2"], x)
+        return x + ops.dropout(self.feed_forward.apply(ops, p["feed_forward"], normed))
+
+
+@dataclass(frozen=True)
+class PreNormBlock(PreNormLayout):
+    """With attention, as in GPT-2 and Llama."""
+
+    mixer_name: ClassVar[str] = "attention"
     attention: Attention
     feed_forward: FeedForward
     norm: Norm
 
-    def shapes(self, width: int, layers: int) -> dict[str, Any]:
-        return {
-            "norm1": self.norm.shapes(width),
-            "attention": self.attention.shapes(width, layers),
-            "norm2": self.norm.shapes(width),
-            "feed_forward": self.feed_forward.shapes(width, layers),
-        }
-
-    def slots(self) -> Slots:
-        return self.attention.slots()
-
-    def apply(self, ops: Backend, p: Any, x: Array, step: Step, slots: LayerSlots | None) -> Array:
-        """x (B, T, C) -> (B, T, C)."""
-        normed = self.norm.apply(ops, p["norm1"], x)
-        y = self.attention.apply(ops, p["attention"], normed, step, slots)
-        x = x + ops.dropout(y)
-        normed = self.norm.apply(ops, p["norm2"], x)
-        return x + ops.dropout(self.feed_forward.apply(ops, p["feed_forward"], normed))
-
 
 @dataclass(frozen=True)
-class ConvolutionBlock:
-    """x + convolution(norm(x)), then x + feed_forward(norm(x)), as in LFM2."""
+class ConvolutionBlock(PreNormLayout):
+    """With a convolution, as in LFM2."""
 
+    mixer_name: ClassVar[str] = "convolution"
     convolution: ShortConvolution
     feed_forward: FeedForward
     norm: Norm
-
-    def shapes(self, width: int, layers: int) -> dict[str, Any]:
-        return {
-            "norm1": self.norm.shapes(width),
-            "convolution": self.convolution.shapes(width, layers),
-            "norm2": self.norm.shapes(width),
-            "feed_forward": self.feed_forward.shapes(width, layers),
-        }
-
-    def slots(self) -> Slots:
-        return self.convolution.slots()
-
-    def apply(self, ops: Backend, p: Any, x: Array, step: Step, slots: LayerSlots | None) -> Array:
-        """x (B, T, C) -> (B, T, C)."""
-        normed = self.norm.apply(ops, p["norm1"], x)
-        y = self.convolution.apply(ops, p["convolution"], normed, step, slots)
-        x = x + ops.dropout(y)
-        normed = self.norm.apply(ops, p["norm2"], x)
-        return x + ops.dropout(self.feed_forward.apply(ops, p["feed_forward"], normed))

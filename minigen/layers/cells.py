@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from minigen.backends.base import Array, Backend
 from minigen.layers.param import Param
 from minigen.layers.slot import LayerSlots, Slot
-from minigen.layers.step import Memory, Step
+from minigen.layers.step import Memory, Step, remembered
 
 
 class Cell(Protocol):
@@ -140,11 +140,7 @@ class RecurrentBlock:
 
     def apply(self, ops: Backend, p: Any, x: Array, step: Step, slots: LayerSlots | None) -> Array:
         """x (B, T, C) -> (B, T, H)."""
-        if slots is None:
-            zeros = ops.zeros((x.shape[0], self.hidden))
-            before: Memory = (zeros,) * len(self.cell.memory)
-        else:
-            before = tuple(slots.get(ops, name) for name in self.cell.memory)
+        before = remembered(ops, slots, self.cell.memory, (x.shape[0], self.hidden))
         y, after = self.run(ops, p, ops.dropout(x), step, before)
         if slots is not None:
             for name, value in zip(self.cell.memory, after, strict=True):

@@ -8,7 +8,7 @@ from typing import Any
 from minigen.backends.base import Array, Backend
 from minigen.layers.param import Param, linear_shapes, scale_down
 from minigen.layers.slot import LayerSlots, Slot
-from minigen.layers.step import Memory, Step
+from minigen.layers.step import Memory, Step, remembered
 
 FEW = 16  # up to so many tokens are read one by one, which every backend can record
 
@@ -47,11 +47,7 @@ class ShortConvolution:
     def apply(self, ops: Backend, p: Any, x: Array, step: Step, slots: LayerSlots | None) -> Array:
         """x (B, T, C) -> (B, T, C)."""
         b, c, x = ops.split(ops.linear(x, **p["in"]), (self.width,) * 3, axis=-1)
-        if slots is None:
-            zeros = ops.zeros((x.shape[0], self.width))
-            before: Memory = (zeros,) * len(self.memory)
-        else:
-            before = tuple(slots.get(ops, name) for name in self.memory)
+        before = remembered(ops, slots, self.memory, (x.shape[0], self.width))
         if step.T <= FEW or not step.sequential:
             y, after = self.token_by_token(ops, p["kernel"], b * x, step, before)
         else:

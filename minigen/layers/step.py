@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from minigen.backends.base import Array, Backend
 from minigen.backends.quantized import Held, tokens
-from minigen.layers.slot import LentSlot
+from minigen.layers.slot import LayerSlots, LentSlot
 
 # Rotates queries or keys (B, heads, T, D) to the positions of a step.
 Rotate = Callable[[Array, "Step"], Array]
@@ -30,6 +30,15 @@ def select_tokens(ops: Backend, x: Array, at: Sequence[int]) -> Array:
 def where_real(ops: Backend, real: Array, new: Array, old: Array) -> Array:
     """`new` (B, ...) in the rows where `real` (B, 1) is true, `old` in the others."""
     return ops.where(real.reshape(-1, *[1] * (len(new.shape) - 1)), new, old)
+
+
+def remembered(
+    ops: Backend, slots: LayerSlots | None, names: Sequence[str], shape: tuple[int, int]
+) -> Memory:
+    """What the slots `names` have before a pass, each of `shape` (B, C); zeros without slots."""
+    if slots is None:
+        return (ops.zeros(shape),) * len(names)
+    return tuple(slots.get(ops, name) for name in names)
 
 
 class Step:
